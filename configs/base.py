@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting with its default; the only place where a default lives.
+
+An experiment begins with `config = base.get_config(model="lstm")` and changes
+what it is about. Assigning a key that is not here is an error. A size of 0
+stands for "derived", as its comment says.
+"""
+
+from ml_collections import ConfigDict
+
+MODELS = dict(
+  lstm=dict(
+    name="lstm",
+    num_layers=2,
+    width=256,
+    embedding_width=0,  # 0: width
+    dropout=0.0,
+    tie_embeddings=False,
+    dtype="float32",  # of the matmuls: float32 | bfloat16
+    param_dtype="float32",
+  ),
+  transformer=dict(
+    name="transformer",
+    num_layers=4,
+    width=128,
+    num_heads=4,
+    num_kv_heads=0,  # 0: num_heads
+    feed_forward="gelu",  # gelu | swiglu
+    feed_forward_width=0,  # 0: 4 · width
+    norm="layer",  # layer | layer_no_bias | rms
+    positions="rotary",  # learned | sinusoidal | rotary
+    context=0,  # tokens that the carry holds; 0: data.window
+    dropout=0.0,
+    use_bias=False,
+    tie_embeddings=True,
+    remat=False,
+    dtype="float32",
+    param_dtype="float32",
+  ),
+)
+
+
+def get_config(model: str) -> ConfigDict:
+  """Return the defaults for a model, locked against unknown keys."""
+  config = ConfigDict()
+  config.seed = 0
+  config.task = "language_modeling"
+  config.model = MODELS[model]
+
+  config.data = dict(
+    source="python_docs",  # python_docs | python_source | text | jsonl | tfds
+    path="",  # text, jsonl: a file, a folder or a glob
+    field="text",  # jsonl, tfds: where the text is
+    name="",  # tfds: name of the data set
+    data_dir="",  # tfds: folder that holds it
+    split_by="ratio",  # text, jsonl: ratio | name
+    valid_fraction=0.05,  # ratio: of all characters
+    test_fraction=0.05,
+    train_files="*train*",  # name: comma-separated patterns on file names
+    valid_files="*valid*,*val*,*dev*",
+    test_files="*test*",
+    tokenizer="character",  # byte | character | word | bpe
+    vocab_size=0,  # character, word: at most; bpe: exactly; 0: no limit
+    min_freq=1,
+    lower_case=False,
+    append_eos=True,  # end each document in <eos>
+    order="stateless",  # stateless | stateful
+    reset_at_documents=False,  # empty memory where a document begins
+    window=128,  # tokens in a row of a batch
+    batch_size=32,  # rows of a batch, over all devices
+    num_threads=1,  # threads that read batches ahead
+    cache_dir="",  # encoded corpora; empty: the run folder
+  )
+
+  config.optim = dict(
+    name="adamw",  # adam | adamw | sgd
+    learning_rate=1e-3,
+    schedule="cosine",  # constant | cosine | wsd | inverse_sqrt
+    warmup_steps=100,
+    decay_steps=0,  # cosine, wsd: where it ends; 0: train.num_steps
+    decay_fraction=0.2,  # wsd: share of the steps that decay
+    final_fraction=0.1,  # cosine, wsd: of the learning rate at the end
+    plateau_factor=1.0,  # times the rate when the loss stalls; 1: never
+    plateau_patience=10,  # averages without a better one
+    plateau_every=100,  # steps that an average is taken over
+    b1=0.9,
+    b2=0.99,
+    eps=1e-8,
+    momentum=0.9,  # sgd
+    nesterov=False,  # sgd
+    weight_decay=0.1,  # adamw
+    no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
+    clip_norm=1.0,  # global norm of the gradients; 0: no limit
+    ema_decay=0.0,  # average of the parameters for evaluation; 0: none
+  )
+
+  config.train = dict(
+    num_steps=2000,
+    num_microbatches=1,  # parts of a batch whose gradients are added up
+    log_every=50,
+    eval_every=500,
+    eval_batches=0,  # batches of valid in an evaluation; 0: all
+    sample_every=1000,  # 0: never
+    checkpoint_every=500,
+    patience=0,  # evaluations without a better loss before it stops; 0: never
+  )
+
+  config.checkpoint = dict(
+    keep_latest=2,
+    keep_best=1,  # by validation loss
+  )
+
+  config.sample = dict(  # what training shows of itself
+    prompt="\n",
+    num_tokens=200,
+    temperature=0.8,
+    top_k=0,  # 0: all
+    top_p=1.0,
+  )
+
+  config.parallel = dict(
+    strategy="jit",  # jit | pmap
+    num_devices=0,  # 0: all
+    fsdp=1,  # jit: devices that each set of parameters is spread over
+    rules=(  # jit: path → mesh axes, aligned with the last dimensions
+      (r"embedding$", (None, "fsdp")),
+      (r"(query|key|value)/kernel$", ("fsdp", None, None)),
+      (r"attention/out/kernel$", (None, None, "fsdp")),
+      (r"/kernel$", ("fsdp", None)),
+    ),
+  )
+  return config.lock()

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the command lines begin and end."""
+
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from lmjax import platform
+from lmjax.errors import UserError
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Parse the flags, call `main`, and exit with what it returns.
+
+  What a user can mend ends in one sentence on stderr and exit code 1, or 2 if
+  the command line is at fault.
+  """
+  try:
+    arguments = flags.FLAGS(sys.argv)
+    if len(arguments) > 1:
+      raise flags.Error(f"{arguments[1]!r} is no flag; flags begin with --")
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    _fail(_explain(error), 2)
+  platform.start()
+  try:
+    code = main()
+  except UserError as error:
+    _fail(str(error), error.exit_code)
+  sys.exit(code or 0)
+
+
+def _explain(error: Exception) -> str:
+  """Make one line of what absl and ml_collections say."""
+  if isinstance(error, (AttributeError, KeyError)):
+    text = str(error.args[0]) if error.args else str(error)
+    name, _, hint = text.partition("\n")
+    return f"the config has no key {name}. {hint}".strip()
+  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+  return " ".join(lines)
+
+
+def _fail(sentence: str, code: int) -> None:
+  print(f"error: {sentence}", file=sys.stderr)
+  sys.exit(code)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From text to batches: sources, tokenizers, streams, orders, the loader."""

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where text comes from: documents by number, in a fixed order."""
+
+import functools
+import glob
+import gzip
+import hashlib
+import importlib
+import json
+import lzma
+import mmap
+import os
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lmjax.errors import UserError
+
+TEXT_SUFFIXES = (".txt", ".md", ".rst", ".text", ".tokens")
+JSONL_SUFFIXES = (".jsonl", ".json", ".ndjson")
+COMPRESSIONS = {".gz": gzip.open, ".xz": lzma.open}
+
+
+class Source(Protocol):
+  """Documents by number.
+
+  Attributes:
+    fingerprint: a digest that changes when the text or its division changes.
+  """
+
+  fingerprint: str
+
+  def __len__(self) -> int:
+    """Return the number of documents."""
+
+  def __getitem__(self, index: int) -> str:
+    """Return document `index`."""
+
+
+class PythonDocs:
+  """The language reference that CPython carries for `help()`, by topic."""
+
+  @functools.cached_property
+  def _documents(self) -> list[str]:
+    topics = importlib.import_module("pydoc_data.topics").topics
+    return [topics[name] for name in sorted(topics)]
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Digest of the text."""
+    return digest("\0".join(self._documents).encode())
+
+  def __len__(self) -> int:
+    """Return the number of topics."""
+    return len(self._documents)
+
+  def __getitem__(self, index: int) -> str:
+    """Return the text of one topic."""
+    return self._documents[index]
+
+
+class TextFiles:
+  """One document a file, plain or compressed (.gz, .xz), in UTF-8.
+
+  Args:
+    paths: the files.
+    cache_dir: where content digests are remembered by size and time, so that
+      an unchanged corpus is not read again to learn that it is unchanged.
+  """
+
+  def __init__(self, paths: Sequence[Path], cache_dir: Path):
+    self._paths = tuple(paths)
+    self._cache_dir = cache_dir
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Digest of the files' content."""
+    return digest_files(self._paths, self._cache_dir)
+
+  def __len__(self) -> int:
+    """Return the number of files."""
+    return len(self._paths)
+
+  def __getitem__(self, index: int) -> str:
+    """Return the text of one file."""
+    path = self._paths[index]
+    return decode(bytes(read_bytes(path)), str(path))
+
+
+class JSONLines:
+  """One document a line of JSON, plain or compressed, by the name of a field.
+
+  Args:
+    paths: the files.
+    field: the field that holds the text.
+    cache_dir: see TextFiles.
+  """
+
+  def __init__(self, paths: Sequence[Path], field: str, cache_dir: Path):
+    self._paths = tuple(paths)
+    self._field = field
+    self._cache_dir = cache_dir
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Digest of the files' content and of the field's name."""
+    return digest_files(self._paths, self._cache_dir) + self._field
+
+  @functools.cached_property
+  def _lines(self) -> np.ndarray:
+    """Find all lines: rows of (file, first byte, last byte)."""
+    rows = []
+    for file, path in enumerate(self._paths):
+      data = read_bytes(path)
+      start = 0
+      while start < len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        if data[start:end].strip():
+          rows.append((file, start, end))
+        start = end + 1
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+  def __len__(self) -> int:
+    """Return the number of lines that are not empty."""
+    return len(self._lines)
+
+  def __getitem__(self, index: int) -> str:
+    """Return the text of one line."""
+    file, start, end = self._lines[index]
+    path = self._paths[file]
+    line = decode(bytes(read_bytes(path)[start:end]), str(path))
+    try:
+      text = json.loads(line)[self._field]
+    except (json.JSONDecodeError, KeyError, TypeError):
+      text = None
+    if not isinstance(text, str):
+      raise UserError(
+        f"{path}: record {index} has no text under {self._field!r}; set "
+        "data.field to the name of the field that holds it."
+      )
+    return text
+
+
+def python_source_files() -> list[Path]:
+  """List the standard library's modules, without its tests."""
+  root = Path(sysconfig.get_path("stdlib"))
+  left_out = {"test", "tests", "idle_test", "site-packages", "__pycache__"}
+  return sorted(
+    path
+    for path in root.rglob("*.py")
+    if not left_out & set(path.relative_to(root).parts)
+  )
+
+
+def find_files(pattern: str, suffixes: tuple[str, ...]) -> list[Path]:
+  """Expand a file, a folder or a glob into a sorted list of files.
+
+  In a folder, files with one of `suffixes` are taken, compressed or not, at
+  any depth.
+
+  Raises:
+    UserError: if there are none.
+  """
+  if not pattern:
+    raise UserError("data.path is empty; give a file, a folder or a glob.")
+  root = Path(pattern).expanduser()
+  if root.is_dir():
+    endings = [s + c for s in suffixes for c in ("", *COMPRESSIONS)]
+    found = [p for p in root.rglob("*") if p.name.endswith(tuple(endings))]
+    wanted = "a file that ends in one of " + " ".join(suffixes)
+  else:
+    found = [Path(p) for p in glob.glob(str(root), recursive=True)]
+    wanted = "an existing file"
+  found = sorted(p.resolve() for p in found if p.is_file())
+  if not found:
+    raise UserError(f"data.path={pattern} names no file; give {wanted}.")
+  return found
+
+
+@functools.lru_cache(maxsize=1)
+def read_bytes(path: Path) -> bytes | mmap.mmap:
+  """Open a file's content; plain files are mapped, not read."""
+  opener = COMPRESSIONS.get(path.suffix)
+  try:
+    if opener:
+      with opener(path, "rb") as file:
+        return file.read()
+    if not os.path.getsize(path):
+      return b""
+    with open(path, "rb") as file:
+      return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  except (OSError, EOFError, lzma.LZMAError) as error:
+    raise UserError(f"{path} cannot be read: {error}.") from error
+
+
+def decode(data: bytes, name: str) -> str:
+  """Decode UTF-8.
+
+  Raises:
+    UserError: naming the file and the first byte that is not UTF-8.
+  """
+  try:
+    return data.decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f"{name} is not UTF-8 at byte {error.start}; convert it, for example "
+      "with iconv."
+    ) from error
+
+
+def digest(data: bytes) -> str:
+  """Digest bytes into 32 hexadecimal characters."""
+  return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def digest_files(paths: Sequence[Path], cache_dir: Path) -> str:
+  """Digest the content of files, once for as long as they stay the same."""
+  stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+  memo = cache_dir / "fingerprints" / digest(json.dumps(stats).encode())
+  if memo.exists():
+    return memo.read_text()
+  contents = hashlib.blake2b(digest_size=16)
+  for path in paths:
+    with open(path, "rb") as file:
+      contents.update(hashlib.file_digest(file, "blake2b").digest())
+  memo.parent.mkdir(parents=True, exist_ok=True)
+  partial = memo.with_suffix(f".{os.getpid()}")
+  partial.write_text(contents.hexdigest())
+  partial.replace(memo)
+  return contents.hexdigest()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All tokens of a corpus in one array on disk, encoded once.
+
+A stream is a folder named by a digest of the corpus, the tokenizer and the
+settings: tokens.bin holds the tokens in the smallest unsigned type that fits,
+starts.npy where each document begins. It appears whole or not at all, and
+opening it maps the files without reading them.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from lmjax.data.sources import Source, digest
+from lmjax.data.tokenizers import EOS, Tokenizer, pieces
+from lmjax.errors import UserError
+
+FORMAT = 1  # raise it when the layout of the folder changes
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStream:
+  """Tokens of a corpus, end to end.
+
+  Attributes:
+    folder: where the arrays lie.
+    num_tokens: how many tokens there are.
+    num_documents: how many documents they come from.
+    dtype: name of the integer type on disk.
+  """
+
+  folder: Path
+  num_tokens: int
+  num_documents: int
+  dtype: str
+
+  @functools.cached_property
+  def tokens(self) -> np.ndarray:
+    """Map the tokens, [num_tokens]; pages are read when they are used."""
+    return np.memmap(self.folder / "tokens.bin", self.dtype, "r")
+
+  @functools.cached_property
+  def starts(self) -> np.ndarray:
+    """Map the index of each document's first token, int64."""
+    return np.load(self.folder / "starts.npy", mmap_mode="r")
+
+
+def open_stream(
+  source: Source, tokenizer: Tokenizer, cache_dir: Path, append_eos: bool
+) -> TokenStream:
+  """Open the stream of a corpus, encoding it first if that was never done.
+
+  Args:
+    source: the documents.
+    tokenizer: turns them into tokens.
+    cache_dir: folder that holds streams.
+    append_eos: whether each document ends in `<eos>`.
+  """
+  key = digest(
+    json.dumps(
+      [FORMAT, source.fingerprint, tokenizer.fingerprint, append_eos]
+    ).encode()
+  )
+  folder = cache_dir / "streams" / key
+  if not (folder / "stream.json").exists():
+    _encode(source, tokenizer, folder, append_eos)
+  description = json.loads((folder / "stream.json").read_text())
+  return TokenStream(folder, **description)
+
+
+def _encode(
+  source: Source, tokenizer: Tokenizer, folder: Path, append_eos: bool
+) -> None:
+  dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+  partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  starts, length = [], 0
+  with open(partial / "tokens.bin", "wb") as file:
+    bar = tqdm.trange(
+      len(source), desc="encode", unit="doc", leave=False, disable=None
+    )
+    for index in bar:
+      starts.append(length)
+      for piece in pieces(source[index]):
+        tokens = tokenizer.encode(piece)
+        tokens.astype(dtype).tofile(file)
+        length += len(tokens)
+      if append_eos:
+        np.array([EOS], dtype).tofile(file)
+        length += 1
+  np.save(partial / "starts.npy", np.array(starts, np.int64))
+  description = dict(
+    num_tokens=length, num_documents=len(starts), dtype=dtype.name
+  )
+  (partial / "stream.json").write_text(json.dumps(description))
+  try:
+    partial.rename(folder)
+  except OSError:  # another process was faster, with the same content
+    shutil.rmtree(partial)
+    if not (folder / "stream.json").exists():
+      raise UserError(f"{folder} cannot be written; remove it.") from None

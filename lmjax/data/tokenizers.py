@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenizers: text to integers and back.
+
+All of them give the first four integers to `<pad>`, `<unk>`, `<bos>` and
+`<eos>`, and none of the four ever stands for text but `<unk>`.
+"""
+
+import collections
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers as hf
+
+from lmjax.data.sources import digest
+from lmjax.errors import UserError
+
+SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
+PAD, UNK, BOS, EOS = range(4)
+
+
+def pieces(text: str, size: int = 1 << 20) -> Iterator[str]:
+  """Cut a long text where no tokenizer here looks across.
+
+  That is behind a line's end that is followed by something other than space.
+  """
+  start = 0
+  while len(text) - start > size:
+    cut = re.compile(r"\n(?=\S)").search(text, start + size)
+    if not cut:
+      break
+    yield text[start : cut.end()]
+    start = cut.end()
+  yield text[start:]
+
+
+class Tokenizer:
+  """Text to integers and back.
+
+  Attributes:
+    unit: what `units` counts: "byte", "character" or "word".
+  """
+
+  kind: str
+  unit: str
+
+  @property
+  def vocab_size(self) -> int:
+    """Number of tokens, specials counted."""
+    raise TypeError("use a subclass")
+
+  def encode(self, text: str) -> np.ndarray:
+    """Turn text into int32 tokens [T]."""
+    raise TypeError("use a subclass")
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Turn tokens into text, leaving `<pad>`, `<bos>` and `<eos>` out."""
+    raise TypeError("use a subclass")
+
+  def units(self) -> np.ndarray:
+    """Return how many of `unit` each token stands for, float32 [V]."""
+    units = np.ones(self.vocab_size, np.float32)
+    units[[PAD, BOS, EOS]] = 0.0
+    return units
+
+  def to_json(self) -> dict:
+    """Return all that is needed to build the same tokenizer again."""
+    raise TypeError("use a subclass")
+
+  @property
+  def fingerprint(self) -> str:
+    """Digest of the tokenizer."""
+    return digest(json.dumps(self.to_json()).encode())
+
+  def save(self, path: Path) -> None:
+    """Write the tokenizer to a file that `load` reads."""
+    record = {"kind": self.kind, **self.to_json()}
+    path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+
+
+class ByteTokenizer(Tokenizer):
+  """UTF-8 bytes, behind the specials; loses nothing."""
+
+  kind, unit = "byte", "byte"
+
+  @classmethod
+  def train(
+    cls, texts: Iterable[str], vocab_size: int, min_freq: int, lower_case: bool
+  ) -> "ByteTokenizer":
+    """Build the tokenizer; there is nothing to learn."""
+    del texts, vocab_size, min_freq, lower_case
+    return cls()
+
+  @property
+  def vocab_size(self) -> int:
+    """Number of tokens, specials counted."""
+    return len(SPECIALS) + 256
+
+  def encode(self, text: str) -> np.ndarray:
+    """Turn text into int32 tokens [T]."""
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    return data.astype(np.int32) + len(SPECIALS)
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
+    offset = len(SPECIALS)
+    data = bytes(int(token) - offset for token in tokens if token >= offset)
+    return data.decode("utf-8", errors="replace")
+
+  def to_json(self) -> dict:
+    """Return nothing: all byte tokenizers are alike."""
+    return {}
+
+
+class Vocabulary(Tokenizer):
+  """A tokenizer over a list of distinct strings."""
+
+  def __init__(self, tokens: Sequence[str], lower_case: bool):
+    self.tokens = list(tokens)
+    self.lower_case = lower_case
+    self._ids = {token: index for index, token in enumerate(self.tokens)}
+
+  @classmethod
+  def train(
+    cls, texts: Iterable[str], vocab_size: int, min_freq: int, lower_case: bool
+  ) -> "Vocabulary":
+    """Collect the most frequent tokens.
+
+    Args:
+      texts: documents.
+      vocab_size: how many tokens at most, specials counted; 0 for no limit.
+      min_freq: how often a token must occur.
+      lower_case: whether text is lower-cased first.
+    """
+    counts = collections.Counter()
+    for text in texts:
+      for piece in pieces(text):
+        cls.count(counts, piece.lower() if lower_case else piece)
+    for special in SPECIALS:
+      counts.pop(special, None)
+    room = vocab_size - len(SPECIALS) if vocab_size else len(counts)
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kept = [token for token, n in frequent[: max(room, 0)] if n >= min_freq]
+    return cls([*SPECIALS, *kept], lower_case)
+
+  @staticmethod
+  def count(counts: collections.Counter, text: str) -> None:
+    """Add the tokens of a text to `counts`."""
+    raise TypeError("use a subclass")
+
+  @property
+  def vocab_size(self) -> int:
+    """Number of tokens, specials counted."""
+    return len(self.tokens)
+
+  def to_json(self) -> dict:
+    """Return the list of tokens."""
+    return {"tokens": self.tokens, "lower_case": self.lower_case}
+
+
+class CharacterTokenizer(Vocabulary):
+  """Unicode characters that occur in the training text."""
+
+  kind, unit = "character", "character"
+
+  def __init__(self, tokens: Sequence[str], lower_case: bool):
+    super().__init__(tokens, lower_case)
+    self._by_code_point = np.full(0x110000, UNK, np.int32)
+    for index, token in enumerate(self.tokens[len(SPECIALS) :], len(SPECIALS)):
+      self._by_code_point[ord(token)] = index
+
+  @staticmethod
+  def count(counts: collections.Counter, text: str) -> None:
+    """Add the characters of a text to `counts`."""
+    counts.update(text)
+
+  def encode(self, text: str) -> np.ndarray:
+    """Turn text into int32 tokens [T]."""
+    text = text.lower() if self.lower_case else text
+    data = text.encode("utf-32-le", "surrogatepass")
+    return self._by_code_point[np.frombuffer(data, np.uint32)]
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Turn tokens into text; `<unk>` shows as U+FFFD."""
+    shown = ["", "\N{REPLACEMENT CHARACTER}", "", "", *self.tokens[4:]]
+    return "".join(shown[token] for token in tokens)
+
+
+class WordTokenizer(Vocabulary):
+  """Words between white space; a line's end is a token of its own."""
+
+  kind, unit = "word", "word"
+
+  _PATTERN = re.compile(r"\n|[^\s]+")
+
+  @staticmethod
+  def count(counts: collections.Counter, text: str) -> None:
+    """Add the words of a text to `counts`."""
+    counts.update(WordTokenizer._PATTERN.findall(text))
+
+  def encode(self, text: str) -> np.ndarray:
+    """Turn text into int32 tokens [T]."""
+    text = text.lower() if self.lower_case else text
+    words = self._PATTERN.findall(text)
+    return np.array([self._ids.get(word, UNK) for word in words], np.int32)
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Turn tokens into words with single spaces between them."""
+    words = [self.tokens[i] for i in tokens if i not in (PAD, BOS, EOS)]
+    return re.sub(r" ?\n ?", "\n", " ".join(words))
+
+
+class BPETokenizer(Tokenizer):
+  """Byte-level byte-pair encoding (Sennrich et al. 2016); loses nothing.
+
+  Trained and run by the Hugging Face tokenizers library, with the splitting
+  rule of GPT-2.
+  """
+
+  kind, unit = "bpe", "byte"
+
+  def __init__(self, tokenizer: hf.Tokenizer):
+    self._tokenizer = tokenizer
+    self._tokenizer.encode_special_tokens = True  # text is never a special
+
+  @classmethod
+  def train(
+    cls, texts: Iterable[str], vocab_size: int, min_freq: int, lower_case: bool
+  ) -> "BPETokenizer":
+    """Learn merges until there are `vocab_size` tokens.
+
+    Args:
+      texts: documents.
+      vocab_size: number of tokens, specials counted.
+      min_freq: how often a pair must occur to be merged.
+      lower_case: whether text is lower-cased first.
+    """
+    smallest = len(SPECIALS) + 256
+    if vocab_size < smallest:
+      raise UserError(
+        f"data.vocab_size={vocab_size} must be at least {smallest} for "
+        "data.tokenizer=bpe: one token a byte and the specials."
+      )
+    tokenizer = hf.Tokenizer(hf.models.BPE())
+    if lower_case:
+      tokenizer.normalizer = hf.normalizers.Lowercase()
+    byte_level = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = byte_level
+    tokenizer.decoder = hf.decoders.ByteLevel()
+    trainer = hf.trainers.BpeTrainer(
+      vocab_size=vocab_size,
+      min_frequency=min_freq,
+      special_tokens=list(SPECIALS),
+      initial_alphabet=hf.pre_tokenizers.ByteLevel.alphabet(),
+      show_progress=False,
+    )
+    cut = (piece for text in texts for piece in pieces(text))
+    tokenizer.train_from_iterator(cut, trainer)
+    return cls(tokenizer)
+
+  @property
+  def vocab_size(self) -> int:
+    """Number of tokens, specials counted."""
+    return self._tokenizer.get_vocab_size()
+
+  def encode(self, text: str) -> np.ndarray:
+    """Turn text into int32 tokens [T]."""
+    return np.array(self._tokenizer.encode(text).ids, np.int32)
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
+    return self._tokenizer.decode([int(token) for token in tokens])
+
+  def units(self) -> np.ndarray:
+    """Return how many bytes each token stands for, float32 [V]."""
+    names = (self._tokenizer.id_to_token(i) for i in range(self.vocab_size))
+    units = np.array([len(name) for name in names], np.float32)
+    units[: len(SPECIALS)] = 0.0
+    return units
+
+  def to_json(self) -> dict:
+    """Return the library's own description."""
+    return {"tokenizer": json.loads(self._tokenizer.to_str())}
+
+
+TOKENIZERS = {
+  "byte": ByteTokenizer,
+  "character": CharacterTokenizer,
+  "word": WordTokenizer,
+  "bpe": BPETokenizer,
+}
+
+
+def load(path: Path) -> Tokenizer:
+  """Read a tokenizer that `save` wrote.
+
+  Raises:
+    UserError: if the file is not one.
+  """
+  try:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    kind = TOKENIZERS[record.pop("kind")]
+    if kind is BPETokenizer:
+      text = json.dumps(record["tokenizer"])
+      return BPETokenizer(hf.Tokenizer.from_str(text))
+    return kind(**record)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f"{path} is not a tokenizer of lmjax; restore the file from the run "
+      "that its checkpoints came from."
+    ) from error

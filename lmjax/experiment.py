@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a config to the objects that it names."""
+
+import functools
+
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from lmjax.data import tokenizers
+from lmjax.data.batching import EVAL_ORDERS, TRAIN_ORDERS, Rows
+from lmjax.data.datasets import DATASETS
+from lmjax.data.sources import Source
+from lmjax.data.stream import TokenStream, open_stream
+from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
+from lmjax.errors import UserError
+from lmjax.models import MODELS
+from lmjax.optim import make_optimizer
+from lmjax.run_folder import RunFolder
+from lmjax.tasks import TASKS
+from lmjax.tasks.task import Task
+from lmjax.training.state import TrainState, create_state
+
+
+class Experiment:
+  """A config and its run folder, as objects, each built when it is asked for.
+
+  Args:
+    config: a finalized config.
+    folder: the run folder; a tokenizer in it is loaded, never built again.
+  """
+
+  def __init__(self, config: ConfigDict, folder: RunFolder):
+    self.config = config
+    self.folder = folder
+
+  @property
+  def cache_dir(self) -> Path:
+    """Return the folder of encoded corpora."""
+    data = self.config.data
+    chosen = Path(data.cache_dir).expanduser().resolve()
+    return chosen if data.cache_dir else self.folder.cache
+
+  @functools.cached_property
+  def sources(self) -> dict[str, Source]:
+    """Open the corpus: split to documents."""
+    data = self.config.data
+    return DATASETS[data.source](data, self.cache_dir)
+
+  @functools.cached_property
+  def tokenizer(self) -> Tokenizer:
+    """Load the run's tokenizer, or train one on the split train."""
+    if self.folder.config.exists():
+      return tokenizers.load(self.folder.tokenizer)
+    data = self.config.data
+    train = self.sources["train"]
+    return TOKENIZERS[data.tokenizer].train(
+      (train[index] for index in range(len(train))),
+      data.vocab_size,
+      data.min_freq,
+      data.lower_case,
+    )
+
+  def stream(self, split: str) -> TokenStream:
+    """Open the tokens of a split.
+
+    Raises:
+      UserError: if the split is not there, empty, or shorter than a window.
+    """
+    data = self.config.data
+    if split not in self.sources or not len(self.sources[split]):
+      raise UserError(
+        f"data.source={data.source} {data.path or data.name} has no text in "
+        f"split {split}; give some, or another share by data.{split}_fraction "
+        f"or data.{split}_files."
+        if split != "train"
+        else f"data.source={data.source} {data.path or data.name} is empty; "
+        "there is nothing to train on."
+      )
+    stream = open_stream(
+      self.sources[split], self.tokenizer, self.cache_dir, data.append_eos
+    )
+    needed = data.window + 1 if split == "train" else 2
+    if stream.num_tokens < needed:
+      raise UserError(
+        f"split {split} has {stream.num_tokens} tokens and needs at least "
+        f"{needed}; give more text or a smaller data.window={data.window}."
+      )
+    return stream
+
+  def rows(self, order: type[Rows], split: str) -> Rows:
+    """Cut a split into this process's rows of batches."""
+    data = self.config.data
+    return order(
+      self.stream(split),
+      data.window,
+      data.batch_size,
+      seed=self.config.seed,
+      reset_at_documents=data.reset_at_documents,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+
+  def train_batches(self) -> Rows:
+    """Return the batches to train on, by number."""
+    return self.rows(TRAIN_ORDERS[self.config.data.order], "train")
+
+  def eval_batches(self, split: str) -> Rows:
+    """Return the batches that cover a split once."""
+    return self.rows(EVAL_ORDERS[self.config.data.order], split)
+
+  def describe_corpus(self) -> dict:
+    """Name the text of each split by digest and size."""
+    train = self.stream("train")
+    return dict(
+      fingerprints={k: v.fingerprint for k, v in sorted(self.sources.items())},
+      train_tokens=train.num_tokens,
+      train_documents=train.num_documents,
+      vocab_size=self.tokenizer.vocab_size,
+    )
+
+  @functools.cached_property
+  def model(self) -> nn.Module:
+    """Build the model."""
+    build = MODELS[self.config.model.name]
+    return build(self.config, vocab_size=self.tokenizer.vocab_size)
+
+  @functools.cached_property
+  def task(self) -> Task:
+    """Build the task."""
+    return TASKS[self.config.task](
+      model=self.model,
+      units_V=self.tokenizer.units(),
+      unit=self.tokenizer.unit,
+      stateful=self.config.data.order == "stateful",
+    )
+
+  @functools.cached_property
+  def optimizer(self) -> optax.GradientTransformationExtraArgs:
+    """Build the optimizer."""
+    return make_optimizer(self.config.optim, self.config.train.num_steps)
+
+  def make_variables(self, key: jax.Array) -> dict:
+    """Initialise the model's variables."""
+    data = self.config.data
+    shape = (data.batch_size, data.window)
+    tokens = np.zeros(shape, np.int32)
+    return self.task.init(jax.random.fold_in(key, 0), {"inputs": tokens})
+
+  def make_state(self) -> TrainState:
+    """Make the state before the first step; pure, so that it can be jitted."""
+    key = jax.random.key(self.config.seed)
+    carry = self.task.initial_carry(self.config.data.batch_size)
+    return create_state(key, self.make_variables(key), carry, self.optimizer)
+
+

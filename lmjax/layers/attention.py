@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causal self-attention over a window and over a key/value cache."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lmjax.ops.attention import attend, document_mask
+from lmjax.ops.key_value_cache import (
+  KeyValueCache,
+  document_starts,
+  slot_positions,
+)
+from lmjax.ops.rotary import rotate
+from lmjax.types import Array
+
+
+class View(NamedTuple):
+  """What every layer of a decoder may look at; made once a call.
+
+  Attributes:
+    positions_BT: positions counted from the start of the token's document.
+    starts_BT: where that document began, counted from the row's first token.
+    mask_BTS: who sees whom over cached and new keys; None for plain causal.
+    cache: keys and values of the tokens before, or None.
+  """
+
+  positions_BT: Array
+  starts_BT: Array
+  mask_BTS: Array | None
+  cache: KeyValueCache | None
+
+
+def make_view(
+  tokens_BT: Array, cache: KeyValueCache | None, resets_BT: Array | None
+) -> View:
+  """Work out positions and mask for new tokens behind a cache."""
+  batch, time = tokens_BT.shape
+  seen_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length_B
+  start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.start_B
+  rows_BT = seen_B[:, None] + jnp.arange(time)
+  starts_BT = document_starts(rows_BT, start_B, resets_BT)
+  mask_BTS = None
+  if cache is not None:
+    slots_BC = slot_positions(seen_B, cache.key_BLCGK.shape[2])
+    keys_BS = jnp.concatenate([slots_BC, rows_BT], axis=1)
+    mask_BTS = document_mask(rows_BT, starts_BT, keys_BS)
+  elif resets_BT is not None:
+    mask_BTS = document_mask(rows_BT, starts_BT, rows_BT)
+  return View(rows_BT - starts_BT, starts_BT, mask_BTS, cache)
+
+
+class SelfAttention(nn.Module):
+  """Multi-head or grouped-query causal attention.
+
+  Attributes:
+    num_heads: number H of query heads; divides the model width.
+    num_kv_heads: number G of key and value heads; divides `num_heads`.
+    rotary: whether queries and keys are rotated by their positions.
+    use_bias: whether the projections have biases.
+    init_scale: standard deviation of the kernels at initialisation.
+    out_scale: standard deviation of the kernel that writes to the residual.
+    dtype: dtype of the matmuls.
+    param_dtype: dtype of the parameters.
+  """
+
+  num_heads: int
+  num_kv_heads: int
+  rotary: bool = False
+  use_bias: bool = False
+  init_scale: float = 0.02
+  out_scale: float = 0.02
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: Array, view: View, layer: Array
+  ) -> tuple[Array, tuple[Array, Array] | None]:
+    """Attend from every position to what its view shows.
+
+    Args:
+      x_BTD: inputs.
+      view: positions, mask and cache.
+      layer: index of this layer in the cache.
+
+    Returns:
+      The output, [B, T, D], and the new keys and values, [B, T, G, K] each,
+      for the caller to store; None if there is no cache.
+    """
+    head_width = x_BTD.shape[-1] // self.num_heads
+
+    def project(heads: int, name: str) -> Array:
+      return nn.DenseGeneral(
+        (heads, head_width),
+        use_bias=self.use_bias,
+        kernel_init=nn.initializers.normal(self.init_scale),
+        dtype=self.dtype,
+        param_dtype=self.param_dtype,
+        name=name,
+      )(x_BTD)
+
+    query_BTHK = project(self.num_heads, "query")
+    key_BTGK = project(self.num_kv_heads, "key")
+    value_BTGK = project(self.num_kv_heads, "value")
+    if self.rotary:
+      query_BTHK = rotate(query_BTHK, view.positions_BT)
+      key_BTGK = rotate(key_BTGK, view.positions_BT)
+    new, key_BSGK, value_BSGK = None, key_BTGK, value_BTGK
+    if view.cache is not None:
+      new = (key_BTGK, value_BTGK)
+      key_BSGK = _extend(view.cache.key_BLCGK, layer, key_BTGK)
+      value_BSGK = _extend(view.cache.value_BLCGK, layer, value_BTGK)
+    attended_BTHK = attend(query_BTHK, key_BSGK, value_BSGK, view.mask_BTS)
+    output_BTD = nn.DenseGeneral(
+      x_BTD.shape[-1],
+      axis=(-2, -1),
+      use_bias=self.use_bias,
+      kernel_init=nn.initializers.normal(self.out_scale),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name="out",
+    )(attended_BTHK)
+    return output_BTD, new
+
+
+def _extend(cached_BLCGK: Array, layer: Array, new_BTGK: Array) -> Array:
+  cached_BCGK = jax.lax.dynamic_index_in_dim(
+    cached_BLCGK, layer, axis=1, keepdims=False
+  )
+  return jnp.concatenate([cached_BCGK.astype(new_BTGK.dtype), new_BTGK], axis=1)

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole networks by name; to add one, write its file and a line here.
+
+Every autoregressive model keeps one contract:
+
+    carry = model.initial_carry(batch_size, capacity)
+    hidden_BTD, carry = model.apply(variables, tokens_BT, carry, resets_BT)
+    logits_BTV = model.apply(variables, hidden_BTD, method="logits")
+
+Every leaf of a carry has its batch axis first. `carry=None` stands for an
+empty one that is not needed afterwards. `model.context` is how many tokens a
+carry can hold, None if there is no limit.
+"""
+
+from lmjax.models import lstm, transformer
+
+# Name → builder: (config, vocab_size) → module, or a UsageError.
+MODELS = {"lstm": lstm.build, "transformer": transformer.build}

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The LSTM language model."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.layers.dropout import Dropout
+from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
+from lmjax.layers.recurrent import LSTMLayer
+from lmjax.ops.lstm import LSTMState
+from lmjax.types import Array
+
+
+class LSTM(nn.Module):
+  """Stacked LSTM layers over token embeddings.
+
+  The medium regularised model of Zaremba et al. 2014 (arXiv:1409.2329):
+  dropout on the embeddings, between the layers and before the output, never
+  on the recurrence.
+
+  Attributes:
+    vocab_size: number of tokens V.
+    embedding_width: width E of the token embeddings.
+    width: width D of every layer.
+    num_layers: number of layers L.
+    dropout: share of features dropped.
+    tie_embeddings: whether the embedding table makes the logits too; needs
+      E = D.
+    dtype: dtype of the matmuls.
+    param_dtype: dtype of the parameters.
+  """
+
+  vocab_size: int
+  embedding_width: int
+  width: int
+  num_layers: int
+  dropout: float
+  tie_embeddings: bool
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  context = None  # the state holds any number of tokens
+
+  def setup(self):
+    """Create the layers."""
+    dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    self.embedding = TokenEmbedding(
+      self.vocab_size, self.embedding_width, init_scale=0.1, **dtypes
+    )
+    self.layers = [
+      LSTMLayer(self.width, name=f"layer_{index}", **dtypes)
+      for index in range(self.num_layers)
+    ]
+    self.drop = Dropout(self.dropout)
+    if not self.tie_embeddings:
+      self.output = OutputLayer(self.vocab_size, **dtypes)
+
+  def __call__(
+    self,
+    tokens_BT: Array,
+    carry: tuple[LSTMState, ...] | None = None,
+    resets_BT: Array | None = None,
+  ) -> tuple[Array, tuple[LSTMState, ...]]:
+    """Read tokens from a carry on.
+
+    Args:
+      tokens_BT: int tokens.
+      carry: a state (h_BD, c_BD) a layer; None for empty ones.
+      resets_BT: true where the state is emptied before the token.
+
+    Returns:
+      hidden_BTD in `dtype`, and the carry after the last token.
+    """
+    carry = carry or self.initial_carry(tokens_BT.shape[0], 0)
+    x = self.drop(self.embedding(tokens_BT))
+    new_carry = []
+    for layer, state in zip(self.layers, carry, strict=True):
+      x, state = layer(x, state, resets_BT)
+      x = self.drop(x)
+      new_carry.append(state)
+    if self.is_initializing():
+      self.logits(x)
+    return x, tuple(new_carry)
+
+  def logits(self, hidden_BTD: Array) -> Array:
+    """Score every next token: [B, T, D] to float32 [B, T, V]."""
+    if self.tie_embeddings:
+      return self.embedding.logits(hidden_BTD)
+    return self.output(hidden_BTD)
+
+  @nn.nowrap
+  def initial_carry(
+    self, batch_size: int, capacity: int
+  ) -> tuple[LSTMState, ...]:
+    """Make empty states; their size does not depend on `capacity`."""
+    del capacity
+    return tuple(
+      (
+        jnp.zeros((batch_size, self.width), jnp.float32),
+        jnp.zeros((batch_size, self.width), jnp.float32),
+      )
+      for _ in range(self.num_layers)
+    )
+
+  @nn.nowrap
+  def flops_per_token(self, window: int) -> int:
+    """Count multiply–adds times two of the matmuls of one forward token."""
+    del window
+    inputs = [self.embedding_width] + [self.width] * (self.num_layers - 1)
+    kernels = sum(4 * self.width * (size + self.width) for size in inputs)
+    return 2 * (kernels + self.width * self.vocab_size)
+
+
+def build(config: ConfigDict, vocab_size: int) -> LSTM:
+  """Make the model that a config describes.
+
+  Raises:
+    UsageError: if the sizes do not fit together.
+  """
+  model = config.model
+  embedding_width = model.embedding_width or model.width
+  if model.tie_embeddings and embedding_width != model.width:
+    raise UsageError(
+      f"model.embedding_width={embedding_width} must equal model.width="
+      f"{model.width} when model.tie_embeddings is true."
+    )
+  return LSTM(
+    vocab_size=vocab_size,
+    embedding_width=embedding_width,
+    width=model.width,
+    num_layers=model.num_layers,
+    dropout=model.dropout,
+    tie_embeddings=model.tie_embeddings,
+    dtype=jnp.dtype(model.dtype),
+    param_dtype=jnp.dtype(model.param_dtype),
+  )

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizers, learning-rate schedules and parameter averages, from Optax.
+
+To add an optimizer or a schedule, write a function and name it in its table.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from lmjax.tree import map_named
+from lmjax.types import Array, PyTree
+
+Schedule = Callable[[Array], Array]
+
+
+def _progress(step: Array, start: float, stop: float) -> Array:
+  return jnp.clip((step - start) / max(stop - start, 1.0), 0.0, 1.0)
+
+
+def constant(step: Array, config: ConfigDict, num_steps: int) -> Array:
+  """Stay."""
+  del config, num_steps
+  return jnp.ones_like(step)
+
+
+def cosine(step: Array, config: ConfigDict, num_steps: int) -> Array:
+  """Fall as half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+  progress = _progress(step, config.warmup_steps, num_steps)
+  falling = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+  return config.final_fraction + (1.0 - config.final_fraction) * falling
+
+
+def wsd(step: Array, config: ConfigDict, num_steps: int) -> Array:
+  """Warm up, stay, decay at the end (Hu et al. 2024, arXiv:2404.06395)."""
+  start = num_steps * (1.0 - config.decay_fraction)
+  progress = _progress(step, start, num_steps)
+  return 1.0 - (1.0 - config.final_fraction) * progress
+
+
+def inverse_sqrt(step: Array, config: ConfigDict, num_steps: int) -> Array:
+  """Fall as 1/√step after the warm-up (Vaswani et al. 2017)."""
+  del num_steps
+  warmup = max(config.warmup_steps, 1)
+  return jnp.sqrt(warmup / jnp.maximum(step, warmup))
+
+
+SCHEDULES = {
+  "constant": constant,
+  "cosine": cosine,
+  "wsd": wsd,
+  "inverse_sqrt": inverse_sqrt,
+}
+
+
+def make_schedule(config: ConfigDict, num_steps: int) -> Schedule:
+  """Make the learning rate as a function of the number of updates so far.
+
+  Args:
+    config: the `optim` section.
+    num_steps: length of training, where `decay_steps` is 0.
+  """
+  shape = SCHEDULES[config.schedule]
+  end = config.decay_steps or num_steps
+
+  def learning_rate(step: Array) -> Array:
+    step = jnp.asarray(step, jnp.float32)
+    warmup = jnp.minimum(1.0, (step + 1.0) / max(config.warmup_steps, 1))
+    return config.learning_rate * warmup * shape(step, config, end)
+
+  return learning_rate
+
+
+def adam(config: ConfigDict) -> optax.GradientTransformation:
+  """Make Adam's direction (Kingma & Ba 2015, arXiv:1412.6980)."""
+  return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+
+
+def adamw(config: ConfigDict) -> optax.GradientTransformation:
+  """Make AdamW's (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+  Parameters whose path matches `no_decay` do not decay.
+  """
+  pattern = re.compile(config.no_decay)
+
+  def decays(params: PyTree) -> PyTree:
+    return map_named(lambda name, _: not pattern.search(name), params)
+
+  decay = optax.add_decayed_weights(config.weight_decay, mask=decays)
+  return optax.chain(adam(config), decay)
+
+
+def sgd(config: ConfigDict) -> optax.GradientTransformation:
+  """Make stochastic gradient descent with momentum."""
+  return optax.trace(decay=config.momentum, nesterov=config.nesterov)
+
+
+OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd}
+
+
+class Average(NamedTuple):
+  """Exponential moving average of the parameters."""
+
+  params: PyTree
+
+
+def average_params(decay: float) -> optax.GradientTransformation:
+  """Follow the parameters with a moving average; last in a chain.
+
+  Polyak & Juditsky 1992, in the exponential form.
+  """
+
+  def update(updates: PyTree, state: Average, params: PyTree):
+    new_params = optax.apply_updates(params, updates)
+    average = optax.incremental_update(new_params, state.params, 1.0 - decay)
+    return updates, Average(average)
+
+  def init(params: PyTree) -> Average:
+    return Average(jax.tree.map(jnp.array, params))
+
+  return optax.GradientTransformation(init, update)
+
+
+def averaged_params(opt_state: PyTree) -> PyTree | None:
+  """Find the moving average in an optimizer's state; None if there is none."""
+  nodes = jax.tree.leaves(opt_state, is_leaf=lambda n: isinstance(n, Average))
+  found = [node.params for node in nodes if isinstance(node, Average)]
+  return found[0] if found else None
+
+
+def make_optimizer(
+  config: ConfigDict, num_steps: int
+) -> optax.GradientTransformationExtraArgs:
+  """Chain clipping, direction, decay, learning rate, plateau and average.
+
+  Args:
+    config: the `optim` section.
+    num_steps: length of training.
+
+  Returns:
+    An optimizer whose `update` takes the training loss as `value`, which
+    reduce-on-plateau looks at.
+  """
+  parts = []
+  if config.clip_norm:
+    parts.append(optax.clip_by_global_norm(config.clip_norm))
+  parts.append(OPTIMIZERS[config.name](config))
+  schedule = make_schedule(config, num_steps)
+  parts.append(optax.scale_by_learning_rate(schedule))
+  if config.plateau_factor < 1.0:
+    parts.append(
+      optax.contrib.reduce_on_plateau(
+        factor=config.plateau_factor,
+        patience=config.plateau_patience,
+        accumulation_size=config.plateau_every,
+      )
+    )
+  if config.ema_decay:
+    parts.append(average_params(config.ema_decay))
+  return optax.with_extra_args_support(optax.chain(*parts))

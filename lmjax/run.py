@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained run, opened from its folder alone."""
+
+import functools
+from pathlib import Path
+
+import jax
+
+from lmjax.config import finalize
+from lmjax.data.tokenizers import Tokenizer
+from lmjax.errors import UsageError, UserError
+from lmjax.experiment import Experiment
+from lmjax.parallel.jit import JitStrategy
+from lmjax.run_folder import RunFolder
+from lmjax.text_sampler import TextSampler
+from lmjax.training.checkpoints import Checkpoints
+from lmjax.training.evaluation import Evaluator
+from lmjax.training.state import TrainState
+from lmjax.types import PyTree
+
+
+class Run:
+  """What a run folder holds, ready to use.
+
+  Attributes:
+    experiment: the objects of its config.
+    step: the step that the parameters are of.
+    variables: the model's variables.
+
+  Args:
+    workdir: the run folder.
+    checkpoint: "best" by validation loss, "latest", or a step.
+    overrides: parts of the config to look at differently, by dotted key.
+
+  Raises:
+    UserError: if the folder holds no run, or no such checkpoint.
+  """
+
+  def __init__(
+    self,
+    workdir: str | Path,
+    checkpoint: str | int = "best",
+    overrides: dict | None = None,
+  ):
+    folder = RunFolder(workdir)
+    config = folder.load_config()
+    config.update_from_flattened_dict(overrides or {})
+    self.experiment = Experiment(finalize(config), folder)
+    if not folder.checkpoints.exists():
+      raise UserError(f"{folder.path} holds no checkpoint yet; train longer.")
+    checkpoints = Checkpoints(folder.checkpoints)
+    try:
+      self.step = _choose(checkpoints, checkpoint)
+      key = jax.random.key(0)
+      shapes = jax.eval_shape(self.experiment.make_variables, key)
+      params = checkpoints.restore_params(shapes["params"], self.step)
+    finally:
+      checkpoints.close()
+    self.variables: PyTree = {"params": params}
+
+  @property
+  def tokenizer(self) -> Tokenizer:
+    """Return the tokenizer of the run."""
+    return self.experiment.tokenizer
+
+  @functools.cached_property
+  def _sampler(self) -> TextSampler:
+    return TextSampler(self.experiment.model, self.tokenizer)
+
+  def generate(
+    self, prompt: str = "\n", num_samples: int | None = None, **settings
+  ) -> str | list[str]:
+    """Continue a prompt; see TextSampler for the settings.
+
+    Returns:
+      A text, or a list of them if `num_samples` is given.
+    """
+    texts = self._sampler(
+      self.variables, prompt, num_samples=num_samples or 1, **settings
+    )
+    return texts[0] if num_samples is None else texts
+
+  def evaluate(self, split: str = "valid") -> dict[str, float]:
+    """Judge the parameters on a whole split, "train", "valid" or "test"."""
+    task = self.experiment.task
+    state = TrainState(
+      step=self.step,
+      params=self.variables["params"],
+      opt_state=(),
+      collections={},
+      carry=None,
+      key=jax.random.key(0),
+    )
+    strategy = JitStrategy(jax.devices()[:1], fsdp=1, rules=())
+    batches = self.experiment.eval_batches(split)
+    return Evaluator(task, strategy, batches)(state)
+
+
+def _choose(checkpoints: Checkpoints, which: str | int) -> int:
+  available = checkpoints.steps()
+  if not available:
+    raise UserError(
+      f"{checkpoints.folder} holds no checkpoint yet; train longer."
+    )
+  if which == "best":
+    return checkpoints.best()
+  if which == "latest":
+    return checkpoints.latest()
+  if str(which) not in map(str, available):
+    raise UsageError(
+      f"checkpoint={which} is not there; choose best, latest or one of "
+      f"{', '.join(map(str, available))}."
+    )
+  return int(which)

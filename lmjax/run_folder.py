@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: what it holds, who may write to it.
+
+    config.json       the config as the user gave it
+    tokenizer.json    built once, loaded ever after
+    corpus.json       digests and sizes of the splits it was trained on
+    environment.json  versions, devices and command of the last start
+    metrics.jsonl     one record a line; the source of truth
+    events/           TensorBoard's copy of the numbers
+    checkpoints/      Orbax
+    cache/            encoded corpora, unless data.cache_dir names a folder
+
+Nothing but the lock and the cache is written before everything that a config
+can get wrong has been checked.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from lmjax.config import from_json, incompatible, to_json
+from lmjax.data.tokenizers import Tokenizer
+from lmjax.errors import UserError
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
+UNBORN = {"lock", "cache"}  # what may lie in the folder of no run
+
+
+class RunFolder:
+  """Paths of a run folder, and the rules for writing to it."""
+
+  def __init__(self, path: str | Path):
+    self.path = Path(path).expanduser().resolve()
+    self.config = self.path / "config.json"
+    self.tokenizer = self.path / "tokenizer.json"
+    self.corpus = self.path / "corpus.json"
+    self.environment = self.path / "environment.json"
+    self.metrics = self.path / "metrics.jsonl"
+    self.events = self.path / "events"
+    self.checkpoints = self.path / "checkpoints"
+    self.cache = self.path / "cache"
+
+  @contextlib.contextmanager
+  def lock(self) -> Iterator[None]:
+    """Hold the folder for one process; the lock dies with the process.
+
+    Raises:
+      UserError: if another process holds it, or it cannot be made.
+    """
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      file = open(self.path / "lock", "w")
+    except OSError as error:
+      raise UserError(
+        f"--workdir={self.path} cannot be written: {error.strerror}."
+      ) from error
+    with file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError:
+        raise UserError(
+          f"another run holds {self.path}; wait for it or choose another "
+          "--workdir."
+        ) from None
+      yield
+
+  def check(self, config: ConfigDict) -> None:
+    """See that a config may start or continue the run in this folder.
+
+    Raises:
+      UserError: if the folder is something else's, or another config's.
+    """
+    if not self.config.exists():
+      strangers = {p.name for p in self.path.iterdir()} - UNBORN
+      if strangers:
+        raise UserError(
+          f"{self.path} is no run folder and holds {min(strangers)}; choose "
+          "an empty or a new --workdir."
+        )
+      return
+    changes = incompatible(self.load_config(), config)
+    if changes:
+      named = ", ".join(
+        f"{key} (was {old}, is {new})" for key, (old, new) in changes.items()
+      )
+      raise UserError(
+        f"{self.path} holds a run with another config: {named}; undo that or "
+        "choose another --workdir."
+      )
+
+  def check_corpus(self, corpus: dict) -> None:
+    """See that the text is still what the run began with.
+
+    Raises:
+      UserError: if it is not.
+    """
+    if self.corpus.exists() and json.loads(self.corpus.read_text()) != corpus:
+      raise UserError(
+        f"the corpus has changed since the run in {self.path} began; restore "
+        "it or choose another --workdir."
+      )
+
+  def write(
+    self, config: ConfigDict, tokenizer: Tokenizer, corpus: dict
+  ) -> None:
+    """Describe the run; the config last, because it makes the folder a run."""
+    if not self.tokenizer.exists():
+      tokenizer.save(self.tokenizer)
+    self.corpus.write_text(json.dumps(corpus, indent=2) + "\n")
+    environment = json.dumps(describe_environment(), indent=2) + "\n"
+    self.environment.write_text(environment)
+    partial = self.config.with_suffix(".partial")
+    partial.write_text(to_json(config))
+    partial.replace(self.config)
+
+  def load_config(self) -> ConfigDict:
+    """Read the run's config.
+
+    Raises:
+      UserError: if the folder holds no run.
+    """
+    try:
+      return from_json(self.config.read_text())
+    except FileNotFoundError:
+      raise UserError(
+        f"{self.path} holds no run; give the --workdir of a train.py."
+      ) from None
+    except (OSError, ValueError) as error:
+      raise UserError(f"{self.config} cannot be read: {error}.") from error
+
+
+def describe_environment() -> dict:
+  """Name versions, devices, commit and command."""
+  root = Path(__file__).parent
+  git = ["git", "-C", str(root), "rev-parse", "HEAD"]
+  try:
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+  except OSError:
+    commit = ""
+  return dict(
+    command=sys.argv,
+    commit=commit,
+    devices=[device.device_kind for device in jax.devices()],
+    python=platform.python_version(),
+    versions={name: importlib.metadata.version(name) for name in LIBRARIES},
+  )

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Next-token prediction."""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmjax.losses import cross_entropy
+from lmjax.metrics import Sums, weighted_sum
+from lmjax.tasks.task import Outcome
+from lmjax.types import Array, Batch, PyTree
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageModeling:
+  """Predict each token from those before it.
+
+  Attributes:
+    model: keeps the contract of lmjax.models.
+    units_V: how many characters or bytes each token stands for, float32 [V].
+    unit: what `units_V` counts; "word" reports no bits.
+    stateful: whether the model's memory is kept from batch to batch.
+  """
+
+  model: nn.Module
+  units_V: np.ndarray
+  unit: str
+  stateful: bool
+
+  def init(self, key: Array, batch: Batch) -> PyTree:
+    """Make the model's variables from the shapes of a batch."""
+    return self.model.init(key, batch["inputs"])
+
+  def initial_carry(self, batch_size: int) -> PyTree:
+    """Make an empty memory; None if the task is stateless."""
+    if not self.stateful:
+      return None
+    return self.model.initial_carry(batch_size, self.model.context or 0)
+
+  def loss(
+    self,
+    params: PyTree,
+    collections: PyTree,
+    carry: PyTree,
+    batch: Batch,
+    rngs: dict[str, Array],
+    train: bool,
+  ) -> Outcome:
+    """Sum the cross-entropy of the targets, with what the model adds to it.
+
+    Auxiliary losses, which models sow into the collection "losses", are means
+    over a batch; they are weighed like its positions.
+
+    Args:
+      params: the model's parameters.
+      collections: its other variables.
+      carry: its memory, or None.
+      batch: inputs, targets, weights and perhaps resets, [B, T] each.
+      rngs: keys by stream, used in training alone.
+      train: whether dropout is on and running statistics move.
+    """
+    variables = {"params": params, **collections}
+    (hidden_BTD, carry), changed = self.model.apply(
+      variables,
+      batch["inputs"],
+      carry,
+      batch.get("resets"),
+      rngs=rngs if train else None,
+      mutable=[*collections, "losses"] if train else ["losses"],
+    )
+    logits_BTV = self.model.apply(variables, hidden_BTD, method="logits")
+    nats_BT = cross_entropy(logits_BTV, batch["targets"])
+    correct_BT = jnp.argmax(logits_BTV, axis=-1) == batch["targets"]
+    units_BT = jnp.asarray(self.units_V)[batch["targets"]]
+    weights_BT = batch["weights"]
+    nats, weight = weighted_sum(nats_BT, weights_BT), jnp.sum(weights_BT)
+    auxiliary = sum(map(jnp.sum, jax.tree.leaves(changed.pop("losses", {}))), 0.0)
+    metrics = dict(
+      nats=nats,
+      accuracy=weighted_sum(correct_BT, weights_BT),
+      units=weighted_sum(units_BT, weights_BT),
+    )
+    sums = Sums(nats + auxiliary * weight, weight, metrics)
+    return Outcome(sums, {**collections, **changed}, carry)
+
+  def report(self, means: dict[str, float]) -> dict[str, float]:
+    """Name what users read.
+
+    Args:
+      means: sums divided by the weight: nats, accuracy and units a token.
+
+    Returns:
+      "loss" in nats a token; "perplexity", its exponential, a token; and
+      "bits_per_character" or "bits_per_byte" where a token's length is known;
+      then the other means, as they are.
+    """
+    means = dict(means)
+    nats, units = means.pop("nats"), means.pop("units")
+    report = {**means, "perplexity": math.exp(min(nats, 700.0))}
+    if self.unit != "word" and units > 0:
+      report[f"bits_per_{self.unit}"] = nats / units / math.log(2)
+    return report
+

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text in, text out: a model, its tokenizer and the generation loop."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
+from lmjax.decoding.filters import (
+  Ban,
+  Filter,
+  Greedy,
+  Temperature,
+  TopK,
+  TopP,
+  chain,
+)
+from lmjax.decoding.generate import generate
+from lmjax.errors import UsageError
+from lmjax.types import Array, PyTree
+
+
+class TextSampler:
+  """Draw text from a language model.
+
+  Args:
+    model: keeps the contract of lmjax.models.
+    tokenizer: the one that it was trained with.
+  """
+
+  def __init__(self, model: nn.Module, tokenizer: Tokenizer):
+    self._model, self._tokenizer = model, tokenizer
+    self._generate = jax.jit(
+      self._draw, static_argnames=("num_tokens", "filters")
+    )
+
+  def __call__(
+    self,
+    variables: PyTree,
+    prompt: str,
+    num_tokens: int = 200,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+  ) -> list[str]:
+    """Continue a prompt.
+
+    Args:
+      variables: the model's variables.
+      prompt: text to go on from; an empty one stands for the begin of a
+        document.
+      num_tokens: how many tokens to draw at most; `<eos>` ends a sample.
+      num_samples: how many continuations.
+      temperature: 0 takes the most likely token always.
+      top_k: how many tokens to choose among; 0 for all.
+      top_p: probability of the tokens to choose among.
+      seed: the same seed draws the same text; sample i does not depend on how
+        many there are.
+
+    Returns:
+      The continuations, without the prompt.
+
+    Raises:
+      UsageError: if a number is out of range, or the prompt is longer than the
+        model's context.
+    """
+    filters = make_filters(temperature, top_k, top_p)
+    if num_tokens < 1 or num_samples < 1:
+      raise UsageError("num_tokens and num_samples must be at least 1.")
+    tokens = self._tokenizer.encode(prompt) if prompt else np.array([EOS])
+    context = self._model.context
+    if context is not None and len(tokens) > context:
+      raise UsageError(
+        f"the prompt has {len(tokens)} tokens and the model's context holds "
+        f"{context}; shorten the prompt."
+      )
+    drawn = self._generate(
+      variables,
+      jnp.asarray(tokens, jnp.int32),
+      jax.random.split(jax.random.key(seed), num_samples),
+      num_tokens=num_tokens,
+      filters=filters,
+    )
+    return [self._tokenizer.decode(_until_eos(row)) for row in np.array(drawn)]
+
+  def _draw(
+    self,
+    variables: PyTree,
+    prompt_T: Array,
+    keys_B: Array,
+    num_tokens: int,
+    filters: tuple[Filter, ...],
+  ) -> Array:
+    model = self._model
+    context = model.context
+    needed = len(prompt_T) + num_tokens
+    capacity = min(needed, context or needed)
+
+    def step(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree]:
+      hidden_BTD, carry = model.apply(variables, tokens_BT, carry)
+      last_B1D = hidden_BTD[:, -1:]
+      logits_B1V = model.apply(variables, last_B1D, method="logits")
+      return logits_B1V[:, 0], carry
+
+    return generate(
+      step,
+      functools.partial(model.initial_carry, capacity=capacity),
+      jnp.broadcast_to(prompt_T, (len(keys_B), len(prompt_T))),
+      keys_B,
+      num_tokens,
+      chain(filters),
+      context=context,
+      stop_token=EOS,
+      pad_token=PAD,
+    )
+
+
+def make_filters(
+  temperature: float, top_k: int, top_p: float
+) -> tuple[Filter, ...]:
+  """Turn the usual numbers into filters, in the usual order.
+
+  Raises:
+    UsageError: if one is out of range.
+  """
+  if temperature < 0:
+    raise UsageError(f"temperature={temperature} must be at least 0.")
+  if top_k < 0:
+    raise UsageError(f"top_k={top_k} must be at least 0.")
+  if not 0 < top_p <= 1:
+    raise UsageError(f"top_p={top_p} must be above 0 and at most 1.")
+  filters = [Ban((PAD, UNK, BOS))]
+  filters.append(Temperature(temperature) if temperature else Greedy())
+  if top_k:
+    filters.append(TopK(top_k))
+  if top_p < 1:
+    filters.append(TopP(top_p))
+  return tuple(filters)
+
+
+def _until_eos(tokens: np.ndarray) -> list[int]:
+  ends = np.flatnonzero(tokens == EOS)
+  return tokens[: ends[0]].tolist() if len(ends) else tokens.tolist()

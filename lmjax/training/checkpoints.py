@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints by Orbax: asynchronous, whole or not at all.
+
+A checkpoint has four items: "params"; "averaged_params" if an average is kept;
+"training", the rest of the state; and "progress", as JSON. So sampling reads
+parameters alone.
+"""
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from lmjax.errors import UserError
+from lmjax.optim import averaged_params
+from lmjax.training.progress import Progress
+from lmjax.training.state import TrainState
+from lmjax.types import PyTree
+
+logging.getLogger("absl").setLevel(logging.WARNING)
+
+
+def _loss(metrics: dict[str, float]) -> float:
+  return metrics["loss"]
+
+
+class Checkpoints:
+  """The checkpoints of a run.
+
+  Args:
+    folder: where they are.
+    keep_latest: how many of the newest are kept.
+    keep_best: how many of those with the lowest validation loss are kept.
+  """
+
+  def __init__(self, folder: Path, keep_latest: int = 1, keep_best: int = 0):
+    policies = [checkpoint_managers.LatestN(keep_latest)]
+    if keep_best:
+      policies.append(
+        checkpoint_managers.BestN(
+          get_metric_fn=_loss, reverse=True, n=keep_best
+        )
+      )
+    self.folder = folder
+    self._manager = ocp.CheckpointManager(
+      folder,
+      options=ocp.CheckpointManagerOptions(
+        best_fn=_loss,
+        best_mode="min",
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+      ),
+    )
+
+  def steps(self) -> list[int]:
+    """List the steps of all whole checkpoints."""
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    """Return the newest whole checkpoint's step."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """Return the step with the lowest validation loss, else the newest."""
+    step = self._manager.best_step()
+    if step is None or math.isinf(_loss(self._manager.metrics(step))):
+      return self.latest()
+    return step
+
+  def save(self, step: int, state: TrainState, progress: Progress) -> None:
+    """Store a collected state; returns before the files are written."""
+    if step == self.latest():
+      return
+    items = dict(
+      params=ocp.args.StandardSave(state.params),
+      training=ocp.args.StandardSave(state.replace(params=None)),
+      progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+    )
+    average = averaged_params(state.opt_state)
+    if average is not None:
+      items["averaged_params"] = ocp.args.StandardSave(average)
+    loss = math.inf if progress.valid_loss is None else progress.valid_loss
+    self._manager.save(
+      step, args=ocp.args.Composite(**items), metrics={"loss": loss}
+    )
+
+  def restore(self, target: TrainState) -> tuple[TrainState, Progress]:
+    """Read the newest checkpoint onto the devices that a target names.
+
+    Args:
+      target: a state of jax.ShapeDtypeStructs with shardings.
+    """
+    items = ocp.args.Composite(
+      params=ocp.args.StandardRestore(target.params),
+      training=ocp.args.StandardRestore(target.replace(params=None)),
+      progress=ocp.args.JsonRestore(),
+    )
+    restored = self._manager.restore(self.latest(), args=items)
+    state = restored.training.replace(params=restored.params)
+    return state, Progress(**restored.progress)
+
+  def restore_params(self, target: PyTree, step: int) -> PyTree:
+    """Read the parameters for evaluation alone: the average if there is one.
+
+    Args:
+      target: jax.ShapeDtypeStructs of the parameters.
+      step: which checkpoint.
+
+    Raises:
+      UserError: if the shapes differ from the target's.
+    """
+    averaged = (self.folder / str(step) / "averaged_params").exists()
+    item = "averaged_params" if averaged else "params"
+    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=one_device
+      ),
+      target,
+    )
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(**{item: ocp.args.StandardRestore(target)}),
+      )
+    except ValueError as error:
+      reason = str(error).split(". ")[0]
+      raise UserError(
+        f"the checkpoint of step {step} in {self.folder} does not fit the "
+        "config and vocabulary beside it; restore config.json and "
+        f"tokenizer.json of the run ({reason})."
+      ) from error
+    return restored[item]
+
+  def close(self) -> None:
+    """Wait until everything is written."""
+    self._manager.wait_until_finished()
+    self._manager.close()

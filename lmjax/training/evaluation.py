@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging a model on a split: sums over all its batches, divided once."""
+
+import functools
+
+from lmjax.data.batching import Rows
+from lmjax.data.loader import load
+from lmjax.parallel.jit import JitStrategy
+from lmjax.parallel.pmap import PmapStrategy
+from lmjax.tasks.task import Task
+from lmjax.training.state import TrainState
+from lmjax.training.step import eval_step
+from lmjax.types import PyTree
+
+Strategy = JitStrategy | PmapStrategy
+
+
+class Evaluator:
+  """Evaluate parameters on the same batches again and again.
+
+  Args:
+    task: turns batches into sums.
+    strategy: where it runs.
+    batches: the batches of the split.
+    num_batches: how many of them; 0 for all.
+  """
+
+  def __init__(
+    self, task: Task, strategy: Strategy, batches: Rows, num_batches: int = 0
+  ):
+    self._task, self._strategy, self._batches = task, strategy, batches
+    self._num_batches = min(num_batches or len(batches), len(batches))
+    self._step = None
+
+  def __call__(
+    self, state: TrainState, params: PyTree | None = None
+  ) -> dict[str, float]:
+    """Evaluate, with an empty memory at the start.
+
+    Args:
+      state: placed on the strategy's devices; only read.
+      params: parameters to use instead of the state's.
+
+    Returns:
+      The task's report.
+    """
+    state = self._strategy.place(
+      state.replace(
+        params=state.params if params is None else params,
+        opt_state=(),
+        carry=self._task.initial_carry(self._batches.batch_size),
+      )
+    )
+    if self._step is None:
+      step = functools.partial(eval_step, task=self._task)
+      self._step = self._strategy.compile_step(step, state, donate=False)
+    total = None
+    for batch in load(self._batches, 0, self._num_batches):
+      state, sums = self._step(state, self._strategy.place_batch(batch))
+      total = sums if total is None else total.plus(sums)
+    return self._task.report(total.means())

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver: from a config and a folder to a trained run."""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+
+import jax
+from ml_collections import ConfigDict
+
+from lmjax.config import finalize
+from lmjax.data.loader import load
+from lmjax.errors import UserError
+from lmjax.experiment import Experiment
+from lmjax.optim import make_schedule
+from lmjax.parallel import STRATEGIES
+from lmjax.run_folder import RunFolder
+from lmjax.text_sampler import TextSampler
+from lmjax.training.checkpoints import Checkpoints
+from lmjax.training.evaluation import Strategy
+from lmjax.training.hooks import (
+  Checkpoint,
+  Evaluate,
+  Hook,
+  Monitor,
+  Sample,
+  Session,
+  is_due,
+)
+from lmjax.training.overview import overview
+from lmjax.training.progress import Progress
+from lmjax.training.signals import stop_on_signals
+from lmjax.training.step import train_step
+from lmjax.training.throughput import Throughput
+from lmjax.training.writers import MetricWriter, show
+
+
+def train(
+  config: ConfigDict, workdir: str, extra_hooks: Sequence[Hook] = ()
+) -> int:
+  """Train from the newest checkpoint of a run folder, or from the start.
+
+  Args:
+    config: what to run; see configs/base.py.
+    workdir: the run folder. The same call with the same folder goes on where
+      it stopped.
+    extra_hooks: called behind the usual ones.
+
+  Returns:
+    The exit code: 0, or 128 + the number of the signal that stopped it.
+
+  Raises:
+    UserError: for what the user can mend, before anything is compiled.
+  """
+  config = finalize(config)
+  folder = RunFolder(workdir)
+  strategy = make_strategy(config)
+  with folder.lock(), contextlib.ExitStack() as stack:
+    folder.check(config)
+    experiment = Experiment(config, folder)
+    corpus = experiment.describe_corpus()
+    folder.check_corpus(corpus)
+    hooks = [*make_hooks(experiment, strategy), *extra_hooks]
+    folder.write(config, experiment.tokenizer, corpus)
+    session = open_session(experiment, strategy, stack)
+    show(overview(experiment, session.state.params, strategy.num_devices))
+    return run(session, hooks, stack)
+
+
+def run(
+  session: Session, hooks: Sequence[Hook], stack: contextlib.ExitStack
+) -> int:
+  """Take steps until the last one, a stop request or a hook's word."""
+  experiment, strategy = session.experiment, session.strategy
+  last_step = experiment.config.train.num_steps
+  step = functools.partial(
+    train_step,
+    task=experiment.task,
+    optimizer=experiment.optimizer,
+    num_microbatches=experiment.config.train.num_microbatches,
+  )
+  compiled_step = strategy.compile_step(step, session.state)
+  monitor = make_monitor(session)
+  stack.callback(monitor.close)
+  stop = stack.enter_context(stop_on_signals())
+  batches = load(
+    experiment.train_batches(),
+    session.step,
+    last_step,
+    experiment.config.data.num_threads,
+  )
+  for batch in batches:
+    session.state, sums = compiled_step(
+      session.state, strategy.place_batch(batch)
+    )
+    session.step += 1
+    monitor.push(session.step, sums)
+    for hook in hooks:
+      if is_due(hook.every, session.step, last_step):
+        monitor.flush()
+        with monitor.paused():
+          hook(session)
+    if stop.signal or session.finished:
+      break
+  monitor.flush()
+  session.save()
+  show(f"stopped at step {session.step} of {last_step}")
+  return stop.exit_code
+
+
+def make_strategy(config: ConfigDict) -> Strategy:
+  """Choose the devices and how the step runs on them.
+
+  Raises:
+    UserError: if the batch does not divide by them.
+  """
+  parallel, data = config.parallel, config.data
+  devices = jax.devices()
+  if parallel.num_devices > len(devices):
+    raise UserError(
+      f"parallel.num_devices={parallel.num_devices} is more than the "
+      f"{len(devices)} that are here."
+    )
+  devices = devices[: parallel.num_devices or None]
+  rows = data.batch_size // config.train.num_microbatches
+  if rows % len(devices):
+    raise UserError(
+      f"data.batch_size={data.batch_size} in train.num_microbatches="
+      f"{config.train.num_microbatches} parts must divide by the "
+      f"{len(devices)} devices."
+    )
+  strategy = STRATEGIES[parallel.strategy]
+  return strategy(devices, parallel.fsdp, parallel.rules)
+
+
+def make_hooks(experiment: Experiment, strategy: Strategy) -> list[Hook]:
+  """Make the usual hooks, in the order in which they are called."""
+  config = experiment.config
+  sampler = TextSampler(experiment.model, experiment.tokenizer)
+  return [
+    Evaluate(experiment, strategy),
+    Checkpoint(config.train.checkpoint_every),
+    Sample(
+      config.train.sample_every,
+      lambda variables: sampler(variables, **config.sample)[0],
+    ),
+  ]
+
+
+def open_session(
+  experiment: Experiment, strategy: Strategy, stack: contextlib.ExitStack
+) -> Session:
+  """Restore the newest checkpoint, or make a state to start from."""
+  config, folder = experiment.config, experiment.folder
+  checkpoints = Checkpoints(
+    folder.checkpoints, config.checkpoint.keep_latest, config.checkpoint.keep_best
+  )
+  stack.callback(checkpoints.close)
+  if checkpoints.latest() is None:
+    state, progress = strategy.create(experiment.make_state), Progress()
+  else:
+    target = strategy.target(experiment.make_state)
+    state, progress = checkpoints.restore(target)
+    state = strategy.place(state)
+  step = int(state.step)
+  writer = MetricWriter(folder.metrics, folder.events, step)
+  stack.callback(writer.close)
+  return Session(
+    experiment, strategy, state, step, progress, checkpoints, writer
+  )
+
+
+def make_monitor(session: Session) -> Monitor:
+  """Make what reads the sums of each step."""
+  experiment = session.experiment
+  config = experiment.config
+  return Monitor(
+    experiment,
+    session,
+    Throughput(
+      experiment.model, config.data.window, session.strategy.num_devices
+    ),
+    make_schedule(config.optim, config.train.num_steps),
+  )

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says of itself at its start."""
+
+import math
+
+import jax
+
+from lmjax.config import difference_from_base
+from lmjax.experiment import Experiment
+from lmjax.tree import named_leaves
+from lmjax.types import PyTree
+
+
+def parameter_table(params: PyTree) -> str:
+  """List parameters by path, shape, type and number, and their sum."""
+  leaves = named_leaves(params)
+  sizes = {name: math.prod(leaf.shape) for name, leaf in leaves.items()}
+  rows = [
+    (name, " × ".join(map(str, leaf.shape)), leaf.dtype.name, sizes[name])
+    for name, leaf in leaves.items()
+  ]
+  rows.append(("total", "", "", sum(sizes.values())))
+  widths = [max(len(row[i]) for row in rows) for i in range(3)]
+  return "\n".join(
+    f"  {name:<{widths[0]}}  {shape:<{widths[1]}}  {dtype:<{widths[2]}}"
+    f"  {size:>13,}"
+    for name, shape, dtype, size in rows
+  )
+
+
+def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
+  """Describe config, corpus, devices and parameters."""
+  stream = experiment.stream("train")
+  changes = difference_from_base(experiment.config)
+  config = "\n".join(f"  {key} = {value}" for key, value in changes.items())
+  kind = jax.devices()[0].device_kind
+  return (
+    f"different from base.py:\n{config}\n"
+    f"parameters:\n{parameter_table(params)}\n"
+    f"training text: {stream.num_tokens:,} tokens in "
+    f"{stream.num_documents:,} documents, vocabulary "
+    f"{experiment.tokenizer.vocab_size:,}\n"
+    f"devices: {num_devices} × {kind}"
+  )

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host must remember beside the state, to go on exactly."""
+
+import dataclasses
+import math
+
+from lmjax.metrics import Sums
+
+
+@dataclasses.dataclass
+class Progress:
+  """Facts about a run that are no arrays; stored as JSON in checkpoints.
+
+  Attributes:
+    window: sums of the steps since the last record, as plain numbers.
+    tokens: targets trained on so far.
+    valid_loss: the last evaluation's loss, if it was made at this step.
+    best_loss: the lowest of all evaluations.
+    best_step: the step of that evaluation.
+    bad_evaluations: how many evaluations in a row did not lower it.
+  """
+
+  window: dict[str, float] = dataclasses.field(default_factory=dict)
+  tokens: float = 0.0
+  valid_loss: float | None = None
+  best_loss: float | None = None
+  best_step: int | None = None
+  bad_evaluations: int = 0
+
+  def add(self, sums: Sums) -> None:
+    """Add a step's sums to the window."""
+    flat = {"loss": sums.loss, "weight": sums.weight, **sums.metrics}
+    for name, value in flat.items():
+      self.window[name] = self.window.get(name, 0.0) + float(value)
+    self.tokens += float(sums.weight)
+
+  def take_window(self) -> dict[str, float]:
+    """Return the means of the window and begin a new one."""
+    weight = self.window.pop("weight", 0.0) or math.nan
+    means = {name: value / weight for name, value in self.window.items()}
+    self.window = {}
+    return means
+
+  def evaluated(self, step: int, loss: float) -> bool:
+    """Note an evaluation; true if it is the best so far."""
+    self.valid_loss = loss
+    better = self.best_loss is None or loss < self.best_loss
+    if better:
+      self.best_loss, self.best_step, self.bad_evaluations = loss, step, 0
+    else:
+      self.bad_evaluations += 1
+    return better

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where numbers go: metrics.jsonl, TensorBoard's events, the terminal."""
+
+import json
+import sys
+from pathlib import Path
+
+import tensorboardX
+import tqdm
+
+
+class MetricWriter:
+  """Write records to all places.
+
+  metrics.jsonl is the source of truth: one object a line, flushed at once.
+  Records later than the step that a run goes on from are taken out first, so
+  that none is there twice.
+
+  Args:
+    path: the file of records.
+    events: the folder of TensorBoard's files.
+    step: the step that the run starts from.
+  """
+
+  def __init__(self, path: Path, events: Path, step: int):
+    if path.exists():
+      lines = path.read_text(encoding="utf-8").splitlines()
+      kept = [line for line in lines if _step(line) <= step]
+      partial = path.with_suffix(".partial")
+      partial.write_text("".join(line + "\n" for line in kept), "utf-8")
+      partial.replace(path)
+    self._file = open(path, "a", encoding="utf-8")
+    self._events = tensorboardX.SummaryWriter(str(events), purge_step=step)
+
+  def write(self, step: int, split: str, record: dict) -> None:
+    """Write a record of numbers and texts, and show it."""
+    line = json.dumps({"step": step, "split": split, **record})
+    self._file.write(line + "\n")
+    self._file.flush()
+    for name, value in record.items():
+      if isinstance(value, str):
+        self._events.add_text(f"{split}/{name}", value, step)
+      else:
+        self._events.add_scalar(f"{split}/{name}", value, step)
+    show(f"step {step:>6} {split:<6} {_sentence(record)}")
+
+  def close(self) -> None:
+    """Finish the files."""
+    self._file.close()
+    self._events.close()
+
+
+def show(text: str) -> None:
+  """Print to stderr, above a progress bar if there is one."""
+  tqdm.tqdm.write(text, file=sys.stderr)
+
+
+def _step(line: str) -> float:
+  try:
+    return json.loads(line)["step"]
+  except (ValueError, KeyError, TypeError):
+    return float("inf")  # half a line, as a power cut leaves it
+
+
+def _sentence(record: dict) -> str:
+  texts = [f"\n{value}\n" for value in record.values() if _is_text(value)]
+  numbers = [
+    f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}"
+    for name, value in record.items()
+    if not _is_text(value)
+  ]
+  return "  ".join(numbers + texts)
+
+
+def _is_text(value: object) -> bool:
+  return isinstance(value, str)
