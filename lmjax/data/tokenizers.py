@@ -19,16 +19,17 @@ from lmjax.errors import UserError
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 PAD, UNK, BOS, EOS = range(4)
+_CUT = re.compile(r"(?<=\S)\n(?=\S)")
 
 
 def pieces(text: str, size: int = 1 << 20) -> Iterator[str]:
   """Cut a long text where no tokenizer here looks across.
 
-  That is behind a line's end that is followed by something other than space.
+  That is behind a single line's end between two characters that are no space.
   """
   start = 0
   while len(text) - start > size:
-    cut = re.compile(r"\n(?=\S)").search(text, start + size)
+    cut = _CUT.search(text, start + size)
     if not cut:
       break
     yield text[start : cut.end()]
@@ -121,6 +122,8 @@ class Vocabulary(Tokenizer):
     self.tokens = list(tokens)
     self.lower_case = lower_case
     self._ids = {token: index for index, token in enumerate(self.tokens)}
+    for special in (PAD, BOS, EOS):  # they never stand for text
+      del self._ids[SPECIALS[special]]
 
   @classmethod
   def train(

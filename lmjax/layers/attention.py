@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lmjax.layers.dense import Dense
 from lmjax.ops.attention import attend, document_mask
 from lmjax.ops.key_value_cache import (
   KeyValueCache,
@@ -93,10 +94,10 @@ class SelfAttention(nn.Module):
     head_width = x_BTD.shape[-1] // self.num_heads
 
     def project(heads: int, name: str) -> Array:
-      return nn.DenseGeneral(
+      return Dense(
         (heads, head_width),
         use_bias=self.use_bias,
-        kernel_init=nn.initializers.normal(self.init_scale),
+        init_scale=self.init_scale,
         dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=name,
@@ -114,11 +115,11 @@ class SelfAttention(nn.Module):
       key_BSGK = _extend(view.cache.key_BLCGK, layer, key_BTGK)
       value_BSGK = _extend(view.cache.value_BLCGK, layer, value_BTGK)
     attended_BTHK = attend(query_BTHK, key_BSGK, value_BSGK, view.mask_BTS)
-    output_BTD = nn.DenseGeneral(
-      x_BTD.shape[-1],
-      axis=(-2, -1),
+    output_BTD = Dense(
+      x_BTD.shape[-1:],
+      num_contracted=2,
       use_bias=self.use_bias,
-      kernel_init=nn.initializers.normal(self.out_scale),
+      init_scale=self.out_scale,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name="out",

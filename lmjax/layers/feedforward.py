@@ -4,6 +4,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from lmjax.layers.dense import Dense
+from lmjax.ops.gelu import gelu
 from lmjax.types import Array
 
 
@@ -26,12 +28,12 @@ class GELUFeedForward(nn.Module):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  def dense(self, features: int, scale: float, name: str) -> nn.Dense:
+  def dense(self, features: int, scale: float, name: str) -> Dense:
     """Make one of the layers."""
-    return nn.Dense(
-      features,
+    return Dense(
+      (features,),
       use_bias=self.use_bias,
-      kernel_init=nn.initializers.normal(scale),
+      init_scale=scale,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name=name,
@@ -40,7 +42,7 @@ class GELUFeedForward(nn.Module):
   def activate(self, x_BTD: Array) -> Array:
     """Map to the inner width: [B, T, D] to [B, T, F]."""
     inner_BTF = self.dense(self.width, self.init_scale, "up")(x_BTD)
-    return nn.gelu(inner_BTF, approximate=True)
+    return gelu(inner_BTF)
 
   @nn.compact
   def __call__(self, x_BTD: Array) -> Array:

@@ -135,7 +135,11 @@ class Checkpoints:
       ) from error
     return restored[item]
 
-  def close(self) -> None:
+  def wait(self) -> None:
     """Wait until everything is written."""
     self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Wait until everything is written, and end."""
+    self.wait()
     self._manager.close()

@@ -3,7 +3,7 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -12,6 +12,7 @@ from lmjax.config import finalize
 from lmjax.data.loader import load
 from lmjax.errors import UserError
 from lmjax.experiment import Experiment
+from lmjax.metrics import Sums
 from lmjax.optim import make_schedule
 from lmjax.parallel import STRATEGIES
 from lmjax.run_folder import RunFolder
@@ -30,9 +31,11 @@ from lmjax.training.hooks import (
 from lmjax.training.overview import overview
 from lmjax.training.progress import Progress
 from lmjax.training.signals import stop_on_signals
+from lmjax.training.state import TrainState
 from lmjax.training.step import train_step
 from lmjax.training.throughput import Throughput
 from lmjax.training.writers import MetricWriter, show
+from lmjax.types import Batch
 
 
 def train(
@@ -73,13 +76,7 @@ def run(
   """Take steps until the last one, a stop request or a hook's word."""
   experiment, strategy = session.experiment, session.strategy
   last_step = experiment.config.train.num_steps
-  step = functools.partial(
-    train_step,
-    task=experiment.task,
-    optimizer=experiment.optimizer,
-    num_microbatches=experiment.config.train.num_microbatches,
-  )
-  compiled_step = strategy.compile_step(step, session.state)
+  step = compile_train_step(experiment, strategy, session.state)
   monitor = make_monitor(session)
   stack.callback(monitor.close)
   stop = stack.enter_context(stop_on_signals())
@@ -90,9 +87,8 @@ def run(
     experiment.config.data.num_threads,
   )
   for batch in batches:
-    session.state, sums = compiled_step(
-      session.state, strategy.place_batch(batch)
-    )
+    batch = strategy.place_batch(batch)
+    session.state, sums = step(session.state, batch)
     session.step += 1
     monitor.push(session.step, sums)
     for hook in hooks:
@@ -106,6 +102,19 @@ def run(
   session.save()
   show(f"stopped at step {session.step} of {last_step}")
   return stop.exit_code
+
+
+def compile_train_step(
+  experiment: Experiment, strategy: Strategy, state: TrainState
+) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
+  """Compile the step of an experiment for states like `state`."""
+  step = functools.partial(
+    train_step,
+    task=experiment.task,
+    optimizer=experiment.optimizer,
+    num_microbatches=experiment.config.train.num_microbatches,
+  )
+  return strategy.compile_step(step, state)
 
 
 def make_strategy(config: ConfigDict) -> Strategy:

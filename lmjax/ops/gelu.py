@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GELU in its tanh form, with a gradient that stores its input alone."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from lmjax.types import Array
+
+_SCALE = math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715
+
+
+def _tanh(x: Array) -> Array:
+  return jnp.tanh(_SCALE * (x + _CUBIC * x * x * x))
+
+
+@jax.custom_vjp
+def gelu(x: Array) -> Array:
+  """Apply the Gaussian error linear unit, approximated by tanh.
+
+  Hendrycks & Gimpel 2016 (arXiv:1606.08415). Differentiated automatically it
+  would keep four arrays of the feed-forward width for the way back.
+  """
+  return 0.5 * x * (1.0 + _tanh(x))
+
+
+def _fwd(x: Array) -> tuple[Array, Array]:
+  return gelu(x), x
+
+
+def _bwd(x: Array, dy: Array) -> tuple[Array]:
+  tanh = _tanh(x)
+  slope = _SCALE * (1.0 + 3.0 * _CUBIC * x * x)
+  return (dy * 0.5 * (1.0 + tanh + x * (1.0 - tanh * tanh) * slope),)
+
+
+gelu.defvjp(_fwd, _bwd)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from lmjax.data import tokenizers
+from lmjax.data.tokenizers import EOS, TOKENIZERS, UNK, pieces
+from lmjax.errors import UserError
+
+TEXTS = ["The cat sat.\nThe dog, too.\n", "Ünïcödé \N{SNOWMAN} and\n\n  more\n"]
+
+
+@pytest.fixture(scope="module", params=TOKENIZERS)
+def tokenizer(request):
+  size = 300 if request.param == "bpe" else 0
+  return TOKENIZERS[request.param].train(TEXTS, size, 1, False)
+
+
+def test_decoding_gives_the_text_back(tokenizer):
+  for text in TEXTS:
+    decoded = tokenizer.decode(tokenizer.encode(text))
+    if tokenizer.kind == "word":  # white space is not kept, lines are
+      decoded, text = decoded.split(), text.split()
+    assert decoded == text
+
+
+def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
+  tokenizer.save(tmp_path / "t.json")
+  loaded = tokenizers.load(tmp_path / "t.json")
+  assert loaded.vocab_size == tokenizer.vocab_size
+  assert loaded.fingerprint == tokenizer.fingerprint
+  text = "The cat \N{SNOWMAN}, zzz"
+  np.testing.assert_array_equal(loaded.encode(text), tokenizer.encode(text))
+
+
+def test_units_add_up_to_the_length_of_the_text(tokenizer):
+  text = TEXTS[1]
+  lengths = {
+    "byte": len(text.encode()),
+    "character": len(text),
+    "word": len(text.split()) + text.count("\n"),
+  }
+  tokens = np.append(tokenizer.encode(text), EOS)  # <eos> is no text
+  assert tokenizer.units()[tokens].sum() == lengths[tokenizer.unit]
+
+
+def test_text_never_becomes_a_special_but_unk(tokenizer):
+  tokens = tokenizer.encode("a <eos> <bos> <pad>")
+  assert not {0, 2, 3} & set(tokens.tolist())
+
+
+def test_encoding_by_pieces_equals_encoding_at_once(tokenizer):
+  text = "".join(f"line {n}\n" * 2 + "  indented\n\n" * (n % 3) for n in range(99))
+  cut = list(pieces(text, size=40))
+  assert "".join(cut) == text and len(cut) > 5
+  joined = np.concatenate([tokenizer.encode(piece) for piece in cut])
+  np.testing.assert_array_equal(joined, tokenizer.encode(text))
+
+
+def test_unseen_characters_and_words_are_unk():
+  for kind in ("character", "word"):
+    tokenizer = TOKENIZERS[kind].train(["a b"], 0, 1, False)
+    assert tokenizer.encode("z").tolist() == [UNK]
+
+
+@pytest.mark.parametrize(
+  ("options", "kept"),
+  [((0, 1, False), "abcA"), ((6, 1, False), "ab"), ((0, 2, True), "ab")],
+)
+def test_vocabulary_is_cut_by_size_frequency_and_case(options, kept):
+  tokenizer = TOKENIZERS["word"].train(["a a a b b A c"], *options)
+  assert set(tokenizer.tokens[4:]) == set(kept)
+  assert (UNK in tokenizer.encode(" ".join("abc"))) == ("c" not in kept)
+
+
+def test_lower_case_is_applied_when_encoding():
+  for kind, size in (("character", 0), ("word", 0), ("bpe", 280)):
+    tokenizer = TOKENIZERS[kind].train(["The cat"], size, 1, True)
+    assert tokenizer.decode(tokenizer.encode("THE CAT")) == "the cat"
+
+
+def test_bpe_has_the_size_that_was_asked_for_and_refuses_too_few():
+  text = " ".join(f"word{n}" for n in range(200))
+  assert TOKENIZERS["bpe"].train([text], 300, 1, False).vocab_size == 300
+  with pytest.raises(UserError, match="at least 260"):
+    TOKENIZERS["bpe"].train([text], 100, 1, False)
+
+
+def test_a_broken_file_is_named(tmp_path):
+  (tmp_path / "tokenizer.json").write_text("{}")
+  with pytest.raises(UserError, match="tokenizer.json is not a tokenizer"):
+    tokenizers.load(tmp_path / "tokenizer.json")

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The laws that every autoregressive model keeps."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.models.lstm import LSTM
+from lmjax.models.transformer import Transformer
+from lmjax.tree import named_leaves
+
+B, T, V = 2, 7, 11
+lstm = functools.partial(
+  LSTM, vocab_size=V, embedding_width=6, width=8, num_layers=2, dropout=0.3
+)
+transformer = functools.partial(
+  Transformer,
+  vocab_size=V,
+  width=8,
+  num_layers=3,
+  num_heads=4,
+  feed_forward_width=12,
+  context=16,
+  dropout=0.3,
+  use_bias=True,
+)
+MODELS = {
+  "lstm": lstm(tie_embeddings=False),
+  "lstm tied": lstm(embedding_width=8, tie_embeddings=True),
+  "learned, gelu, layer": transformer(
+    num_kv_heads=4,
+    feed_forward="gelu",
+    norm="layer",
+    positions="learned",
+    tie_embeddings=True,
+    remat=False,
+  ),
+  "rotary, swiglu, rms, grouped, remat": transformer(
+    num_kv_heads=2,
+    feed_forward="swiglu",
+    norm="rms",
+    positions="rotary",
+    tie_embeddings=False,
+    remat=True,
+  ),
+  "sinusoidal, one kv head": transformer(
+    num_kv_heads=1,
+    feed_forward="gelu",
+    norm="layer_no_bias",
+    positions="sinusoidal",
+    tie_embeddings=True,
+    remat=False,
+  ),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+  """A model, its variables with weights large enough to matter, and tokens."""
+  model = MODELS[request.param]
+  tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
+  variables = model.init(jax.random.key(0), tokens)
+  keys = iter(jax.random.split(jax.random.key(2), 99))
+  variables = jax.tree.map(
+    lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
+    variables,
+  )
+  return model, variables, tokens
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(model, variables, tokens, carry=None, resets=None, **options):
+  hidden, carry = model.apply(variables, tokens, carry, resets, **options)
+  return model.apply(variables, hidden, method="logits"), carry
+
+
+@pytest.mark.parametrize("sizes", [[7], [1] * 7, [3, 1, 3]])
+def test_incremental_equals_full(model, sizes):
+  model, variables, tokens = model
+  full, _ = logits(model, variables, tokens)
+  carry, pieces, start = model.initial_carry(B, 9), [], 0
+  for size in sizes:
+    piece = tokens[:, start : start + size]
+    out, carry = logits(model, variables, piece, carry)
+    pieces.append(out)
+    start += size
+  np.testing.assert_allclose(full, jnp.concatenate(pieces, 1), atol=2e-5)
+
+
+def test_no_token_sees_a_later_one(model):
+  """Causality by gradient: ∂ output[t] / ∂ input[s] is 0 exactly if s > t."""
+  model, variables, tokens = model
+  table = variables["params"]["embedding"]["embedding"]
+  changed = {**variables["params"]}
+
+  @jax.jit
+  @jax.grad
+  def gradient(offsets_TE, t):
+    # One token of its own a position, so that offsets reach single positions.
+    own = jnp.concatenate([table, table[tokens[0]] + offsets_TE])
+    changed["embedding"] = {"embedding": own}
+    own_tokens = V + jnp.arange(T)[None]
+    wider = model.clone(vocab_size=V + T)
+    hidden, _ = wider.apply({"params": changed}, own_tokens)
+    return jnp.sum(hidden[0, t] ** 2)
+
+  zeros = jnp.zeros((T, table.shape[1]))
+  for t in range(T):
+    reach = jnp.abs(gradient(zeros, t)).sum(axis=1)
+    np.testing.assert_array_equal(reach[t + 1 :], 0.0)
+    assert np.all(reach[: t + 1] > 0)
+
+
+@pytest.mark.parametrize("with_carry", [False, True])
+def test_documents_in_one_row_equal_documents_alone(model, with_carry):
+  model, variables, tokens = model
+  resets = jnp.zeros((B, T), bool).at[:, 3].set(True).at[0, 5].set(True)
+  carry = model.initial_carry(B, 16) if with_carry else None
+  packed, _ = logits(model, variables, tokens, carry, resets)
+  for row, cuts in enumerate([[0, 3, 5, 7], [0, 3, 7]]):
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+      alone, _ = logits(model, variables, tokens[row : row + 1, start:stop])
+      np.testing.assert_allclose(
+        packed[row, start:stop], alone[0], atol=2e-5
+      )
+
+
+def test_a_reset_inside_a_later_piece_hides_the_carry(model):
+  model, variables, tokens = model
+  carry = model.initial_carry(B, 16)
+  _, carry = logits(model, variables, tokens[:, :3], carry)
+  resets = jnp.zeros((B, 4), bool).at[:, 0].set(True)
+  after, carry = logits(model, variables, tokens[:, 3:], carry, resets)
+  alone, _ = logits(model, variables, tokens[:, 3:])
+  np.testing.assert_allclose(after, alone, atol=2e-5)
+  more, _ = logits(model, variables, tokens[:, :2], carry)
+  longer = jnp.concatenate([tokens[:, 3:], tokens[:, :2]], axis=1)
+  alone, _ = logits(model, variables, longer)
+  np.testing.assert_allclose(more, alone[:, 4:], atol=2e-5)
+
+
+def test_every_leaf_of_a_carry_has_its_batch_first(model):
+  model, variables, tokens = model
+  _, carry = logits(model, variables, tokens, model.initial_carry(B, 9))
+  swapped = jax.tree.map(lambda leaf: leaf[::-1], carry)
+  ours, _ = logits(model, variables, tokens, carry)
+  theirs, _ = logits(model, variables, tokens[::-1], swapped)
+  np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
+
+
+def test_dropout_is_on_exactly_with_a_key(model):
+  model, variables, tokens = model
+  once, _ = logits(model, variables, tokens)
+  again, _ = logits(model, variables, tokens)
+  np.testing.assert_array_equal(once, again)
+  rngs = {"dropout": jax.random.key(0)}
+  dropped, _ = logits(model, variables, tokens, rngs=rngs)
+  assert np.abs(once - dropped).max() > 1e-3
+
+
+def test_bfloat16_computes_low_and_keeps_parameters_high(model):
+  model, variables, tokens = model
+  exact, _ = logits(model, variables, tokens)
+  low = model.clone(dtype=jnp.bfloat16)
+  fresh = low.init(jax.random.key(0), tokens)
+  assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {
+    jnp.dtype("float32")
+  }
+  hidden, _ = low.apply(variables, tokens)
+  rounded, _ = logits(low, variables, tokens)
+  assert hidden.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
+  spread = jnp.std(exact)
+  assert 0 < jnp.abs(exact - rounded).mean() < 0.05 * spread
+
+
+def test_flops_count_every_matmul_once(model):
+  """2 a weight and token; attention apart; lookups and vectors not at all."""
+  model, variables, _ = model
+  weights = {
+    name: math.prod(leaf.shape)
+    for name, leaf in named_leaves(variables["params"]).items()
+    if name.endswith("kernel")
+  }
+  matmuls = sum(weights.values())
+  if model.tie_embeddings:
+    matmuls += model.width * V
+  attention = 0
+  if isinstance(model, Transformer):
+    attention = 2 * model.num_layers * model.width * T
+  assert model.flops_per_token(T) == 2 * matmuls + attention
+
+
+def test_remat_changes_no_gradient():
+  tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
+  plain = MODELS["rotary, swiglu, rms, grouped, remat"]
+  variables = plain.init(jax.random.key(0), tokens)
+
+  def loss(variables, remat):
+    model = dataclasses.replace(plain, remat=remat)
+    return jnp.sum(logits(model, variables, tokens)[0] ** 2)
+
+  a, b = (jax.grad(loss)(variables, remat) for remat in (True, False))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
+
+
+def test_grouped_heads_store_fewer_keys():
+  cache = MODELS["sinusoidal, one kv head"].initial_carry(B, 9)
+  assert cache.key_BLCGK.shape == (B, 3, 9, 1, 2)
