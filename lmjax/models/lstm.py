@@ -62,7 +62,7 @@ class LSTM(nn.Module):
     tokens_BT: Array,
     carry: tuple[LSTMState, ...] | None = None,
     resets_BT: Array | None = None,
-  ) -> tuple[Array, tuple[LSTMState, ...]]:
+  ) -> tuple[Array, tuple[LSTMState, ...] | None]:
     """Read tokens from a carry on.
 
     Args:
@@ -71,18 +71,19 @@ class LSTM(nn.Module):
       resets_BT: true where the state is emptied before the token.
 
     Returns:
-      hidden_BTD in `dtype`, and the carry after the last token.
+      hidden_BTD in `dtype`, and the carry after the last token, or None if
+      none was given.
     """
-    carry = carry or self.initial_carry(tokens_BT.shape[0], 0)
+    states = carry or self.initial_carry(tokens_BT.shape[0], 0)
     x = self.drop(self.embedding(tokens_BT))
     new_carry = []
-    for layer, state in zip(self.layers, carry, strict=True):
+    for layer, state in zip(self.layers, states, strict=True):
       x, state = layer(x, state, resets_BT)
       x = self.drop(x)
       new_carry.append(state)
     if self.is_initializing():
       self.logits(x)
-    return x, tuple(new_carry)
+    return x, None if carry is None else tuple(new_carry)
 
   def logits(self, hidden_BTD: Array) -> Array:
     """Score every next token: [B, T, D] to float32 [B, T, V]."""

@@ -95,7 +95,7 @@ class Evaluate:
     session.writer.write(session.step, "valid", report)
     if session.progress.evaluated(session.step, report["loss"]):
       session.save()
-    if self._patience and session.progress.bad_evaluations >= self._patience:
+    if session.progress.exhausted(self._patience):
       session.finished = True
       show(
         f"stopped early: {self._patience} evaluations without a loss below "

@@ -87,6 +87,8 @@ def run(
     experiment.config.data.num_threads,
   )
   for batch in batches:
+    if stop.signal or session.finished:
+      break
     batch = strategy.place_batch(batch)
     session.state, sums = step(session.state, batch)
     session.step += 1
@@ -96,8 +98,6 @@ def run(
         monitor.flush()
         with monitor.paused():
           hook(session)
-    if stop.signal or session.finished:
-      break
   monitor.flush()
   session.save()
   show(f"stopped at step {session.step} of {last_step}")
@@ -175,7 +175,14 @@ def open_session(
   writer = MetricWriter(folder.metrics, folder.events, step)
   stack.callback(writer.close)
   return Session(
-    experiment, strategy, state, step, progress, checkpoints, writer
+    experiment,
+    strategy,
+    state,
+    step,
+    progress,
+    checkpoints,
+    writer,
+    finished=progress.exhausted(config.train.patience),
   )
 
 

@@ -50,3 +50,7 @@ class Progress:
     else:
       self.bad_evaluations += 1
     return better
+
+  def exhausted(self, patience: int) -> bool:
+    """Say whether too many evaluations went by without a better one."""
+    return 0 < patience <= self.bad_evaluations

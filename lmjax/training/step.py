@@ -49,7 +49,7 @@ def train_step(
     collections=mean_over_devices(outcome.collections, all_reduce),
     carry=jax.lax.stop_gradient(outcome.carry),
   )
-  return state, sums.with_mean("grad_norm", optax.global_norm(grads))
+  return state, sums.with_mean("grad_norm", optax.tree.norm(grads))
 
 
 def eval_step(

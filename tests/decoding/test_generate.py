@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cached generation against one that reads everything again, and its laws."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.data.tokenizers import CharacterTokenizer
+from lmjax.decoding.filters import Greedy, chain
+from lmjax.decoding.generate import generate
+from lmjax.errors import UsageError
+from lmjax.models.lstm import LSTM
+from lmjax.models.transformer import Transformer
+from lmjax.text_sampler import TextSampler
+
+V, CONTEXT = 11, 8
+NEVER, PAD = -1, 0
+
+
+def transformer(positions):
+  return Transformer(
+    vocab_size=V,
+    width=8,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    feed_forward="gelu",
+    feed_forward_width=16,
+    norm="rms",
+    positions=positions,
+    context=CONTEXT,
+    dropout=0.0,
+    use_bias=False,
+    tie_embeddings=False,
+    remat=False,
+  )
+
+
+MODELS = {
+  "lstm": LSTM(V, 6, 8, 2, 0.0, False),
+  "learned": transformer("learned"),
+  "rotary": transformer("rotary"),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+  model = MODELS[request.param]
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
+  keys = iter(jax.random.split(jax.random.key(5), 99))
+  variables = jax.tree.map(
+    lambda leaf: leaf + 0.7 * jax.random.normal(next(keys), leaf.shape),
+    variables,
+  )
+  return model, variables
+
+
+def step_of(model, variables):
+  def step(tokens, carry):
+    hidden, carry = model.apply(variables, tokens, carry)
+    logits = model.apply(variables, hidden[:, -1:], method="logits")
+    return logits[:, 0], carry
+
+  return step
+
+
+def draw(model, variables, prompt, keys, num_tokens, choose=chain([]), stop=-1):
+  @jax.jit
+  def run(prompt, keys):
+    return generate(
+      step_of(model, variables),
+      functools.partial(model.initial_carry, capacity=CONTEXT),
+      prompt,
+      keys,
+      num_tokens,
+      choose,
+      context=model.context,
+      stop_token=stop,
+      pad_token=PAD,
+    )
+
+  return np.array(run(prompt, keys))
+
+
+def without_cache(model, variables, prompt, num_tokens):
+  """Greedy, every token from the whole window; the law of full contexts."""
+  longest = model.context or len(prompt) + num_tokens
+
+  @jax.jit
+  def read(tokens, last):  # padding behind the last token changes nothing
+    hidden, _ = model.apply(variables, tokens)
+    return model.apply(variables, hidden[:, last], method="logits")
+
+  window, drawn = list(prompt), []
+  for _ in range(num_tokens):
+    padded = np.pad(window, (0, longest - len(window)))[None]
+    drawn.append(int(jnp.argmax(read(padded, len(window) - 1)[0])))
+    window.append(drawn[-1])
+    if model.context is not None and len(window) > model.context:
+      window = window[-(model.context // 2) :]
+  return drawn
+
+
+@pytest.mark.parametrize("prompt_length", [1, 3, CONTEXT])
+def test_cached_equals_uncached_beyond_the_context(model, prompt_length):
+  model, variables = model
+  prompt = np.arange(2 * prompt_length).reshape(2, -1) % V
+  keys = jax.random.split(jax.random.key(0), 2)
+  num_tokens = 23
+  drawn = draw(model, variables, prompt, keys, num_tokens, Greedy())
+  for row in range(2):
+    expected = without_cache(model, variables, prompt[row], num_tokens)
+    assert drawn[row].tolist() == expected
+
+
+def test_a_row_does_not_depend_on_its_batch(model):
+  model, variables = model
+  prompt = np.array([[1, 2], [3, 4], [5, 6]])
+  keys = jax.random.split(jax.random.key(1), 3)
+  together = draw(model, variables, prompt, keys, 12)
+  for rows in ([2], [1, 0]):
+    rows = np.array(rows)
+    alone = draw(model, variables, prompt[rows], keys[rows], 12)
+    np.testing.assert_array_equal(together[rows], alone)
+
+
+def test_more_tokens_go_on_from_fewer(model):
+  model, variables = model
+  prompt, keys = np.array([[1, 2]]), jax.random.split(jax.random.key(1), 1)
+  few, many = (draw(model, variables, prompt, keys, n) for n in (5, 19))
+  np.testing.assert_array_equal(few[0], many[0, :5])
+
+
+def test_a_finished_row_is_padded(model):
+  model, variables = model
+  prompt = np.array([[1, 2]] * 4)
+  keys = jax.random.split(jax.random.key(2), 4)
+  free = draw(model, variables, prompt, keys, 20)
+  stop = int(free[0, 5])
+  drawn = draw(model, variables, prompt, keys, 20, stop=stop)
+  ends = 0
+  for row in range(4):
+    where = np.flatnonzero(free[row] == stop)
+    end = where[0] + 1 if len(where) else 20
+    ends += len(where) > 0
+    np.testing.assert_array_equal(drawn[row, :end], free[row, :end])
+    np.testing.assert_array_equal(drawn[row, end:], PAD)
+  assert ends
+
+
+def test_frequencies_are_those_of_the_softmax():
+  """Chi-square over 5,000 rows, for the first and the second token."""
+  model = MODELS["lstm"]
+  variables = model.init(jax.random.key(3), jnp.zeros((1, 1), int))
+  variables = jax.tree.map(lambda leaf: leaf * 6, variables)
+  rows = 5000
+  keys = jax.random.split(jax.random.key(4), rows)
+  drawn = draw(model, variables, np.full((rows, 1), 3), keys, 2)
+  step = step_of(model, variables)
+  logits, carry = step(jnp.array([[3]]), model.initial_carry(1, CONTEXT))
+  first = jax.nn.softmax(logits[0])
+  carries = jax.tree.map(lambda leaf: jnp.repeat(leaf, V, 0), carry)
+  after, _ = step(jnp.arange(V)[:, None], carries)
+  second = first @ jax.nn.softmax(after)
+  for column, probability in enumerate((first, second)):
+    counts = np.bincount(drawn[:, column], minlength=V)
+    expected = rows * np.array(probability)
+    assert expected.min() > 5
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 29.6  # 0.1 % of 10 degrees of freedom
+
+
+@pytest.fixture(scope="module")
+def sampler():
+  tokenizer = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
+  assert tokenizer.vocab_size == V
+  model = MODELS["learned"]
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
+  return TextSampler(model, tokenizer), variables
+
+
+def test_text_never_holds_specials(sampler):
+  sample, variables = sampler
+  texts = sample(variables, "abc", num_tokens=30, num_samples=20)
+  assert set("".join(texts)) <= set("abcdefg")
+
+
+def test_samples_are_reproducible_and_differ(sampler):
+  sample, variables = sampler
+  first = sample(variables, "a", num_tokens=20, num_samples=3, seed=1)
+  again = sample(variables, "a", num_tokens=20, num_samples=3, seed=1)
+  other = sample(variables, "a", num_tokens=20, num_samples=3, seed=2)
+  assert first == again and first != other and len(set(first)) == 3
+
+
+def test_temperature_zero_is_greedy(sampler):
+  sample, variables = sampler
+  options = dict(num_tokens=9, num_samples=2, temperature=0.0)
+  texts = [sample(variables, "a", seed=seed, **options) for seed in (1, 2)]
+  assert texts[0] == texts[1] and texts[0][0] == texts[0][1]
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (dict(prompt="a" * (CONTEXT + 1)), "context holds 8"),
+    (dict(prompt="a", temperature=-1.0), "temperature"),
+    (dict(prompt="a", top_k=-1), "top_k"),
+    (dict(prompt="a", top_p=0.0), "top_p"),
+    (dict(prompt="a", num_tokens=0), "num_tokens"),
+  ],
+)
+def test_wrong_settings_are_sentences(sampler, options, message):
+  sample, variables = sampler
+  with pytest.raises(UsageError, match=message):
+    sample(variables, **options)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lmjax.optim import (
+  OPTIMIZERS,
+  SCHEDULES,
+  averaged_params,
+  make_optimizer,
+  make_schedule,
+)
+
+PARAMS = {"up": {"kernel": jnp.array([2.0, -1.0]), "bias": jnp.array([3.0])}}
+GRADS = {"up": {"kernel": jnp.array([0.1, 0.2]), "bias": jnp.array([-0.3])}}
+
+
+def optim_config(tiny_config, **changes):
+  config = tiny_config("lstm").optim
+  plain = dict(
+    schedule="constant", warmup_steps=0, clip_norm=0.0, learning_rate=0.1
+  )
+  config.update({**plain, **changes})
+  return config
+
+
+def take_steps(optimizer, params, grads, count, value=1.0):
+  opt_state = optimizer.init(params)
+  for _ in range(count):
+    updates, opt_state = optimizer.update(
+      grads, opt_state, params, value=jnp.array(value)
+    )
+    params = optax.apply_updates(params, updates)
+  return params, opt_state
+
+
+def rates(config, steps, num_steps=100):
+  schedule = make_schedule(config, num_steps)
+  return [float(schedule(step)) for step in steps]
+
+
+def test_schedules_pass_through_their_known_points(tiny_config):
+  def at(name, steps, **changes):
+    config = optim_config(
+      tiny_config, schedule=name, warmup_steps=10, **changes
+    )
+    return np.array(rates(config, steps)) / config.learning_rate
+
+  warmup = [0.1, 0.2, 1.0]
+  for name in SCHEDULES:
+    if name != "inverse_sqrt":
+      np.testing.assert_allclose(at(name, [0, 1, 9]), warmup, rtol=1e-6)
+  np.testing.assert_allclose(at("constant", [50, 100]), [1, 1])
+  half = 0.1 + 0.9 / 2
+  np.testing.assert_allclose(
+    at("cosine", [10, 55, 100, 200]), [1, half, 0.1, 0.1], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    at("wsd", [80, 90, 100], decay_fraction=0.2), [1, 0.55, 0.1], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    at("inverse_sqrt", [10, 40, 160]), [1, 0.5, 0.25], rtol=1e-6
+  )
+
+
+def test_decay_steps_end_the_schedule_before_the_run(tiny_config):
+  config = optim_config(tiny_config, schedule="cosine", decay_steps=20)
+  assert rates(config, [20]) == rates(config, [99])
+
+
+def test_adamw_decays_what_the_pattern_leaves(tiny_config):
+  config = optim_config(tiny_config, name="adamw", weight_decay=0.5)
+  zeros = jax.tree.map(jnp.zeros_like, GRADS)
+  params, _ = take_steps(make_optimizer(config, 9), PARAMS, zeros, 1)
+  np.testing.assert_allclose(params["up"]["kernel"], [1.9, -0.95], rtol=1e-6)
+  np.testing.assert_array_equal(params["up"]["bias"], [3.0])
+
+
+def test_first_steps_follow_the_formulas(tiny_config):
+  expected = {  # Adam's first step is the sign; momentum adds up
+    "adam": lambda g: -0.1 * jnp.sign(g),
+    "adamw": lambda g: -0.1 * jnp.sign(g),
+    "sgd": lambda g: -0.1 * g,
+  }
+  assert expected.keys() == OPTIMIZERS.keys()
+  for name, first in expected.items():
+    config = optim_config(tiny_config, name=name, weight_decay=0.0)
+    params, _ = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 1)
+    jax.tree.map(
+      lambda p, q, g, first=first: np.testing.assert_allclose(
+        q - p, first(g), atol=1e-5
+      ),
+      PARAMS,
+      params,
+      GRADS,
+    )
+
+
+def test_sgd_momentum(tiny_config):
+  config = optim_config(tiny_config, name="sgd", momentum=0.5)
+  params, _ = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
+  moved = PARAMS["up"]["bias"] - params["up"]["bias"]
+  np.testing.assert_allclose(moved, -0.3 * 0.1 * (1 + 1.5), rtol=1e-5)
+
+
+def test_clipping_keeps_the_direction_and_bounds_the_norm(tiny_config):
+  config = optim_config(tiny_config, name="sgd", clip_norm=0.01)
+  params, _ = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 1)
+  moved = jax.tree.map(jnp.subtract, PARAMS, params)
+  np.testing.assert_allclose(optax.tree.norm(moved), 0.1 * 0.01, rtol=1e-3)
+
+
+def test_the_average_follows_the_parameters(tiny_config):
+  config = optim_config(tiny_config, name="sgd", momentum=0.0, ema_decay=0.75)
+  params, opt_state = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
+  start, step = 3.0, 0.03  # of the bias
+  average = 0.75 * (0.75 * start + 0.25 * (start + step))
+  average += 0.25 * (start + 2 * step)
+  found = averaged_params(opt_state)["up"]["bias"]
+  np.testing.assert_allclose(found, average, rtol=1e-6)
+  np.testing.assert_allclose(params["up"]["bias"], start + 2 * step, rtol=1e-6)
+  plain = optim_config(tiny_config, name="sgd")
+  assert averaged_params(make_optimizer(plain, 9).init(PARAMS)) is None
+
+
+@pytest.mark.parametrize(("value", "shrinks"), [(1.0, True), (None, False)])
+def test_a_plateau_lowers_the_rate(tiny_config, value, shrinks):
+  config = optim_config(
+    tiny_config,
+    name="sgd",
+    momentum=0.0,
+    plateau_factor=0.5,
+    plateau_patience=2,
+    plateau_every=1,
+  )
+  optimizer = make_optimizer(config, 9)
+  opt_state, moves = optimizer.init(PARAMS), []
+  for step in range(6):
+    loss = jnp.array(value or 10.0 - step)
+    updates, opt_state = optimizer.update(
+      GRADS, opt_state, PARAMS, value=loss
+    )
+    moves.append(float(updates["up"]["bias"][0]))
+  assert (moves[-1] <= 0.5 * moves[0] + 1e-9) == shrinks

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver: it resumes exactly, keeps what is good and stops in time."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lmjax
+from lmjax.errors import UserError
+from lmjax.experiment import Experiment
+from lmjax.run_folder import RunFolder
+from lmjax.training import loop
+from lmjax.training.checkpoints import Checkpoints
+from lmjax.training.hooks import is_due
+from lmjax.tree import named_leaves
+
+
+class Stop(Exception):
+  pass
+
+
+class At:
+  """A hook that does something at one step."""
+
+  every = 1
+
+  def __init__(self, step, action):
+    self.step, self.action = step, action
+
+  def __call__(self, session):
+    if session.step == self.step:
+      self.action(session)
+
+
+def crash(session):
+  session.checkpoints.wait()
+  raise Stop
+
+
+def records(folder, split="train"):
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  timed = {"tokens_per_second", "mfu"}
+  return [
+    {k: v for k, v in json.loads(line).items() if k not in timed}
+    for line in lines
+    if json.loads(line)["split"] == split
+  ]
+
+
+def final_state(config, folder):
+  """Restore the newest checkpoint on one device."""
+  experiment = Experiment(loop.finalize(config), RunFolder(folder))
+  strategy = loop.make_strategy(config)
+  checkpoints = Checkpoints(folder / "checkpoints")
+  state, progress = checkpoints.restore(strategy.target(experiment.make_state))
+  checkpoints.close()
+  return state, progress
+
+
+def assert_same(a, b):
+  a, b = named_leaves(a), named_leaves(b)
+  assert a.keys() == b.keys()
+  for name, leaf in a.items():
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf, b[name] = map(jax.random.key_data, (leaf, b[name]))
+    np.testing.assert_array_equal(leaf, b[name], err_msg=name)
+
+
+SETTINGS = {
+  "lstm stateful": ("lstm", {"data.order": "stateful", "model.dropout": 0.2}),
+  "lstm stateless": ("lstm", {"optim.ema_decay": 0.9}),
+  "transformer stateful": (
+    "transformer",
+    {"data.order": "stateful", "data.reset_at_documents": True},
+  ),
+  "transformer stateless": (
+    "transformer",
+    {"optim.schedule": "constant", "optim.plateau_factor": 0.5},
+  ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_resumed_equals_uninterrupted(name, tiny_config, tmp_path):
+  model, changes = SETTINGS[name]
+  config = tiny_config(
+    model,
+    **changes,
+    **{
+      "train.num_steps": 9,
+      "train.log_every": 3,
+      "train.eval_every": 4,
+      "train.checkpoint_every": 4,
+    },
+  )
+  assert loop.train(config, tmp_path / "straight") == 0
+  with pytest.raises(Stop):
+    loop.train(config, tmp_path / "broken", [At(7, crash)])
+  with open(tmp_path / "broken" / "metrics.jsonl", "a") as file:
+    file.write('{"step": 6, "spl')  # half a line, as a power cut leaves it
+  assert loop.train(config, tmp_path / "broken") == 0
+  straight, _ = final_state(config, tmp_path / "straight")
+  resumed, progress = final_state(config, tmp_path / "broken")
+  assert_same(straight, resumed)
+  for split in ("train", "valid"):
+    assert records(tmp_path / "broken", split) == records(
+      tmp_path / "straight", split
+    )
+  assert [r["step"] for r in records(tmp_path / "broken")] == [3, 6, 9]
+  assert progress.tokens == 9 * 8 * 8
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, tmp_path_factory):
+  """A run of a few steps, to be copied and looked at, never changed."""
+  folder = tmp_path_factory.mktemp("trained") / "run"
+  config = tiny_config("lstm", **{"data.order": "stateful"})
+  assert loop.train(config, folder) == 0
+  return config, folder
+
+
+def copy(trained, tmp_path):
+  config, folder = trained
+  shutil.copytree(folder, tmp_path / "run")
+  return config.copy_and_resolve_references(), tmp_path / "run"
+
+
+def test_more_steps_go_on(trained, tmp_path):
+  config, folder = copy(trained, tmp_path)
+  config.train.num_steps = 6
+  assert loop.train(config, folder) == 0
+  assert [r["step"] for r in records(folder)] == [2, 4, 6]
+
+
+def test_a_finished_run_changes_nothing(trained, tmp_path):
+  config, folder = copy(trained, tmp_path)
+  before = (folder / "metrics.jsonl").read_text()
+  assert loop.train(config, folder) == 0
+  assert (folder / "metrics.jsonl").read_text() == before
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_taken(trained, tmp_path):
+  config, folder = copy(trained, tmp_path)
+  partial = folder / "checkpoints" / "6.orbax-checkpoint-tmp"
+  shutil.copytree(folder / "checkpoints" / "4", partial)
+  config.train.num_steps = 6
+  assert loop.train(config, folder) == 0
+  state, _ = final_state(config, folder)
+  assert int(state.step) == 6
+
+
+@pytest.mark.parametrize(
+  ("parallel", "devices"), [("jit", 4), ("pmap", 2), ("pmap", 8)]
+)
+def test_a_run_goes_on_on_other_devices(trained, tmp_path, parallel, devices):
+  config, folder = copy(trained, tmp_path)
+  config.train.num_steps = 6
+  other = config.copy_and_resolve_references()
+  other.parallel.strategy, other.parallel.num_devices = parallel, devices
+  assert loop.train(other, folder) == 0
+  there, _ = final_state(config, folder)
+  shutil.copytree(trained[1], tmp_path / "one")
+  assert loop.train(config, tmp_path / "one") == 0
+  here, _ = final_state(config, tmp_path / "one")
+  for a, b in zip(
+    jax.tree.leaves((here.params, here.carry)),
+    jax.tree.leaves((there.params, there.carry)),
+    strict=True,
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_saving_is_not_disturbed_by_the_steps_that_follow(
+  tiny_config, tmp_path
+):
+  """The step writes over its state while the files are still being written."""
+  kept = {}
+
+  def keep(session):
+    kept["state"] = jax.tree.map(np.array, session.state.params)
+    session.save()
+
+  config = tiny_config("lstm", **{"train.checkpoint_every": 0})
+  config.model.width = 256
+  config.train.num_steps = 6
+  config.checkpoint.keep_latest = 9
+  loop.train(config, tmp_path / "run", [At(2, keep)])
+  run = lmjax.load(tmp_path / "run", checkpoint=2)
+  assert_same(kept["state"], run.variables["params"])
+
+
+def test_the_latest_and_the_best_are_kept(tiny_config, tmp_path):
+  config = tiny_config("lstm")
+  config.train.num_steps = 12
+  config.train.eval_every = config.train.checkpoint_every = 0
+  losses = iter([5.0, 3.0, 4.0, 6.0, 7.0, 8.0])
+
+  class Judge:
+    every = 2
+
+    def __call__(self, session):
+      session.progress.evaluated(session.step, next(losses))
+      session.save()
+
+  loop.train(config, tmp_path / "run", [Judge()])
+  kept = {int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()}
+  assert kept == {4, 10, 12}
+  assert lmjax.load(tmp_path / "run").step == 4
+  assert lmjax.load(tmp_path / "run", "latest").step == 12
+  with pytest.raises(UserError, match="best, latest or one of 4, 10, 12"):
+    lmjax.load(tmp_path / "run", "7")
+
+
+def test_early_stopping_stops_and_stays_stopped(tiny_config, tmp_path):
+  config = tiny_config("lstm")
+  config.train.num_steps, config.train.eval_every = 40, 1
+  config.train.patience = 3
+  config.optim.learning_rate = 3.0  # it gets worse at once
+  config.optim.clip_norm = 0.0
+  assert loop.train(config, tmp_path / "run") == 0
+  valid = records(tmp_path / "run", "valid")
+  assert 4 <= len(valid) < 40
+  losses = [record["loss"] for record in valid]
+  assert min(losses[-3:]) >= min(losses[:-3])
+  assert loop.train(config, tmp_path / "run") == 0
+  assert records(tmp_path / "run", "valid") == valid
+
+
+def test_not_a_number_stops_with_step_batch_and_checkpoint(
+  tiny_config, tmp_path
+):
+  def poison(session):
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, session.state.params)
+    session.state = session.state.replace(params=params)
+
+  config = tiny_config("lstm")
+  config.train.num_steps, config.train.checkpoint_every = 20, 3
+  with pytest.raises(UserError) as caught:
+    loop.train(config, tmp_path / "run", [At(7, poison)])
+  message = str(caught.value)
+  assert "step 8 (batch 7)" in message and "checkpoint 6" in message
+  state, _ = final_state(config, tmp_path / "run")
+  assert int(state.step) == 6
+  assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_store_a_checkpoint(number, tiny_config, tmp_path):
+  config = tiny_config("lstm")
+  config.train.num_steps = 50
+  previous = signal.getsignal(number)
+  kill = At(5, lambda session: os.kill(os.getpid(), number))
+  assert loop.train(config, tmp_path / "run", [kill]) == 128 + number
+  assert signal.getsignal(number) == previous
+  state, _ = final_state(config, tmp_path / "run")
+  assert int(state.step) in (5, 6)
+  config.train.num_steps = 8
+  assert loop.train(config, tmp_path / "run") == 0
+
+
+def test_it_learns(tiny_config, tmp_path, text_folder):
+  """A text of sentences that are nearly alike: far below the unigram."""
+  config = tiny_config("lstm", **{"data.order": "stateful"})
+  config.data.source, config.data.path = "text", str(text_folder)
+  config.data.split_by, config.data.batch_size = "name", 16
+  config.data.window = 32
+  config.model.width = 64
+  config.optim.learning_rate = 2e-2
+  config.train.num_steps = config.train.eval_every = 150
+  config.train.eval_batches = 0
+  config.train.sample_every = 150
+  assert loop.train(config, tmp_path / "run") == 0
+  first, last = records(tmp_path / "run")[0], records(tmp_path / "run")[-1]
+  assert first["loss"] > 2.5 and last["loss"] < 1.0
+  assert records(tmp_path / "run", "valid")[-1]["loss"] < 1.0
+  sample = records(tmp_path / "run", "sample")[-1]["text"]
+  assert "squared" in sample
+  run = lmjax.load(tmp_path / "run")
+  assert run.generate("3", num_tokens=30).count("\n") <= 2
+  assert len(run.generate("3", num_samples=3, num_tokens=5)) == 3
+  logged = records(tmp_path / "run", "valid")[-1]
+  for name, value in run.evaluate("valid").items():
+    np.testing.assert_allclose(logged[name], value, rtol=1e-5)
+
+
+def test_the_average_is_what_is_judged_and_loaded(tiny_config, tmp_path):
+  config = tiny_config("lstm", **{"optim.ema_decay": 0.5})
+  loop.train(config, tmp_path / "run")
+  state, _ = final_state(config, tmp_path / "run")
+  run = lmjax.load(tmp_path / "run")
+  from lmjax.optim import averaged_params
+
+  assert_same(run.variables["params"], averaged_params(state.opt_state))
+  with pytest.raises(AssertionError):
+    assert_same(run.variables["params"], state.params)
+
+
+def test_what_is_due():
+  steps = range(1, 11)
+  assert [s for s in steps if is_due(4, s, 10)] == [4, 8, 10]
+  assert [s for s in steps if is_due(0, s, 10)] == []

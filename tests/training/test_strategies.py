@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""However the work is divided, the same numbers come out."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from configs import base
+from lmjax.errors import UserError
+from lmjax.models.lstm import LSTM
+from lmjax.models.transformer import Transformer
+from lmjax.optim import make_optimizer
+from lmjax.parallel import STRATEGIES
+from lmjax.parallel.jit import JitStrategy
+from lmjax.parallel.pmap import PmapStrategy
+from lmjax.parallel.rules import partition_spec
+from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.training.state import create_state
+from lmjax.training.step import eval_step, train_step
+from lmjax.tree import named_leaves
+
+B, T, V, STEPS = 16, 5, 16, 3
+RULES = base.get_config(model="lstm").parallel.rules
+TRANSFORMER = functools.partial(
+  Transformer,
+  vocab_size=V,
+  width=8,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=4,
+  feed_forward="swiglu",
+  feed_forward_width=12,
+  norm="rms",
+  positions="rotary",
+  context=6,
+  dropout=0.0,
+  use_bias=True,
+  tie_embeddings=True,
+  remat=False,
+)
+TASKS = {
+  "lstm, stateful": (LSTM(V, 8, 8, 2, 0.0, False), True),
+  "transformer, stateful": (TRANSFORMER(), True),
+  "transformer, stateless": (TRANSFORMER(positions="learned"), False),
+}
+
+
+def batches():
+  """Make batches whose rows have very uneven weights, some none at all."""
+  rng = np.random.default_rng(0)
+  for _ in range(STEPS):
+    weights = rng.random((B, T)) * (rng.random((B, 1)) < 0.6)
+    tokens = rng.integers(0, V, (2, B, T)).astype(np.int32)
+    yield dict(
+      inputs=tokens[0],
+      targets=tokens[1],
+      weights=weights.astype(np.float32),
+      resets=rng.random((B, T)) < 0.2,
+    )
+
+
+def make(name):
+  model, stateful = TASKS[name]
+  task = LanguageModeling(model, np.ones(V, np.float32), "byte", stateful)
+  config = base.get_config(model="lstm").optim
+  config.learning_rate, config.warmup_steps = 0.01, 0
+  optimizer = make_optimizer(config, STEPS)
+
+  def make_state():
+    key = jax.random.key(0)
+    variables = task.init(key, {"inputs": np.zeros((B, T), np.int32)})
+    return create_state(key, variables, task.initial_carry(B), optimizer)
+
+  return task, optimizer, make_state
+
+
+def run(name, strategy, num_microbatches=1):
+  """Train a few steps, then evaluate; return all that came out."""
+  task, optimizer, make_state = make(name)
+  state = strategy.create(make_state)
+  step = strategy.compile_step(
+    functools.partial(
+      train_step,
+      task=task,
+      optimizer=optimizer,
+      num_microbatches=num_microbatches,
+    ),
+    state,
+  )
+  evaluate = strategy.compile_step(
+    functools.partial(eval_step, task=task), state, donate=False
+  )
+  results = {}
+  for index, batch in enumerate(batches()):
+    placed = strategy.place_batch(batch)
+    _, sums = evaluate(state, placed)
+    results[f"eval {index}"] = sums.means()
+    state, sums = step(state, placed)
+    results[f"train {index}"] = sums.means()
+  state = jax.device_get(strategy.collect(state))
+  results["params"] = state.params
+  results["carry"] = state.carry
+  return named_leaves(results)
+
+
+@functools.cache
+def one_device(name):
+  return run(name, JitStrategy(jax.devices()[:1], 1, ()))
+
+
+def agree(results, name, tolerance=1e-5):
+  expected = one_device(name)
+  assert results.keys() == expected.keys()
+  for leaf, value in expected.items():
+    np.testing.assert_allclose(
+      results[leaf], value, atol=tolerance, err_msg=leaf
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("kind", ["data", "fsdp", "pmap"])
+def test_eight_devices_equal_one(name, kind):
+  strategy = {
+    "data": lambda: JitStrategy(jax.devices(), 1, RULES),
+    "fsdp": lambda: JitStrategy(jax.devices(), 4, RULES),
+    "pmap": lambda: PmapStrategy(jax.devices(), 1, RULES),
+  }[kind]()
+  agree(run(name, strategy), name)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_accumulated_parts_equal_one_batch(name):
+  agree(run(name, JitStrategy(jax.devices()[:1], 1, ()), 4), name)
+
+
+def test_accumulated_parts_on_many_devices_equal_one_batch():
+  name = "lstm, stateful"
+  agree(run(name, PmapStrategy(jax.devices()[:2], 1, ()), 2), name)
+
+
+def test_fsdp_spreads_parameters_and_moments_alike():
+  _, _, make_state = make("transformer, stateless")
+  strategy = JitStrategy(jax.devices(), 4, RULES)
+  leaves = named_leaves(strategy.create(make_state))
+  path = "blocks/feed_forward/up/kernel"
+  moments = [name for name in leaves if name.endswith(path)]
+  assert len(moments) == 3  # parameter, mean, variance
+  for name in moments:
+    assert leaves[name].sharding.spec == P(None, "fsdp", None)
+    held = leaves[name].addressable_shards[0].data.size
+    assert held * 4 == leaves[name].size
+
+
+def test_rules_are_aligned_with_the_last_dimensions():
+  mesh = jax.make_mesh((2, 4), ("data", "fsdp"), devices=jax.devices())
+  rules = [("kernel$", ("fsdp", None)), ("kernel", ("data",))]
+  spec = functools.partial(partition_spec, rules=rules, mesh=mesh)
+  assert spec("a/kernel", (6, 8, 3)) == P(None, "fsdp", None)
+  assert spec("a/kernel", (8,)) == P("data")  # too short for the first
+  assert spec("a/bias", (8,)) == P()
+  with pytest.raises(UserError, match="must divide dimension 6 of a/kernel"):
+    spec("a/kernel", (6, 3))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
+  """The key is folded with step and device: no two rows, no two steps agree."""
+  model = LSTM(V, 64, 8, 1, 0.5, False)
+  task = LanguageModeling(model, np.ones(V, np.float32), "byte", False)
+  seen = {}
+
+  class Spy:
+    def loss(self, params, collections, carry, batch, rngs, train):
+      dropped = jax.random.bernoulli(rngs["dropout"], shape=(2, 64))
+      outcome = task.loss(params, collections, carry, batch, rngs, train)
+      jax.debug.callback(
+        lambda step, rows: seen.setdefault(int(step), []).extend(
+          row.tobytes() for row in np.array(rows)
+        ),
+        batch["number"][0],
+        dropped,
+      )
+      return outcome
+
+  optimizer = make("lstm, stateful")[1]
+
+  def make_state():
+    variables = task.init(
+      jax.random.key(0), {"inputs": np.zeros((4, T), np.int32)}
+    )
+    return create_state(jax.random.key(0), variables, None, optimizer)
+
+  devices = STRATEGIES[strategy](jax.devices()[:2], 1, ())
+  state = devices.create(make_state)
+  step = devices.compile_step(
+    functools.partial(
+      train_step, task=Spy(), optimizer=optimizer, num_microbatches=1
+    ),
+    state,
+  )
+  for index, batch in enumerate(batches()):
+    batch = {name: rows[:4] for name, rows in batch.items()}
+    batch["number"] = np.full(4, index, np.int32)
+    state, sums = step(state, devices.place_batch(batch))
+  jax.block_until_ready(sums)
+  jax.effects_barrier()
+  rows = [row for step_rows in seen.values() for row in step_rows]
+  assert len(seen) == STEPS and len(set(rows)) == len(rows)
