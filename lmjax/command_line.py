@@ -20,6 +20,8 @@ def run(main: Callable[[], int | None]) -> None:
     arguments = flags.FLAGS(sys.argv)
     if len(arguments) > 1:
       raise flags.Error(f"{arguments[1]!r} is no flag; flags begin with --")
+    if "config" in flags.FLAGS:
+      _ = flags.FLAGS.config.seed  # a file that did not load says so here
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
     _fail(_explain(error), 2)
   platform.start()

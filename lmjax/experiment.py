@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from lmjax.data import tokenizers
 from lmjax.data.batching import EVAL_ORDERS, TRAIN_ORDERS, Rows
 from lmjax.data.datasets import DATASETS
 from lmjax.data.sources import Source
@@ -55,7 +54,7 @@ class Experiment:
   def tokenizer(self) -> Tokenizer:
     """Load the run's tokenizer, or train one on the split train."""
     if self.folder.config.exists():
-      return tokenizers.load(self.folder.tokenizer)
+      return self.folder.load_tokenizer()
     data = self.config.data
     train = self.sources["train"]
     return TOKENIZERS[data.tokenizer].train(
@@ -120,7 +119,7 @@ class Experiment:
       fingerprints={k: v.fingerprint for k, v in sorted(self.sources.items())},
       train_tokens=train.num_tokens,
       train_documents=train.num_documents,
-      vocab_size=self.tokenizer.vocab_size,
+      tokenizer=self.tokenizer.fingerprint,
     )
 
   @functools.cached_property

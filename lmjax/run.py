@@ -51,9 +51,8 @@ class Run:
     checkpoints = Checkpoints(folder.checkpoints)
     try:
       self.step = _choose(checkpoints, checkpoint)
-      key = jax.random.key(0)
-      shapes = jax.eval_shape(self.experiment.make_variables, key)
-      params = checkpoints.restore_params(shapes["params"], self.step)
+      shapes = jax.eval_shape(self.experiment.make_state)
+      params = checkpoints.restore_params(shapes.params, self.step)
     finally:
       checkpoints.close()
     self.variables: PyTree = {"params": params}

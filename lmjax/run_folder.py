@@ -3,7 +3,7 @@
 
     config.json       the config as the user gave it
     tokenizer.json    built once, loaded ever after
-    corpus.json       digests and sizes of the splits it was trained on
+    corpus.json       digests and sizes of text and tokenizer
     environment.json  versions, devices and command of the last start
     metrics.jsonl     one record a line; the source of truth
     events/           TensorBoard's copy of the numbers
@@ -28,7 +28,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lmjax.config import from_json, incompatible, to_json
-from lmjax.data.tokenizers import Tokenizer
+from lmjax.data.tokenizers import Tokenizer, load
 from lmjax.errors import UserError
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
@@ -97,13 +97,35 @@ class RunFolder:
         "choose another --workdir."
       )
 
+  def load_tokenizer(self) -> Tokenizer:
+    """Load the tokenizer that the run began with.
+
+    Raises:
+      UserError: if the file is broken or another run's.
+    """
+    tokenizer = load(self.tokenizer)
+    if tokenizer.fingerprint != self._corpus()["tokenizer"]:
+      raise UserError(
+        f"{self.tokenizer} has another vocabulary ({tokenizer.vocab_size} "
+        "tokens) than the checkpoints beside it; restore the run's own file."
+      )
+    return tokenizer
+
+  def _corpus(self) -> dict:
+    try:
+      return json.loads(self.corpus.read_text())
+    except (OSError, ValueError) as error:
+      raise UserError(
+        f"{self.corpus} cannot be read; restore the run's own file."
+      ) from error
+
   def check_corpus(self, corpus: dict) -> None:
     """See that the text is still what the run began with.
 
     Raises:
       UserError: if it is not.
     """
-    if self.corpus.exists() and json.loads(self.corpus.read_text()) != corpus:
+    if self.config.exists() and self._corpus() != corpus:
       raise UserError(
         f"the corpus has changed since the run in {self.path} began; restore "
         "it or choose another --workdir."

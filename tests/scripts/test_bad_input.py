@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every mistake of a user is one sentence, and leaves everything as it was."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmjax.training import loop
+
+ROOT = Path(__file__).parent.parent.parent
+TRAIN = ["train.py", "--config=configs/char_transformer.py"]
+TINY = [
+  "--config.model.width=16",
+  "--config.model.num_layers=1",
+  "--config.data.window=8",
+  "--config.data.batch_size=8",
+]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_config, tmp_path_factory):
+  """A small trained Transformer with a context of 8 characters."""
+  folder = tmp_path_factory.mktemp("runs") / "run"
+  config = tiny_config("transformer", **{"model.positions": "learned"})
+  assert loop.train(config, folder) == 0
+  return folder
+
+
+@pytest.fixture
+def folder(run_folder, tmp_path):
+  """A copy of the run, one of no run, and texts of all bad kinds."""
+  shutil.copytree(run_folder, tmp_path / "run")
+  shutil.copytree(run_folder, tmp_path / "other_vocabulary")
+  tokenizer = tmp_path / "other_vocabulary" / "tokenizer.json"
+  record = json.loads(tokenizer.read_text())
+  record["tokens"].append("\N{SNOWMAN}")
+  tokenizer.write_text(json.dumps(record))
+  shutil.copytree(run_folder, tmp_path / "no_checkpoint")
+  shutil.rmtree(tmp_path / "no_checkpoint" / "checkpoints")
+  (tmp_path / "thesis").mkdir()
+  (tmp_path / "thesis" / "tokenizer.json").write_text("mine")
+  (tmp_path / "empty.txt").write_text("")
+  (tmp_path / "short.txt").write_text("too short")
+  (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1") * 99)
+  return tmp_path
+
+
+# name → (command, what the sentence must say)
+text = "--config.data.source=text"
+CASES = {
+  "unknown key": (
+    [*TRAIN, "--workdir=new", "--config.train.num_stepz=5"],
+    ["num_stepz", 'Did you mean "num_steps"'],
+  ),
+  "wrong type": (
+    [*TRAIN, "--workdir=new", "--config.train.num_steps=many"],
+    ["train.num_steps=many"],
+  ),
+  "unknown flag": ([*TRAIN, "--wrkdir=new"], ["wrkdir", "workdir"]),
+  "no flag": ([*TRAIN, "--workdir=new", "num_steps=5"], ["num_steps=5"]),
+  "no workdir": (TRAIN, ["--workdir"]),
+  "no such config": (
+    ["train.py", "--config=configs/nope.py", "--workdir=new"],
+    ["configs/nope.py"],
+  ),
+  "unknown choice": (
+    [*TRAIN, "--workdir=new", "--config.optim.name=adma"],
+    ["optim.name=adma", "adamw"],
+  ),
+  "empty corpus": (
+    [*TRAIN, "--workdir=new", text, "--config.data.path=empty.txt"],
+    ["empty.txt is empty"],
+  ),
+  "corpus shorter than a window": (
+    [*TRAIN, "--workdir=new", text, "--config.data.path=short.txt"],
+    ["split train has", "needs at least 65", "data.window=64"],
+  ),
+  "file not found": (
+    [*TRAIN, "--workdir=new", text, "--config.data.path=no/*.txt"],
+    ["data.path=no/*.txt names no file"],
+  ),
+  "not UTF-8": (
+    [*TRAIN, "--workdir=new", text, "--config.data.path=latin.txt"],
+    ["latin.txt is not UTF-8 at byte 2"],
+  ),
+  "heads that do not divide the width": (
+    [*TRAIN, "--workdir=new", "--config.model.num_heads=7"],
+    ["model.num_heads=7 must divide model.width=128"],
+  ),
+  "batch that does not divide by devices": (
+    [*TRAIN, "--workdir=new", "--config.data.batch_size=9"],
+    ["data.batch_size=9", "2 devices"],
+  ),
+  "more devices than there are": (
+    [*TRAIN, "--workdir=new", "--config.parallel.num_devices=64"],
+    ["parallel.num_devices=64", "2 that are here"],
+  ),
+  "a workdir that another run holds": (
+    [*TRAIN, "--workdir=run"],
+    ["another run holds", "choose another --workdir"],
+  ),
+  "a workdir of another config": (
+    [*TRAIN, *TINY, "--workdir=other_vocabulary", "--config.model.width=32"],
+    ["model.width (was 16, is 32)"],
+  ),
+  "a workdir that is no run": (
+    [*TRAIN, "--workdir=thesis"],
+    ["thesis is no run folder and holds tokenizer.json"],
+  ),
+  "a workdir that is a file": (
+    [*TRAIN, "--workdir=short.txt"],
+    ["short.txt cannot be written"],
+  ),
+  "vocabulary mismatch": (
+    ["scripts/sample.py", "--workdir=other_vocabulary"],
+    ["tokenizer.json has another vocabulary"],
+  ),
+  "sampling a folder without a checkpoint": (
+    ["scripts/sample.py", "--workdir=no_checkpoint"],
+    ["holds no checkpoint"],
+  ),
+  "sampling a folder without a run": (
+    ["scripts/sample.py", "--workdir=thesis"],
+    ["thesis holds no run"],
+  ),
+  "a checkpoint that is not there": (
+    ["scripts/sample.py", "--workdir=run", "--checkpoint=3"],
+    ["checkpoint=3 is not there", "4"],
+  ),
+  "a prompt longer than the context": (
+    ["scripts/sample.py", "--workdir=run", "--prompt=a long prompt"],
+    ["13 tokens", "context holds 8"],
+  ),
+  "a negative temperature": (
+    ["scripts/sample.py", "--workdir=run", "--temperature=-1"],
+    ["temperature=-1"],
+  ),
+  "a split that is not there": (
+    ["scripts/evaluate.py", "--workdir=run", "--split=dev"],
+    ["split", "valid"],
+  ),
+  "preparing nothing": (
+    [
+      "scripts/prepare_data.py",
+      "--name=x",
+      "--input=no/*.txt",
+      "--data_dir=data",
+    ],
+    ["names no file"],
+  ),
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+  """Read all files that a run could spoil; caches may be added to."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file() and "cache" not in path.parts and path.name != "lock"
+  }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_one_sentence(name, folder):
+  command, wanted = CASES[name]
+  script, *flags = command
+  flags = [
+    flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags
+  ]
+  before = contents(folder)
+  environment = {
+    **os.environ,
+    "JAX_LOG_COMPILES": "1",  # a compilation would be a line more
+    "JAX_NUM_CPU_DEVICES": "2",
+    "JAX_PLATFORMS": "cpu",
+  }
+  with open(folder / "run" / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    ended = subprocess.run(
+      [sys.executable, str(ROOT / script), *flags],
+      cwd=folder,
+      env=environment,
+      capture_output=True,
+      text=True,
+    )
+  assert ended.returncode in (1, 2), ended.stderr
+  lines = [  # tracing shapes is no compilation
+    line
+    for line in ended.stderr.strip().splitlines()
+    if "Finished tracing" not in line
+  ]
+  assert len(lines) == 1 and lines[0].startswith("error: "), ended.stderr
+  for words in wanted:
+    assert words in lines[0]
+  assert ended.stdout == ""
+  assert contents(folder) == before

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of the README, as processes, from another folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = [
+  "--config.model.width=16",
+  "--config.data.window=16",
+  "--config.data.batch_size=8",
+  "--config.train.eval_batches=2",
+  "--config.train.log_every=2",
+]
+
+
+def command(script, *flags):
+  return [sys.executable, str(ROOT / script), *flags]
+
+
+def start(folder, *flags, config="char_lstm", **options):
+  path = f"--config={ROOT}/configs/{config}.py"
+  return subprocess.Popen(
+    command("train.py", path, "--workdir=run", *TINY, *flags),
+    cwd=folder,
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
+
+
+def output(folder, script, *flags):
+  ended = subprocess.run(
+    command(script, *flags), cwd=folder, capture_output=True, text=True
+  )
+  assert ended.returncode == 0, ended.stderr
+  return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A folder with a run of a few steps in it."""
+  folder = tmp_path_factory.mktemp("work")
+  process = start(folder, "--config.train.num_steps=4")
+  _, errors = process.communicate()
+  assert process.returncode == 0, errors
+  assert "different from base.py" in errors and "total" in errors
+  return folder
+
+
+def test_sample_prints_the_prompt_and_is_reproducible(folder):
+  flags = ["--workdir=run", "--prompt=The ", "--num_tokens=9", "--seed=3"]
+  flags += ["--num_samples=2", "--top_k=5", "--top_p=0.9"]
+  first = output(folder, "scripts/sample.py", *flags)
+  assert first.count("The ") == 2
+  assert output(folder, "scripts/sample.py", *flags) == first
+  other = output(folder, "scripts/sample.py", *flags, "--seed=4")
+  assert other != first
+
+
+def test_evaluate_prints_one_json_object(folder):
+  for order in ("stateful", "stateless"):
+    text = output(
+      folder,
+      "scripts/evaluate.py",
+      "--workdir=run",
+      "--split=test",
+      f"--order={order}",
+    )
+    report = json.loads(text)
+    assert report["order"] == order and report["split"] == "test"
+    assert report["step"] == 4
+    bits = report["bits_per_character"]
+    assert 0 < bits < 7 and report["perplexity"] > 1
+
+
+def test_a_run_folder_describes_itself(folder):
+  run = folder / "run"
+  assert json.loads((run / "config.json").read_text())["model"]["width"] == 16
+  environment = json.loads((run / "environment.json").read_text())
+  assert environment["versions"]["jax"] and environment["devices"]
+  assert list((run / "events").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_checkpoint_and_its_own_code(tmp_path, number):
+  process = start(tmp_path, "--config.train.num_steps=100000")
+  metrics = tmp_path / "run" / "metrics.jsonl"
+  deadline = time.time() + 60
+  while time.time() < deadline and not (
+    metrics.exists() and metrics.read_text()
+  ):
+    time.sleep(0.05)
+  os.kill(process.pid, number)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 128 + number, errors
+  steps = [int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()]
+  assert steps and f"stopped at step {max(steps)}" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("config", "flags"),
+  [
+    ("char_lstm", ["--config.data.order=stateful"]),
+    ("char_lstm", ["--config.data.order=stateless"]),
+    ("char_transformer", ["--config.data.order=stateless"]),
+    (
+      "char_transformer",
+      ["--config.data.order=stateful", "--config.model.positions=rotary"],
+    ),
+  ],
+)
+def test_verify_resume_is_green(tmp_path, config, flags):
+  text = output(
+    tmp_path,
+    "scripts/verify_resume.py",
+    f"--config={ROOT}/configs/{config}.py",
+    *flags,
+  )
+  assert text.startswith("exact: ")
+
+
+@pytest.mark.slow
+def test_verify_resume_finds_a_difference(tmp_path):
+  """A data order that forgets where it was must be named."""
+  broken = tmp_path / "broken.py"
+  script = (ROOT / "scripts" / "verify_resume.py").read_text()
+  patch = """
+from lmjax.data import batching
+for order in set(batching.TRAIN_ORDERS.values()):
+  read = order.__getitem__
+  offset = int.from_bytes(__import__("os").urandom(2), "big")
+  order.__getitem__ = (
+    lambda self, index, read=read: read(self, index + offset)
+  )
+
+if __name__ == "__main__":"""
+  broken.write_text(script.replace('if __name__ == "__main__":', patch))
+  ended = subprocess.run(
+    [
+      sys.executable,
+      str(broken),
+      f"--config={ROOT}/configs/char_lstm.py",
+      *TINY,
+    ],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == 1 and ended.stdout.startswith("differs: ")
+
+
+def test_prepared_data_is_trained_on(tmp_path, text_folder):
+  printed = output(
+    tmp_path,
+    "scripts/prepare_data.py",
+    "--name=squares",
+    f"--input={text_folder}",
+    "--data_dir=data",
+    "--shard_size=1",
+  )
+  assert printed.strip().endswith("data/squares/1.0.0")
+  process = start(
+    tmp_path,
+    "--config.train.num_steps=2",
+    "--config.data.source=tfds",
+    "--config.data.name=squares",
+    "--config.data.data_dir=data",
+  )
+  _, errors = process.communicate()
+  assert process.returncode == 0, errors
+
+
+def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
+  text = output(
+    tmp_path, "scripts/benchmark.py", "data", "--repeats=1", *TINY
+  )
+  assert json.loads(text)["data"]["ratio"]["median"] > 0

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from lmjax import config as config_lib
+from lmjax.data.sources import JSONLines
+from lmjax.data.tfds_writer import write_dataset
+from lmjax.errors import UsageError
+from lmjax.experiment import Experiment
+from lmjax.models import MODELS
+from lmjax.optim import OPTIMIZERS, SCHEDULES, make_schedule
+from lmjax.run_folder import RunFolder
+from lmjax.training import loop
+
+CONFIGS = sorted(
+  path.stem
+  for path in (Path(__file__).parent.parent / "configs").glob("*.py")
+  if path.stem not in ("base", "__init__")
+)
+
+
+def load(name):
+  return importlib.import_module(f"configs.{name}").get_config()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_valid_and_needs_no_data_set(name):
+  config = load(name)
+  config_lib.finalize(config)
+  assert config.data.source in ("python_docs", "python_source")
+  assert config.is_locked
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_json_keeps_a_config(name):
+  config = load(name)
+  back = config_lib.from_json(config_lib.to_json(config))
+  assert config_lib.difference(config, back) == {}
+  assert config_lib.incompatible(config, back) == {}
+
+
+def test_every_model_has_its_defaults_in_base():
+  assert base.MODELS.keys() == MODELS.keys()
+
+
+def test_differences_are_named_by_dotted_key():
+  a, b = load("char_lstm"), load("char_lstm")
+  b.model.width, b.train.num_steps = 7, 9
+  assert set(config_lib.difference(a, b)) == {"model.width", "train.num_steps"}
+  assert set(config_lib.incompatible(a, b)) == {"model.width"}
+  assert config_lib.difference_from_base(b)["model.width"] == 7
+
+
+@pytest.mark.parametrize(
+  ("model", "key", "value", "message"),
+  [
+    ("lstm", "data.source", "nope", "data.source=nope is not known; choose"),
+    ("lstm", "optim.name", "adma", "optim.name=adma .* adam, adamw, sgd"),
+    ("lstm", "data.window", 0, "data.window=0 must be positive"),
+    ("lstm", "data.valid_fraction", 1.5, "at least 0 and below 1"),
+    ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
+    ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
+    ("lstm", "model.tie_embeddings", True, "must equal model.width"),
+    ("transformer", "model.num_heads", 7, "7 must divide model.width=128"),
+    ("transformer", "model.num_kv_heads", 3, "divide model.num_heads=4"),
+    ("transformer", "model.positions", "none", "rotary"),
+    ("transformer", "model.context", 4, "must not exceed model.context=4"),
+  ],
+)
+def test_values_that_cannot_be_are_sentences(model, key, value, message):
+  config = base.get_config(model=model)
+  if model == "lstm":
+    config.model.embedding_width = 99
+  else:
+    config.model.positions = "learned"
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UsageError, match=message):
+    config_lib.finalize(config)
+
+
+class Recorder(ConfigDict):
+  """A config that remembers which of its keys were read, by dotted name.
+
+  Going over all items, as writing it to a file does, counts as no reading.
+  """
+
+  def __init__(self, config, prefix="", reads=None):
+    reads = set() if reads is None else reads
+    object.__setattr__(self, "reads", reads)
+    object.__setattr__(self, "prefix", prefix)
+    super().__init__()
+    for key, value in config.items():
+      if isinstance(value, ConfigDict):
+        value = Recorder(value, f"{prefix}{key}.", reads)
+      super().__setattr__(key, value)
+    reads.clear()
+
+  def __getattribute__(self, name):
+    if not name.startswith("_") and name in object.__getattribute__(
+      self, "_fields"
+    ):
+      self.reads.add(self.prefix + name)
+    return super().__getattribute__(name)
+
+  def __getitem__(self, name):
+    self.reads.add(self.prefix + name)
+    return self._fields[name]
+
+  def items(self):
+    return list(self._fields.items())
+
+
+def test_no_key_is_there_that_nobody_reads(
+  tiny_config, text_folder, tmp_path, monkeypatch
+):
+  """Over all models, sources, optimizers and schedules, every key is read."""
+  lines = tmp_path / "lines.jsonl"
+  lines.write_text("".join(f'{{"text": "line {n}"}}\n' for n in range(99)))
+  write_dataset(
+    "lines", tmp_path, {"train": JSONLines([lines], "text", tmp_path)}, 99
+  )
+  text = {"data.path": str(text_folder), "data.tokenizer": "word"}
+  settings = [
+    {"data.source": "text", "data.split_by": "name", **text},
+    {"data.source": "text", "data.split_by": "ratio", **text},
+    {"data.source": "jsonl", "data.path": str(lines)},
+    {"data.source": "tfds", "data.name": "lines", "data.data_dir": tmp_path},
+    *({"optim.schedule": name} for name in SCHEDULES),
+    *({"optim.name": name} for name in OPTIMIZERS),
+    {"optim.plateau_factor": 0.5, "optim.ema_decay": 0.5},
+  ]
+  reads, all_keys = set(), set()
+  for model in MODELS:
+    # All of the driver once, a step and a sample long ...
+    config = tiny_config(model, **{"train.num_steps": 1})
+    config.train.sample_every = 1
+    all_keys |= set(config_lib.flatten(config))
+    recorder = Recorder(config)
+    monkeypatch.setattr(loop, "finalize", lambda _, config=recorder: config)
+    loop.train(None, tmp_path / model)
+    reads |= recorder.reads
+    # ... and what else there is to choose, built only.
+    for number, changes in enumerate(settings):
+      changes = {key: str(value) for key, value in changes.items()}
+      if "optim.plateau_factor" in changes:
+        changes = {key: float(value) for key, value in changes.items()}
+      recorder = Recorder(tiny_config(model, **changes))
+      folder = RunFolder(tmp_path / f"{model}{number}")
+      experiment = Experiment(recorder, folder)
+      experiment.describe_corpus()
+      make_schedule(recorder.optim, 9)(3)
+      jax.eval_shape(experiment.make_state)
+      reads |= recorder.reads
+  assert all_keys - reads == set()
