@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train what a config describes, or go on with it.
 
-    python train.py --config=configs/char_lstm.py --workdir=runs/a
+python train.py --config=configs/char_lstm.py --workdir=runs/a
 """
 
 from absl import flags

@@ -2,7 +2,6 @@
 """From a config to the objects that it names."""
 
 import functools
-
 from pathlib import Path
 
 import flax.linen as nn
@@ -155,5 +154,3 @@ class Experiment:
     key = jax.random.key(self.config.seed)
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)
-
-

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge a run folder on a split; prints one JSON object.
 
-    python scripts/evaluate.py --workdir=runs/a --split=test
+python scripts/evaluate.py --workdir=runs/a --split=test
 """
 
 import json

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw text from a run folder.
 
-    python scripts/sample.py --workdir=runs/a --prompt="The " --num_tokens=300
+python scripts/sample.py --workdir=runs/a --prompt="The " --num_tokens=300
 """
 
 from absl import flags

@@ -139,8 +139,6 @@ def test_a_plateau_lowers_the_rate(tiny_config, value, shrinks):
   opt_state, moves = optimizer.init(PARAMS), []
   for step in range(6):
     loss = jnp.array(value or 10.0 - step)
-    updates, opt_state = optimizer.update(
-      GRADS, opt_state, PARAMS, value=loss
-    )
+    updates, opt_state = optimizer.update(GRADS, opt_state, PARAMS, value=loss)
     moves.append(float(updates["up"]["bias"][0]))
   assert (moves[-1] <= 0.5 * moves[0] + 1e-9) == shrinks

@@ -39,7 +39,9 @@ def lstm(
   projected_TBG = jnp.swapaxes(projected_BT4D, 0, 1).astype(jnp.float32)
   keep_TB1 = None
   if resets_BT is not None:
-    keep_TB1 = 1.0 - jnp.swapaxes(resets_BT, 0, 1).astype(jnp.float32)[..., None]
+    keep_TB1 = (
+      1.0 - jnp.swapaxes(resets_BT, 0, 1).astype(jnp.float32)[..., None]
+    )
   h_BD, c_BD = (leaf.astype(jnp.float32) for leaf in state)
   hidden_TBD, state = _recurrence(
     projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1
@@ -88,7 +90,10 @@ def _recurrence_fwd(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
   h_before_TBD = jnp.concatenate([h_BD[None], h_TBD[:-1]])
   c_before_TBD = jnp.concatenate([c_BD[None], c_TBD[:-1]])
   if keep_TB1 is not None:
-    h_before_TBD, c_before_TBD = h_before_TBD * keep_TB1, c_before_TBD * keep_TB1
+    h_before_TBD, c_before_TBD = (
+      h_before_TBD * keep_TB1,
+      c_before_TBD * keep_TB1,
+    )
   saved = (
     recurrent_kernel,
     gates_TBG,

@@ -6,9 +6,7 @@ import jax.numpy as jnp
 from lmjax.types import Array
 
 
-def rotate(
-  x_BTHK: Array, positions_BT: Array, base: float = 10_000.0
-) -> Array:
+def rotate(x_BTHK: Array, positions_BT: Array, base: float = 10_000.0) -> Array:
   """Rotate each pair of features by an angle that grows with the position.
 
   The dot product of two rotated vectors depends on the distance of their

@@ -48,9 +48,7 @@ def partition_spec(
   return PartitionSpec()
 
 
-def tree_shardings(
-  tree: PyTree, rules: Sequence[Rule], mesh: Mesh
-) -> PyTree:
+def tree_shardings(tree: PyTree, rules: Sequence[Rule], mesh: Mesh) -> PyTree:
   """Give every array of a tree its sharding.
 
   The moments of an optimizer end in the paths of their parameters, so they are

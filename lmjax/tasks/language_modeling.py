@@ -78,7 +78,9 @@ class LanguageModeling:
     units_BT = jnp.asarray(self.units_V)[batch["targets"]]
     weights_BT = batch["weights"]
     nats, weight = weighted_sum(nats_BT, weights_BT), jnp.sum(weights_BT)
-    auxiliary = sum(map(jnp.sum, jax.tree.leaves(changed.pop("losses", {}))), 0.0)
+    auxiliary = sum(
+      map(jnp.sum, jax.tree.leaves(changed.pop("losses", {}))), 0.0
+    )
     metrics = dict(
       nats=nats,
       accuracy=weighted_sum(correct_BT, weights_BT),
@@ -104,4 +106,3 @@ class LanguageModeling:
     if self.unit != "word" and units > 0:
       report[f"bits_per_{self.unit}"] = nats / units / math.log(2)
     return report
-

@@ -162,7 +162,9 @@ def open_session(
   """Restore the newest checkpoint, or make a state to start from."""
   config, folder = experiment.config, experiment.folder
   checkpoints = Checkpoints(
-    folder.checkpoints, config.checkpoint.keep_latest, config.checkpoint.keep_best
+    folder.checkpoints,
+    config.checkpoint.keep_latest,
+    config.checkpoint.keep_best,
   )
   stack.callback(checkpoints.close)
   if checkpoints.latest() is None:

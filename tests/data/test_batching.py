@@ -56,9 +56,7 @@ def test_any_number_of_hosts_sees_the_same_global_batches(order, hosts):
   options = dict(seed=3, reset_at_documents=True)
   whole = order(STREAM, 5, 4, **options)
   slices = [
-    order(
-      STREAM, 5, 4, **options, process_index=index, process_count=hosts
-    )
+    order(STREAM, 5, 4, **options, process_index=index, process_count=hosts)
     for index in range(hosts)
   ]
   for number in (0, 1, 3, 29):

@@ -49,7 +49,9 @@ def test_text_never_becomes_a_special_but_unk(tokenizer):
 
 
 def test_encoding_by_pieces_equals_encoding_at_once(tokenizer):
-  text = "".join(f"line {n}\n" * 2 + "  indented\n\n" * (n % 3) for n in range(99))
+  text = "".join(
+    f"line {n}\n" * 2 + "  indented\n\n" * (n % 3) for n in range(99)
+  )
   cut = list(pieces(text, size=40))
   assert "".join(cut) == text and len(cut) > 5
   joined = np.concatenate([tokenizer.encode(piece) for piece in cut])

@@ -125,9 +125,7 @@ def test_documents_in_one_row_equal_documents_alone(model, with_carry):
   for row, cuts in enumerate([[0, 3, 5, 7], [0, 3, 7]]):
     for start, stop in zip(cuts, cuts[1:], strict=False):
       alone, _ = logits(model, variables, tokens[row : row + 1, start:stop])
-      np.testing.assert_allclose(
-        packed[row, start:stop], alone[0], atol=2e-5
-      )
+      np.testing.assert_allclose(packed[row, start:stop], alone[0], atol=2e-5)
 
 
 def test_a_reset_inside_a_later_piece_hides_the_carry(model):

@@ -49,7 +49,10 @@ def test_a_ring_holds_the_newest_tokens_whatever_the_pieces():
 
 def test_grouped_heads_equal_repeated_heads():
   rng = np.random.default_rng(0)
-  draw = lambda *shape: jnp.array(rng.normal(size=shape), jnp.float32)
+
+  def draw(*shape):
+    return jnp.array(rng.normal(size=shape), jnp.float32)
+
   query, key, value = draw(2, 5, 4, 3), draw(2, 5, 2, 3), draw(2, 5, 2, 3)
   grouped = attend(query, key, value)
   repeated = attend(query, *(jnp.repeat(x, 2, axis=2) for x in (key, value)))

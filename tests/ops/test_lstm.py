@@ -26,7 +26,10 @@ def step_by_step(projected_BT4D, kernel, state, resets_BT=None):
 
 def example(seed=0):
   rng = np.random.default_rng(seed)
-  draw = lambda *shape: jnp.array(rng.normal(size=shape), jnp.float32)
+
+  def draw(*shape):
+    return jnp.array(rng.normal(size=shape), jnp.float32)
+
   arguments = (draw(B, T, 4 * D), draw(D, 4 * D), (draw(B, D), draw(B, D)))
   resets_BT = jnp.array(rng.random((B, T)) < 0.3, jnp.float32)
   cotangents = (draw(B, T, D), (draw(B, D), draw(B, D)))
@@ -94,8 +97,6 @@ def test_matches_the_reference_of_jax_experimental():
 def test_bfloat16_matmuls_keep_a_float32_state():
   (projected, kernel, state), resets, _ = example()
   exact, _ = lstm(projected, kernel, state, resets)
-  rounded, (h, c) = lstm(
-    projected, kernel.astype(jnp.bfloat16), state, resets
-  )
+  rounded, (h, c) = lstm(projected, kernel.astype(jnp.bfloat16), state, resets)
   assert h.dtype == c.dtype == rounded.dtype == jnp.float32
   assert 0 < np.abs(exact - rounded).max() < 0.05

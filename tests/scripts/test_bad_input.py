@@ -170,9 +170,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_mistake_is_one_sentence(name, folder):
   command, wanted = CASES[name]
   script, *flags = command
-  flags = [
-    flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags
-  ]
+  flags = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags]
   before = contents(folder)
   environment = {
     **os.environ,

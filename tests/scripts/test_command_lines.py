@@ -180,7 +180,5 @@ def test_prepared_data_is_trained_on(tmp_path, text_folder):
 
 
 def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
-  text = output(
-    tmp_path, "scripts/benchmark.py", "data", "--repeats=1", *TINY
-  )
+  text = output(tmp_path, "scripts/benchmark.py", "data", "--repeats=1", *TINY)
   assert json.loads(text)["data"]["ratio"]["median"] > 0
