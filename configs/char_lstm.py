@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A character LSTM, trained statefully."""
+"""A character LSTM within the budget of configs/char_transformer.py.
+
+As many tokens (1,536,000) and no more parameters (776 k of 804 k), spent on
+one layer that remembers across batches and on small batches, so many updates.
+The README has the loss that it reaches on tinyshakespeare, with the command.
+"""
 
 from ml_collections import ConfigDict
 
@@ -10,12 +15,13 @@ def get_config() -> ConfigDict:
   """Return the experiment."""
   config = base.get_config(model="lstm")
   config.model.num_layers = 1
-  config.model.width = 384
+  config.model.width = 400
   config.model.embedding_width = 64
   config.data.order = "stateful"
   config.data.window = 64
-  config.data.batch_size = 12
-  config.optim.learning_rate = 3e-3
+  config.data.batch_size = 8
+  config.optim.learning_rate = 1e-2
+  config.optim.final_fraction = 0.01
   config.optim.weight_decay = 0.0
-  config.train.num_steps = 2000
+  config.train.num_steps = 3000
   return config

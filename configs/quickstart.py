@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run of scripts/quickstart.sh: two minutes on two CPU cores."""
+"""The run of scripts/quickstart.sh: a character LSTM on Python's own manual.
+
+On two CPU cores it takes about a minute and a half.
+"""
 
 from ml_collections import ConfigDict
 
@@ -9,5 +12,5 @@ from configs import char_lstm
 def get_config() -> ConfigDict:
   """Return the experiment."""
   config = char_lstm.get_config()
-  config.train.num_steps = 2000
+  config.train.eval_every = config.train.checkpoint_every = 1000
   return config

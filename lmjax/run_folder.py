@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from lmjax.config import from_json, incompatible, to_json
@@ -51,11 +52,14 @@ class RunFolder:
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
-    """Hold the folder for one process; the lock dies with the process.
+    """Hold the folder for one run; the lock dies with its first process.
 
     Raises:
-      UserError: if another process holds it, or it cannot be made.
+      UserError: if another run holds it, or it cannot be made.
     """
+    if jax.process_index():  # the first process makes and holds it for all
+      yield
+      return
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       file = open(self.path / "lock", "w")
@@ -79,6 +83,8 @@ class RunFolder:
     Raises:
       UserError: if the folder is something else's, or another config's.
     """
+    if jax.process_index():
+      return
     if not self.config.exists():
       strangers = {p.name for p in self.path.iterdir()} - UNBORN
       if strangers:
@@ -134,7 +140,18 @@ class RunFolder:
   def write(
     self, config: ConfigDict, tokenizer: Tokenizer, corpus: dict
   ) -> None:
-    """Describe the run; the config last, because it makes the folder a run."""
+    """Describe the run; the config last, because it makes the folder a run.
+
+    The first process writes; the others wait for it.
+    """
+    if jax.process_index() == 0:
+      self._write(config, tokenizer, corpus)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("run folder")
+
+  def _write(
+    self, config: ConfigDict, tokenizer: Tokenizer, corpus: dict
+  ) -> None:
     if not self.tokenizer.exists():
       tokenizer.save(self.tokenizer)
     self.corpus.write_text(json.dumps(corpus, indent=2) + "\n")

@@ -14,7 +14,7 @@ platform.start()
 
 @pytest.fixture(scope="session")
 def tiny_config():
-  """Return a maker of configs: tiny_config("lstm", **{"train.num_steps": 3})."""
+  """Make tiny configs: tiny_config("lstm", **{"train.num_steps": 3})."""
 
   def make(model: str, **changes):
     config = base.get_config(model=model)

@@ -11,6 +11,7 @@ import lzma
 import mmap
 import os
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -228,7 +229,9 @@ def digest_files(paths: Sequence[Path], cache_dir: Path) -> str:
     with open(path, "rb") as file:
       contents.update(hashlib.file_digest(file, "blake2b").digest())
   memo.parent.mkdir(parents=True, exist_ok=True)
-  partial = memo.with_suffix(f".{os.getpid()}")
-  partial.write_text(contents.hexdigest())
-  partial.replace(memo)
+  with tempfile.NamedTemporaryFile(
+    "w", dir=memo.parent, delete=False
+  ) as partial:
+    partial.write(contents.hexdigest())
+  os.replace(partial.name, memo)
   return contents.hexdigest()

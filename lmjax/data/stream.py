@@ -10,8 +10,8 @@ opening it maps the files without reading them.
 import dataclasses
 import functools
 import json
-import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +78,8 @@ def _encode(
   source: Source, tokenizer: Tokenizer, folder: Path, append_eos: bool
 ) -> None:
   dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-  partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
   starts, length = [], 0
   with open(partial / "tokens.bin", "wb") as file:
     bar = tqdm.trange(

@@ -166,7 +166,7 @@ class Monitor:
       total=self._num_steps,
       initial=session.step,
       unit="step",
-      disable=None,
+      disable=True if jax.process_index() else None,  # None: off a terminal
       dynamic_ncols=True,
     )
 

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import tensorboardX
 import tqdm
 
@@ -16,6 +17,8 @@ class MetricWriter:
   Records later than the step that a run goes on from are taken out first, so
   that none is there twice.
 
+  In a run of several processes, the first one writes.
+
   Args:
     path: the file of records.
     events: the folder of TensorBoard's files.
@@ -23,6 +26,9 @@ class MetricWriter:
   """
 
   def __init__(self, path: Path, events: Path, step: int):
+    self._silent = jax.process_index() > 0
+    if self._silent:
+      return
     if path.exists():
       lines = path.read_text(encoding="utf-8").splitlines()
       kept = [line for line in lines if _step(line) <= step]
@@ -34,6 +40,8 @@ class MetricWriter:
 
   def write(self, step: int, split: str, record: dict) -> None:
     """Write a record of numbers and texts, and show it."""
+    if self._silent:
+      return
     line = json.dumps({"step": step, "split": split, **record})
     self._file.write(line + "\n")
     self._file.flush()
@@ -46,13 +54,16 @@ class MetricWriter:
 
   def close(self) -> None:
     """Finish the files."""
+    if self._silent:
+      return
     self._file.close()
     self._events.close()
 
 
 def show(text: str) -> None:
-  """Print to stderr, above a progress bar if there is one."""
-  tqdm.tqdm.write(text, file=sys.stderr)
+  """Print to stderr, above a progress bar, once for all processes."""
+  if jax.process_index() == 0:
+    tqdm.tqdm.write(text, file=sys.stderr)
 
 
 def _step(line: str) -> float:

@@ -67,7 +67,7 @@ def step_of(model, variables):
   return step
 
 
-def draw(model, variables, prompt, keys, num_tokens, choose=chain([]), stop=-1):
+def draw(model, variables, prompt, keys, num_tokens, choose=None, stop=NEVER):
   @jax.jit
   def run(prompt, keys):
     return generate(
@@ -76,7 +76,7 @@ def draw(model, variables, prompt, keys, num_tokens, choose=chain([]), stop=-1):
       prompt,
       keys,
       num_tokens,
-      choose,
+      choose or chain([]),
       context=model.context,
       stop_token=stop,
       pad_token=PAD,

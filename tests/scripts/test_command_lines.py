@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -182,3 +183,40 @@ def test_prepared_data_is_trained_on(tmp_path, text_folder):
 def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
   text = output(tmp_path, "scripts/benchmark.py", "data", "--repeats=1", *TINY)
   assert json.loads(text)["data"]["ratio"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path):
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  flags = ["--config.train.num_steps=6", "--config.train.eval_every=6"]
+  (tmp_path / "two").mkdir()
+  (tmp_path / "one").mkdir()
+  processes = [
+    start(
+      tmp_path / "two",
+      *flags,
+      env={
+        **os.environ,
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": str(index),
+      },
+    )
+    for index in range(2)
+  ]
+  processes.append(start(tmp_path / "one", *flags))
+  for process in processes:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+  one, two = (
+    [
+      json.loads(line)
+      for line in (tmp_path / name / "run/metrics.jsonl").open()
+    ]
+    for name in ("one", "two")
+  )
+  assert [r["step"] for r in one] == [r["step"] for r in two] == [2, 4, 6, 6]
+  for a, b in zip(one, two, strict=True):
+    assert abs(a["loss"] - b["loss"]) < 1e-5
