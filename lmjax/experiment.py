@@ -19,9 +19,9 @@ from lmjax.errors import UserError
 from lmjax.models import MODELS
 from lmjax.optim import make_optimizer
 from lmjax.run_folder import RunFolder
+from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS
 from lmjax.tasks.task import Task
-from lmjax.training.state import TrainState, create_state
 
 
 class Experiment:

@@ -12,10 +12,10 @@ from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
+from lmjax.state import TrainState
 from lmjax.text_sampler import TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
-from lmjax.training.state import TrainState
 from lmjax.types import PyTree
 
 

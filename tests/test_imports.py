@@ -24,9 +24,9 @@ MAY_IMPORT = {
   "data": GROUND,
   "tasks": GROUND | {"losses", "metrics"},
   "decoding": GROUND,
-  "parallel": GROUND | {"training.state"},
-  "training.state": GROUND,
-  "training.step": GROUND | {"metrics", "tasks", "training.state"},
+  "parallel": GROUND | {"state"},
+  "state": GROUND,
+  "training.step": GROUND | {"metrics", "tasks", "state"},
 }
 
 

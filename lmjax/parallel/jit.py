@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lmjax.errors import UserError
 from lmjax.parallel.rules import Rule, tree_shardings, with_sharding
-from lmjax.training.state import TrainState
+from lmjax.state import TrainState
 from lmjax.types import Batch, PyTree
 
 BATCH_AXES = ("data", "fsdp")

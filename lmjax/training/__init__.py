@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training: the state, the step, the driver and what hangs on it."""
+"""Training: the step, the driver and what hangs on it."""

@@ -17,8 +17,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from lmjax.errors import UserError
 from lmjax.optim import averaged_params
+from lmjax.state import TrainState
 from lmjax.training.progress import Progress
-from lmjax.training.state import TrainState
 from lmjax.types import PyTree
 
 logging.getLogger("absl").setLevel(logging.WARNING)

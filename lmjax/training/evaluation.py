@@ -7,8 +7,8 @@ from lmjax.data.batching import Rows
 from lmjax.data.loader import load
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
+from lmjax.state import TrainState
 from lmjax.tasks.task import Task
-from lmjax.training.state import TrainState
 from lmjax.training.step import eval_step
 from lmjax.types import PyTree
 

@@ -16,6 +16,7 @@ from lmjax.metrics import Sums
 from lmjax.optim import make_schedule
 from lmjax.parallel import STRATEGIES
 from lmjax.run_folder import RunFolder
+from lmjax.state import TrainState
 from lmjax.text_sampler import TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Strategy
@@ -31,7 +32,6 @@ from lmjax.training.hooks import (
 from lmjax.training.overview import overview
 from lmjax.training.progress import Progress
 from lmjax.training.signals import stop_on_signals
-from lmjax.training.state import TrainState
 from lmjax.training.step import train_step
 from lmjax.training.throughput import Throughput
 from lmjax.training.writers import MetricWriter, show

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from lmjax.metrics import Sums
+from lmjax.state import TrainState
 from lmjax.tasks.task import Outcome, Task
-from lmjax.training.state import TrainState
 from lmjax.types import Array, Batch, PyTree
 
 AllReduce = Callable[[PyTree], PyTree]

@@ -17,8 +17,8 @@ from lmjax.parallel import STRATEGIES
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.parallel.rules import partition_spec
+from lmjax.state import create_state
 from lmjax.tasks.language_modeling import LanguageModeling
-from lmjax.training.state import create_state
 from lmjax.training.step import eval_step, train_step
 from lmjax.tree import named_leaves
 
