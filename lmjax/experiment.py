@@ -70,23 +70,24 @@ class Experiment:
       UserError: if the split is not there, empty, or shorter than a window.
     """
     data = self.config.data
-    if split not in self.sources or not len(self.sources[split]):
-      raise UserError(
-        f"data.source={data.source} {data.path or data.name} has no text in "
-        f"split {split}; give some, or another share by data.{split}_fraction "
-        f"or data.{split}_files."
-        if split != "train"
-        else f"data.source={data.source} {data.path or data.name} is empty; "
-        "there is nothing to train on."
+    corpus = f"data.source={data.source} {data.path or data.name}".strip()
+    if split in self.sources:
+      stream = open_stream(
+        self.sources[split], self.tokenizer, self.cache_dir, data.append_eos
       )
-    stream = open_stream(
-      self.sources[split], self.tokenizer, self.cache_dir, data.append_eos
-    )
+    if split not in self.sources or not stream.num_tokens:
+      raise UserError(
+        f"{corpus} is empty; there is nothing to train on."
+        if split == "train"
+        else f"{corpus} has no text in split {split}; give it a share by "
+        f"data.{split}_fraction or data.{split}_files."
+      )
     needed = data.window + 1 if split == "train" else 2
     if stream.num_tokens < needed:
       raise UserError(
-        f"split {split} has {stream.num_tokens} tokens and needs at least "
-        f"{needed}; give more text or a smaller data.window={data.window}."
+        f"split {split} of {corpus} has {stream.num_tokens} tokens and needs "
+        f"at least {needed}; give more text or a smaller data.window="
+        f"{data.window}."
       )
     return stream
 

@@ -79,7 +79,7 @@ CASES = {
   ),
   "corpus shorter than a window": (
     [*TRAIN, "--workdir=new", text, "--config.data.path=short.txt"],
-    ["split train has", "needs at least 65", "data.window=64"],
+    ["split train of", "short.txt has", "at least 65", "data.window=64"],
   ),
   "file not found": (
     [*TRAIN, "--workdir=new", text, "--config.data.path=no/*.txt"],
