@@ -121,12 +121,14 @@ def get_config(model: str) -> ConfigDict:
   config.parallel = dict(
     strategy="jit",  # jit | pmap
     num_devices=0,  # 0: all
-    fsdp=1,  # jit: devices that each set of parameters is spread over
+    fsdp=1,  # jit: devices that a set of parameters is spread over
     rules=(  # jit: path → mesh axes, aligned with the last dimensions
       (r"embedding$", (None, "fsdp")),
       (r"(query|key|value)/kernel$", ("fsdp", None, None)),
       (r"attention/out/kernel$", (None, None, "fsdp")),
-      (r"/kernel$", ("fsdp", None)),
+      # Recurrent kernels stay whole: every step of a scan would have to wait
+      # for the other devices.
+      (r"(/|input_)kernel$", ("fsdp", None)),
     ),
   )
   return config.lock()

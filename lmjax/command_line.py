@@ -4,7 +4,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import flags
+from absl import app, flags
 
 from lmjax import platform
 from lmjax.errors import UserError
@@ -16,6 +16,7 @@ def run(main: Callable[[], int | None]) -> None:
   What a user can mend ends in one sentence on stderr and exit code 1, or 2 if
   the command line is at fault.
   """
+  app.define_help_flags()
   try:
     arguments = flags.FLAGS(sys.argv)
     if len(arguments) > 1:
@@ -29,6 +30,10 @@ def run(main: Callable[[], int | None]) -> None:
     code = main()
   except UserError as error:
     _fail(str(error), error.exit_code)
+  except OSError as error:  # a full disk, a folder that is a file, ...
+    _fail(f"{error.filename or error}: {error.strerror}.", 1)
+  except KeyboardInterrupt:
+    _fail("interrupted.", 130)
   sys.exit(code or 0)
 
 

@@ -2,6 +2,9 @@
 """Configs: checked and frozen, written and read as JSON, compared."""
 
 import json
+import math
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,51 +34,139 @@ CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "model.param_dtype": ("float32", "bfloat16"),
 }
-POSITIVE = (
-  "data.window",
-  "data.batch_size",
-  "optim.learning_rate",
-  "train.num_steps",
-  "train.num_microbatches",
-  "train.log_every",
-  "checkpoint.keep_latest",
-  "parallel.fsdp",
-)
+# Key → the lowest and the highest value that it may have.
+ANY, SHARE = (0, math.inf), (0, 1 - 1e-9)
+RANGES = {
+  "seed": ANY,
+  "model.width": (1, math.inf),
+  "model.num_layers": (1, math.inf),
+  "model.embedding_width": ANY,
+  "model.num_heads": ANY,
+  "model.num_kv_heads": ANY,
+  "model.feed_forward_width": ANY,
+  "model.context": ANY,
+  "model.dropout": SHARE,
+  "data.valid_fraction": SHARE,
+  "data.test_fraction": SHARE,
+  "data.vocab_size": ANY,
+  "data.window": (1, math.inf),
+  "data.batch_size": (1, math.inf),
+  "data.num_threads": ANY,
+  "optim.learning_rate": ANY,
+  "optim.warmup_steps": ANY,
+  "optim.decay_steps": ANY,
+  "optim.decay_fraction": (0, 1),
+  "optim.final_fraction": (0, 1),
+  "optim.plateau_factor": (1e-9, 1),
+  "optim.plateau_patience": (1, math.inf),
+  "optim.plateau_every": (1, math.inf),
+  "optim.b1": SHARE,
+  "optim.b2": SHARE,
+  "optim.momentum": SHARE,
+  "optim.weight_decay": ANY,
+  "optim.clip_norm": ANY,
+  "optim.ema_decay": SHARE,
+  "train.num_steps": (1, math.inf),
+  "train.num_microbatches": (1, math.inf),
+  "train.log_every": (1, math.inf),
+  "train.eval_every": ANY,
+  "train.eval_batches": ANY,
+  "train.sample_every": ANY,
+  "train.checkpoint_every": ANY,
+  "train.patience": ANY,
+  "checkpoint.keep_latest": (1, math.inf),
+  "checkpoint.keep_best": ANY,
+  "parallel.num_devices": ANY,
+  "parallel.fsdp": (1, math.inf),
+}
+# Paths, kept absolute so that a run can be used from any folder, and the
+# sources that read what cannot be ignored in silence.
+PATHS = ("path", "data_dir", "cache_dir")
+READ_BY = {"data.path": ("text", "jsonl"), "data.name": ("tfds",)}
 # What may differ when a run goes on: how long it takes, what it shows and
-# keeps, and where it runs. Everything else changes the model or its data.
-MAY_CHANGE = ("train.", "checkpoint.", "sample.", "parallel.", "data.num_thr")
+# keeps, where it runs, and where its text lies, whose content is checked
+# by itself. Everything else changes the model or its data.
+MAY_CHANGE = (
+  "train.",
+  "checkpoint.",
+  "sample.",
+  "parallel.",
+  "data.num_threads",
+  *(f"data.{path}" for path in PATHS),
+)
 
 
 def finalize(config: ConfigDict) -> FrozenConfigDict:
-  """Check a config and freeze it.
+  """Check a config, make its paths absolute, and freeze it.
 
   Raises:
     UsageError: naming the key, its value and what is accepted.
   """
+  config = ConfigDict(config.to_dict())
+  for name in PATHS:
+    if config.data[name]:
+      config.data[name] = os.path.abspath(os.path.expanduser(config.data[name]))
   flat = flatten(config)
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UsageError(
         f"{key}={flat[key]} is not known; choose one of {', '.join(choices)}."
       )
-  for key in POSITIVE:
-    if flat[key] <= 0:
-      raise UsageError(f"{key}={flat[key]} must be positive.")
-  for key in ("data.valid_fraction", "data.test_fraction"):
-    if not 0 <= flat[key] < 1:
-      raise UsageError(f"{key}={flat[key]} must be at least 0 and below 1.")
-  if flat["data.valid_fraction"] + flat["data.test_fraction"] >= 1:
+  defaults = flatten(base.get_config(model=config.model.name))
+  if flat.keys() != defaults.keys():
+    odd = min(flat.keys() ^ defaults.keys())
+    raise UsageError(
+      f"the keys of this config are not those of model.name="
+      f"{config.model.name} ({odd}); begin it with base.get_config(model="
+      f"{config.model.name!r})."
+    )
+  for key, (low, high) in RANGES.items():
+    if key in flat and not low <= flat[key] <= high:
+      limit = f"at least {low:g}" if flat[key] < low else f"at most {high:g}"
+      raise UsageError(f"{key}={flat[key]} must be {limit}.")
+  for key, sources in READ_BY.items():
+    if flat[key] and config.data.source not in sources:
+      raise UsageError(
+        f"{key}={flat[key]} is not read by data.source={config.data.source}; "
+        f"set data.source to {' or '.join(sources)}."
+      )
+  _check_together(config)
+  MODELS[config.model.name](config, vocab_size=len(SPECIALS))
+  return FrozenConfigDict(config)
+
+
+def _check_together(config: ConfigDict) -> None:
+  """Check what one value alone does not show."""
+  data, train = config.data, config.train
+  if data.valid_fraction + data.test_fraction >= 1:
     raise UsageError(
       "data.valid_fraction and data.test_fraction must add up to less than 1; "
       "nothing would be left to train on."
     )
-  if flat["data.batch_size"] % flat["train.num_microbatches"]:
+  if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
-      f"train.num_microbatches={flat['train.num_microbatches']} must divide "
-      f"data.batch_size={flat['data.batch_size']}."
+      f"data.vocab_size={data.vocab_size} must be 0 for no limit or above "
+      f"{len(SPECIALS)}, the number of special tokens."
     )
-  MODELS[config.model.name](config, vocab_size=len(SPECIALS))
-  return FrozenConfigDict(config)
+  if data.batch_size % train.num_microbatches:
+    raise UsageError(
+      f"train.num_microbatches={train.num_microbatches} must divide "
+      f"data.batch_size={data.batch_size}."
+    )
+  patterns = {"optim.no_decay": config.optim.no_decay}
+  try:
+    for number, (pattern, _) in enumerate(config.parallel.rules):
+      patterns[f"parallel.rules[{number}]"] = pattern
+  except (TypeError, ValueError):
+    raise UsageError(
+      f"parallel.rules={config.parallel.rules} must be pairs of a regular "
+      "expression and the mesh axes of the last dimensions."
+    ) from None
+  for key, pattern in patterns.items():
+    try:
+      re.compile(pattern)
+    except (re.error, TypeError):
+      raise UsageError(f"{key}={pattern} is no regular expression.") from None
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

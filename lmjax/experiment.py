@@ -52,7 +52,7 @@ class Experiment:
   @functools.cached_property
   def tokenizer(self) -> Tokenizer:
     """Load the run's tokenizer, or train one on the split train."""
-    if self.folder.config.exists():
+    if self.folder.has_begun():
       return self.folder.load_tokenizer()
     data = self.config.data
     train = self.sources["train"]
@@ -112,11 +112,20 @@ class Experiment:
     """Return the batches that cover a split once."""
     return self.rows(EVAL_ORDERS[self.config.data.order], split)
 
+  @property
+  def fingerprints(self) -> dict[str, str]:
+    """Name the text of each split by its digest."""
+    return {k: v.fingerprint for k, v in sorted(self.sources.items())}
+
+  def check_corpus(self) -> None:
+    """See that the text is still what the run began with."""
+    self.folder.check_corpus(self.fingerprints)
+
   def describe_corpus(self) -> dict:
     """Name the text of each split by digest and size."""
     train = self.stream("train")
     return dict(
-      fingerprints={k: v.fingerprint for k, v in sorted(self.sources.items())},
+      fingerprints=self.fingerprints,
       train_tokens=train.num_tokens,
       train_documents=train.num_documents,
       tokenizer=self.tokenizer.fingerprint,

@@ -6,6 +6,7 @@ to be divided by. Sums of microbatches, devices, hosts and batches add up, so
 none of these divisions of the work changes a result.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -36,13 +37,29 @@ class Sums(NamedTuple):
     return self._replace(metrics={**self.metrics, name: mean * self.weight})
 
   def means(self) -> dict[str, float]:
-    """Divide, on the host; "loss" first."""
-    loss, weight, metrics = jax.device_get(self)
-    weight = float(weight) or float("nan")
-    sums = {"loss": loss, **metrics}
-    return {name: float(value) / weight for name, value in sums.items()}
+    """Divide, on the host."""
+    total = {}
+    add_to(total, self)
+    return divide(total)
 
 
 def weighted_sum(values_BT: Array, weights_BT: Array) -> Array:
   """Sum values times weights in float32."""
   return jnp.sum(values_BT.astype(jnp.float32) * weights_BT)
+
+
+def add_to(total: dict[str, float], sums: Sums) -> None:
+  """Add sums to a total of plain numbers, which hold any number of tokens.
+
+  Waits for the devices. A float32 on a device would lose what a batch adds to
+  it after some ten million tokens.
+  """
+  loss, weight, metrics = jax.device_get(sums)
+  for name, value in {"loss": loss, "weight": weight, **metrics}.items():
+    total[name] = total.get(name, 0.0) + float(value)
+
+
+def divide(total: dict[str, float]) -> dict[str, float]:
+  """Divide a total by its weight; nothing weighed is not a number."""
+  weight = total.get("weight", 0.0) or math.nan
+  return {k: v / weight for k, v in total.items() if k != "weight"}

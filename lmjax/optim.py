@@ -133,6 +133,14 @@ def averaged_params(opt_state: PyTree) -> PyTree | None:
   return found[0] if found else None
 
 
+def plateau_scale(opt_state: PyTree) -> float:
+  """Find what reduce-on-plateau multiplies the rate by; 1 without it."""
+  kind = optax.contrib.ReduceLROnPlateauState
+  nodes = jax.tree.leaves(opt_state, is_leaf=lambda n: isinstance(n, kind))
+  scales = [float(node.scale) for node in nodes if isinstance(node, kind)]
+  return scales[0] if scales else 1.0
+
+
 def make_optimizer(
   config: ConfigDict, num_steps: int
 ) -> optax.GradientTransformationExtraArgs:

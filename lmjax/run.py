@@ -16,7 +16,6 @@ from lmjax.state import TrainState
 from lmjax.text_sampler import TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
-from lmjax.types import PyTree
 
 
 class Run:
@@ -52,10 +51,9 @@ class Run:
     try:
       self.step = _choose(checkpoints, checkpoint)
       shapes = jax.eval_shape(self.experiment.make_state)
-      params = checkpoints.restore_params(shapes.params, self.step)
+      self.variables = checkpoints.restore_variables(shapes, self.step)
     finally:
       checkpoints.close()
-    self.variables: PyTree = {"params": params}
 
   @property
   def tokenizer(self) -> Tokenizer:
@@ -74,19 +72,22 @@ class Run:
     Returns:
       A text, or a list of them if `num_samples` is given.
     """
+    number = 1 if num_samples is None else num_samples
     texts = self._sampler(
-      self.variables, prompt, num_samples=num_samples or 1, **settings
+      self.variables, prompt, num_samples=number, **settings
     )
     return texts[0] if num_samples is None else texts
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
     """Judge the parameters on a whole split, "train", "valid" or "test"."""
+    self.experiment.check_corpus()
     task = self.experiment.task
+    collections = dict(self.variables)
     state = TrainState(
       step=self.step,
-      params=self.variables["params"],
+      params=collections.pop("params"),
       opt_state=(),
-      collections={},
+      collections=collections,
       carry=None,
       key=jax.random.key(0),
     )

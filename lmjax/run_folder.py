@@ -33,7 +33,6 @@ from lmjax.data.tokenizers import Tokenizer, load
 from lmjax.errors import UserError
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
-UNBORN = {"lock", "cache"}  # what may lie in the folder of no run
 
 
 class RunFolder:
@@ -49,20 +48,28 @@ class RunFolder:
     self.events = self.path / "events"
     self.checkpoints = self.path / "checkpoints"
     self.cache = self.path / "cache"
+    self._lock = self.path / "lock"
+
+  def has_begun(self) -> bool:
+    """Say whether there is a checkpoint; until then all may be made anew."""
+    folder = self.checkpoints
+    return folder.exists() and any(p.name.isdigit() for p in folder.iterdir())
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
     """Hold the folder for one run; the lock dies with its first process.
 
     Raises:
-      UserError: if another run holds it, or it cannot be made.
+      UserError: if another run holds it, it holds something else than a run,
+        or it cannot be made.
     """
     if jax.process_index():  # the first process makes and holds it for all
       yield
       return
     try:
+      self._check_ours()
       self.path.mkdir(parents=True, exist_ok=True)
-      file = open(self.path / "lock", "w")
+      file = open(self._lock, "w")
     except OSError as error:
       raise UserError(
         f"--workdir={self.path} cannot be written: {error.strerror}."
@@ -77,23 +84,26 @@ class RunFolder:
         ) from None
       yield
 
+  def _check_ours(self) -> None:
+    """Refuse a folder that no run has locked before, unless it is empty."""
+    if self._lock.exists() or not self.path.exists():
+      return
+    strangers = sorted(p.name for p in self.path.iterdir())
+    if strangers and not self.config.exists():
+      raise UserError(
+        f"{self.path} is no run folder and holds {strangers[0]}; choose an "
+        "empty or a new --workdir."
+      )
+
   def check(self, config: ConfigDict) -> None:
-    """See that a config may start or continue the run in this folder.
+    """See that a config may continue the run in this folder.
 
     Raises:
-      UserError: if the folder is something else's, or another config's.
+      UserError: if the run has another config.
     """
-    if jax.process_index():
-      return
-    if not self.config.exists():
-      strangers = {p.name for p in self.path.iterdir()} - UNBORN
-      if strangers:
-        raise UserError(
-          f"{self.path} is no run folder and holds {min(strangers)}; choose "
-          "an empty or a new --workdir."
-        )
-      return
-    changes = incompatible(self.load_config(), config)
+    changes = (
+      incompatible(self.load_config(), config) if self.has_begun() else {}
+    )
     if changes:
       named = ", ".join(
         f"{key} (was {old}, is {new})" for key, (old, new) in changes.items()
@@ -125,13 +135,13 @@ class RunFolder:
         f"{self.corpus} cannot be read; restore the run's own file."
       ) from error
 
-  def check_corpus(self, corpus: dict) -> None:
+  def check_corpus(self, fingerprints: dict[str, str]) -> None:
     """See that the text is still what the run began with.
 
     Raises:
       UserError: if it is not.
     """
-    if self.config.exists() and self._corpus() != corpus:
+    if self.has_begun() and self._corpus()["fingerprints"] != fingerprints:
       raise UserError(
         f"the corpus has changed since the run in {self.path} began; restore "
         "it or choose another --workdir."
@@ -140,26 +150,16 @@ class RunFolder:
   def write(
     self, config: ConfigDict, tokenizer: Tokenizer, corpus: dict
   ) -> None:
-    """Describe the run; the config last, because it makes the folder a run.
-
-    The first process writes; the others wait for it.
-    """
+    """Describe the run; the first process writes, the others wait for it."""
     if jax.process_index() == 0:
-      self._write(config, tokenizer, corpus)
+      if not self.has_begun():
+        tokenizer.save(self.tokenizer)
+        _write(self.corpus, json.dumps(corpus, indent=2) + "\n")
+      environment = describe_environment()
+      _write(self.environment, json.dumps(environment, indent=2) + "\n")
+      _write(self.config, to_json(config))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("run folder")
-
-  def _write(
-    self, config: ConfigDict, tokenizer: Tokenizer, corpus: dict
-  ) -> None:
-    if not self.tokenizer.exists():
-      tokenizer.save(self.tokenizer)
-    self.corpus.write_text(json.dumps(corpus, indent=2) + "\n")
-    environment = json.dumps(describe_environment(), indent=2) + "\n"
-    self.environment.write_text(environment)
-    partial = self.config.with_suffix(".partial")
-    partial.write_text(to_json(config))
-    partial.replace(self.config)
 
   def load_config(self) -> ConfigDict:
     """Read the run's config.
@@ -175,6 +175,13 @@ class RunFolder:
       ) from None
     except (OSError, ValueError) as error:
       raise UserError(f"{self.config} cannot be read: {error}.") from error
+
+
+def _write(path: Path, text: str) -> None:
+  """Write a file that is there whole or not at all."""
+  partial = path.with_suffix(".partial")
+  partial.write_text(text, encoding="utf-8")
+  partial.replace(path)
 
 
 def describe_environment() -> dict:

@@ -2,6 +2,7 @@
 """Everything that one step changes."""
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -45,11 +46,12 @@ def create_state(
   """
   collections = dict(variables)
   params = collections.pop("params")
+  precise = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
   collections.pop("losses", None)  # made anew in every step
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    opt_state=optimizer.init(params),
+    opt_state=optimizer.init(precise),  # float32, whatever the parameters
     collections=collections,
     carry=carry,
     key=key,

@@ -69,16 +69,9 @@ class TextSampler:
       UsageError: if a number is out of range, or the prompt is longer than the
         model's context.
     """
+    tokens = self.encode(prompt)
     filters = make_filters(temperature, top_k, top_p)
-    if num_tokens < 1 or num_samples < 1:
-      raise UsageError("num_tokens and num_samples must be at least 1.")
-    tokens = self._tokenizer.encode(prompt) if prompt else np.array([EOS])
-    context = self._model.context
-    if context is not None and len(tokens) > context:
-      raise UsageError(
-        f"the prompt has {len(tokens)} tokens and the model's context holds "
-        f"{context}; shorten the prompt."
-      )
+    check_positive(num_tokens=num_tokens, num_samples=num_samples)
     drawn = self._generate(
       variables,
       jnp.asarray(tokens, jnp.int32),
@@ -87,6 +80,21 @@ class TextSampler:
       filters=filters,
     )
     return [self._tokenizer.decode(_until_eos(row)) for row in np.array(drawn)]
+
+  def encode(self, prompt: str) -> np.ndarray:
+    """Turn a prompt into tokens; without any, it is the end of a document.
+
+    Raises:
+      UsageError: if it is longer than the model's context.
+    """
+    tokens = self._tokenizer.encode(prompt)
+    context = self._model.context
+    if context is not None and len(tokens) > context:
+      raise UsageError(
+        f"the prompt has {len(tokens)} tokens and the model's context holds "
+        f"{context}; shorten the prompt."
+      )
+    return tokens if len(tokens) else np.array([EOS])
 
   def _draw(
     self,
@@ -141,6 +149,17 @@ def make_filters(
   if top_p < 1:
     filters.append(TopP(top_p))
   return tuple(filters)
+
+
+def check_positive(**numbers: int) -> None:
+  """See that numbers are at least 1.
+
+  Raises:
+    UsageError: naming the first that is not.
+  """
+  for name, number in numbers.items():
+    if number < 1:
+      raise UsageError(f"{name}={number} must be at least 1.")
 
 
 def _until_eos(tokens: np.ndarray) -> list[int]:

@@ -48,6 +48,30 @@ def test_every_model_has_its_defaults_in_base():
   assert base.MODELS.keys() == MODELS.keys()
 
 
+def test_paths_are_kept_absolute(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = load("char_lstm")
+  config.data.source, config.data.path = "text", "books/*.txt"
+  final = config_lib.finalize(config)
+  assert final.data.path == str(tmp_path / "books/*.txt")
+  assert config.data.path == "books/*.txt"  # the caller's own is left alone
+  config.data.path = "/elsewhere/*.txt"
+  assert config_lib.incompatible(final, config) == {}
+
+
+def test_every_number_has_a_range():
+  numbers = {
+    key
+    for model in MODELS
+    for key, value in config_lib.flatten(base.get_config(model=model)).items()
+    if isinstance(value, int | float) and not isinstance(value, bool)
+  }
+  checked_by_the_sampler = {key for key in numbers if "sample." in key}
+  free = {"data.min_freq", "optim.eps"}
+  checked = set(config_lib.RANGES) | checked_by_the_sampler | free
+  assert numbers <= checked and set(config_lib.RANGES) <= numbers
+
+
 def test_differences_are_named_by_dotted_key():
   a, b = load("char_lstm"), load("char_lstm")
   b.model.width, b.train.num_steps = 7, 9
@@ -61,15 +85,27 @@ def test_differences_are_named_by_dotted_key():
   [
     ("lstm", "data.source", "nope", "data.source=nope is not known; choose"),
     ("lstm", "optim.name", "adma", "optim.name=adma .* adam, adamw, sgd"),
-    ("lstm", "data.window", 0, "data.window=0 must be positive"),
-    ("lstm", "data.valid_fraction", 1.5, "at least 0 and below 1"),
+    ("lstm", "model.name", "transformer", "not those of model.name=transf"),
+    ("lstm", "seed", -1, "seed=-1 must be at least 0"),
+    ("lstm", "model.width", 0, "model.width=0 must be at least 1"),
+    ("lstm", "model.dropout", 1.5, "model.dropout=1.5 must be at most 1"),
+    ("lstm", "data.window", 0, "data.window=0 must be at least 1"),
+    ("lstm", "data.path", "x", "data.path=.*x is not read by .*python_docs"),
+    ("lstm", "data.vocab_size", 3, "above 4, the number of special tokens"),
+    ("lstm", "data.valid_fraction", 1.5, "data.valid_fraction=1.5 must be at"),
     ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
+    ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
+    ("lstm", "optim.no_decay", "(", "is no regular expression"),
+    ("lstm", "parallel.rules", ("x",), "must be pairs"),
+    ("lstm", "parallel.num_devices", -1, "must be at least 0"),
     ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
     ("lstm", "model.tie_embeddings", True, "must equal model.width"),
     ("transformer", "model.num_heads", 7, "7 must divide model.width=128"),
+    ("transformer", "model.num_heads", 0, "0 must divide model.width=128"),
     ("transformer", "model.num_kv_heads", 3, "divide model.num_heads=4"),
     ("transformer", "model.positions", "none", "rotary"),
     ("transformer", "model.context", 4, "must not exceed model.context=4"),
+    ("transformer", "data.order", "stateful", "choose rotary"),
   ],
 )
 def test_values_that_cannot_be_are_sentences(model, key, value, message):

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ def describe(config, folder):
   experiment.eval_batches("valid")
   folder.mkdir(exist_ok=True)
   experiment.folder.write(config, experiment.tokenizer, corpus)
+  (folder / "checkpoints" / "1").mkdir(parents=True)  # the run has begun
   return corpus
 
 
@@ -60,7 +63,7 @@ def test_a_changed_corpus_is_refused(tiny_config, text_folder, tmp_path):
   (tmp_path / "train.txt").write_text("same text " * 99)
   experiment = Experiment(config, RunFolder(tmp_path / "run"))
   with pytest.raises(UserError, match="corpus has changed"):
-    experiment.folder.check_corpus(experiment.describe_corpus())
+    experiment.check_corpus()
 
 
 def test_a_split_without_text_is_named(tiny_config, text_folder, tmp_path):
@@ -94,3 +97,18 @@ def test_the_same_seed_makes_the_same_parameters(tiny_config, tmp_path):
   assert all(np.array_equal(a, b) for a, b in same)
   other = zip(params(0), params(1), strict=True)
   assert not all(np.array_equal(a, b) for a, b in other)
+
+
+def test_until_the_first_checkpoint_all_may_be_made_anew(
+  tiny_config, text_folder, tmp_path
+):
+  config = text_config(tiny_config, text_folder)
+  describe(config, tmp_path / "run")
+  folder = RunFolder(tmp_path / "run")
+  config.model.width = 99
+  with pytest.raises(UserError, match="another config: model.width"):
+    folder.check(config)
+  shutil.rmtree(tmp_path / "run" / "checkpoints")
+  folder.check(config)
+  folder.tokenizer.write_text("half a to")
+  assert Experiment(config, folder).tokenizer.vocab_size > 10

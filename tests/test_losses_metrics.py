@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from lmjax.losses import cross_entropy
-from lmjax.metrics import Sums, weighted_sum
+from lmjax.metrics import Sums, add_to, weighted_sum
 from lmjax.models.lstm import LSTM
 from lmjax.tasks.language_modeling import LanguageModeling
 
@@ -75,3 +75,13 @@ def test_padding_changes_no_sum():
 
   for a, b in zip(*map(jax.tree.leaves, (sums(0), sums(4))), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_totals_hold_more_tokens_than_a_float32():
+  total = {}
+  sums = Sums(jnp.array(1234.5), jnp.array(1000.0), {})
+  for _ in range(20_000):
+    add_to(total, jax.device_get(sums))
+  total["weight"] += 2.0**24  # where float32 cannot count on by ones
+  add_to(total, Sums(jnp.array(0.0), jnp.array(1.0), {}))
+  assert total["weight"] == 20_000 * 1000 + 2**24 + 1

@@ -12,6 +12,7 @@ import mmap
 import os
 import sysconfig
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -143,7 +144,9 @@ class JSONLines:
         f"{path}: record {index} has no text under {self._field!r}; set "
         "data.field to the name of the field that holds it."
       )
-    return text
+    # Half an emoji, as scraped JSON has it, is no text; U+FFFD takes its place.
+    data = text.encode("utf-16-le", "surrogatepass")
+    return data.decode("utf-16-le", "replace")
 
 
 def python_source_files() -> list[Path]:
@@ -194,7 +197,7 @@ def read_bytes(path: Path) -> bytes | mmap.mmap:
       return b""
     with open(path, "rb") as file:
       return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-  except (OSError, EOFError, lzma.LZMAError) as error:
+  except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
     raise UserError(f"{path} cannot be read: {error}.") from error
 
 

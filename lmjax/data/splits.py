@@ -38,8 +38,8 @@ class Layout:
 
   @functools.cached_property
   def _lengths(self) -> np.ndarray:
-    lengths = [len(self._source[int(i)]) for i in self._order]
-    return np.array(lengths, np.int64)
+    lengths = [len(self._source[i]) for i in range(len(self._source))]
+    return np.array(lengths, np.int64)[self._order]
 
   def pieces(self, start: float, stop: float) -> list[Piece]:
     """List what lies between two fractions of all characters, in order."""

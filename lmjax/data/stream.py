@@ -10,7 +10,6 @@ opening it maps the files without reading them.
 import dataclasses
 import functools
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import tqdm
 
 from lmjax.data.sources import Source, digest
 from lmjax.data.tokenizers import EOS, Tokenizer, pieces
-from lmjax.errors import UserError
 
 FORMAT = 1  # raise it when the layout of the folder changes
 
@@ -69,7 +67,16 @@ def open_stream(
   )
   folder = cache_dir / "streams" / key
   if not (folder / "stream.json").exists():
-    _encode(source, tokenizer, folder, append_eos)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+      dir=folder.parent, prefix="partial-", ignore_cleanup_errors=True
+    ) as partial:
+      _encode(source, tokenizer, Path(partial, "stream"), append_eos)
+      try:
+        Path(partial, "stream").rename(folder)
+      except OSError:  # another process was faster, with the same content
+        if not (folder / "stream.json").exists():
+          raise
   description = json.loads((folder / "stream.json").read_text())
   return TokenStream(folder, **description)
 
@@ -78,10 +85,9 @@ def _encode(
   source: Source, tokenizer: Tokenizer, folder: Path, append_eos: bool
 ) -> None:
   dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
+  folder.mkdir()
   starts, length = [], 0
-  with open(partial / "tokens.bin", "wb") as file:
+  with open(folder / "tokens.bin", "wb") as file:
     bar = tqdm.trange(
       len(source), desc="encode", unit="doc", leave=False, disable=None
     )
@@ -94,14 +100,8 @@ def _encode(
       if append_eos:
         np.array([EOS], dtype).tofile(file)
         length += 1
-  np.save(partial / "starts.npy", np.array(starts, np.int64))
+  np.save(folder / "starts.npy", np.array(starts, np.int64))
   description = dict(
     num_tokens=length, num_documents=len(starts), dtype=dtype.name
   )
-  (partial / "stream.json").write_text(json.dumps(description))
-  try:
-    partial.rename(folder)
-  except OSError:  # another process was faster, with the same content
-    shutil.rmtree(partial)
-    if not (folder / "stream.json").exists():
-      raise UserError(f"{folder} cannot be written; remove it.") from None
+  (folder / "stream.json").write_text(json.dumps(description))

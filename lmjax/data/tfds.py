@@ -46,6 +46,11 @@ class TFDSDocuments:
   def __getitem__(self, index: int) -> str:
     """Return the text of one record."""
     text = self._records[index][self._field]
+    if not isinstance(text, str | bytes):
+      raise UserError(
+        f"feature {self._field!r} of the TFDS data set is no text; set "
+        "data.field to one that is."
+      )
     return text if isinstance(text, str) else decode(text, self._split)
 
 

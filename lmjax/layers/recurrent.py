@@ -23,9 +23,9 @@ def _orthogonal_gates(
   """Make the four [D, D] blocks of a recurrent kernel orthogonal."""
   width = shape[0]
   blocks = jax.vmap(
-    lambda key: nn.initializers.orthogonal()(key, (width, width), dtype)
+    lambda key: nn.initializers.orthogonal()(key, (width, width), jnp.float32)
   )(jax.random.split(key, 4))
-  return jnp.concatenate(list(blocks), axis=1)
+  return jnp.concatenate(list(blocks), axis=1).astype(dtype)
 
 
 class LSTMLayer(nn.Module):

@@ -239,10 +239,14 @@ def build(config: ConfigDict, vocab_size: int) -> Transformer:
       f"data.window={data.window} must not exceed model.context={context} "
       "with model.positions=learned."
     )
-  if model.positions == "learned" and data.order == "stateful":
+  if model.positions == "sinusoidal" and model.width % 2:
     raise UsageError(
-      "model.positions=learned ends at model.context, and data.order=stateful "
-      "goes on past it; choose rotary or sinusoidal."
+      f"model.width={model.width} must be even for model.positions=sinusoidal."
+    )
+  if model.positions != "rotary" and data.order == "stateful":
+    raise UsageError(
+      f"model.positions={model.positions} counts from the start of a text, and "
+      "data.order=stateful goes on without end; choose rotary."
     )
   return Transformer(
     vocab_size=vocab_size,

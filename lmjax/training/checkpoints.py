@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints by Orbax: asynchronous, whole or not at all.
 
-A checkpoint has four items: "params"; "averaged_params" if an average is kept;
-"training", the rest of the state; and "progress", as JSON. So sampling reads
-parameters alone.
+A checkpoint has the items "params"; "averaged_params" if an average is kept;
+"collections" if the model has variables other than parameters; "training", the
+rest of the state; and "progress", as JSON. So sampling reads what it needs and
+no moments.
 """
 
 import dataclasses
@@ -26,6 +27,11 @@ logging.getLogger("absl").setLevel(logging.WARNING)
 
 def _loss(metrics: dict[str, float]) -> float:
   return metrics["loss"]
+
+
+def _rest(state: TrainState) -> TrainState:
+  """Leave out what has items of its own."""
+  return state.replace(params=None, collections=None)
 
 
 class Checkpoints:
@@ -76,12 +82,14 @@ class Checkpoints:
       return
     items = dict(
       params=ocp.args.StandardSave(state.params),
-      training=ocp.args.StandardSave(state.replace(params=None)),
+      training=ocp.args.StandardSave(_rest(state)),
       progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
     )
     average = averaged_params(state.opt_state)
     if average is not None:
       items["averaged_params"] = ocp.args.StandardSave(average)
+    if state.collections:
+      items["collections"] = ocp.args.StandardSave(state.collections)
     loss = math.inf if progress.valid_loss is None else progress.valid_loss
     self._manager.save(
       step, args=ocp.args.Composite(**items), metrics={"loss": loss}
@@ -93,20 +101,28 @@ class Checkpoints:
     Args:
       target: a state of jax.ShapeDtypeStructs with shardings.
     """
-    items = ocp.args.Composite(
+    items = dict(
       params=ocp.args.StandardRestore(target.params),
-      training=ocp.args.StandardRestore(target.replace(params=None)),
+      training=ocp.args.StandardRestore(_rest(target)),
       progress=ocp.args.JsonRestore(),
     )
-    restored = self._manager.restore(self.latest(), args=items)
-    state = restored.training.replace(params=restored.params)
+    if target.collections:
+      items["collections"] = ocp.args.StandardRestore(target.collections)
+    restored = self._manager.restore(
+      self.latest(), args=ocp.args.Composite(**items)
+    )
+    state = restored.training.replace(
+      params=restored.params, collections=restored.get("collections") or {}
+    )
     return state, Progress(**restored.progress)
 
-  def restore_params(self, target: PyTree, step: int) -> PyTree:
-    """Read the parameters for evaluation alone: the average if there is one.
+  def restore_variables(self, target: TrainState, step: int) -> PyTree:
+    """Read the model's variables alone, onto one device.
+
+    The parameters are the average of the run, if it kept one.
 
     Args:
-      target: jax.ShapeDtypeStructs of the parameters.
+      target: a state of jax.ShapeDtypeStructs.
       step: which checkpoint.
 
     Raises:
@@ -115,16 +131,19 @@ class Checkpoints:
     averaged = (self.folder / str(step) / "averaged_params").exists()
     item = "averaged_params" if averaged else "params"
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(
+    items = {item: target.params}
+    if target.collections:
+      items["collections"] = target.collections
+    items = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=one_device
       ),
-      target,
+      items,
     )
+    arguments = {k: ocp.args.StandardRestore(v) for k, v in items.items()}
     try:
       restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(**{item: ocp.args.StandardRestore(target)}),
+        step, args=ocp.args.Composite(**arguments)
       )
     except ValueError as error:
       reason = str(error).split(". ")[0]
@@ -133,7 +152,8 @@ class Checkpoints:
         "config and vocabulary beside it; restore config.json and "
         f"tokenizer.json of the run ({reason})."
       ) from error
-    return restored[item]
+    collections = restored["collections"] if target.collections else {}
+    return {"params": restored[item], **collections}
 
   def wait(self) -> None:
     """Wait until everything is written."""

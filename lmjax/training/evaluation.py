@@ -5,6 +5,7 @@ import functools
 
 from lmjax.data.batching import Rows
 from lmjax.data.loader import load
+from lmjax.metrics import add_to, divide
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.state import TrainState
@@ -54,8 +55,11 @@ class Evaluator:
     if self._step is None:
       step = functools.partial(eval_step, task=self._task)
       self._step = self._strategy.compile_step(step, state, donate=False)
-    total = None
+    total, pending = {}, None
     for batch in load(self._batches, 0, self._num_batches):
       state, sums = self._step(state, self._strategy.place_batch(batch))
-      total = sums if total is None else total.plus(sums)
-    return self._task.report(total.means())
+      if pending is not None:  # read while the next batch is under way
+        add_to(total, pending)
+      pending = sums
+    add_to(total, pending)
+    return self._task.report(divide(total))

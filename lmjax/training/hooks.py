@@ -18,7 +18,7 @@ import tqdm
 from lmjax.errors import UserError
 from lmjax.experiment import Experiment
 from lmjax.metrics import Sums
-from lmjax.optim import averaged_params
+from lmjax.optim import averaged_params, plateau_scale
 from lmjax.state import TrainState
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator, Strategy
@@ -214,7 +214,8 @@ class Monitor:
     seconds = time.perf_counter() - self._clock
     means = self._session.progress.take_window()
     record = self._task.report(means)
-    record["learning_rate"] = float(self._learning_rate(step - 1))
+    scale = plateau_scale(self._session.state.opt_state)
+    record["learning_rate"] = float(self._learning_rate(step - 1)) * scale
     record["tokens"] = self._session.progress.tokens
     if self._timed_tokens:
       record.update(self._throughput(self._timed_tokens / seconds))

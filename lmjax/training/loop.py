@@ -17,7 +17,7 @@ from lmjax.optim import make_schedule
 from lmjax.parallel import STRATEGIES
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
-from lmjax.text_sampler import TextSampler
+from lmjax.text_sampler import TextSampler, check_positive, make_filters
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Strategy
 from lmjax.training.hooks import (
@@ -61,8 +61,8 @@ def train(
   with folder.lock(), contextlib.ExitStack() as stack:
     folder.check(config)
     experiment = Experiment(config, folder)
+    experiment.check_corpus()
     corpus = experiment.describe_corpus()
-    folder.check_corpus(corpus)
     hooks = [*make_hooks(experiment, strategy), *extra_hooks]
     folder.write(config, experiment.tokenizer, corpus)
     session = open_session(experiment, strategy, stack)
@@ -79,7 +79,8 @@ def run(
   step = compile_train_step(experiment, strategy, session.state)
   monitor = make_monitor(session)
   stack.callback(monitor.close)
-  stop = stack.enter_context(stop_on_signals())
+  log_every = experiment.config.train.log_every
+  stop = stack.enter_context(stop_on_signals(log_every))
   batches = load(
     experiment.train_batches(),
     session.step,
@@ -87,7 +88,7 @@ def run(
     experiment.config.data.num_threads,
   )
   for batch in batches:
-    if stop.signal or session.finished:
+    if session.finished or stop.is_heard(session.step, monitor.flush):
       break
     batch = strategy.place_batch(batch)
     session.state, sums = step(session.state, batch)
@@ -145,13 +146,18 @@ def make_strategy(config: ConfigDict) -> Strategy:
 def make_hooks(experiment: Experiment, strategy: Strategy) -> list[Hook]:
   """Make the usual hooks, in the order in which they are called."""
   config = experiment.config
+  sample = config.sample
   sampler = TextSampler(experiment.model, experiment.tokenizer)
+  if config.train.sample_every:  # a mistake here must not show hours later
+    sampler.encode(sample.prompt)
+    make_filters(sample.temperature, sample.top_k, sample.top_p)
+    check_positive(num_tokens=sample.num_tokens)
   return [
     Evaluate(experiment, strategy),
     Checkpoint(config.train.checkpoint_every),
     Sample(
       config.train.sample_every,
-      lambda variables: sampler(variables, **config.sample)[0],
+      lambda variables: sampler(variables, **sample)[0],
     ),
   ]
 

@@ -2,9 +2,8 @@
 """What the host must remember beside the state, to go on exactly."""
 
 import dataclasses
-import math
 
-from lmjax.metrics import Sums
+from lmjax.metrics import Sums, add_to, divide
 
 
 @dataclasses.dataclass
@@ -29,15 +28,12 @@ class Progress:
 
   def add(self, sums: Sums) -> None:
     """Add a step's sums to the window."""
-    flat = {"loss": sums.loss, "weight": sums.weight, **sums.metrics}
-    for name, value in flat.items():
-      self.window[name] = self.window.get(name, 0.0) + float(value)
+    add_to(self.window, sums)
     self.tokens += float(sums.weight)
 
   def take_window(self) -> dict[str, float]:
     """Return the means of the window and begin a new one."""
-    weight = self.window.pop("weight", 0.0) or math.nan
-    means = {name: value / weight for name, value in self.window.items()}
+    means = divide(self.window)
     self.window = {}
     return means
 

@@ -4,7 +4,11 @@
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 
 @dataclasses.dataclass
@@ -12,10 +16,31 @@ class StopRequest:
   """Whether somebody asked the run to stop.
 
   Attributes:
-    signal: the number of the signal; 0 if nobody did.
+    every: how often, in steps, several processes ask each other; they must
+      stop at the same step, whichever of them was signalled.
+    signal: the number of the signal; 0 if nobody asked.
   """
 
+  every: int
   signal: int = 0
+
+  def is_heard(self, step: int, settle: Callable[[], None]) -> bool:
+    """Say whether to stop at this step; all processes hear the same.
+
+    Args:
+      step: number of steps made.
+      settle: waits for the step under way, whose collectives must not meet
+        those of the question.
+    """
+    if jax.process_count() == 1:
+      return self.signal > 0
+    if step % self.every:
+      return False
+    settle()
+    signals = multihost_utils.process_allgather(np.int32(self.signal))
+    agreed = int(np.max(signals))  # one that comes just now waits its turn
+    self.signal = agreed or self.signal
+    return agreed > 0
 
   @property
   def exit_code(self) -> int:
@@ -24,9 +49,9 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(every: int) -> Iterator[StopRequest]:
   """Turn SIGTERM and Ctrl-C into a request; a second Ctrl-C interrupts."""
-  request = StopRequest()
+  request = StopRequest(every)
 
   def handle(number: int, frame: object) -> None:
     del frame

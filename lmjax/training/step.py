@@ -77,9 +77,10 @@ def grad_and_outcome(
     return outcome.sums.loss, outcome
 
   def grad(collections, rows, carry, key):
-    return jax.grad(objective, has_aux=True)(
+    grads, outcome = jax.grad(objective, has_aux=True)(
       state.params, collections, carry, rows, key
     )
+    return jax.tree.map(lambda g: g.astype(jnp.float32), grads), outcome
 
   key = jax.random.fold_in(state.key, state.step)
   if num_microbatches == 1:
@@ -120,6 +121,12 @@ def step_rngs(key: Array) -> dict[str, Array]:
 
 
 def mean_over_devices(tree: PyTree, all_reduce: AllReduce) -> PyTree:
-  """Average what each device has of its own."""
+  """Average what each device has of its own; counters are alike on all."""
   count = all_reduce(jnp.ones(()))
-  return jax.tree.map(lambda leaf: leaf / count, all_reduce(tree))
+
+  def mean(leaf: Array) -> Array:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      return leaf
+    return (all_reduce(leaf) / count).astype(leaf.dtype)
+
+  return jax.tree.map(mean, tree)

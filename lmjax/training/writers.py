@@ -36,7 +36,7 @@ class MetricWriter:
       partial.write_text("".join(line + "\n" for line in kept), "utf-8")
       partial.replace(path)
     self._file = open(path, "a", encoding="utf-8")
-    self._events = tensorboardX.SummaryWriter(str(events), purge_step=step)
+    self._events = tensorboardX.SummaryWriter(str(events), purge_step=step + 1)
 
   def write(self, step: int, split: str, record: dict) -> None:
     """Write a record of numbers and texts, and show it."""

@@ -9,11 +9,13 @@ import pytest
 
 from lmjax.data.datasets import DATASETS
 from lmjax.data.sources import (
+  COMPRESSIONS,
   JSONLines,
   PythonDocs,
   TextFiles,
   find_files,
   python_source_files,
+  read_bytes,
 )
 from lmjax.data.splits import split_by_name, split_by_ratio
 from lmjax.errors import UserError
@@ -45,6 +47,30 @@ def test_jsonl_reads_a_field_and_skips_empty_lines(tmp_path):
   assert read(JSONLines(paths, "text", tmp_path)) == ["é one", "two", "three"]
   with pytest.raises(UserError, match="no text under 'body'"):
     read(JSONLines(paths, "body", tmp_path))
+
+
+def test_half_an_emoji_is_replaced(tmp_path):
+  (tmp_path / "a.jsonl").write_text('{"text": "cut \\ud83d off"}')
+  source = JSONLines([tmp_path / "a.jsonl"], "text", tmp_path)
+  assert read(source) == ["cut \N{REPLACEMENT CHARACTER} off"]
+
+
+def test_lengths_are_taken_file_by_file(tmp_path, monkeypatch):
+  """Compressed files are opened one after the other, not in shuffled order."""
+  paths = []
+  for name in "ab":
+    lines = "".join(f'{{"text": "{name}{n}"}}\n' for n in range(50))
+    paths.append(tmp_path / f"{name}.jsonl.gz")
+    paths[-1].write_bytes(gzip.compress(lines.encode()))
+  opened = []
+  plain = gzip.open
+  monkeypatch.setitem(
+    COMPRESSIONS, ".gz", lambda *a: opened.append(a[0]) or plain(*a)
+  )
+  read_bytes.cache_clear()
+  parts = split_by_ratio(JSONLines(paths, "text", tmp_path), 0.2, 0.2)
+  assert sum(len(part) for part in parts.values()) >= 100
+  assert len(opened) <= 5
 
 
 def test_not_utf8_is_named_with_its_byte(tmp_path):

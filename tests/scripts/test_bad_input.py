@@ -83,7 +83,7 @@ CASES = {
   ),
   "file not found": (
     [*TRAIN, "--workdir=new", text, "--config.data.path=no/*.txt"],
-    ["data.path=no/*.txt names no file"],
+    ["data.path=", "no/*.txt names no file"],
   ),
   "not UTF-8": (
     [*TRAIN, "--workdir=new", text, "--config.data.path=latin.txt"],
@@ -116,6 +116,18 @@ CASES = {
   "a workdir that is a file": (
     [*TRAIN, "--workdir=short.txt"],
     ["short.txt cannot be written"],
+  ),
+  "a path that the source does not read": (
+    [*TRAIN, "--workdir=new", "--config.data.path=short.txt"],
+    ["short.txt is not read by data.source=python_docs"],
+  ),
+  "a sample that could not be drawn": (
+    [*TRAIN, "--workdir=new", "--config.sample.top_p=0"],
+    ["top_p=0"],
+  ),
+  "a cache that cannot be": (
+    [*TRAIN, "--workdir=new", "--config.data.cache_dir=short.txt"],
+    ["short.txt", "Not a directory"],
   ),
   "vocabulary mismatch": (
     ["scripts/sample.py", "--workdir=other_vocabulary"],

@@ -93,12 +93,7 @@ def test_a_run_folder_describes_itself(folder):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_with_a_checkpoint_and_its_own_code(tmp_path, number):
   process = start(tmp_path, "--config.train.num_steps=100000")
-  metrics = tmp_path / "run" / "metrics.jsonl"
-  deadline = time.time() + 60
-  while time.time() < deadline and not (
-    metrics.exists() and metrics.read_text()
-  ):
-    time.sleep(0.05)
+  wait_for_records(tmp_path)
   os.kill(process.pid, number)
   _, errors = process.communicate(timeout=60)
   assert process.returncode == 128 + number, errors
@@ -185,18 +180,16 @@ def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
   assert json.loads(text)["data"]["ratio"]["median"] > 0
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(tmp_path):
+def start_two(folder, *flags):
+  """Start two processes that train together in one run folder."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  flags = ["--config.train.num_steps=6", "--config.train.eval_every=6"]
-  flags += ["--config.train.sample_every=0"]
-  (tmp_path / "two").mkdir()
-  (tmp_path / "one").mkdir()
-  processes = [
+  folder.mkdir()
+  return [
     start(
-      tmp_path / "two",
+      folder,
+      "--config.train.sample_every=0",
       *flags,
       env={
         **os.environ,
@@ -207,8 +200,23 @@ def test_two_processes_train_as_one_does(tmp_path):
     )
     for index in range(2)
   ]
-  processes.append(start(tmp_path / "one", *flags))
-  for process in processes:
+
+
+def wait_for_records(folder):
+  metrics = folder / "run" / "metrics.jsonl"
+  deadline = time.time() + 60
+  while time.time() < deadline and not (
+    metrics.exists() and metrics.read_text()
+  ):
+    time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path):
+  flags = ["--config.train.num_steps=6", "--config.train.eval_every=6"]
+  (tmp_path / "one").mkdir()
+  alone = start(tmp_path / "one", "--config.train.sample_every=0", *flags)
+  for process in [alone, *start_two(tmp_path / "two", *flags)]:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
   one, two = (
@@ -221,3 +229,16 @@ def test_two_processes_train_as_one_does(tmp_path):
   assert [r["step"] for r in one] == [r["step"] for r in two] == [2, 4, 6, 6]
   for a, b in zip(one, two, strict=True):
     assert abs(a["loss"] - b["loss"]) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, index):
+  processes = start_two(tmp_path / "two", "--config.train.num_steps=100000")
+  wait_for_records(tmp_path / "two")
+  os.kill(processes[index].pid, signal.SIGTERM)
+  for process in processes:
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+  stored = list((tmp_path / "two" / "run" / "checkpoints").iterdir())
+  assert [path for path in stored if path.name.isdigit()]

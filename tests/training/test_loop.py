@@ -14,6 +14,7 @@ import pytest
 import lmjax
 from lmjax.errors import UserError
 from lmjax.experiment import Experiment
+from lmjax.optim import averaged_params, plateau_scale
 from lmjax.run_folder import RunFolder
 from lmjax.training import loop
 from lmjax.training.checkpoints import Checkpoints
@@ -73,6 +74,10 @@ def assert_same(a, b):
 
 
 SETTINGS = {
+  "lstm bfloat16": (
+    "lstm",
+    {"model.dtype": "bfloat16", "model.param_dtype": "bfloat16"},
+  ),
   "lstm stateful": ("lstm", {"data.order": "stateful", "model.dropout": 0.2}),
   "lstm stateless": ("lstm", {"optim.ema_decay": 0.9}),
   "transformer stateful": (
@@ -294,11 +299,35 @@ def test_the_average_is_what_is_judged_and_loaded(tiny_config, tmp_path):
   loop.train(config, tmp_path / "run")
   state, _ = final_state(config, tmp_path / "run")
   run = lmjax.load(tmp_path / "run")
-  from lmjax.optim import averaged_params
-
   assert_same(run.variables["params"], averaged_params(state.opt_state))
   with pytest.raises(AssertionError):
     assert_same(run.variables["params"], state.params)
+
+
+def test_the_rate_in_the_records_is_the_one_used(tiny_config, tmp_path):
+  config = tiny_config("lstm", **{"optim.plateau_factor": 0.5})
+  config.optim.schedule, config.optim.warmup_steps = "constant", 0
+  config.optim.plateau_every = config.optim.plateau_patience = 1
+  config.optim.learning_rate = 1e-9  # the loss stays as it is
+  config.train.num_steps, config.train.log_every = 8, 1
+  loop.train(config, tmp_path / "run")
+  state, _ = final_state(config, tmp_path / "run")
+  last = records(tmp_path / "run")[-1]["learning_rate"]
+  assert last == pytest.approx(1e-9 * plateau_scale(state.opt_state))
+  assert last < 1e-9
+
+
+def test_judging_another_text_is_refused(tiny_config, tmp_path):
+  (tmp_path / "train.txt").write_text("some text " * 99)
+  config = tiny_config("lstm", **{"data.source": "text"})
+  config.data.path = str(tmp_path / "train.txt")
+  loop.train(config, tmp_path / "run")
+  run = lmjax.load(tmp_path / "run")
+  assert run.evaluate("test")["loss"] > 0
+  (tmp_path / "train.txt").write_text("some text " * 98)
+  with pytest.raises(UserError, match="corpus has changed"):
+    lmjax.load(tmp_path / "run").evaluate("test")
+  assert isinstance(run.generate("some", num_tokens=3), str)  # needs no corpus
 
 
 def test_what_is_due():

@@ -141,6 +141,39 @@ def test_accumulated_parts_on_many_devices_equal_one_batch():
   agree(run(name, PmapStrategy(jax.devices()[:2], 1, ()), 2), name)
 
 
+@pytest.mark.parametrize("num_microbatches", [1, 2])
+@pytest.mark.parametrize("param_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["lstm, stateful", "transformer, stateful"])
+def test_a_step_keeps_every_dtype(name, param_dtype, num_microbatches):
+  """Else it would compile twice, and a restored run would round otherwise."""
+  model, stateful = TASKS[name]
+  model = model.clone(param_dtype=jax.numpy.dtype(param_dtype))
+  task = LanguageModeling(model, np.ones(V, np.float32), "byte", stateful)
+  optimizer = make(name)[1]
+  batch = next(batches())
+
+  def make_state():
+    variables = task.init(jax.random.key(0), batch)
+    return create_state(
+      jax.random.key(0), variables, task.initial_carry(B), optimizer
+    )
+
+  before = jax.eval_shape(make_state)
+  step = functools.partial(
+    train_step,
+    task=task,
+    optimizer=optimizer,
+    num_microbatches=num_microbatches,
+    all_reduce=lambda tree: tree,
+  )
+  after, _ = jax.eval_shape(step, before, batch)
+  assert before == after
+  table = before.params["embedding"]["embedding"]
+  assert table.dtype == param_dtype
+  moments = jax.tree.leaves(before.opt_state)
+  assert "bfloat16" not in {leaf.dtype.name for leaf in moments}
+
+
 def test_fsdp_spreads_parameters_and_moments_alike():
   _, _, make_state = make("transformer, stateless")
   strategy = JitStrategy(jax.devices(), 4, RULES)
