@@ -37,6 +37,16 @@ def test_every_config_is_valid_and_needs_no_data_set(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_runs(name, tmp_path):
+  config = load(name)
+  config.train.num_steps = 2
+  config.train.eval_batches = 1
+  config.sample.num_tokens = 2
+  config.parallel.num_devices = 1
+  assert loop.train(config, tmp_path / "run") == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_json_keeps_a_config(name):
   config = load(name)
   back = config_lib.from_json(config_lib.to_json(config))

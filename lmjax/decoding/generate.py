@@ -67,10 +67,10 @@ def generate(
       return (logits_BV, carry, done_B), token_B
 
     logits_BV, carry = step(prefix_BT, make_carry(batch))
-    (_, _, done_B), tokens_NB = jax.lax.scan(
+    (_, _, done_B), tokens_TB = jax.lax.scan(
       draw_one, (logits_BV, carry, done_B), start + jnp.arange(count)
     )
-    return tokens_NB.T, done_B
+    return tokens_TB.T, done_B
 
   done_B = jnp.zeros(batch, bool)
   room = num_tokens if context is None else context - prompt_length + 1
@@ -91,6 +91,6 @@ def generate(
 
   last_BT = jnp.concatenate([prompt_BT, tokens_BT], axis=1)[:, -kept:]
   starts = first + per_round * jnp.arange(num_rounds)
-  _, more_RBT = jax.lax.scan(one_round, (last_BT, done_B), starts)
-  more_BT = jnp.swapaxes(more_RBT, 0, 1).reshape(batch, -1)
+  _, more = jax.lax.scan(one_round, (last_BT, done_B), starts)
+  more_BT = jnp.swapaxes(more, 0, 1).reshape(batch, -1)
   return jnp.concatenate([tokens_BT, more_BT], axis=1)[:, :num_tokens]

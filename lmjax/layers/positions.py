@@ -22,8 +22,8 @@ def sinusoids(positions_BT: Array, width: int) -> Array:
   """
   half = width // 2
   frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle_BTk = positions_BT[..., None].astype(jnp.float32) * frequency
-  return jnp.concatenate([jnp.sin(angle_BTk), jnp.cos(angle_BTk)], axis=-1)
+  angle = positions_BT[..., None].astype(jnp.float32) * frequency
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
 class LearnedPositions(nn.Module):

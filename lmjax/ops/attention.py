@@ -44,6 +44,6 @@ def document_mask(
    [1, 1, 0],
    [0, 0, 1]]
   """
-  key_BxS = key_positions_BS[:, None, :]
-  seen = key_BxS <= query_positions_BT[:, :, None]
-  return seen & (key_BxS >= query_starts_BT[:, :, None])
+  key_B1S = key_positions_BS[:, None, :]
+  seen = key_B1S <= query_positions_BT[:, :, None]
+  return seen & (key_B1S >= query_starts_BT[:, :, None])

@@ -36,7 +36,7 @@ def lstm(
   Returns:
     hidden_BTD in float32, and the state after the last step.
   """
-  projected_TBG = jnp.swapaxes(projected_BT4D, 0, 1).astype(jnp.float32)
+  projected_TB4D = jnp.swapaxes(projected_BT4D, 0, 1).astype(jnp.float32)
   keep_TB1 = None
   if resets_BT is not None:
     keep_TB1 = (
@@ -44,7 +44,7 @@ def lstm(
     )
   h_BD, c_BD = (leaf.astype(jnp.float32) for leaf in state)
   hidden_TBD, state = _recurrence(
-    projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1
+    projected_TB4D, recurrent_kernel, h_BD, c_BD, keep_TB1
   )
   return jnp.swapaxes(hidden_TBD, 0, 1), state
 
@@ -55,12 +55,12 @@ def _matmul(x: Array, kernel: Array) -> Array:
   )
 
 
-def _gates(preactivation_BG: Array) -> tuple[Array, Array, Array, Array]:
-  i, f, g, o = jnp.split(preactivation_BG, 4, axis=-1)
+def _gates(preactivation_B4D: Array) -> tuple[Array, Array, Array, Array]:
+  i, f, g, o = jnp.split(preactivation_B4D, 4, axis=-1)
   return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def _forward(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
+def _forward(projected_TB4D, recurrent_kernel, h_BD, c_BD, keep_TB1):
   def step(state, inputs):
     h, c = state
     projected, keep = inputs
@@ -71,20 +71,20 @@ def _forward(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
     new_h = o * jnp.tanh(new_c)
     return (new_h, new_c), (new_h, new_c, jnp.concatenate([i, f, g, o], -1))
 
-  return jax.lax.scan(step, (h_BD, c_BD), (projected_TBG, keep_TB1))
+  return jax.lax.scan(step, (h_BD, c_BD), (projected_TB4D, keep_TB1))
 
 
 @jax.custom_vjp
-def _recurrence(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
+def _recurrence(projected_TB4D, recurrent_kernel, h_BD, c_BD, keep_TB1):
   state, (h_TBD, _, _) = _forward(
-    projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1
+    projected_TB4D, recurrent_kernel, h_BD, c_BD, keep_TB1
   )
   return h_TBD, state
 
 
-def _recurrence_fwd(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
-  state, (h_TBD, c_TBD, gates_TBG) = _forward(
-    projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1
+def _recurrence_fwd(projected_TB4D, recurrent_kernel, h_BD, c_BD, keep_TB1):
+  state, (h_TBD, c_TBD, gates_TB4D) = _forward(
+    projected_TB4D, recurrent_kernel, h_BD, c_BD, keep_TB1
   )
   # States before each step; what a reset emptied is emptied here too.
   h_before_TBD = jnp.concatenate([h_BD[None], h_TBD[:-1]])
@@ -96,7 +96,7 @@ def _recurrence_fwd(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
     )
   saved = (
     recurrent_kernel,
-    gates_TBG,
+    gates_TB4D,
     c_TBD,
     h_before_TBD,
     c_before_TBD,
@@ -106,7 +106,7 @@ def _recurrence_fwd(projected_TBG, recurrent_kernel, h_BD, c_BD, keep_TB1):
 
 
 def _recurrence_bwd(saved, cotangents):
-  kernel, gates_TBG, c_TBD, h_before_TBD, c_before_TBD, keep_TB1 = saved
+  kernel, gates_TB4D, c_TBD, h_before_TBD, c_before_TBD, keep_TB1 = saved
   dh_TBD, (dh_last, dc_last) = cotangents
   transposed_kernel = jnp.swapaxes(kernel, 0, 1)
 
@@ -131,21 +131,21 @@ def _recurrence_bwd(saved, cotangents):
       dh, dc = dh * keep, dc * keep
     return (dh, dc), dz
 
-  (dh_BD, dc_BD), dprojected_TBG = jax.lax.scan(
+  (dh_BD, dc_BD), dprojected_TB4D = jax.lax.scan(
     step,
     (dh_last, dc_last),
-    (dh_TBD, gates_TBG, c_TBD, c_before_TBD, keep_TB1),
+    (dh_TBD, gates_TB4D, c_TBD, c_before_TBD, keep_TB1),
     reverse=True,
   )
   flat_h = h_before_TBD.reshape(-1, h_before_TBD.shape[-1])
-  flat_dz = dprojected_TBG.reshape(-1, dprojected_TBG.shape[-1])
+  flat_dz = dprojected_TB4D.reshape(-1, dprojected_TB4D.shape[-1])
   dkernel = jnp.matmul(
     flat_h.T.astype(kernel.dtype),
     flat_dz.astype(kernel.dtype),
     preferred_element_type=jnp.float32,
   ).astype(kernel.dtype)
   dkeep = None if keep_TB1 is None else jnp.zeros_like(keep_TB1)
-  return dprojected_TBG, dkernel, dh_BD, dc_BD, dkeep
+  return dprojected_TB4D, dkernel, dh_BD, dc_BD, dkeep
 
 
 _recurrence.defvjp(_recurrence_fwd, _recurrence_bwd)

@@ -25,8 +25,8 @@ def rotate(x_BTHK: Array, positions_BT: Array, base: float = 10_000.0) -> Array:
   """
   half = x_BTHK.shape[-1] // 2
   frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle_BT1k = positions_BT[:, :, None, None].astype(jnp.float32) * frequency
-  cos, sin = jnp.cos(angle_BT1k), jnp.sin(angle_BT1k)
+  angle = positions_BT[:, :, None, None].astype(jnp.float32) * frequency
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
   first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
   rotated = jnp.concatenate(
     [first * cos - second * sin, second * cos + first * sin], axis=-1
