@@ -34,50 +34,31 @@ CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "model.param_dtype": ("float32", "bfloat16"),
 }
-# Key → the lowest and the highest value that it may have.
-ANY, SHARE = (0, math.inf), (0, 1 - 1e-9)
+# Key → the lowest and the highest value that it may have; numbers that are not
+# here must be at least 0.
+POSITIVE, SHARE = (1, math.inf), (0, 1 - 1e-9)
 RANGES = {
-  "seed": ANY,
-  "model.width": (1, math.inf),
-  "model.num_layers": (1, math.inf),
-  "model.embedding_width": ANY,
-  "model.num_heads": ANY,
-  "model.num_kv_heads": ANY,
-  "model.feed_forward_width": ANY,
-  "model.context": ANY,
+  "model.width": POSITIVE,
+  "model.num_layers": POSITIVE,
   "model.dropout": SHARE,
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
-  "data.vocab_size": ANY,
-  "data.window": (1, math.inf),
-  "data.batch_size": (1, math.inf),
-  "data.num_threads": ANY,
-  "optim.learning_rate": ANY,
-  "optim.warmup_steps": ANY,
-  "optim.decay_steps": ANY,
+  "data.window": POSITIVE,
+  "data.batch_size": POSITIVE,
   "optim.decay_fraction": (0, 1),
   "optim.final_fraction": (0, 1),
   "optim.plateau_factor": (1e-9, 1),
-  "optim.plateau_patience": (1, math.inf),
-  "optim.plateau_every": (1, math.inf),
+  "optim.plateau_patience": POSITIVE,
+  "optim.plateau_every": POSITIVE,
   "optim.b1": SHARE,
   "optim.b2": SHARE,
   "optim.momentum": SHARE,
-  "optim.weight_decay": ANY,
-  "optim.clip_norm": ANY,
   "optim.ema_decay": SHARE,
-  "train.num_steps": (1, math.inf),
-  "train.num_microbatches": (1, math.inf),
-  "train.log_every": (1, math.inf),
-  "train.eval_every": ANY,
-  "train.eval_batches": ANY,
-  "train.sample_every": ANY,
-  "train.checkpoint_every": ANY,
-  "train.patience": ANY,
-  "checkpoint.keep_latest": (1, math.inf),
-  "checkpoint.keep_best": ANY,
-  "parallel.num_devices": ANY,
-  "parallel.fsdp": (1, math.inf),
+  "train.num_steps": POSITIVE,
+  "train.num_microbatches": POSITIVE,
+  "train.log_every": POSITIVE,
+  "checkpoint.keep_latest": POSITIVE,
+  "parallel.fsdp": POSITIVE,
 }
 # Paths, kept absolute so that a run can be used from any folder, and the
 # sources that read what cannot be ignored in silence.
@@ -120,10 +101,12 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
       f"{config.model.name} ({odd}); begin it with base.get_config(model="
       f"{config.model.name!r})."
     )
-  for key, (low, high) in RANGES.items():
-    if key in flat and not low <= flat[key] <= high:
-      limit = f"at least {low:g}" if flat[key] < low else f"at most {high:g}"
-      raise UsageError(f"{key}={flat[key]} must be {limit}.")
+  for key, value in flat.items():
+    low, high = RANGES.get(key, (0, math.inf))
+    if isinstance(value, int | float) and not low <= value <= high:
+      highest = "below 1" if (low, high) == SHARE else f"at most {high:g}"
+      limit = f"at least {low:g}" if value < low else highest
+      raise UsageError(f"{key}={value} must be {limit}.")
   for key, sources in READ_BY.items():
     if flat[key] and config.data.source not in sources:
       raise UsageError(
