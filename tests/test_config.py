@@ -98,7 +98,7 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "data.window", 0, "data.window=0 must be at least 1"),
     ("lstm", "data.path", "x", "data.path=.*x is not read by .*python_docs"),
     ("lstm", "data.vocab_size", 3, "above 4, the number of special tokens"),
-    ("lstm", "data.valid_fraction", 1.5, "data.valid_fraction=1.5 must be at"),
+    ("lstm", "data.valid_fraction", 1.5, "valid_fraction=1.5 must be below 1"),
     ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
     ("lstm", "optim.no_decay", "(", "is no regular expression"),
