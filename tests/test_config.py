@@ -156,6 +156,12 @@ class Recorder(ConfigDict):
   def items(self):
     return list(self._fields.items())
 
+  def to_dict(self):
+    return {
+      key: value.to_dict() if isinstance(value, Recorder) else value
+      for key, value in self._fields.items()
+    }
+
 
 def test_no_key_is_there_that_nobody_reads(
   tiny_config, text_folder, tmp_path, monkeypatch

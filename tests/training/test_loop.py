@@ -222,6 +222,18 @@ def test_the_latest_and_the_best_are_kept(tiny_config, tmp_path):
     lmjax.load(tmp_path / "run", "7")
 
 
+def test_a_record_is_the_mean_over_its_steps(tiny_config, tmp_path):
+  losses = {}
+  for log_every in (1, 3):
+    config = tiny_config("lstm", **{"train.eval_every": 0})
+    config.train.num_steps, config.train.log_every = 6, log_every
+    loop.train(config, tmp_path / str(log_every))
+    found = records(tmp_path / str(log_every))
+    losses[log_every] = [record["loss"] for record in found]
+  means = np.mean(np.reshape(losses[1], (2, 3)), axis=1)
+  np.testing.assert_allclose(losses[3], means, rtol=1e-6)
+
+
 def test_early_stopping_stops_and_stays_stopped(tiny_config, tmp_path):
   config = tiny_config("lstm")
   config.train.num_steps, config.train.eval_every = 40, 1
