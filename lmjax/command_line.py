@@ -31,7 +31,8 @@ def run(main: Callable[[], int | None]) -> None:
   except UserError as error:
     _fail(str(error), error.exit_code)
   except OSError as error:  # a full disk, a folder that is a file, ...
-    _fail(f"{error.filename or error}: {error.strerror}.", 1)
+    named = f"{error.filename}: {error.strerror}" if error.filename else error
+    _fail(f"{named}.", 1)
   except KeyboardInterrupt:
     _fail("interrupted.", 130)
   sys.exit(code or 0)

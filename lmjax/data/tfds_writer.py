@@ -5,7 +5,6 @@ Each shard appears whole or not at all, so a conversion that was cut off goes
 on with the first shard that is missing.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,7 +98,8 @@ def _write_shard(
   indices: Sequence[int],
   features: tfds.features.FeaturesDict,
 ) -> None:
-  partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+  # One name for all attempts, so that a later one writes over what is left.
+  partial = path.with_name(f"{path.name}.partial")
   writer = ArrayRecordWriter(str(partial), "group_size:1")
   for index in indices:
     example = features.encode_example({FIELD: source[index]})

@@ -49,9 +49,14 @@ def test_an_interrupted_conversion_goes_on(tmp_path):
     write_dataset("n", tmp_path, {"train": Interrupted(TEXTS, 7)}, 3)
   finished = list((tmp_path / "n" / "1.0.0").glob("*.array_record-*-of-00004"))
   assert len(finished) == 2
+  begun = list((tmp_path / "n" / "1.0.0").glob("*.partial"))
+  assert [path.name for path in begun] == [
+    "n-train.array_record-00002-of-00004.partial"  # of any process
+  ]
   rest = Interrupted(TEXTS, 99)
   write_dataset("n", tmp_path, {"train": rest}, 3)
   assert rest.reads == 4
+  assert not list((tmp_path / "n" / "1.0.0").glob("*.partial"))
   assert read(open_tfds("n", str(tmp_path), "text", tmp_path)["train"]) == TEXTS
 
 
