@@ -72,6 +72,11 @@ def get_config(model: str) -> ConfigDict:
     cache_dir="",  # encoded corpora; empty: the run folder
   )
 
+  config.loss = dict(
+    label_smoothing=0.0,  # share of a target that is spread over all tokens
+    z_loss=0.0,  # weight of the squared log of the softmax's normaliser
+  )
+
   config.optim = dict(
     name="adamw",  # adam | adamw | sgd
     learning_rate=1e-3,
@@ -123,7 +128,7 @@ def get_config(model: str) -> ConfigDict:
     num_devices=0,  # 0: all
     fsdp=1,  # jit: devices that a set of parameters is spread over
     rules=(  # jit: path → mesh axes, aligned with the last dimensions
-      (r"embedding$", (None, "fsdp")),
+      (r"(embedding|table)$", (None, "fsdp")),
       (r"(query|key|value)/kernel$", ("fsdp", None, None)),
       (r"attention/out/kernel$", (None, None, "fsdp")),
       # Recurrent kernels stay whole: every step of a scan would have to wait

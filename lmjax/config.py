@@ -45,6 +45,7 @@ RANGES = {
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
   "data.batch_size": POSITIVE,
+  "loss.label_smoothing": SHARE,
   "optim.decay_fraction": (0, 1),
   "optim.final_fraction": (0, 1),
   "optim.plateau_factor": (1e-9, 1),

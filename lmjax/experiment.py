@@ -145,6 +145,8 @@ class Experiment:
       units_V=self.tokenizer.units(),
       unit=self.tokenizer.unit,
       stateful=self.config.data.order == "stateful",
+      label_smoothing=self.config.loss.label_smoothing,
+      z_loss=self.config.loss.z_loss,
     )
 
   @functools.cached_property

@@ -22,7 +22,7 @@ MAY_IMPORT = {
   "metrics": GROUND,
   "optim": GROUND,
   "data": GROUND,
-  "tasks": GROUND | {"losses", "metrics"},
+  "tasks": GROUND | {"losses", "metrics", "ops"},
   "decoding": GROUND,
   "parallel": GROUND | {"state"},
   "state": GROUND,

@@ -6,13 +6,22 @@ import jax.numpy as jnp
 
 from lmjax.types import Array
 
+# What turns hidden vectors into logits: table_VD, and bias_V or None.
+Unembedding = tuple[Array, Array | None]
 
-def _logits(hidden_BTD: Array, table_DV: Array, dtype: jnp.dtype) -> Array:
-  return jnp.matmul(
-    hidden_BTD.astype(dtype),
-    table_DV.astype(dtype),
+
+def make_logits(hidden_BTD: Array, unembedding: Unembedding) -> Array:
+  """Score every token: [B, T, D] to float32 [B, T, V].
+
+  The matmul runs in the dtype of the hidden vectors.
+  """
+  table_VD, bias_V = unembedding
+  logits_BTV = jnp.matmul(
+    hidden_BTD,
+    table_VD.astype(hidden_BTD.dtype).T,
     preferred_element_type=jnp.float32,
   )
+  return logits_BTV if bias_V is None else logits_BTV + bias_V
 
 
 class TokenEmbedding(nn.Module):
@@ -22,7 +31,7 @@ class TokenEmbedding(nn.Module):
     vocab_size: number of tokens.
     width: width of a vector.
     init_scale: standard deviation at initialisation.
-    dtype: dtype of the vectors and of the matmul that makes logits.
+    dtype: dtype of the vectors.
     param_dtype: dtype of the table.
   """
 
@@ -45,45 +54,41 @@ class TokenEmbedding(nn.Module):
     """Look tokens up: int [B, T] to [B, T, E]."""
     return jnp.take(self.embedding, tokens_BT, axis=0).astype(self.dtype)
 
-  def logits(self, hidden_BTE: Array) -> Array:
-    """Score every token (Press & Wolf 2017, arXiv:1608.05859).
-
-    Returns:
-      float32 logits, [B, T, V].
-    """
-    return _logits(hidden_BTE, self.embedding.T, self.dtype)
+  def unembedding(self) -> Unembedding:
+    """Use the table to score tokens (Press & Wolf 2017, arXiv:1608.05859)."""
+    return self.embedding, None
 
 
 class OutputLayer(nn.Module):
-  """An affine map to logits with a table of its own.
+  """A table of its own that turns hidden vectors into logits.
 
   Attributes:
-    vocab_size: number of tokens.
+    vocab_size: number of tokens V.
+    width: width D of the hidden vectors.
     use_bias: whether each token has a bias.
-    init_scale: standard deviation of the kernel at initialisation.
-    dtype: dtype of the matmul; logits are float32 always.
+    init_scale: standard deviation of the table at initialisation.
     param_dtype: dtype of the parameters.
   """
 
   vocab_size: int
+  width: int
   use_bias: bool = True
   init_scale: float = 0.02
-  dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  @nn.compact
-  def __call__(self, hidden_BTD: Array) -> Array:
-    """Score every token: [B, T, D] to float32 [B, T, V]."""
-    kernel_DV = self.param(
-      "kernel",
+  def setup(self):
+    """Create the table, [V, D], and the bias."""
+    self.table = self.param(
+      "table",
       nn.initializers.normal(self.init_scale),
-      (hidden_BTD.shape[-1], self.vocab_size),
+      (self.vocab_size, self.width),
       self.param_dtype,
     )
-    logits_BTV = _logits(hidden_BTD, kernel_DV, self.dtype)
-    if not self.use_bias:
-      return logits_BTV
-    bias = self.param(
-      "bias", nn.initializers.zeros, (self.vocab_size,), self.param_dtype
-    )
-    return logits_BTV + bias.astype(jnp.float32)
+    if self.use_bias:
+      self.bias = self.param(
+        "bias", nn.initializers.zeros, (self.vocab_size,), self.param_dtype
+      )
+
+  def unembedding(self) -> Unembedding:
+    """Return the parameters as they are."""
+    return self.table, self.bias if self.use_bias else None

@@ -6,10 +6,13 @@ Every autoregressive model keeps one contract:
     carry = model.initial_carry(batch_size, capacity)
     hidden_BTD, carry = model.apply(variables, tokens_BT, carry, resets_BT)
     logits_BTV = model.apply(variables, hidden_BTD, method="logits")
+    table_VD, bias_V = model.apply(variables, method="unembedding")
 
-Every leaf of a carry has its batch axis first. `carry=None` stands for an
-empty one that is not needed afterwards. `model.context` is how many tokens a
-carry can hold, None if there is no limit.
+Logits are `hidden · table + bias`, where the bias may be None, so that a loss
+or a decoder can lay that product out as it needs. Every leaf of a carry has its
+batch axis first. `carry=None` stands for an empty one that is not needed
+afterwards. `model.context` is how many tokens a carry can hold, None if there
+is no limit.
 """
 
 from lmjax.models import lstm, transformer

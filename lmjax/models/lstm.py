@@ -7,7 +7,12 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.layers.dropout import Dropout
-from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
+from lmjax.layers.embeddings import (
+  OutputLayer,
+  TokenEmbedding,
+  Unembedding,
+  make_logits,
+)
 from lmjax.layers.recurrent import LSTMLayer
 from lmjax.ops.lstm import LSTMState
 from lmjax.types import Array
@@ -55,7 +60,9 @@ class LSTM(nn.Module):
     ]
     self.drop = Dropout(self.dropout)
     if not self.tie_embeddings:
-      self.output = OutputLayer(self.vocab_size, **dtypes)
+      self.output = OutputLayer(
+        self.vocab_size, self.width, param_dtype=self.param_dtype
+      )
 
   def __call__(
     self,
@@ -82,14 +89,17 @@ class LSTM(nn.Module):
       x = self.drop(x)
       new_carry.append(state)
     if self.is_initializing():
-      self.logits(x)
+      self.unembedding()
     return x, None if carry is None else tuple(new_carry)
+
+  def unembedding(self) -> Unembedding:
+    """Return what scores the next token: table_VD, and bias_V or None."""
+    layer = self.embedding if self.tie_embeddings else self.output
+    return layer.unembedding()
 
   def logits(self, hidden_BTD: Array) -> Array:
     """Score every next token: [B, T, D] to float32 [B, T, V]."""
-    if self.tie_embeddings:
-      return self.embedding.logits(hidden_BTD)
-    return self.output(hidden_BTD)
+    return make_logits(hidden_BTD, self.unembedding())
 
   @nn.nowrap
   def initial_carry(

@@ -10,7 +10,12 @@ from ml_collections import ConfigDict
 from lmjax.errors import UsageError
 from lmjax.layers.attention import SelfAttention, View, make_view
 from lmjax.layers.dropout import Dropout
-from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
+from lmjax.layers.embeddings import (
+  OutputLayer,
+  TokenEmbedding,
+  Unembedding,
+  make_logits,
+)
 from lmjax.layers.feedforward import FEED_FORWARDS
 from lmjax.layers.norms import NORMS
 from lmjax.layers.positions import LearnedPositions, sinusoids
@@ -132,7 +137,10 @@ class Transformer(nn.Module):
     self.final_norm = norm()
     if not self.tie_embeddings:
       self.output = OutputLayer(
-        self.vocab_size, use_bias=self.use_bias, **dtypes
+        self.vocab_size,
+        self.width,
+        use_bias=self.use_bias,
+        param_dtype=self.param_dtype,
       )
 
   def __call__(
@@ -163,16 +171,19 @@ class Transformer(nn.Module):
     x_BTD, new = self.blocks(x_BTD, jnp.arange(self.num_layers), view)
     hidden_BTD = self.final_norm(x_BTD)
     if self.is_initializing():
-      self.logits(hidden_BTD)
+      self.unembedding()
     if carry is None:
       return hidden_BTD, None
     return hidden_BTD, append(carry, *new, view.starts_BT)
 
+  def unembedding(self) -> Unembedding:
+    """Return what scores the next token: table_VD, and bias_V or None."""
+    layer = self.embedding if self.tie_embeddings else self.output
+    return layer.unembedding()
+
   def logits(self, hidden_BTD: Array) -> Array:
     """Score every next token: [B, T, D] to float32 [B, T, V]."""
-    if self.tie_embeddings:
-      return self.embedding.logits(hidden_BTD)
-    return self.output(hidden_BTD)
+    return make_logits(hidden_BTD, self.unembedding())
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> KeyValueCache:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.losses import cross_entropy
 from lmjax.metrics import Sums, weighted_sum
+from lmjax.ops.linear_cross_entropy import linear_cross_entropy
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
 
@@ -24,12 +24,16 @@ class LanguageModeling:
     units_V: how many characters or bytes each token stands for, float32 [V].
     unit: what `units_V` counts; "word" reports no bits.
     stateful: whether the model's memory is kept from batch to batch.
+    label_smoothing: share of each target that is spread over all tokens.
+    z_loss: weight of the squared logarithm of the softmax's normaliser.
   """
 
   model: nn.Module
   units_V: np.ndarray
   unit: str
   stateful: bool
+  label_smoothing: float = 0.0
+  z_loss: float = 0.0
 
   def init(self, key: Array, batch: Batch) -> PyTree:
     """Make the model's variables from the shapes of a batch."""
@@ -72,21 +76,27 @@ class LanguageModeling:
       rngs=rngs if train else None,
       mutable=[*collections, "losses"] if train else ["losses"],
     )
-    logits_BTV = self.model.apply(variables, hidden_BTD, method="logits")
-    nats_BT = cross_entropy(logits_BTV, batch["targets"])
-    correct_BT = jnp.argmax(logits_BTV, axis=-1) == batch["targets"]
+    table_VD, bias_V = self.model.apply(variables, method="unembedding")
+    entropy = linear_cross_entropy(
+      hidden_BTD,
+      table_VD,
+      batch["targets"],
+      batch["weights"],
+      bias_V,
+      label_smoothing=self.label_smoothing,
+      z_loss=self.z_loss,
+    )
     units_BT = jnp.asarray(self.units_V)[batch["targets"]]
-    weights_BT = batch["weights"]
-    nats, weight = weighted_sum(nats_BT, weights_BT), jnp.sum(weights_BT)
+    weight = jnp.sum(batch["weights"])
     auxiliary = sum(
       map(jnp.sum, jax.tree.leaves(changed.pop("losses", {}))), 0.0
     )
     metrics = dict(
-      nats=nats,
-      accuracy=weighted_sum(correct_BT, weights_BT),
-      units=weighted_sum(units_BT, weights_BT),
+      nats=entropy.nats,
+      accuracy=entropy.correct,
+      units=weighted_sum(units_BT, batch["weights"]),
     )
-    sums = Sums(nats + auxiliary * weight, weight, metrics)
+    sums = Sums(entropy.loss + auxiliary * weight, weight, metrics)
     return Outcome(sums, {**collections, **changed}, carry)
 
   def report(self, means: dict[str, float]) -> dict[str, float]:

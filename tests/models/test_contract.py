@@ -176,13 +176,22 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(model):
   assert 0 < jnp.abs(exact - rounded).mean() < 0.05 * spread
 
 
+def test_logits_are_a_table_times_hidden_plus_bias(model):
+  model, variables, tokens = model
+  exact, _ = logits(model, variables, tokens)
+  hidden, _ = model.apply(variables, tokens)
+  table, bias = model.apply(variables, method="unembedding")
+  expected = hidden @ table.T + (0.0 if bias is None else bias)
+  np.testing.assert_allclose(exact, expected, atol=1e-5)
+
+
 def test_flops_count_every_matmul_once(model):
   """2 a weight and token; attention apart; lookups and vectors not at all."""
   model, variables, _ = model
   weights = {
     name: math.prod(leaf.shape)
     for name, leaf in named_leaves(variables["params"]).items()
-    if name.endswith("kernel")
+    if name.endswith(("kernel", "table"))
   }
   matmuls = sum(weights.values())
   if model.tie_embeddings:

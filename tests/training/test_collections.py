@@ -26,7 +26,6 @@ class Model(nn.Module):
 
   def setup(self):
     self.embed = nn.Embed(V, D)
-    self.head = nn.Dense(V)
     self.mean = self.variable("statistics", "mean", jnp.zeros, (D,))
 
   def __call__(self, tokens, carry=None, resets=None):
@@ -35,12 +34,10 @@ class Model(nn.Module):
     if moving and not self.is_initializing():
       self.mean.value = 0.5 * self.mean.value + 0.5 * x.mean((0, 1))
     self.sow("losses", "size", jnp.mean(x**2))
-    if self.is_initializing():
-      self.logits(x)
     return x, carry
 
-  def logits(self, hidden):
-    return self.head(hidden)
+  def unembedding(self):
+    return self.embed.embedding, None
 
 
 TASK = LanguageModeling(Model(), np.ones(V, np.float32), "byte", False)
