@@ -30,6 +30,7 @@ MODELS = dict(
     norm="layer",  # layer | layer_no_bias | rms
     positions="rotary",  # learned | sinusoidal | rotary
     context=0,  # tokens that the carry holds; 0: data.window
+    attention_window=0,  # newest positions that each token sees; 0: all
     dropout=0.0,
     use_bias=False,
     tie_embeddings=True,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.layers.dense import Dense
-from lmjax.ops.attention import attend, document_mask
+from lmjax.ops.attention import Sight, attend, look_back
 from lmjax.ops.key_value_cache import (
   KeyValueCache,
   document_starts,
@@ -24,33 +24,36 @@ class View(NamedTuple):
   Attributes:
     positions_BT: positions counted from the start of the token's document.
     starts_BT: where that document began, counted from the row's first token.
-    mask_BTS: who sees whom over cached and new keys; None for plain causal.
+    sight: who sees whom over cached and new keys; None for plain causal.
     cache: keys and values of the tokens before, or None.
   """
 
   positions_BT: Array
   starts_BT: Array
-  mask_BTS: Array | None
+  sight: Sight | None
   cache: KeyValueCache | None
 
 
 def make_view(
-  tokens_BT: Array, cache: KeyValueCache | None, resets_BT: Array | None
+  tokens_BT: Array,
+  cache: KeyValueCache | None,
+  resets_BT: Array | None,
+  window: int,
 ) -> View:
-  """Work out positions and mask for new tokens behind a cache."""
+  """Work out positions and sight for new tokens behind a cache."""
   batch, time = tokens_BT.shape
   seen_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length_B
   start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.start_B
   rows_BT = seen_B[:, None] + jnp.arange(time)
   starts_BT = document_starts(rows_BT, start_B, resets_BT)
-  mask_BTS = None
+  sight = None
   if cache is not None:
     slots_BC = slot_positions(seen_B, cache.key_BLCGK.shape[2])
     keys_BS = jnp.concatenate([slots_BC, rows_BT], axis=1)
-    mask_BTS = document_mask(rows_BT, starts_BT, keys_BS)
+    sight = look_back(rows_BT, starts_BT, keys_BS, window)
   elif resets_BT is not None:
-    mask_BTS = document_mask(rows_BT, starts_BT, rows_BT)
-  return View(rows_BT - starts_BT, starts_BT, mask_BTS, cache)
+    sight = look_back(rows_BT, starts_BT, window=window)
+  return View(rows_BT - starts_BT, starts_BT, sight, cache)
 
 
 class SelfAttention(nn.Module):
@@ -60,6 +63,7 @@ class SelfAttention(nn.Module):
     num_heads: number H of query heads; divides the model width.
     num_kv_heads: number G of key and value heads; divides `num_heads`.
     rotary: whether queries and keys are rotated by their positions.
+    window: how many of the newest positions are seen; 0 for all.
     use_bias: whether the projections have biases.
     init_scale: standard deviation of the kernels at initialisation.
     out_scale: standard deviation of the kernel that writes to the residual.
@@ -70,6 +74,7 @@ class SelfAttention(nn.Module):
   num_heads: int
   num_kv_heads: int
   rotary: bool = False
+  window: int = 0
   use_bias: bool = False
   init_scale: float = 0.02
   out_scale: float = 0.02
@@ -114,7 +119,9 @@ class SelfAttention(nn.Module):
       new = (key_BTGK, value_BTGK)
       key_BSGK = _extend(view.cache.key_BLCGK, layer, key_BTGK)
       value_BSGK = _extend(view.cache.value_BLCGK, layer, value_BTGK)
-    attended_BTHK = attend(query_BTHK, key_BSGK, value_BSGK, view.mask_BTS)
+    attended_BTHK = attend(
+      query_BTHK, key_BSGK, value_BSGK, view.sight, self.window
+    )
     output_BTD = Dense(
       x_BTD.shape[-1:],
       num_contracted=2,

@@ -69,6 +69,7 @@ class Transformer(nn.Module):
     positions: "learned", "sinusoidal" or "rotary".
     context: how many tokens the carry holds, and the number of learned
       positions.
+    attention_window: how many of the newest positions each sees; 0 for all.
     dropout: share of features dropped on the embeddings and residuals.
     use_bias: whether projections have biases.
     tie_embeddings: whether the embedding table makes the logits too.
@@ -88,6 +89,7 @@ class Transformer(nn.Module):
   norm: str
   positions: str
   context: int
+  attention_window: int
   dropout: float
   use_bias: bool
   tie_embeddings: bool
@@ -124,6 +126,7 @@ class Transformer(nn.Module):
         num_heads=self.num_heads,
         num_kv_heads=self.num_kv_heads,
         rotary=self.positions == "rotary",
+        window=self.attention_window,
         **shared,
       ),
       feed_forward=functools.partial(
@@ -160,7 +163,7 @@ class Transformer(nn.Module):
       hidden_BTD in `dtype`, and the carry with the new tokens in it, or None
       if none was given.
     """
-    view = make_view(tokens_BT, carry, resets_BT)
+    view = make_view(tokens_BT, carry, resets_BT, self.attention_window)
     x_BTD = self.embedding(tokens_BT)
     if self.positions == "learned":
       x_BTD += self.position_embedding(view.positions_BT).astype(x_BTD.dtype)
@@ -201,14 +204,16 @@ class Transformer(nn.Module):
   def flops_per_token(self, window: int) -> int:
     """Count multiply–adds times two of the matmuls of one forward token.
 
-    Attention counts the positions that the causal mask shows, window / 2 on
-    average.
+    Attention counts the positions that the mask shows, window / 2 on average
+    if all before are seen.
     """
     key_value_width = self.width * self.num_kv_heads // self.num_heads
     projections = 2 * self.width * (self.width + key_value_width)
     num_kernels = 3 if self.feed_forward == "swiglu" else 2
     feed_forward = num_kernels * self.width * self.feed_forward_width
-    attention = self.width * window  # q·k and a·v over window / 2 keys each
+    reach = min(self.attention_window or window, window)
+    shown = reach - reach**2 / (2 * window)
+    attention = round(2 * self.width * shown)  # q·k and a·v
     block = projections + feed_forward + attention
     return 2 * (self.num_layers * block + self.width * self.vocab_size)
 
@@ -270,6 +275,7 @@ def build(config: ConfigDict, vocab_size: int) -> Transformer:
     norm=model.norm,
     positions=model.positions,
     context=context,
+    attention_window=model.attention_window,
     dropout=model.dropout,
     use_bias=model.use_bias,
     tie_embeddings=model.tie_embeddings,

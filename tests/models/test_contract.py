@@ -27,6 +27,7 @@ transformer = functools.partial(
   feed_forward_width=12,
   context=16,
   dropout=0.3,
+  attention_window=0,
   use_bias=True,
 )
 MODELS = {
@@ -48,8 +49,9 @@ MODELS = {
     tie_embeddings=False,
     remat=True,
   ),
-  "sinusoidal, one kv head": transformer(
+  "sinusoidal, one kv head, windowed": transformer(
     num_kv_heads=1,
+    attention_window=4,
     feed_forward="gelu",
     norm="layer_no_bias",
     positions="sinusoidal",
@@ -198,7 +200,9 @@ def test_flops_count_every_matmul_once(model):
     matmuls += model.width * V
   attention = 0
   if isinstance(model, Transformer):
-    attention = 2 * model.num_layers * model.width * T
+    reach = model.attention_window or T
+    shown = sum(min(t + 0.5, reach) for t in range(T)) / T
+    attention = 4 * model.num_layers * round(model.width * shown)
   assert model.flops_per_token(T) == 2 * matmuls + attention
 
 
@@ -216,5 +220,5 @@ def test_remat_changes_no_gradient():
 
 
 def test_grouped_heads_store_fewer_keys():
-  cache = MODELS["sinusoidal, one kv head"].initial_carry(B, 9)
+  cache = MODELS["sinusoidal, one kv head, windowed"].initial_carry(B, 9)
   assert cache.key_BLCGK.shape == (B, 3, 9, 1, 2)

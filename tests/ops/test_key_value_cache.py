@@ -2,7 +2,6 @@
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.ops.attention import attend, document_mask
 from lmjax.ops.key_value_cache import (
   append,
   document_starts,
@@ -23,12 +22,6 @@ def test_document_starts_as_documented():
   np.testing.assert_array_equal(starts, [[1, 5, 5]])
 
 
-def test_document_mask_as_documented():
-  positions = jnp.array([[0, 1, 2]])
-  mask = document_mask(positions, jnp.array([[0, 0, 2]]), positions)
-  np.testing.assert_array_equal(mask[0], [[1, 0, 0], [1, 1, 0], [0, 0, 1]])
-
-
 def test_a_ring_holds_the_newest_tokens_whatever_the_pieces():
   """Every slot holds the token that slot_positions says it holds."""
   capacity, total = 4, 11
@@ -45,24 +38,3 @@ def test_a_ring_holds_the_newest_tokens_whatever_the_pieces():
     np.testing.assert_array_equal(cache.key_BLCGK[0, 0, :, 0, 0], held)
     np.testing.assert_array_equal(cache.value_BLCGK[0, 0, :, 0, 0], -held)
     assert sorted(np.array(held)) == [7, 8, 9, 10]
-
-
-def test_grouped_heads_equal_repeated_heads():
-  rng = np.random.default_rng(0)
-
-  def draw(*shape):
-    return jnp.array(rng.normal(size=shape), jnp.float32)
-
-  query, key, value = draw(2, 5, 4, 3), draw(2, 5, 2, 3), draw(2, 5, 2, 3)
-  grouped = attend(query, key, value)
-  repeated = attend(query, *(jnp.repeat(x, 2, axis=2) for x in (key, value)))
-  np.testing.assert_allclose(grouped, repeated, atol=1e-6)
-
-
-def test_the_default_mask_is_causal():
-  rng = np.random.default_rng(0)
-  query, key, value = rng.normal(size=(3, 2, 5, 2, 3)).astype(np.float32)
-  mask = np.broadcast_to(np.tril(np.ones((5, 5), bool)), (2, 5, 5))
-  np.testing.assert_allclose(
-    attend(query, key, value), attend(query, key, value, mask), atol=1e-6
-  )
