@@ -16,6 +16,7 @@ MODELS = dict(
     embedding_width=0,  # 0: width
     dropout=0.0,
     tie_embeddings=False,
+    implementation="auto",  # of the layers: auto | scan | cudnn
     dtype="float32",  # of the matmuls: float32 | bfloat16
     param_dtype="float32",
   ),
@@ -35,6 +36,7 @@ MODELS = dict(
     use_bias=False,
     tie_embeddings=True,
     remat=False,
+    depth="auto",  # auto | scan | unrolled
     dtype="float32",
     param_dtype="float32",
   ),

@@ -6,6 +6,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from lmjax.ops.matmul import matmul
 from lmjax.types import Array
 
 
@@ -44,10 +45,9 @@ class Dense(nn.Module):
       self.param_dtype,
     )
     width = math.prod(inputs)
-    y = jnp.matmul(
+    y = matmul(
       x.reshape(-1, width).astype(self.dtype),
       kernel.reshape(width, -1).astype(self.dtype),
-      preferred_element_type=jnp.float32,
     )
     y = y.reshape(*batch, *self.features)
     if self.use_bias:

@@ -1,77 +1,116 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrent layers: parameters around the scans of lmjax.ops."""
+"""Recurrent layers: parameters around the recurrences of lmjax.ops."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.lstm import LSTMState, lstm
+from lmjax.ops.cells import CELLS, State
+from lmjax.ops.cudnn_lstm import cudnn_layer
+from lmjax.ops.recurrence import Kernels, scan_layer
 from lmjax.types import Array
 
+IMPLEMENTATIONS = ("auto", "scan", "cudnn")
 
-def _forget_bias(key: Array, shape: tuple[int], dtype: jnp.dtype) -> Array:
-  """Open the forget gates at first (Jozefowicz et al. 2015)."""
-  del key
-  bias = jnp.zeros(shape, dtype)
-  width = shape[0] // 4
-  return bias.at[width : 2 * width].set(1.0)
+
+def choose_implementation(
+  implementation: str, cell: str, dtype: jnp.dtype, with_resets: bool
+) -> str:
+  """Say how a layer is to run: "scan" or "cudnn".
+
+  cuDNN takes float32 LSTMs on an NVIDIA GPU whose state is never emptied
+  within a window; the scan takes everything everywhere.
+
+  Args:
+    implementation: what was asked for; "auto" to choose.
+    cell: name of the cell.
+    dtype: dtype of the matmuls.
+    with_resets: whether states are emptied, or steps left out, on the way.
+  """
+  if implementation != "auto":
+    return implementation
+  fits = cell == "lstm" and dtype == jnp.float32 and not with_resets
+  return "cudnn" if fits and jax.default_backend() == "gpu" else "scan"
 
 
 def _orthogonal_gates(
   key: Array, shape: tuple[int, int], dtype: jnp.dtype
 ) -> Array:
-  """Make the four [D, D] blocks of a recurrent kernel orthogonal."""
-  width = shape[0]
+  """Make the [D, D] block of every gate orthogonal (Saxe et al. 2014)."""
+  width, columns = shape
   blocks = jax.vmap(
     lambda key: nn.initializers.orthogonal()(key, (width, width), jnp.float32)
-  )(jax.random.split(key, 4))
+  )(jax.random.split(key, columns // width))
   return jnp.concatenate(list(blocks), axis=1).astype(dtype)
 
 
-class LSTMLayer(nn.Module):
-  """One LSTM layer; the input of all steps is projected in one matmul.
+class RecurrentLayer(nn.Module):
+  """One layer of a recurrent network.
 
   Attributes:
+    cell: "lstm", "gru" or "rnn".
     width: width D of the state.
+    implementation: "scan", "cudnn" or "auto"; all have the same parameters.
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
   """
 
+  cell: str
   width: int
+  implementation: str = "auto"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, x_BTE: Array, state: LSTMState, resets_BT: Array | None = None
-  ) -> tuple[Array, LSTMState]:
-    """Run over time from `state`; see lmjax.ops.lstm.
+    self,
+    x_BTE: Array,
+    state: State,
+    resets_BT: Array | None = None,
+    mask_BT: Array | None = None,
+  ) -> tuple[Array, State]:
+    """Run over time from `state`; see lmjax.ops.recurrence.scan_layer.
 
     Returns:
       hidden_BTD in `dtype`, and the state after the last step in float32.
     """
-    input_kernel = self.param(
-      "input_kernel",
-      nn.initializers.glorot_uniform(),
-      (x_BTE.shape[-1], 4 * self.width),
-      self.param_dtype,
+    cell = CELLS[self.cell]
+    columns = cell.num_gates * self.width
+
+    def bias(key: Array, shape: tuple[int], dtype: jnp.dtype) -> Array:
+      """Open an LSTM's forget gates at first (Jozefowicz et al. 2015)."""
+      del key
+      zeros = jnp.zeros(shape, dtype)
+      if self.cell != "lstm":
+        return zeros
+      return zeros.at[self.width : 2 * self.width].set(1.0)
+
+    kernels = Kernels(
+      self.param(
+        "input_kernel",
+        nn.initializers.glorot_uniform(),
+        (x_BTE.shape[-1], columns),
+        self.param_dtype,
+      ),
+      self.param(
+        "recurrent_kernel",
+        _orthogonal_gates,
+        (self.width, columns),
+        self.param_dtype,
+      ),
+      self.param("bias", bias, (columns,), self.param_dtype),
     )
-    recurrent_kernel = self.param(
-      "recurrent_kernel",
-      _orthogonal_gates,
-      (self.width, 4 * self.width),
-      self.param_dtype,
+    if self.cell == "gru":  # elsewhere it would do what `bias` does
+      kernels = kernels._replace(
+        recurrent_bias_Z=self.param(
+          "recurrent_bias", nn.initializers.zeros, (columns,), self.param_dtype
+        )
+      )
+    irregular = resets_BT is not None or mask_BT is not None
+    chosen = choose_implementation(
+      self.implementation, self.cell, self.dtype, irregular
     )
-    bias = self.param("bias", _forget_bias, (4 * self.width,), self.param_dtype)
-    projected_BT4D = jnp.matmul(
-      x_BTE.astype(self.dtype),
-      input_kernel.astype(self.dtype),
-      preferred_element_type=jnp.float32,
-    )
-    hidden_BTD, state = lstm(
-      projected_BT4D + bias.astype(jnp.float32),
-      recurrent_kernel.astype(self.dtype),
-      state,
-      resets_BT,
-    )
-    return hidden_BTD.astype(self.dtype), state
+    x_BTE = x_BTE.astype(self.dtype)
+    if chosen == "cudnn":
+      return cudnn_layer(x_BTE, kernels, state)
+    return scan_layer(cell, x_BTE, kernels, state, resets_BT, mask_BT)

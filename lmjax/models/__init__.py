@@ -12,7 +12,7 @@ Logits are `hidden · table + bias`, where the bias may be None, so that a loss
 or a decoder can lay that product out as it needs. Every leaf of a carry has its
 batch axis first. `carry=None` stands for an empty one that is not needed
 afterwards. `model.context` is how many tokens a carry can hold, None if there
-is no limit.
+is no limit. `model.choices(with_resets)` names what each "auto" stands for.
 """
 
 from lmjax.models import lstm, transformer

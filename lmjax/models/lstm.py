@@ -2,6 +2,7 @@
 """The LSTM language model."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -13,8 +14,12 @@ from lmjax.layers.embeddings import (
   Unembedding,
   make_logits,
 )
-from lmjax.layers.recurrent import LSTMLayer
-from lmjax.ops.lstm import LSTMState
+from lmjax.layers.recurrent import (
+  IMPLEMENTATIONS,
+  RecurrentLayer,
+  choose_implementation,
+)
+from lmjax.ops.cells import State
 from lmjax.types import Array
 
 
@@ -33,6 +38,7 @@ class LSTM(nn.Module):
     dropout: share of features dropped.
     tie_embeddings: whether the embedding table makes the logits too; needs
       E = D.
+    implementation: how layers run: "auto", "scan" or "cudnn".
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """
@@ -43,6 +49,7 @@ class LSTM(nn.Module):
   num_layers: int
   dropout: float
   tie_embeddings: bool
+  implementation: str = "auto"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -55,7 +62,13 @@ class LSTM(nn.Module):
       self.vocab_size, self.embedding_width, init_scale=0.1, **dtypes
     )
     self.layers = [
-      LSTMLayer(self.width, name=f"layer_{index}", **dtypes)
+      RecurrentLayer(
+        "lstm",
+        self.width,
+        implementation=self.implementation,
+        name=f"layer_{index}",
+        **dtypes,
+      )
       for index in range(self.num_layers)
     ]
     self.drop = Dropout(self.dropout)
@@ -67,9 +80,9 @@ class LSTM(nn.Module):
   def __call__(
     self,
     tokens_BT: Array,
-    carry: tuple[LSTMState, ...] | None = None,
+    carry: tuple[State, ...] | None = None,
     resets_BT: Array | None = None,
-  ) -> tuple[Array, tuple[LSTMState, ...] | None]:
+  ) -> tuple[Array, tuple[State, ...] | None]:
     """Read tokens from a carry on.
 
     Args:
@@ -102,9 +115,7 @@ class LSTM(nn.Module):
     return make_logits(hidden_BTD, self.unembedding())
 
   @nn.nowrap
-  def initial_carry(
-    self, batch_size: int, capacity: int
-  ) -> tuple[LSTMState, ...]:
+  def initial_carry(self, batch_size: int, capacity: int) -> tuple[State, ...]:
     """Make empty states; their size does not depend on `capacity`."""
     del capacity
     return tuple(
@@ -114,6 +125,14 @@ class LSTM(nn.Module):
       )
       for _ in range(self.num_layers)
     )
+
+  @nn.nowrap
+  def choices(self, with_resets: bool) -> dict[str, str]:
+    """Name what "auto" stands for here."""
+    chosen = choose_implementation(
+      self.implementation, "lstm", self.dtype, with_resets
+    )
+    return dict(implementation=chosen)
 
   @nn.nowrap
   def flops_per_token(self, window: int) -> int:
@@ -130,12 +149,26 @@ def build(config: ConfigDict, vocab_size: int) -> LSTM:
   Raises:
     UsageError: if the sizes do not fit together.
   """
-  model = config.model
+  model, data = config.model, config.data
   embedding_width = model.embedding_width or model.width
   if model.tie_embeddings and embedding_width != model.width:
     raise UsageError(
       f"model.embedding_width={embedding_width} must equal model.width="
       f"{model.width} when model.tie_embeddings is true."
+    )
+  if model.implementation not in IMPLEMENTATIONS:
+    raise UsageError(
+      f"model.implementation={model.implementation} is not known; choose one "
+      f"of {', '.join(IMPLEMENTATIONS)}."
+    )
+  if model.implementation == "cudnn" and (
+    jax.default_backend() != "gpu"
+    or model.dtype != "float32"
+    or data.reset_at_documents
+  ):
+    raise UsageError(
+      "model.implementation=cudnn needs an NVIDIA GPU, model.dtype=float32 and "
+      "data.reset_at_documents=false; choose auto."
     )
   return LSTM(
     vocab_size=vocab_size,
@@ -144,6 +177,7 @@ def build(config: ConfigDict, vocab_size: int) -> LSTM:
     num_layers=model.num_layers,
     dropout=model.dropout,
     tie_embeddings=model.tie_embeddings,
+    implementation=model.implementation,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

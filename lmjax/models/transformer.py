@@ -4,6 +4,7 @@
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -23,6 +24,8 @@ from lmjax.ops.key_value_cache import KeyValueCache, append, empty_cache
 from lmjax.types import Array
 
 POSITIONS = ("learned", "sinusoidal", "rotary")
+DEPTHS = ("auto", "scan", "unrolled")
+_FEW_LAYERS = 8
 
 
 class Block(nn.Module):
@@ -73,6 +76,8 @@ class Transformer(nn.Module):
     dropout: share of features dropped on the embeddings and residuals.
     use_bias: whether projections have biases.
     tie_embeddings: whether the embedding table makes the logits too.
+    depth: "scan" compiles one block and loops over it, "unrolled" compiles
+      them all, "auto" chooses; parameters are stacked, [L, ...], for either.
     remat: whether the backward pass computes each block again instead of
       storing its activations.
     dtype: dtype of the matmuls; softmax and norms are computed in float32.
@@ -94,6 +99,7 @@ class Transformer(nn.Module):
   use_bias: bool
   tie_embeddings: bool
   remat: bool
+  depth: str = "auto"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -120,6 +126,7 @@ class Transformer(nn.Module):
       in_axes=(0, nn.broadcast),
       out_axes=1,
       length=self.num_layers,
+      unroll=self.num_layers if self._depth() == "unrolled" else 1,
     )(
       attention=functools.partial(
         SelfAttention,
@@ -201,6 +208,20 @@ class Transformer(nn.Module):
     )
 
   @nn.nowrap
+  def _depth(self) -> str:
+    """Unroll a few layers on a CPU, where it is faster."""
+    if self.depth != "auto":
+      return self.depth
+    few = self.num_layers <= _FEW_LAYERS and jax.default_backend() == "cpu"
+    return "unrolled" if few else "scan"
+
+  @nn.nowrap
+  def choices(self, with_resets: bool) -> dict[str, str]:
+    """Name what "auto" stands for here."""
+    del with_resets
+    return dict(depth=self._depth())
+
+  @nn.nowrap
   def flops_per_token(self, window: int) -> int:
     """Count multiply–adds times two of the matmuls of one forward token.
 
@@ -228,7 +249,10 @@ def build(config: ConfigDict, vocab_size: int) -> Transformer:
   num_kv_heads = model.num_kv_heads or model.num_heads
   context = model.context or data.window
   for key, choices in dict(
-    norm=NORMS, feed_forward=FEED_FORWARDS, positions=POSITIONS
+    norm=NORMS,
+    feed_forward=FEED_FORWARDS,
+    positions=POSITIONS,
+    depth=DEPTHS,
   ).items():
     if model[key] not in choices:
       raise UsageError(
@@ -280,6 +304,7 @@ def build(config: ConfigDict, vocab_size: int) -> Transformer:
     use_bias=model.use_bias,
     tie_embeddings=model.tie_embeddings,
     remat=model.remat,
+    depth=model.depth,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.bits import as_bits, from_bits, stored, transposed
 from lmjax.types import Array
 
 # Rows of logits made at a time: enough to make adding to the table's gradient
@@ -163,15 +164,6 @@ def _slopes(options, scores, target_N, weight_N):
   )
 
 
-def _stored(x: Array) -> Array:
-  """Have an array stored as it stands, whatever made it or reads it.
-
-  A transpose that the compiler folds into a matmul makes it slow, or refused
-  (bfloat16 with both sides transposed), on a CPU.
-  """
-  return jax.lax.optimization_barrier(x)
-
-
 def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
   """Cast to the dtypes of the pass, and cut the positions into chunks."""
   positions = (
@@ -179,8 +171,8 @@ def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
     targets_BT,
     weights_BT.astype(_wide(hidden_BTD.dtype)),
   )
-  chunks = tuple(_stored(_chunks(x, options.chunk)) for x in positions)
-  return _stored(table_VD.astype(hidden_BTD.dtype)), chunks
+  chunks = tuple(stored(_chunks(x, options.chunk)) for x in positions)
+  return stored(table_VD.astype(hidden_BTD.dtype)), chunks
 
 
 def _flat(chunk) -> tuple[Array, Array, Array]:
@@ -206,9 +198,10 @@ def _cross_entropy(options, hidden_BTD, table_VD, bias_V, targets, weights):
 
 def _fwd(options, hidden_BTD, table_VD, bias_V, targets, weights):
   """Make the sums, and on the way the gradients of the loss."""
-  axis, primals = options.vocab_axis, (hidden_BTD, table_VD, bias_V)
+  axis, dtype = options.vocab_axis, hidden_BTD.dtype
+  primals = (hidden_BTD, table_VD, bias_V)
   table_VD, chunks = _prepare(options, hidden_BTD, table_VD, targets, weights)
-  table_DV = None if axis else _stored(table_VD.T)
+  table_DV = None if axis else transposed(table_VD)
 
   def add(carry, chunk):
     total, dtable_VD, dbias_V = carry
@@ -217,23 +210,23 @@ def _fwd(options, hidden_BTD, table_VD, bias_V, targets, weights):
     dlogits = _slopes(options, scores, target_N, weight_N)
     if bias_V is not None:
       dbias_V += jnp.sum(dlogits, axis=1 - axis)
-    dlogits = dlogits.astype(hidden_BTD.dtype)
+    dlogits = dlogits.astype(dtype)
     dtable_VD += _matmul(dlogits, hidden_ND, (1 - axis, 0))
     if axis:
       dhidden = _matmul(dlogits, table_VD, (1, 0))
     else:
       dhidden = _matmul(table_DV, dlogits, (1, 0))
     total = jax.tree.map(jnp.add, total, scores.sums)
-    return (total, dtable_VD, dbias_V), dhidden.astype(hidden_BTD.dtype)
+    return (total, dtable_VD, dbias_V), as_bits(dhidden.astype(dtype))
 
-  wide = _wide(hidden_BTD.dtype)
+  wide = _wide(dtype)
   nothing = (
     _no_sums(wide),
     jnp.zeros(table_VD.shape, wide),
     None if bias_V is None else jnp.zeros(bias_V.shape, wide),
   )
-  (total, dtable_VD, dbias_V), dhidden = jax.lax.scan(add, nothing, chunks)
-  dtable_VD, dhidden = _stored((dtable_VD, dhidden))
+  (total, dtable_VD, dbias_V), bits = jax.lax.scan(add, nothing, chunks)
+  dtable_VD, dhidden = stored((dtable_VD, from_bits(bits, dtype)))
   batch, time, width = hidden_BTD.shape
   if not axis:
     dhidden = jnp.swapaxes(dhidden, 1, 2)

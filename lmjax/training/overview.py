@@ -33,6 +33,8 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
   stream = experiment.stream("train")
   changes = difference_from_base(experiment.config)
   config = "\n".join(f"  {key} = {value}" for key, value in changes.items())
+  choices = experiment.model.choices(experiment.config.data.reset_at_documents)
+  chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
   kind = jax.devices()[0].device_kind
   return (
     f"different from base.py:\n{config}\n"
@@ -40,5 +42,6 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
     f"training text: {stream.num_tokens:,} tokens in "
     f"{stream.num_documents:,} documents, vocabulary "
     f"{experiment.tokenizer.vocab_size:,}\n"
+    f"chosen: {chosen}\n"
     f"devices: {num_devices} × {kind}"
   )

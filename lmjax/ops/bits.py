@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bfloat16 arrays as plain bits, where XLA's CPU backend is clumsy with them.
+
+Outside matmuls that backend computes bfloat16 in float32: a loop that stores a
+slice converts the whole array to float32 and back at every step, and a barrier
+turns the matmul behind it into a float32 one. Of unsigned integers it knows
+nothing to improve. Elsewhere the bits cost nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from lmjax.types import Array, PyTree
+
+
+def as_bits(x: Array) -> Array:
+  """Reinterpret bfloat16 as uint16; leave other dtypes alone."""
+  if x.dtype != jnp.bfloat16:
+    return x
+  return jax.lax.bitcast_convert_type(x, jnp.uint16)
+
+
+def from_bits(x: Array, dtype: jnp.dtype) -> Array:
+  """Undo `as_bits` for an array that had this dtype."""
+  return x if x.dtype == dtype else jax.lax.bitcast_convert_type(x, dtype)
+
+
+def transposed(x: Array) -> Array:
+  """Copy a matrix into its transpose, for a matmul to read.
+
+  XLA's CPU backend folds a plain transpose of a bfloat16 matrix into the matmul
+  and, as it has no kernel for that, runs it in float32. It cannot see through
+  a loop whose number of rounds, always one, is computed.
+  """
+  if x.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
+    return stored(x.T)
+  bits = as_bits(x)
+  rounds = jnp.minimum(bits[0, 0].astype(jnp.uint32) + 1, 1).astype(jnp.int32)
+  empty = jnp.zeros(bits.shape[::-1], bits.dtype)
+  copy = jax.lax.fori_loop(0, rounds, lambda _, __: bits.T, empty)
+  return from_bits(copy, x.dtype)
+
+
+def stored(tree: PyTree) -> PyTree:
+  """Have arrays stored as they stand, whatever made them or reads them.
+
+  A transpose that the compiler folds into a matmul can make it slow.
+  """
+  bits = jax.lax.optimization_barrier(jax.tree.map(as_bits, tree))
+  return jax.tree.map(lambda x, b: from_bits(b, x.dtype), tree, bits)

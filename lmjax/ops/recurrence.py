@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recurrent layer over time, with a hand-written gradient.
+
+Only the product with the recurrent kernel depends on the step before, so all
+inputs are projected by one matmul. On the way back the scan makes the slopes
+of the gates alone; the gradients of both kernels are one matmul each over all
+steps after it, where autodiff would add up a kernel at every step.
+
+Features stand before the batch, [D, B]: the small matmul of a step then has the
+large kernel on its left, every product of the way back is free of transposes,
+and gates are split along a leading axis. On a CPU that is a third faster.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lmjax.ops.bits import as_bits, from_bits, stored, transposed
+from lmjax.ops.cells import Cell, State
+from lmjax.types import Array
+
+
+class Kernels(NamedTuple):
+  """Parameters of one layer; gates are blocks of D columns.
+
+  Attributes:
+    input_EZ: [E, gates · D].
+    recurrent_DZ: [D, gates · D].
+    bias_Z: added to the projected input.
+    recurrent_bias_Z: added to the recurrent product, which differs from
+      `bias_Z` in a GRU's candidate alone; None for none.
+  """
+
+  input_EZ: Array
+  recurrent_DZ: Array
+  bias_Z: Array
+  recurrent_bias_Z: Array | None = None
+
+
+class _Pace(NamedTuple):
+  """What happens at each step, [T, 1, B] each, or None where nothing does."""
+
+  keep: Array | None  # 0 where the state is emptied before the step
+  move: Array | None  # 0 where the step is left out
+
+
+def scan_layer(
+  cell: Cell,
+  x_BTE: Array,
+  kernels: Kernels,
+  state: State,
+  resets_BT: Array | None = None,
+  mask_BT: Array | None = None,
+) -> tuple[Array, State]:
+  """Run a cell over time.
+
+  Args:
+    cell: what happens in a step.
+    x_BTE: inputs, in the dtype that the matmuls are to run in; they accumulate
+      in float32, and state and gates are float32.
+    kernels: the parameters.
+    state: arrays [B, D] before the first step, the hidden vector first.
+    resets_BT: true where the state is emptied before the step, as at the first
+      token of a document; None where it never is.
+    mask_BT: true where there is a token; elsewhere the state stays, and is
+      what comes out. None where all are there.
+
+  Returns:
+    hidden_BTD in the dtype of the inputs, and the state after the last step.
+  """
+  wide = jnp.promote_types(x_BTE.dtype, jnp.float32)
+
+  def by_time(flags_BT: Array | None) -> Array | None:
+    if flags_BT is None:
+      return None
+    return flags_BT.astype(bool).T[:, None].astype(wide)
+
+  resets = by_time(resets_BT)
+  pace = _Pace(None if resets is None else 1.0 - resets, by_time(mask_BT))
+  hidden_TDB, state = _layer(
+    cell,
+    jnp.transpose(x_BTE, (2, 1, 0)),
+    kernels,
+    tuple(leaf.T.astype(wide) for leaf in state),
+    pace,
+  )
+  hidden_BTD = jnp.transpose(hidden_TDB, (2, 0, 1))
+  return hidden_BTD, tuple(leaf.T for leaf in state)
+
+
+def _matmul(a: Array, b: Array, contracted: int = 0) -> Array:
+  """Multiply a by b, or by its transpose where its axis 1 is contracted."""
+  wide = jnp.promote_types(a.dtype, jnp.float32)
+  dimensions = (((1,), (contracted,)), ((), ()))
+  return jax.lax.dot_general(a, b, dimensions, preferred_element_type=wide)
+
+
+def _project(cell, x_ETB, kernels, dtype):
+  """Multiply all inputs by the input kernel: [T, gates, D, B]."""
+  width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
+  kernel_ZE = transposed(kernels.input_EZ.astype(dtype))
+  x_EN = stored(x_ETB).reshape(len(x_ETB), -1)
+  projected_ZN = _matmul(kernel_ZE, x_EN) + kernels.bias_Z[:, None]
+  shape = (cell.num_gates, width, time, batch)
+  return jnp.transpose(projected_ZN.reshape(shape), (2, 0, 1, 3))
+
+
+def _recurrent(cell, kernel_ZD, bias_Z, h_DB):
+  product_ZB = _matmul(kernel_ZD, h_DB.astype(kernel_ZD.dtype))
+  if bias_Z is not None:
+    product_ZB += bias_Z[:, None]
+  return product_ZB.reshape(cell.num_gates, *h_DB.shape)
+
+
+def _scaled(state: State, factor: Array | None) -> State:
+  return state if factor is None else tuple(x * factor for x in state)
+
+
+def _run(cell, x_ETB, kernels, state, pace):
+  dtype = x_ETB.dtype
+  kernel_ZD = transposed(kernels.recurrent_DZ.astype(dtype))
+
+  def step(state, inputs):
+    projected, (keep, move) = inputs
+    state = _scaled(state, keep)
+    recurrent = _recurrent(cell, kernel_ZD, kernels.recurrent_bias_Z, state[0])
+    after, saved = cell.step(projected, recurrent, state)
+    if move is not None:
+      after = tuple(
+        move * new + (1.0 - move) * old
+        for new, old in zip(after, state, strict=True)
+      )
+    return after, (as_bits(after[0].astype(dtype)), saved)
+
+  projected = _project(cell, x_ETB, kernels, dtype)
+  last, (bits, saved) = jax.lax.scan(step, state, (projected, pace))
+  return (from_bits(bits, dtype), last), saved
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _layer(cell, x_ETB, kernels, state, pace):
+  return _run(cell, x_ETB, kernels, state, pace)[0]
+
+
+def _fwd(cell, x_ETB, kernels, state, pace):
+  out, saved = _run(cell, x_ETB, kernels, state, pace)
+  return out, (x_ETB, kernels, state[0], out[0], saved, pace)
+
+
+def _bwd(cell, residuals, cotangents):
+  x_ETB, kernels, first_DB, hidden_TDB, saved, pace = residuals
+  dhidden_TDB, dlast = cotangents
+  dtype, wide = x_ETB.dtype, first_DB.dtype
+  width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
+  kernel_DZ = stored(kernels.recurrent_DZ.astype(dtype))
+
+  def to_recurrent(dprojected, saved):
+    if cell.recurrent_slopes is None:
+      return dprojected
+    return cell.recurrent_slopes(dprojected, saved).astype(dtype)
+
+  def step(dstate, inputs):
+    dhidden, saved, (keep, move) = inputs
+    dhidden = from_bits(dhidden, dtype).astype(wide)
+    dstate = (dstate[0] + dhidden, *dstate[1:])
+    stays = None
+    if move is not None:
+      stays = _scaled(dstate, 1.0 - move)
+      dstate = _scaled(dstate, move)
+    dprojected, direct = cell.gradient(dstate, saved)
+    dprojected = dprojected.astype(dtype)
+    slopes_ZB = to_recurrent(dprojected, saved).reshape(-1, batch)
+    dh = _matmul(kernel_DZ, slopes_ZB)
+    dstate = (direct[0] + dh, *direct[1:])
+    if stays is not None:
+      dstate = tuple(a + b for a, b in zip(dstate, stays, strict=True))
+    return _scaled(dstate, keep), as_bits(dprojected)
+
+  steps = (as_bits(dhidden_TDB), saved, pace)
+  dstate, bits = jax.lax.scan(step, dlast, steps, reverse=True)
+  dprojected = from_bits(bits, dtype)
+
+  def by_column(x, rows):
+    """[T, ..., B] with `rows` features to [features, T · B]."""
+    x = jnp.swapaxes(x.reshape(time, rows, batch), 0, 1)
+    return stored(x).reshape(rows, -1)
+
+  num_columns = cell.num_gates * width
+  dprojected_ZN = by_column(dprojected, num_columns)
+  slopes_ZN = dprojected_ZN
+  if cell.recurrent_slopes is not None:
+    slopes = jax.vmap(to_recurrent)(dprojected, saved)
+    slopes_ZN = by_column(slopes, num_columns)
+  h_TDB = jnp.concatenate([first_DB[None].astype(dtype), hidden_TDB[:-1]])
+  if pace.keep is not None:
+    h_TDB *= pace.keep.astype(dtype)
+  h_DN = by_column(h_TDB, width)
+  x_EN = stored(x_ETB).reshape(len(x_ETB), -1)
+  dx_EN = _matmul(stored(kernels.input_EZ.astype(dtype)), dprojected_ZN)
+  gradients = Kernels(
+    input_EZ=_matmul(dprojected_ZN, x_EN, 1).T,
+    recurrent_DZ=_matmul(slopes_ZN, h_DN, 1).T,
+    bias_Z=jnp.sum(dprojected_ZN, axis=1, dtype=wide),
+    recurrent_bias_Z=None
+    if kernels.recurrent_bias_Z is None
+    else jnp.sum(slopes_ZN, axis=1, dtype=wide),
+  )
+  cast = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, kernels)
+  return dx_EN.reshape(x_ETB.shape).astype(dtype), cast, dstate, None
+
+
+_layer.defvjp(_fwd, _bwd)

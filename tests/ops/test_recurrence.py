@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.ops.cells import CELLS, RNNCell
+from lmjax.ops.cudnn_lstm import pack
+from lmjax.ops.recurrence import Kernels, scan_layer
+
+B, T, E, D = 2, 5, 3, 4
+ALL_CELLS = {**CELLS, "relu rnn": RNNCell("relu")}
+
+
+def next_state(name, projected, recurrent, state):
+  """One step in the words of the papers, batch first."""
+  both = projected + recurrent
+  if name == "lstm":
+    i, f, g, o = jnp.split(both, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+  if name == "gru":
+    r, z, _ = jnp.split(jax.nn.sigmoid(both), 3, axis=-1)
+    n = jnp.tanh(projected[:, 2 * D :] + r * recurrent[:, 2 * D :])
+    return ((1.0 - z) * n + z * state[0],)
+  return (jnp.tanh(both) if name == "rnn" else jax.nn.relu(both),)
+
+
+def loop(name, x, kernels, state, resets, mask):
+  """The same recurrence as a Python loop, differentiated by JAX."""
+  hidden = []
+  for t in range(T):
+    if resets is not None:
+      state = tuple(s * (1.0 - resets[:, t, None]) for s in state)
+    projected = x[:, t] @ kernels.input_EZ + kernels.bias_Z
+    recurrent = state[0] @ kernels.recurrent_DZ
+    if kernels.recurrent_bias_Z is not None:
+      recurrent += kernels.recurrent_bias_Z
+    new = next_state(name, projected, recurrent, state)
+    if mask is not None:
+      new = tuple(
+        jnp.where(mask[:, t, None] > 0, a, b)
+        for a, b in zip(new, state, strict=True)
+      )
+    state = new
+    hidden.append(state[0])
+  return jnp.stack(hidden, axis=1), state
+
+
+def example(name, dtype=jnp.float64, with_recurrent_bias=False, seed=0):
+  rng = np.random.default_rng(seed)
+  cell = ALL_CELLS[name]
+
+  def draw(*shape):
+    return jnp.array(rng.normal(size=shape), dtype)
+
+  columns = cell.num_gates * D
+  kernels = Kernels(draw(E, columns), draw(D, columns), draw(columns))
+  if with_recurrent_bias:
+    kernels = kernels._replace(recurrent_bias_Z=draw(columns))
+  state = tuple(draw(B, D) for _ in range(cell.num_states))
+  cotangents = draw(B, T, D), tuple(draw(B, D) for _ in state)
+  flags = [jnp.array(rng.random((B, T)) < share, dtype) for share in (0.3, 0.7)]
+  return cell, (draw(B, T, E), kernels, state), flags, cotangents
+
+
+@pytest.mark.parametrize("with_resets", [False, True])
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("name", ALL_CELLS)
+def test_values_and_gradients_equal_autodiff_of_a_loop(
+  name, with_mask, with_resets
+):
+  with jax.enable_x64(True):
+    for seed in range(2):
+      cell, arguments, (resets, mask), cotangents = example(
+        name, with_recurrent_bias=with_mask, seed=seed
+      )
+      resets = resets if with_resets else None
+      mask = mask if with_mask else None
+      ours, our_vjp = jax.vjp(
+        lambda *a, r=resets, m=mask, c=cell: scan_layer(c, *a, r, m),
+        *arguments,
+      )
+      plain, vjp = jax.vjp(
+        lambda *a, r=resets, m=mask: loop(name, *a, r, m), *arguments
+      )
+      pairs = (ours, our_vjp(cotangents)), (plain, vjp(cotangents))
+      for a, b in zip(*map(jax.tree.leaves, pairs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_two_halves_equal_the_whole(name):
+  cell, (x, kernels, state), (resets, _), _ = example(name, jnp.float32)
+  whole, last = scan_layer(cell, x, kernels, state, resets)
+  first, middle = scan_layer(cell, x[:, :2], kernels, state, resets[:, :2])
+  second, end = scan_layer(cell, x[:, 2:], kernels, middle, resets[:, 2:])
+  np.testing.assert_allclose(
+    whole, jnp.concatenate([first, second], 1), atol=1e-6
+  )
+  for a, b in zip(last, end, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_reset_forgets_everything_before(name):
+  cell, (x, kernels, state), _, _ = example(name, jnp.float32)
+  resets = jnp.zeros((B, T)).at[:, 2].set(1.0)
+  hidden, _ = scan_layer(cell, x, kernels, state, resets)
+  zeros = jax.tree.map(jnp.zeros_like, state)
+  fresh, _ = scan_layer(cell, x[:, 2:], kernels, zeros)
+  np.testing.assert_allclose(hidden[:, 2:], fresh, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_padding_changes_neither_state_nor_gradient(name):
+  cell, (x, kernels, state), _, (_, dstate) = example(name, jnp.float32)
+  mask = jnp.arange(T)[None] < jnp.array([[3], [5]])
+
+  def last(x, kernels):
+    return scan_layer(cell, x, kernels, state, mask_BT=mask)[1]
+
+  end, vjp = jax.vjp(last, x, kernels)
+  short = tuple(leaf[:1] for leaf in state)
+  alone = scan_layer(cell, x[:1, :3], kernels, short)[1]
+  for a, b in zip(end, alone, strict=True):
+    np.testing.assert_allclose(a[:1], b, atol=1e-6)
+  dx, _ = vjp(dstate)
+  assert not dx[0, 3:].any() and dx[0, :3].all()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_bfloat16_matmuls_keep_a_float32_state(name):
+  cell, (x, kernels, state), _, (dhidden, _) = example(name, jnp.float32)
+
+  def run(dtype):
+    def loss(x, kernels):
+      hidden, last = scan_layer(cell, x.astype(dtype), kernels, state)
+      return jnp.sum(hidden.astype(jnp.float32) * dhidden), (hidden, last)
+
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernels)
+
+  exact_grads, (exact, _) = run(jnp.float32)
+  grads, (hidden, last) = run(jnp.bfloat16)
+  assert hidden.dtype == jnp.bfloat16
+  assert {leaf.dtype for leaf in last} == {jnp.dtype("float32")}
+  assert 0 < np.abs(exact - hidden.astype(jnp.float32)).max() < 0.05
+  for a, b in zip(*map(jax.tree.leaves, (exact_grads, grads)), strict=True):
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(a, b, atol=0.04 * np.abs(a).max())
+
+
+def test_the_layout_for_cudnn_is_that_of_its_reference():
+  from jax.experimental import rnn
+
+  _, (x, kernels, (h, c)), _, _ = example("lstm", jnp.float32)
+  ours, (h_last, c_last) = scan_layer(CELLS["lstm"], x, kernels, (h, c))
+  weights = rnn.unpack_lstm_weights(pack(kernels), E, D, 1, False)
+  lengths = jnp.full(B, T, jnp.int32)
+  theirs, h_ref, c_ref = rnn.lstm_ref(
+    x, h[None], c[None], *weights, lengths, E, D, 1, 0.0, False
+  )
+  np.testing.assert_allclose(ours, theirs, atol=1e-5)
+  np.testing.assert_allclose(h_last, h_ref[0], atol=1e-5)
+  np.testing.assert_allclose(c_last, c_ref[0], atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs cuDNN")
+def test_cudnn_equals_the_scan():
+  from lmjax.ops.cudnn_lstm import cudnn_layer
+
+  cell, arguments, _, cotangents = example("lstm", jnp.float32)
+  ours, our_vjp = jax.vjp(lambda *a: scan_layer(cell, *a), *arguments)
+  theirs, vjp = jax.vjp(cudnn_layer, *arguments)
+  pairs = (ours, our_vjp(cotangents)), (theirs, vjp(cotangents))
+  for a, b in zip(*map(jax.tree.leaves, pairs), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4)
