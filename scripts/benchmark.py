@@ -1,114 +1,211 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed, as ratios of figures taken in turns in one run.
+"""Measure speed and memory, as ratios of figures taken in turns in one run.
 
-    python scripts/benchmark.py data --config=configs/quickstart.py
+    python scripts/benchmark.py WORD [--case=REGEX] [--json=FILE] ...
 
-data: batches per second that the loader delivers, against those that the
-      compiled train step of the same config consumes.
+lstm, transformer: train steps against PyTorch and Flax
+decode: generated text against transformers and PyTorch
+data: the loader against the step that it feeds (see --config)
+startup: train.py to the end of its first step, against PyTorch
+memory: the loss whose logits are never stored, against the plain one
+compile: 24 layers against 6
+growth: the train step against the length of a row and the size of a batch
+all: all of them
+table: no measurement; the rows of --json=FILE as Markdown
+
+Every contender has a process of its own, and one runs while the others wait.
+PyTorch and transformers are optional (scripts/requirements-peers.txt); they
+may be in another environment, whose interpreter --peer_python names.
 """
 
 import json
-import statistics
+import re
+import shutil
+import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
 from absl import flags
+from benchmarks.cases import LIBRARIES, Case, all_cases
+from benchmarks.measure import Settings, measure
+from benchmarks.processes import ContenderFailed
+from benchmarks.tables import make_table
 from ml_collections import config_flags
 
 from lmjax import command_line
-from lmjax.config import finalize
-from lmjax.data.loader import load
+from lmjax.config import finalize, to_json
 from lmjax.errors import UsageError
-from lmjax.experiment import Experiment
-from lmjax.run_folder import RunFolder, describe_environment
-from lmjax.training.loop import compile_train_step, make_strategy
+
+WORDS = (
+  "lstm",
+  "transformer",
+  "decode",
+  "data",
+  "startup",
+  "memory",
+  "compile",
+  "growth",
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   str(Path(__file__).parent.parent / "configs" / "quickstart.py"),
-  "What is measured.",
+  "What `data` measures.",
 )
-_REPEATS = flags.DEFINE_integer("repeats", 15, "Measurements of each kind.")
-_JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
+_PEERS = flags.DEFINE_list(
+  "peers", list(LIBRARIES), "Libraries to compare with."
+)
+_PEER_PYTHON = flags.DEFINE_string(
+  "peer_python", sys.executable, "Interpreter of PyTorch and transformers."
+)
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "both", ["float32", "bfloat16", "both"], "Of the matmuls."
+)
+_CASE = flags.DEFINE_string("case", "", "Pattern of the cases' names.")
+_REPEATS = flags.DEFINE_integer(
+  "repeats", 15, "Measurements of each kind.", lower_bound=1
+)
+_SAME_ALLOCATOR = flags.DEFINE_bool(
+  "same_allocator", True, "Run peers also with lmjax's allocator settings."
+)
+_JSON = flags.DEFINE_string(
+  "json", None, "File of the report; rows that it has are kept or renewed."
+)
 
 
-def data(folder: Path) -> dict:
-  """Compare the loader with the step that it feeds."""
-  config = finalize(_CONFIG.value)
-  experiment = Experiment(config, RunFolder(folder))
-  strategy = make_strategy(config)
-  state = strategy.create(experiment.make_state)
-  step = compile_train_step(experiment, strategy, state)
-  batches = experiment.train_batches()
-  placed = strategy.place_batch(batches[0])
-
-  def load_many() -> float:
-    """Time the loader over 200 batches, its start left out."""
-    loader = load(batches, 0, 210, config.data.num_threads)
-    for _ in range(10):
-      next(loader)
-    began = time.perf_counter()
-    for _ in loader:
-      pass
-    return 200 / (time.perf_counter() - began)
-
-  def step_many() -> float:
-    """Time five steps on a batch that is on the device already."""
-    nonlocal state
-    began = time.perf_counter()
-    for _ in range(5):
-      state, sums = step(state, placed)
-    jax.block_until_ready(sums)
-    return 5 / (time.perf_counter() - began)
-
-  return in_turns(loader=load_many, train_step=step_many)
+def say(line: str) -> None:
+  """Tell how it goes."""
+  print(line, file=sys.stderr, flush=True)
 
 
-def in_turns(**measures: Callable[[], float]) -> dict:
-  """Measure each kind in turn, after one round that does not count.
+def choose_cases(word: str) -> list[Case]:
+  """Pick the cases that the command line asks for.
 
-  Args:
-    **measures: name → a function that returns a rate per second; the first is
-      compared with the second.
+  Raises:
+    UsageError: if it asks for what does not exist.
   """
-  rates = {name: [] for name in measures}
-  for index in range(_REPEATS.value + 1):
-    for name, measure in measures.items():
-      rate = measure()
-      if index:
-        rates[name].append(rate)
-  first, second = rates.values()
-  ratios = [a / b for a, b in zip(first, second, strict=True)]
-  return dict(
-    unit="batches per second",
-    **{
-      name: dict(median=statistics.median(values), minimum=min(values))
-      for name, values in rates.items()
-    },
-    ratio=dict(median=statistics.median(ratios), minimum=min(ratios)),
+  if word not in (*WORDS, "all"):
+    words = ", ".join((*WORDS, "all", "table"))
+    raise UsageError(f"say what to measure, or table: one of {words}.")
+  try:
+    pattern = re.compile(_CASE.value)
+  except re.error:
+    raise UsageError(
+      f"--case={_CASE.value} is no regular expression."
+    ) from None
+  dtypes = ("float32", "bfloat16", "")
+  if _DTYPE.value != "both":
+    dtypes = (_DTYPE.value, "")
+  cases = [
+    case
+    for case in all_cases(to_json(finalize(_CONFIG.value)))
+    if word in (case.word, "all")
+    and pattern.search(case.name)
+    and case.dtype in dtypes
+  ]
+  if not cases:
+    raise UsageError(
+      f"no case of {word} has --dtype={_DTYPE.value} and a name that matches "
+      f"--case={_CASE.value}."
+    )
+  return cases
+
+
+def choose_settings() -> Settings:
+  """Read the settings of the measurement.
+
+  Raises:
+    UsageError: if there is no such peer or interpreter.
+  """
+  for peer in _PEERS.value:
+    if peer not in LIBRARIES:
+      raise UsageError(
+        f"--peers={peer} is not known; choose from {', '.join(LIBRARIES)}."
+      )
+  if not shutil.which(_PEER_PYTHON.value):
+    raise UsageError(
+      f"--peer_python={_PEER_PYTHON.value} is no program; give the path of a "
+      "Python interpreter."
+    )
+  return Settings(
+    tuple(_PEERS.value),
+    _PEER_PYTHON.value,
+    _REPEATS.value,
+    _SAME_ALLOCATOR.value,
   )
 
 
-BENCHMARKS = {"data": data}
+def read_report(path: Path) -> dict[str, dict]:
+  """Read the rows of a report.
+
+  Raises:
+    UsageError: if the file is none.
+  """
+  try:
+    report = json.loads(path.read_text())
+    make_table(report)
+  except (ValueError, KeyError, TypeError, AttributeError):
+    raise UsageError(
+      f"--json={path} is no report of scripts/benchmark.py."
+    ) from None
+  return report
 
 
-def main() -> None:
-  """Run one benchmark and print its figures as JSON."""
-  if _WHAT not in BENCHMARKS:
-    raise UsageError(f"say what to measure: one of {', '.join(BENCHMARKS)}.")
-  with tempfile.TemporaryDirectory() as folder:
-    figures = BENCHMARKS[_WHAT](Path(folder))
-  environment = describe_environment()
-  report = json.dumps({_WHAT: figures, "environment": environment}, indent=2)
-  if _JSON.value:
-    Path(_JSON.value).write_text(report + "\n")
-  print(report)
+def write_report(path: Path | None, report: dict[str, dict]) -> None:
+  """Write the rows, if they are wanted in a file."""
+  if path:
+    path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def has_gpu() -> bool:
+  """Say whether there is a GPU, without starting JAX in this process."""
+  return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def print_table(path: Path | None) -> None:
+  """Print a report as Markdown.
+
+  Raises:
+    UsageError: if there is none.
+  """
+  if not path:
+    raise UsageError("name the report to make a table of by --json=FILE.")
+  print(make_table(read_report(path)), end="")
+
+
+def main() -> int:
+  """Measure, and print the report as JSON and as a table."""
+  path = _JSON.value and Path(_JSON.value)
+  if _WORD == "table":
+    print_table(path)
+    return 0
+  cases, settings = choose_cases(_WORD), choose_settings()
+  report = read_report(path) if path and path.exists() else {}
+  write_report(path, report)  # what cannot be written shows at once
+  measured, code = {}, 0
+  for case in cases:
+    say(f"\n{case.name}: {case.work}")
+    if case.needs_gpu and not has_gpu():
+      say("left out: it needs a GPU")
+      continue
+    try:
+      rows = measure(case, settings, say)
+    except ContenderFailed as error:
+      say(f"not measured: {error}")
+      code = 1
+      continue
+    measured |= {
+      name: {**row, "command": _COMMAND} for name, row in rows.items()
+    }
+    write_report(path, report | measured)
+  say("\n" + make_table(measured))
+  print(json.dumps(measured, indent=2))
+  return code
 
 
 if __name__ == "__main__":
-  _WHAT = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+  # Contenders are ended with this process.
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+  _COMMAND = list(sys.argv)
+  _WORD = sys.argv.pop(1) if len(sys.argv) > 1 else ""
   command_line.run(main)

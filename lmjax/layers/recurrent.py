@@ -33,15 +33,14 @@ def choose_implementation(
   return "cudnn" if fits and jax.default_backend() == "gpu" else "scan"
 
 
-def _orthogonal_gates(
-  key: Array, shape: tuple[int, int], dtype: jnp.dtype
-) -> Array:
-  """Make the [D, D] block of every gate orthogonal (Saxe et al. 2014)."""
-  width, columns = shape
-  blocks = jax.vmap(
-    lambda key: nn.initializers.orthogonal()(key, (width, width), jnp.float32)
-  )(jax.random.split(key, columns // width))
-  return jnp.concatenate(list(blocks), axis=1).astype(dtype)
+def _uniform(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+  """Draw from ±1/√D, as PyTorch does.
+
+  Orthogonal blocks would need QR decompositions, several of which in one
+  program can wait for each other without end in XLA's CPU backend.
+  """
+  limit = shape[0] ** -0.5
+  return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
 class RecurrentLayer(nn.Module):
@@ -93,10 +92,7 @@ class RecurrentLayer(nn.Module):
         self.param_dtype,
       ),
       self.param(
-        "recurrent_kernel",
-        _orthogonal_gates,
-        (self.width, columns),
-        self.param_dtype,
+        "recurrent_kernel", _uniform, (self.width, columns), self.param_dtype
       ),
       self.param("bias", bias, (columns,), self.param_dtype),
     )

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From figures of rounds to rows of a report."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks.cases import Case, Row, same_allocator
+
+Values = Mapping[str, Sequence[float]]
+
+# How far the losses of the first steps may be from ours, relative to them. A
+# model with two gates exchanged is off by a few times as much.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-3}
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+  """Describe what was measured.
+
+  >>> summary([3.0, 1.0, 2.0])
+  {"median": 2.0, "minimum": 1.0, "maximum": 3.0}
+  """
+  return dict(
+    median=statistics.median(values),
+    minimum=min(values),
+    maximum=max(values),
+  )
+
+
+def pair_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+  """Divide figures of the same round; rounds that one lacks are left out."""
+  return [a / b for a, b in zip(above, below, strict=False)]
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+  """Fit a power of the size: slope of the least-squares line in log–log.
+
+  >>> exponent([1, 2, 4], [3.0, 6.0, 12.0])
+  1.0
+  """
+  x = [math.log(size) for size in sizes]
+  y = [math.log(value) for value in values]
+  return statistics.linear_regression(x, y).slope
+
+
+def losses_agree(
+  ours: Sequence[float], theirs: Sequence[float], dtype: str
+) -> bool:
+  """Compare the losses of the first steps."""
+  return all(
+    math.isclose(a, b, rel_tol=TOLERANCES[dtype])
+    for a, b in zip(ours, theirs, strict=True)
+  )
+
+
+def make_rows(
+  case: Case, values: Values, facts: Mapping[str, Mapping]
+) -> dict[str, dict]:
+  """Make the rows of a case.
+
+  Args:
+    case: what was measured.
+    values: contender → figures; those without any did not take part.
+    facts: contender → what it told of itself.
+
+  Returns:
+    Name → row. A row without anybody to compare with is left out.
+  """
+  values = {name: figures for name, figures in values.items() if figures}
+  rows = {}
+  for row in case.rows:
+    compared = (
+      _grow(case, values) if case.sizes else _compare(case, row, values)
+    )
+    if not compared:
+      continue
+    several = len(case.rows) > 1
+    name = f"{case.name} / {compared['against']}" if several else case.name
+    rows[name] = dict(
+      word=case.word,
+      work=case.work,
+      unit=case.unit,
+      **compared,
+      asked=_asked(row),
+      **_agreement(case, compared["contenders"], facts),
+    )
+  return rows
+
+
+def _asked(row: Row) -> dict[str, float]:
+  if row.at_least is not None:
+    return {"at_least": row.at_least}
+  return {"at_most": row.at_most}
+
+
+def _compare(case: Case, row: Row, values: Values) -> dict | None:
+  """Compare ours with the fastest of a row's contenders."""
+  ours = case.contenders[0].name
+  fastest = _fastest(row.against, values)
+  if ours not in values or not fastest:
+    return None
+  twins = [same_allocator(name) for name in row.against]
+  names = [ours, *row.against, *twins]
+
+  def ratio(theirs: str) -> dict[str, float]:
+    pair = values[theirs], values[ours]
+    if row.at_most is not None:
+      pair = pair[::-1]
+    return summary(pair_ratios(*pair))
+
+  compared = dict(
+    ours=ours,
+    against=fastest,
+    contenders={n: summary(values[n]) for n in names if n in values},
+    ratio=ratio(fastest),
+  )
+  twin = _fastest(twins, values)
+  if twin:
+    compared["same_allocator"] = dict(against=twin, **ratio(twin))
+  return compared
+
+
+def _fastest(names: Sequence[str], values: Values) -> str | None:
+  present = [name for name in names if name in values]
+  return min(
+    present, key=lambda name: statistics.median(values[name]), default=None
+  )
+
+
+def _grow(case: Case, values: Values) -> dict | None:
+  """Find how figures grow with the size; each round by itself."""
+  names = [contender.name for contender in case.contenders]
+  if any(name not in values for name in names):
+    return None
+  rounds = zip(*(values[name] for name in names), strict=False)
+  return dict(
+    ours=case.name,
+    against="linear",
+    contenders={name: summary(values[name]) for name in names},
+    ratio=summary([exponent(case.sizes, figures) for figures in rounds]),
+  )
+
+
+def _agreement(
+  case: Case, names: Sequence[str], facts: Mapping[str, Mapping]
+) -> dict:
+  """Gather the first losses, where they can be compared at all."""
+  losses = {
+    name: facts[name]["losses"]
+    for name in names
+    if "losses" in facts.get(name, {})
+  }
+  ours = losses.get(case.contenders[0].name)
+  if case.sizes or not ours or len(losses) < 2:
+    return {}
+  agree = all(
+    losses_agree(ours, theirs, case.dtype) for theirs in losses.values()
+  )
+  return dict(losses=losses, agree=agree)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmjax as its users run it: configs, the step of train.py, the sampler."""
+
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from benchmarks import corpora, parameters
+from benchmarks.memory import peak_resident_bytes
+from benchmarks.work import (
+  LEARNING_RATE,
+  NUM_BATCHES,
+  NUM_COMPARED,
+  NUM_TOKENS,
+  PROMPT_LENGTH,
+  Work,
+)
+from configs import base
+from lmjax import platform
+from lmjax.config import finalize, from_json
+from lmjax.data.loader import load
+from lmjax.data.tokenizers import EOS
+from lmjax.experiment import Experiment
+from lmjax.run_folder import RunFolder, describe_environment
+from lmjax.text_sampler import TextSampler
+from lmjax.training.loop import compile_train_step, make_strategy
+from lmjax.tree import map_named, named_leaves
+from lmjax.types import PyTree
+
+ENDLESS = 10**9  # batches
+
+
+def make(work: dict, folder: Path) -> "Load | Train | Compile | Generate":
+  """Prepare the machine as the command lines do, then the work."""
+  platform.start()
+  kind = KINDS[work["kind"]]
+  if "config" in work:
+    return kind(Experiment(finalize(from_json(work["config"])), run(folder)))
+  work = Work(**work)
+  return kind(Experiment(make_config(work, folder), run(folder)))
+
+
+def run(folder: Path) -> RunFolder:
+  """Name the folder where corpora are encoded; it never holds a run."""
+  return RunFolder(folder / "run")
+
+
+def peak_bytes() -> int:
+  """Return the most memory held: the device's, or the process's on a CPU."""
+  stats = jax.devices()[0].memory_stats()
+  return stats["peak_bytes_in_use"] if stats else peak_resident_bytes()
+
+
+def tokenizer_of(work: Work) -> str:
+  """Choose characters for a small vocabulary, words for a large one."""
+  return "character" if work.vocab_size < 256 else "word"
+
+
+def make_config(work: Work, folder: Path) -> ConfigDict:
+  """Write the experiment that does the work, on a corpus made for it."""
+  tokenizer = tokenizer_of(work)
+  config = base.get_config(model=work.model)
+  changes = {
+    "model.width": work.width,
+    "model.num_layers": work.num_layers,
+    "model.dtype": work.dtype,
+    "data.source": "text",
+    "data.path": str(corpora.write(folder, tokenizer, work.vocab_size)),
+    "data.split_by": "name",
+    "data.tokenizer": tokenizer,
+    "data.window": work.window,
+    "data.batch_size": work.batch_size,
+    "optim.name": "adam",
+    "optim.learning_rate": LEARNING_RATE,
+    "optim.schedule": "constant",
+    "optim.warmup_steps": 0,
+    "optim.clip_norm": 0.0,
+    "optim.b2": 0.999,
+  }
+  if work.model == "lstm":
+    changes["model.embedding_width"] = work.embedding_width
+  else:
+    changes |= {
+      "model.num_heads": work.num_heads,
+      "model.norm": "layer" if work.use_bias else "layer_no_bias",
+      "model.use_bias": work.use_bias,
+      "model.positions": "learned",
+      "model.context": work.context,
+    }
+  if work.kind == "compile" and "depth" in config.model:
+    changes["model.depth"] = "scan"
+  config.update_from_flattened_dict(changes)
+  return finalize(config)
+
+
+def environment() -> dict:
+  """Name versions, devices, processor and commit."""
+  found = describe_environment()
+  del found["command"]
+  lines = Path("/proc/cpuinfo").read_text().split("\n")
+  names = [n.partition(": ")[2] for n in lines if n.startswith("model name")]
+  cores = len(os.sched_getaffinity(0))
+  return {**found, "processor": (names or [""])[0], "cores": cores}
+
+
+class Training:
+  """An experiment's compiled step and the state that it moves on."""
+
+  def __init__(self, experiment: Experiment):
+    self.experiment = experiment
+    self.strategy = make_strategy(experiment.config)
+    self.state = self.strategy.create(experiment.make_state)
+    self.step = compile_train_step(experiment, self.strategy, self.state)
+    self.batches = experiment.train_batches()
+    self.facts = dict(environment=environment())
+
+  def take_step(self, batch: PyTree) -> PyTree:
+    """Make one update; return its sums without waiting for them."""
+    self.state, sums = self.step(self.state, batch)
+    return sums
+
+
+class Train(Training):
+  """The loop of train.py: loader, device, step; sums read one step late.
+
+  Peers find the first weights and batches in the folder.
+  """
+
+  def __init__(self, experiment: Experiment):
+    super().__init__(experiment)
+    folder = experiment.folder.path.parent
+    parameters.save(folder, named_leaves(jax.device_get(self.state.params)))
+    for index in range(NUM_BATCHES):
+      batch = self.batches[index]
+      parameters.save_batch(folder, index, batch["inputs"], batch["targets"])
+    threads = experiment.config.data.num_threads
+    self._loader = load(self.batches, 0, ENDLESS, threads)
+    losses = []
+    for _ in range(NUM_COMPARED):
+      sums = jax.device_get(self._next())
+      losses.append(float(sums.loss / sums.weight))
+    data, model = experiment.config.data, experiment.model
+    tokens = data.batch_size * data.window
+    self.facts.update(
+      losses=losses,
+      tokens=tokens,
+      flops=3 * tokens * model.flops_per_token(data.window),
+      peak_flops=platform.peak_flops(
+        jax.devices()[0].device_kind, str(model.dtype)
+      ),
+    )
+
+  def _next(self) -> PyTree:
+    return self.take_step(self.strategy.place_batch(next(self._loader)))
+
+  def run(self, count: int) -> float:
+    """Time steps; return seconds of one."""
+    pending = None
+    began = time.perf_counter()
+    for _ in range(count):
+      sums = self._next()
+      jax.device_get(pending)
+      pending = sums
+    jax.block_until_ready((pending, self.state))
+    return (time.perf_counter() - began) / count
+
+
+class Step(Training):
+  """The step alone, on a batch that is on the device already."""
+
+  def __init__(self, experiment: Experiment):
+    super().__init__(experiment)
+    self._placed = self.strategy.place_batch(self.batches[0])
+    self.run(1)  # compiles
+
+  def run(self, count: int) -> float:
+    """Time steps; return seconds of one."""
+    began = time.perf_counter()
+    for _ in range(count):
+      self.take_step(self._placed)
+    jax.block_until_ready(self.state)
+    return (time.perf_counter() - began) / count
+
+
+class Load:
+  """The loader alone."""
+
+  def __init__(self, experiment: Experiment):
+    threads = experiment.config.data.num_threads
+    self._loader = load(experiment.train_batches(), 0, ENDLESS, threads)
+    self.facts = dict(environment=environment())
+
+  def run(self, count: int) -> float:
+    """Time batches; return seconds of one."""
+    began = time.perf_counter()
+    for _ in range(count):
+      next(self._loader)
+    return (time.perf_counter() - began) / count
+
+
+class Compile(Training):
+  """The first call of the step, less the time that the second one takes."""
+
+  def run(self, count: int) -> float:
+    """Time the compilation; a process can do so once."""
+    del count
+    placed = self.strategy.place_batch(self.batches[0])
+    seconds = []
+    for _ in range(2):
+      began = time.perf_counter()
+      self.take_step(placed)
+      jax.block_until_ready(self.state)
+      seconds.append(time.perf_counter() - began)
+    return seconds[0] - seconds[1]
+
+
+class Generate:
+  """The sampler of sample.py, from prompt to text."""
+
+  def __init__(self, experiment: Experiment):
+    data = experiment.config.data
+    self._batch_size = data.batch_size
+    self._prompt = corpora.prompt(
+      data.tokenizer, experiment.tokenizer.vocab_size, PROMPT_LENGTH
+    )
+    variables = jax.jit(experiment.make_variables)(jax.random.key(0))
+    self._variables = map_named(_without_eos, variables)
+    self._sampler = TextSampler(experiment.model, experiment.tokenizer)
+    self.run(1)  # compiles
+    self.facts = dict(environment=environment())
+
+  def run(self, count: int) -> float:
+    """Time calls; return seconds of one."""
+    began = time.perf_counter()
+    for seed in range(count):
+      self._sampler(
+        self._variables,
+        self._prompt,
+        num_tokens=NUM_TOKENS,
+        num_samples=self._batch_size,
+        seed=seed,
+      )
+    return (time.perf_counter() - began) / count
+
+
+def _without_eos(name: str, leaf: jax.Array) -> jax.Array:
+  """Let no text end early, where the output layer has a bias for that."""
+  if name != "params/output/bias":
+    return leaf
+  return leaf.at[EOS].set(jnp.finfo(leaf.dtype).min / 2)
+
+
+KINDS = {
+  "train": Train,
+  "step": Step,
+  "load": Load,
+  "compile": Compile,
+  "generate": Generate,
+}

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights and batches that contenders begin with, as files of NumPy.
+
+Weights keep the names and layouts of lmjax; layers of a Transformer are stored
+one by one ("block_0/...") or stacked along their first axis ("blocks/...").
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.work import NUM_BATCHES
+
+Parameters = dict[str, np.ndarray]
+
+
+def save(folder: Path, parameters: Mapping[str, np.ndarray]) -> None:
+  """Write weights by name."""
+  np.savez(folder / "parameters.npz", **parameters)
+
+
+def load(folder: Path) -> Parameters:
+  """Read what `save` wrote."""
+  with np.load(folder / "parameters.npz") as file:
+    return dict(file)
+
+
+def save_batch(
+  folder: Path, index: int, inputs: np.ndarray, targets: np.ndarray
+) -> None:
+  """Write one batch."""
+  np.savez(folder / f"batch_{index}.npz", inputs=inputs, targets=targets)
+
+
+def load_batches(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Read inputs and targets of all batches, int32 [B, T] each."""
+  batches = []
+  for index in range(NUM_BATCHES):
+    with np.load(folder / f"batch_{index}.npz") as file:
+      batches.append((file["inputs"], file["targets"]))
+  return batches
+
+
+def block(parameters: Parameters, index: int) -> Parameters:
+  """Pick the weights of one block of a Transformer.
+
+  >>> block({"blocks/norm/scale": np.array([[1.0], [2.0]])}, 1)
+  {"norm/scale": np.array([2.0])}
+  >>> block({"block_1/norm/scale": np.array([2.0])}, 1)
+  {"norm/scale": np.array([2.0])}
+  """
+  picked = {}
+  for name, leaf in parameters.items():
+    group, _, rest = name.partition("/")
+    if group == "blocks":
+      picked[rest] = leaf[index]
+    elif re.fullmatch(rf"blocks?_{index}", group):
+      picked[rest] = leaf
+  return picked

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all contenders of a case do, in words that mean the same to each."""
+
+import dataclasses
+
+NUM_TOKENS, PROMPT_LENGTH = 256, 16  # of a generated text
+LEARNING_RATE = 1e-3
+NUM_COMPARED = 4  # first steps whose losses must agree
+NUM_BATCHES = 8  # batches that peers train on, over and over
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """A language model and what is done with it.
+
+  Attributes:
+    kind: train | generate | compile.
+    model: lstm | transformer. The LSTM has an output layer of its own with
+      biases; the Transformer is GPT-2's, with its embedding table tied and no
+      biases unless `use_bias`.
+    vocab_size: number of tokens V, the four special ones counted.
+    width: width D of a layer.
+    num_layers: number of layers L.
+    batch_size: rows B of a batch, or texts generated together.
+    window: tokens T in a row.
+    dtype: float32, or bfloat16 for the matmuls.
+    embedding_width: lstm: width E of the embeddings.
+    num_heads: transformer: number of heads.
+    context: transformer: number of positions; 0 for `window`.
+    use_bias: transformer: whether projections and norms have biases.
+  """
+
+  kind: str
+  model: str
+  vocab_size: int
+  width: int
+  num_layers: int
+  batch_size: int
+  window: int
+  dtype: str = "float32"
+  embedding_width: int = 0
+  num_heads: int = 0
+  context: int = 0
+  use_bias: bool = False
+
+  def __str__(self) -> str:
+    """Describe it as a table has it."""
+    name = {"lstm": "LSTM", "transformer": "GPT"}[self.model]
+    parts = [f"{name} {self.num_layers}×{self.width}"]
+    if self.embedding_width != self.width and self.model == "lstm":
+      parts.append(f"embedding {self.embedding_width}")
+    parts.append(f"vocabulary {self.vocab_size:,}")
+    parts.append(f"B {self.batch_size}")
+    if self.kind == "generate":
+      return ", ".join([f"generate {NUM_TOKENS} tokens", *parts, self.dtype])
+    parts.append(f"T {self.window}")
+    what = {"train": "train step", "compile": "compilation"}[self.kind]
+    return ", ".join([*parts, what, self.dtype])

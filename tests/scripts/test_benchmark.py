@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/benchmark.py: who is compared, in turns, and what comes out."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmjax.data.tokenizers import TOKENIZERS, UNK
+
+SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+sys.path.append(str(SCRIPTS))
+
+from benchmarks import (  # noqa: E402
+  cases,
+  corpora,
+  figures,
+  measure,
+  parameters,
+  processes,
+  tables,
+  turns,
+)
+from benchmarks.work import Work  # noqa: E402
+
+SETTINGS = measure.Settings(
+  peers=cases.LIBRARIES,
+  peer_python=sys.executable,
+  repeats=2,
+  same_allocator=False,
+)
+LSTM = Work(
+  "train",
+  "lstm",
+  vocab_size=30,
+  embedding_width=5,
+  width=6,
+  num_layers=2,
+  batch_size=4,
+  window=7,
+)
+GPT = Work(
+  "train",
+  "transformer",
+  vocab_size=30,
+  width=8,
+  num_layers=3,
+  num_heads=2,
+  batch_size=4,
+  window=7,
+)
+
+
+class Fake:
+  """A runner whose figures are given beforehand, and then a failure."""
+
+  def __init__(self, name, values, calls):
+    self.name, self._values, self._calls = name, list(values), calls
+
+  def run(self, count):
+    self._calls.append(self.name)
+    if not self._values:
+      raise processes.ContenderFailed("enough")
+    return self._values.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+  monkeypatch.setattr(turns, "REST_SECONDS", 0.0)
+  monkeypatch.setattr(turns, "TURN_SECONDS", 0.01)
+
+
+def case(contenders, rows, **options):
+  return cases.Case("lstm", "some", "work", contenders, rows, **options)
+
+
+def contender(name, module="startup", work=None, library="torch"):
+  return cases.Contender(name, library, module, work or {})
+
+
+def ours_and(work, *names):
+  """Make a case of a tiny model against peers, one of which is absent."""
+  made = cases._case("lstm", "tiny", work, dict.fromkeys(names, 1.0))
+  absent = contender("absent", module="peer_of_nobody")
+  row = cases.Row(("absent",), at_least=1.0)
+  return cases.Case(
+    "lstm",
+    "tiny",
+    "a tiny model",
+    (*made.contenders, absent),
+    (*made.rows, row),
+    dtype=work.dtype,
+  )
+
+
+def test_turns_alternate_who_begins():
+  calls = []
+  runners = [Fake("a", [1, 2, 3], calls), Fake("b", [4, 5, 6], calls)]
+  values = turns.take_turns(runners, 3, print, warm_up=False)
+  assert calls == ["a", "b", "b", "a", "a", "b"]
+  assert values == {"a": [1, 2, 3], "b": [4, 5, 6]}
+
+
+def test_who_fails_is_said_and_the_others_go_on():
+  said, calls = [], []
+  runners = [Fake("a", [1, 2, 3], calls), Fake("b", [4], calls)]
+  values = turns.take_turns(runners, 3, said.append, warm_up=False)
+  assert values == {"a": [1, 2, 3], "b": [4]}
+  assert said == ["b is left out from here: enough"]
+  with pytest.raises(processes.ContenderFailed):
+    turns.take_turns([Fake("a", [1], calls)], 2, print, warm_up=False)
+
+
+def test_a_turn_is_filled_with_runs():
+  asked = []
+
+  class Steady:
+    name = "steady"
+
+    def run(self, count):
+      asked.append(count)
+      return turns.TURN_SECONDS / 50
+
+  assert turns.runs_in_a_turn(Steady()) == 50
+  assert asked == [1, 50]
+  assert turns.runs_in_a_turn(Fake("slow", [9.0], [])) == 1
+
+
+def test_a_ratio_is_of_pairs_and_of_the_fastest():
+  both = cases.Row(("b", "c"), at_least=1.5)
+  names = ("a", "b", "c")
+  made = figures.make_rows(
+    case(tuple(map(contender, names)), (both,)),
+    {
+      "a": [1.0, 2.0, 4.0],
+      "b": [3.0, 4.0, 4.0],
+      "c": [9.0, 9.0, 9.0],
+      "b, same allocator": [2.0, 2.0, 4.0],
+    },
+    {},
+  )
+  row = made["some"]
+  assert row["against"] == "b" and row["asked"] == {"at_least": 1.5}
+  assert row["ratio"] == dict(median=2.0, minimum=1.0, maximum=3.0)
+  assert row["same_allocator"]["median"] == 1.0
+  assert row["contenders"]["c"]["median"] == 9.0
+
+
+def test_what_must_be_small_is_ours_over_theirs():
+  row = cases.Row(("b",), at_most=0.5)
+  pair = case((contender("a"), contender("b")), (row,))
+  made = figures.make_rows(pair, {"a": [1.0], "b": [4.0]}, {})
+  assert made["some"]["ratio"]["median"] == 0.25
+  assert figures.make_rows(pair, {"a": [1.0], "b": []}, {}) == {}
+
+
+def test_growth_is_the_exponent():
+  sizes = (2, 4, 8)
+  grown = case(
+    tuple(contender(f"T {size}") for size in sizes),
+    (cases.Row(("linear",), at_most=1.05),),
+    sizes=sizes,
+  )
+  values = {f"T {n}": [n**1.5, 3.0 * n] for n in sizes}
+  ratio = figures.make_rows(grown, values, {})["some"]["ratio"]
+  assert ratio["minimum"] == pytest.approx(1.0)
+  assert ratio["maximum"] == pytest.approx(1.5)
+
+
+def test_losses_agree_within_the_dtype():
+  assert figures.losses_agree([9.0, 8.0], [9.0, 8.0004], "float32")
+  assert not figures.losses_agree([9.0, 8.0], [9.0, 8.004], "float32")
+  assert figures.losses_agree([9.0, 8.0], [9.0, 8.004], "bfloat16")
+  assert not figures.losses_agree([9.0, float("nan")], [9.0, 8.0], "float32")
+
+
+def test_a_disagreement_of_losses_is_in_the_row():
+  pair = case(
+    (contender("a"), contender("b")),
+    (cases.Row(("b",), at_least=1.0),),
+    dtype="float32",
+  )
+  for theirs, agree in (([9.0, 8.0], True), ([9.0, 8.1], False)):
+    facts = {"a": {"losses": [9.0, 8.0]}, "b": {"losses": theirs}}
+    made = figures.make_rows(pair, {"a": [1.0], "b": [1.0]}, facts)
+    assert made["some"]["agree"] is agree
+
+
+@pytest.mark.parametrize(
+  ("tokenizer", "size"), [("word", 333), ("character", 65)]
+)
+def test_a_corpus_has_the_vocabulary_asked_for(tmp_path, tokenizer, size):
+  text = (corpora.write(tmp_path, tokenizer, size) / "train.txt").read_text()
+  made = TOKENIZERS[tokenizer].train([text], 0, 1, False)
+  assert made.vocab_size == size
+  tokens = made.encode(corpora.prompt(tokenizer, size, 16))
+  assert len(tokens) == 16 and UNK not in tokens
+
+
+def test_weights_of_a_block_are_found_in_both_layouts():
+  stacked = {"blocks/a/kernel": np.array([[1, 2], [3, 4]]), "b": np.array(0)}
+  alone = {"block_0/a/kernel": [1, 2], "block_1/a/kernel": [3, 4], "b": [0]}
+  for given in (stacked, alone):
+    picked = parameters.block(given, 1)
+    assert list(picked) == ["a/kernel"]
+    assert list(picked["a/kernel"]) == [3, 4]
+
+
+def test_a_killed_process_is_a_failure_in_one_line(tmp_path):
+  work = dict(what="train")
+  process = processes.start(contender("x", work=work), sys.executable, tmp_path)
+  process._process.kill()
+  with pytest.raises(processes.ContenderFailed, match="ended with code -9"):
+    process.run(1)
+  process.close()
+
+
+def test_an_interpreter_that_is_none_is_a_failure(tmp_path):
+  with pytest.raises(processes.ContenderFailed, match="/nowhere"):
+    processes.start(contender("x"), "/nowhere", tmp_path)
+
+
+def test_the_real_step_agrees_with_flax_and_absent_peers_are_said():
+  said = []
+  rows = measure.measure(ours_and(LSTM, "flax nn.RNN"), SETTINGS, said.append)
+  assert any("absent is left out: ModuleNotFoundError" in line for line in said)
+  row = rows["tiny / flax nn.RNN"]
+  assert row["agree"] and len(row["losses"]["lmjax"]) > 2
+  assert row["contenders"]["lmjax"]["rounds"] == 2
+  environment = row["contenders"]["lmjax"]["environment"]
+  assert environment["versions"]["jax"] and environment["devices"]
+  assert list(rows) == ["tiny / flax nn.RNN"]
+
+
+@pytest.mark.skipif(
+  not importlib.util.find_spec("torch"),
+  reason="needs scripts/requirements-peers.txt",
+)
+@pytest.mark.parametrize("work", [LSTM, GPT])
+def test_the_real_step_agrees_with_torch(work):
+  rows = measure.measure(ours_and(work, "torch eager"), SETTINGS, print)
+  assert rows["tiny / torch eager"]["agree"]
+
+
+def run(*flags):
+  return subprocess.run(
+    [sys.executable, str(SCRIPTS / "benchmark.py"), *flags],
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_a_table_is_made_of_a_report(tmp_path):
+  row = dict(
+    work="a step",
+    unit="seconds",
+    ours="lmjax",
+    against="torch",
+    contenders={"lmjax": dict(median=0.02), "torch": dict(median=0.05)},
+    ratio=dict(median=2.5, minimum=2.25, maximum=3.0),
+    same_allocator=dict(against="x", median=2.0, minimum=1.5, maximum=2.5),
+    asked=dict(at_least=1.5),
+  )
+  small = {**row, "asked": dict(at_most=4.0), "agree": False}
+  del small["same_allocator"]
+  (tmp_path / "out.json").write_text(json.dumps({"a": row, "b": small}))
+  printed = run("table", f"--json={tmp_path}/out.json").stdout.splitlines()
+  assert printed[2:] == [
+    "| a step | torch | 20 ms | 50 ms | 2.5 (2.25) | ≥ 1.5 | 2 (1.5) |",
+    "| a step (DISAGREE) | torch | 20 ms | 50 ms | 2.5 (3) | ≤ 4 |  |",
+  ]
+  assert tables.show(2_500_000, "bytes") == "2.5 MB"
+
+
+@pytest.mark.parametrize(
+  ("flags", "sentence"),
+  [
+    (["fast"], "say what to measure"),
+    (["lstm", "--case=("], "no regular expression"),
+    (["lstm", "--peers=keras"], "choose from torch"),
+    (["table", f"--json={__file__}"], "is no report"),
+  ],
+)
+def test_mistakes_are_one_sentence(flags, sentence):
+  ended = run(*flags)
+  assert ended.returncode == 2 and sentence in ended.stderr
+  assert len(ended.stderr.splitlines()) == 1, ended.stderr
