@@ -103,6 +103,23 @@ def sgd(config: ConfigDict) -> optax.GradientTransformation:
 OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd}
 
 
+def clip_norm(limit: float) -> optax.GradientTransformationExtraArgs:
+  """Scale gradients down to a global norm (Pascanu et al. 2013).
+
+  Args:
+    limit: the largest norm. `update` takes the norm as `grad_norm` where it is
+      known, so that gradients are not read once more.
+  """
+
+  def update(updates, state, params=None, *, grad_norm=None, **extra):
+    del params, extra
+    norm = optax.tree.norm(updates) if grad_norm is None else grad_norm
+    factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30))
+    return jax.tree.map(lambda leaf: leaf * factor, updates), state
+
+  return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
 class Average(NamedTuple):
   """Exponential moving average of the parameters."""
 
@@ -156,7 +173,7 @@ def make_optimizer(
   """
   parts = []
   if config.clip_norm:
-    parts.append(optax.clip_by_global_norm(config.clip_norm))
+    parts.append(clip_norm(config.clip_norm))
   parts.append(OPTIMIZERS[config.name](config))
   schedule = make_schedule(config, num_steps)
   parts.append(optax.scale_by_learning_rate(schedule))

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """bfloat16 arrays as plain bits, where XLA's CPU backend is clumsy with them.
 
-Outside matmuls that backend computes bfloat16 in float32: a loop that stores a
-slice converts the whole array to float32 and back at every step, and a barrier
-turns the matmul behind it into a float32 one. Of unsigned integers it knows
-nothing to improve. Elsewhere the bits cost nothing.
+Outside matmuls that backend computes bfloat16 in float32, so that a loop which
+stores a slice converts the whole array to float32 and back at every step. Of
+unsigned integers it knows nothing to improve. Elsewhere the bits cost nothing.
 """
 
 import jax
 import jax.numpy as jnp
 
-from lmjax.types import Array, PyTree
+from lmjax.types import Array
 
 
 def as_bits(x: Array) -> Array:
@@ -33,18 +32,9 @@ def transposed(x: Array) -> Array:
   a loop whose number of rounds, always one, is computed.
   """
   if x.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
-    return stored(x.T)
+    return x.T
   bits = as_bits(x)
   rounds = jnp.minimum(bits[0, 0].astype(jnp.uint32) + 1, 1).astype(jnp.int32)
   empty = jnp.zeros(bits.shape[::-1], bits.dtype)
   copy = jax.lax.fori_loop(0, rounds, lambda _, __: bits.T, empty)
   return from_bits(copy, x.dtype)
-
-
-def stored(tree: PyTree) -> PyTree:
-  """Have arrays stored as they stand, whatever made them or reads them.
-
-  A transpose that the compiler folds into a matmul can make it slow.
-  """
-  bits = jax.lax.optimization_barrier(jax.tree.map(as_bits, tree))
-  return jax.tree.map(lambda x, b: from_bits(b, x.dtype), tree, bits)

@@ -61,6 +61,19 @@ class Cell(Protocol):
     """
 
 
+def _stack(gates: tuple[Array, ...]) -> Array:
+  """Stack the slopes of gates by selection.
+
+  XLA's CPU backend compiles a concatenation of expressions into branches, and
+  a selection into vector instructions.
+  """
+  index = jax.lax.broadcasted_iota(jnp.int32, (len(gates), 1, 1), 0)
+  stacked = gates[0][None]
+  for gate in range(1, len(gates)):
+    stacked = jnp.where(index == gate, gates[gate][None], stacked)
+  return stacked
+
+
 class LSTMCell(NamedTuple):
   """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 
@@ -89,7 +102,7 @@ class LSTMCell(NamedTuple):
       dc * i * (1.0 - g * g),
       dh * tanh_c * o * (1.0 - o),
     )
-    return jnp.stack(dgates), (jnp.zeros_like(dh), dc * f)
+    return _stack(dgates), (jnp.zeros_like(dh), dc * f)
 
   recurrent_slopes = None
 
@@ -116,12 +129,12 @@ class GRUCell(NamedTuple):
     dn = dh * (1.0 - z) * (1.0 - n * n)
     dr = dn * recurrent_n * r * (1.0 - r)
     dz = dh * (h - n) * z * (1.0 - z)
-    return jnp.stack((dr, dz, dn)), (dh * z,)
+    return _stack((dr, dz, dn)), (dh * z,)
 
   def recurrent_slopes(self, dprojected, saved):
     """See Cell."""
     dr, dz, dn = dprojected
-    return jnp.stack((dr, dz, dn * saved[0]))
+    return _stack((dr, dz, dn * saved[0]))
 
 
 class Activation(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.bits import as_bits, from_bits, stored, transposed
+from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.types import Array
 
 # Rows of logits made at a time: enough to make adding to the table's gradient
@@ -171,8 +171,8 @@ def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
     targets_BT,
     weights_BT.astype(_wide(hidden_BTD.dtype)),
   )
-  chunks = tuple(stored(_chunks(x, options.chunk)) for x in positions)
-  return stored(table_VD.astype(hidden_BTD.dtype)), chunks
+  chunks = tuple(_chunks(x, options.chunk) for x in positions)
+  return table_VD.astype(hidden_BTD.dtype), chunks
 
 
 def _flat(chunk) -> tuple[Array, Array, Array]:
@@ -226,7 +226,7 @@ def _fwd(options, hidden_BTD, table_VD, bias_V, targets, weights):
     None if bias_V is None else jnp.zeros(bias_V.shape, wide),
   )
   (total, dtable_VD, dbias_V), bits = jax.lax.scan(add, nothing, chunks)
-  dtable_VD, dhidden = stored((dtable_VD, from_bits(bits, dtype)))
+  dhidden = from_bits(bits, dtype)
   batch, time, width = hidden_BTD.shape
   if not axis:
     dhidden = jnp.swapaxes(dhidden, 1, 2)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.bits import as_bits, from_bits, stored, transposed
+from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.ops.cells import Cell, State
 from lmjax.types import Array
 
@@ -101,8 +101,8 @@ def _project(cell, x_ETB, kernels, dtype):
   """Multiply all inputs by the input kernel: [T, gates, D, B]."""
   width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
   kernel_ZE = transposed(kernels.input_EZ.astype(dtype))
-  x_EN = stored(x_ETB).reshape(len(x_ETB), -1)
-  projected_ZN = _matmul(kernel_ZE, x_EN) + kernels.bias_Z[:, None]
+  x_EN = x_ETB.reshape(len(x_ETB), -1)
+  projected_ZN = _matmul(kernel_ZE, x_EN)
   shape = (cell.num_gates, width, time, batch)
   return jnp.transpose(projected_ZN.reshape(shape), (2, 0, 1, 3))
 
@@ -122,11 +122,13 @@ def _run(cell, x_ETB, kernels, state, pace):
   dtype = x_ETB.dtype
   kernel_ZD = transposed(kernels.recurrent_DZ.astype(dtype))
 
+  bias = kernels.bias_Z.reshape(cell.num_gates, -1, 1)
+
   def step(state, inputs):
     projected, (keep, move) = inputs
     state = _scaled(state, keep)
     recurrent = _recurrent(cell, kernel_ZD, kernels.recurrent_bias_Z, state[0])
-    after, saved = cell.step(projected, recurrent, state)
+    after, saved = cell.step(projected + bias, recurrent, state)
     if move is not None:
       after = tuple(
         move * new + (1.0 - move) * old
@@ -136,7 +138,7 @@ def _run(cell, x_ETB, kernels, state, pace):
 
   projected = _project(cell, x_ETB, kernels, dtype)
   last, (bits, saved) = jax.lax.scan(step, state, (projected, pace))
-  return (from_bits(bits, dtype), last), saved
+  return (from_bits(bits, dtype), last), (bits, saved)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -145,16 +147,16 @@ def _layer(cell, x_ETB, kernels, state, pace):
 
 
 def _fwd(cell, x_ETB, kernels, state, pace):
-  out, saved = _run(cell, x_ETB, kernels, state, pace)
-  return out, (x_ETB, kernels, state[0], out[0], saved, pace)
+  out, (bits_TDB, saved) = _run(cell, x_ETB, kernels, state, pace)
+  return out, (x_ETB, kernels, state[0], bits_TDB, saved, pace)
 
 
 def _bwd(cell, residuals, cotangents):
-  x_ETB, kernels, first_DB, hidden_TDB, saved, pace = residuals
+  x_ETB, kernels, first_DB, bits_TDB, saved, pace = residuals
   dhidden_TDB, dlast = cotangents
   dtype, wide = x_ETB.dtype, first_DB.dtype
   width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
-  kernel_DZ = stored(kernels.recurrent_DZ.astype(dtype))
+  kernel_DZ = kernels.recurrent_DZ.astype(dtype)
 
   def to_recurrent(dprojected, saved):
     if cell.recurrent_slopes is None:
@@ -180,25 +182,25 @@ def _bwd(cell, residuals, cotangents):
 
   steps = (as_bits(dhidden_TDB), saved, pace)
   dstate, bits = jax.lax.scan(step, dlast, steps, reverse=True)
-  dprojected = from_bits(bits, dtype)
 
-  def by_column(x, rows):
+  def by_column(bits, rows):
     """[T, ..., B] with `rows` features to [features, T · B]."""
-    x = jnp.swapaxes(x.reshape(time, rows, batch), 0, 1)
-    return stored(x).reshape(rows, -1)
+    bits = jnp.swapaxes(bits.reshape(time, rows, batch), 0, 1)
+    return from_bits(bits.reshape(rows, -1), dtype)
 
   num_columns = cell.num_gates * width
-  dprojected_ZN = by_column(dprojected, num_columns)
-  slopes_ZN = dprojected_ZN
+  dprojected_ZN = slopes_ZN = by_column(bits, num_columns)
   if cell.recurrent_slopes is not None:
-    slopes = jax.vmap(to_recurrent)(dprojected, saved)
-    slopes_ZN = by_column(slopes, num_columns)
-  h_TDB = jnp.concatenate([first_DB[None].astype(dtype), hidden_TDB[:-1]])
-  if pace.keep is not None:
-    h_TDB *= pace.keep.astype(dtype)
-  h_DN = by_column(h_TDB, width)
-  x_EN = stored(x_ETB).reshape(len(x_ETB), -1)
-  dx_EN = _matmul(stored(kernels.input_EZ.astype(dtype)), dprojected_ZN)
+    slopes = jax.vmap(to_recurrent)(from_bits(bits, dtype), saved)
+    slopes_ZN = by_column(as_bits(slopes), num_columns)
+  before = jnp.concatenate(
+    [as_bits(first_DB.astype(dtype))[None], bits_TDB[:-1]]
+  )
+  if pace.keep is not None:  # what a reset emptied is empty here too
+    before = jnp.where(pace.keep > 0, before, 0)
+  h_DN = by_column(before, width)
+  x_EN = x_ETB.reshape(len(x_ETB), -1)
+  dx_EN = _matmul(kernels.input_EZ.astype(dtype), dprojected_ZN)
   gradients = Kernels(
     input_EZ=_matmul(dprojected_ZN, x_EN, 1).T,
     recurrent_DZ=_matmul(slopes_ZN, h_DN, 1).T,

@@ -38,9 +38,14 @@ def train_step(
   grads, outcome = grad_and_outcome(state, batch, task, num_microbatches)
   grads, sums = all_reduce((grads, outcome.sums))
   scale = 1.0 / jnp.maximum(sums.weight, 1e-9)
+  grad_norm = scale * optax.tree.norm(grads)
   grads = jax.tree.map(lambda leaf: leaf * scale, grads)
   updates, opt_state = optimizer.update(
-    grads, state.opt_state, state.params, value=sums.loss * scale
+    grads,
+    state.opt_state,
+    state.params,
+    value=sums.loss * scale,
+    grad_norm=grad_norm,
   )
   state = state.replace(
     step=state.step + 1,
@@ -49,7 +54,7 @@ def train_step(
     collections=mean_over_devices(outcome.collections, all_reduce),
     carry=jax.lax.stop_gradient(outcome.carry),
   )
-  return state, sums.with_mean("grad_norm", optax.tree.norm(grads))
+  return state, sums.with_mean("grad_norm", grad_norm)
 
 
 def eval_step(
