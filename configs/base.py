@@ -129,6 +129,7 @@ def get_config(model: str) -> ConfigDict:
   config.parallel = dict(
     strategy="jit",  # jit | pmap
     num_devices=0,  # 0: all
+    cpu_devices=0,  # as how many a CPU poses; 0: as many as pay
     fsdp=1,  # jit: devices that a set of parameters is spread over
     rules=(  # jit: path → mesh axes, aligned with the last dimensions
       (r"(embedding|table)$", (None, "fsdp")),

@@ -10,8 +10,13 @@ from lmjax import platform
 from lmjax.errors import UserError
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], int | None], trains: bool = False) -> None:
   """Parse the flags, call `main`, and exit with what it returns.
+
+  Args:
+    main: what the command does.
+    trains: whether it trains what --config says, for which a CPU may pose as
+      several devices.
 
   What a user can mend ends in one sentence on stderr and exit code 1, or 2 if
   the command line is at fault.
@@ -25,7 +30,7 @@ def run(main: Callable[[], int | None]) -> None:
       _ = flags.FLAGS.config.seed  # a file that did not load says so here
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
     _fail(_explain(error), 2)
-  platform.start()
+  platform.start(platform.virtual_devices(flags.FLAGS.config) if trains else 1)
   try:
     code = main()
   except UserError as error:

@@ -20,6 +20,7 @@ from lmjax.decoding.filters import (
 )
 from lmjax.decoding.generate import generate
 from lmjax.errors import UsageError
+from lmjax.layers.embeddings import make_logits
 from lmjax.types import Array, PyTree
 
 
@@ -109,11 +110,13 @@ class TextSampler:
     needed = len(prompt_T) + num_tokens
     capacity = min(needed, context or needed)
 
+    # Cast once: the largest array of most models, read at every step.
+    table_VD, bias_V = model.apply(variables, method="unembedding")
+    unembedding = table_VD.astype(model.dtype), bias_V
+
     def step(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree]:
       hidden_BTD, carry = model.apply(variables, tokens_BT, carry)
-      last_B1D = hidden_BTD[:, -1:]
-      logits_B1V = model.apply(variables, last_B1D, method="logits")
-      return logits_B1V[:, 0], carry
+      return make_logits(hidden_BTD[:, -1], unembedding), carry
 
     return generate(
       step,

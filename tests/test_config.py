@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from lmjax import config as config_lib
+from lmjax import platform
 from lmjax.data.sources import JSONLines
 from lmjax.data.tfds_writer import write_dataset
 from lmjax.errors import UsageError
@@ -190,6 +191,7 @@ def test_no_key_is_there_that_nobody_reads(
     all_keys |= set(config_lib.flatten(config))
     recorder = Recorder(config)
     monkeypatch.setattr(loop, "finalize", lambda _, config=recorder: config)
+    platform.virtual_devices(recorder)
     loop.train(None, tmp_path / model)
     reads |= recorder.reads
     # ... and what else there is to choose, built only.

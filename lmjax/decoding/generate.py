@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lmjax.decoding import multinomial
 from lmjax.decoding.filters import Filter
 from lmjax.types import Array, PyTree
 
@@ -53,7 +54,7 @@ def generate(
 
   def draw(logits_BV: Array, index: Array, done_B: Array) -> Array:
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, index)
-    token_B = jax.vmap(jax.random.categorical)(keys, choose(logits_BV))
+    token_B = multinomial.draw(keys, choose(logits_BV))
     return jnp.where(done_B, pad_token, token_B).astype(jnp.int32)
 
   def fill(prefix_BT: Array, done_B: Array, start: Array, count: int):

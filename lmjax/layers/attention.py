@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.layers.dense import Dense
+from lmjax.layers.dense import Affine, Dense, Parameters, apply_affine
 from lmjax.ops.attention import Sight, attend, look_back
 from lmjax.ops.key_value_cache import (
   KeyValueCache,
@@ -98,19 +98,22 @@ class SelfAttention(nn.Module):
     """
     head_width = x_BTD.shape[-1] // self.num_heads
 
-    def project(heads: int, name: str) -> Array:
-      return Dense(
+    def parameters(heads: int, name: str) -> Parameters:
+      return Affine(
+        x_BTD.shape[-1:],
         (heads, head_width),
         use_bias=self.use_bias,
         init_scale=self.init_scale,
-        dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=name,
-      )(x_BTD)
+      )()
 
-    query_BTHK = project(self.num_heads, "query")
-    key_BTGK = project(self.num_kv_heads, "key")
-    value_BTGK = project(self.num_kv_heads, "value")
+    maps = (
+      parameters(self.num_heads, "query"),
+      parameters(self.num_kv_heads, "key"),
+      parameters(self.num_kv_heads, "value"),
+    )
+    query_BTHK, key_BTGK, value_BTGK = apply_affine(x_BTD, maps, 1, self.dtype)
     if self.rotary:
       query_BTHK = rotate(query_BTHK, view.positions_BT)
       key_BTGK = rotate(key_BTGK, view.positions_BT)

@@ -2,6 +2,7 @@
 """Affine maps between groups of axes."""
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,13 +10,84 @@ import jax.numpy as jnp
 from lmjax.ops.matmul import matmul
 from lmjax.types import Array
 
+Parameters = tuple[Array, Array | None]  # kernel [*inputs, *features], bias
+
+
+def _parameters(
+  module: nn.Module, inputs: tuple[int, ...], features: tuple[int, ...]
+) -> Parameters:
+  """Make the parameters of a module that is being called."""
+  kernel = module.param(
+    "kernel",
+    nn.initializers.normal(module.init_scale),
+    (*inputs, *features),
+    module.param_dtype,
+  )
+  if not module.use_bias:
+    return kernel, None
+  zeros = nn.initializers.zeros
+  return kernel, module.param("bias", zeros, features, module.param_dtype)
+
+
+class Affine(nn.Module):
+  """The parameters of an affine map.
+
+  Attributes:
+    inputs: shape of what is mapped.
+    features: shape of what it is mapped to.
+    use_bias: whether a bias is added.
+    init_scale: standard deviation of the kernel at initialisation.
+    param_dtype: dtype of the parameters.
+  """
+
+  inputs: tuple[int, ...]
+  features: tuple[int, ...]
+  use_bias: bool = False
+  init_scale: float = 0.02
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self) -> Parameters:
+    """Return the kernel, and the bias or None."""
+    return _parameters(self, self.inputs, self.features)
+
+
+def apply_affine(
+  x: Array, maps: Sequence[Parameters], num_contracted: int, dtype: jnp.dtype
+) -> list[Array]:
+  """Map one array by several maps, in one matmul.
+
+  All axes that stay are flattened into one: the gradient of the kernel is then
+  a plain product of two matrices, where XLA's CPU backend would transpose
+  three-dimensional activations first.
+
+  Args:
+    x: [..., *inputs].
+    maps: kernel and bias of each.
+    num_contracted: how many axes the inputs have.
+    dtype: of the matmul and of the results; it accumulates in float32.
+
+  Returns:
+    An array [..., *features] for each map.
+  """
+  kept = x.ndim - num_contracted
+  batch, width = x.shape[:kept], math.prod(x.shape[kept:])
+  kernels = [kernel.reshape(width, -1).astype(dtype) for kernel, _ in maps]
+  kernel = kernels[0] if len(maps) == 1 else jnp.concatenate(kernels, axis=1)
+  y_NF = matmul(x.reshape(-1, width).astype(dtype), kernel)
+  results, start = [], 0
+  for (kernel, bias), columns in zip(maps, kernels, strict=True):
+    stop = start + columns.shape[1]
+    y = y_NF[:, start:stop].reshape(*batch, *kernel.shape[num_contracted:])
+    if bias is not None:
+      y += bias.astype(y.dtype)
+    results.append(y.astype(dtype))
+    start = stop
+  return results
+
 
 class Dense(nn.Module):
   """Contract the last axes of an array with a kernel.
-
-  All other axes are flattened into one for the matmul: the gradient of the
-  kernel is then a plain product of two matrices, where XLA's CPU backend would
-  transpose three-dimensional activations first.
 
   Attributes:
     features: shape of the output's last axes.
@@ -36,23 +108,6 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Map [..., *inputs] to [..., *features]."""
-    kept = x.ndim - self.num_contracted
-    batch, inputs = x.shape[:kept], x.shape[kept:]
-    kernel = self.param(
-      "kernel",
-      nn.initializers.normal(self.init_scale),
-      (*inputs, *self.features),
-      self.param_dtype,
-    )
-    width = math.prod(inputs)
-    y = matmul(
-      x.reshape(-1, width).astype(self.dtype),
-      kernel.reshape(width, -1).astype(self.dtype),
-    )
-    y = y.reshape(*batch, *self.features)
-    if self.use_bias:
-      bias = self.param(
-        "bias", nn.initializers.zeros, self.features, self.param_dtype
-      )
-      y += bias.astype(jnp.float32)
-    return y.astype(self.dtype)
+    inputs = x.shape[x.ndim - self.num_contracted :]
+    parameters = _parameters(self, inputs, self.features)
+    return apply_affine(x, [parameters], self.num_contracted, self.dtype)[0]

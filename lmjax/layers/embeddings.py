@@ -10,18 +10,18 @@ from lmjax.types import Array
 Unembedding = tuple[Array, Array | None]
 
 
-def make_logits(hidden_BTD: Array, unembedding: Unembedding) -> Array:
-  """Score every token: [B, T, D] to float32 [B, T, V].
+def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
+  """Score every token: [..., D] to float32 [..., V].
 
   The matmul runs in the dtype of the hidden vectors.
   """
   table_VD, bias_V = unembedding
-  logits_BTV = jnp.matmul(
-    hidden_BTD,
-    table_VD.astype(hidden_BTD.dtype).T,
+  logits = jnp.matmul(
+    hidden,
+    table_VD.astype(hidden.dtype).T,
     preferred_element_type=jnp.float32,
   )
-  return logits_BTV if bias_V is None else logits_BTV + bias_V
+  return logits if bias_V is None else logits + bias_V
 
 
 class TokenEmbedding(nn.Module):

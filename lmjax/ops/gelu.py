@@ -16,14 +16,20 @@ def _tanh(x: Array) -> Array:
   return jnp.tanh(_SCALE * (x + _CUBIC * x * x * x))
 
 
+def _wide(x: Array) -> Array:
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 @jax.custom_vjp
 def gelu(x: Array) -> Array:
   """Apply the Gaussian error linear unit, approximated by tanh.
 
   Hendrycks & Gimpel 2016 (arXiv:1606.08415). Differentiated automatically it
-  would keep four arrays of the feed-forward width for the way back.
+  would keep four arrays of the feed-forward width for the way back. It is
+  computed in float32 at least and returned in the dtype of its input.
   """
-  return 0.5 * x * (1.0 + _tanh(x))
+  wide = _wide(x)
+  return (0.5 * wide * (1.0 + _tanh(wide))).astype(x.dtype)
 
 
 def _fwd(x: Array) -> tuple[Array, Array]:
@@ -31,9 +37,11 @@ def _fwd(x: Array) -> tuple[Array, Array]:
 
 
 def _bwd(x: Array, dy: Array) -> tuple[Array]:
-  tanh = _tanh(x)
-  slope = _SCALE * (1.0 + 3.0 * _CUBIC * x * x)
-  return (dy * 0.5 * (1.0 + tanh + x * (1.0 - tanh * tanh) * slope),)
+  wide = _wide(x)
+  tanh = _tanh(wide)
+  slope = _SCALE * (1.0 + 3.0 * _CUBIC * wide * wide)
+  dx = 0.5 * (1.0 + tanh + wide * (1.0 - tanh * tanh) * slope)
+  return ((dy * dx).astype(x.dtype),)
 
 
 gelu.defvjp(_fwd, _bwd)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from benchmarks.work import Work
 
 GIB = str(1 << 30)
+UNLIMITED = str(1 << 40)
 # What lmjax.platform asks of glibc, as variables that any process obeys.
 SAME_ALLOCATOR = {
-  "MALLOC_MMAP_THRESHOLD_": GIB,
-  "MALLOC_TRIM_THRESHOLD_": GIB,
+  "MALLOC_MMAP_THRESHOLD_": UNLIMITED,
+  "MALLOC_TRIM_THRESHOLD_": UNLIMITED,
   "MALLOC_TOP_PAD_": GIB,
   "MALLOC_ARENA_MAX": "1",
 }

@@ -36,12 +36,14 @@ ENDLESS = 10**9  # batches
 
 def make(work: dict, folder: Path) -> "Load | Train | Compile | Generate":
   """Prepare the machine as the command lines do, then the work."""
-  platform.start()
   kind = KINDS[work["kind"]]
   if "config" in work:
-    return kind(Experiment(finalize(from_json(work["config"])), run(folder)))
-  work = Work(**work)
-  return kind(Experiment(make_config(work, folder), run(folder)))
+    config = finalize(from_json(work["config"]))
+  else:
+    config = make_config(Work(**work), folder)
+  trains = issubclass(kind, Training)
+  platform.start(platform.virtual_devices(config) if trains else 1)
+  return kind(Experiment(config, run(folder)))
 
 
 def run(folder: Path) -> RunFolder:
