@@ -105,7 +105,7 @@ class TextSampler:
     num_tokens: int,
     filters: tuple[Filter, ...],
   ) -> Array:
-    model = self._model
+    model, variables = self._model.for_decoding(variables)
     context = model.context
     needed = len(prompt_T) + num_tokens
     capacity = min(needed, context or needed)

@@ -4,15 +4,22 @@
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from lmjax.layers.dense import Affine, Dense, Parameters, apply_affine
-from lmjax.ops.attention import Sight, attend, look_back
+from lmjax.ops.attention import (
+  Sight,
+  attend,
+  attend_behind,
+  attend_in,
+  look_back,
+)
 from lmjax.ops.key_value_cache import (
   KeyValueCache,
   document_starts,
+  new_slots,
   slot_positions,
+  write,
 )
 from lmjax.ops.rotary import rotate
 from lmjax.types import Array
@@ -24,14 +31,15 @@ class View(NamedTuple):
   Attributes:
     positions_BT: positions counted from the start of the token's document.
     starts_BT: where that document began, counted from the row's first token.
-    sight: who sees whom over cached and new keys; None for plain causal.
-    cache: keys and values of the tokens before, or None.
+    sight: who sees whom over cached and new keys, or over the cache alone for
+      one new token a row; None for plain causal.
+    slots_BT: where new keys are stored in the cache; None if there is none.
   """
 
   positions_BT: Array
   starts_BT: Array
   sight: Sight | None
-  cache: KeyValueCache | None
+  slots_BT: Array | None
 
 
 def make_view(
@@ -46,14 +54,21 @@ def make_view(
   start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.start_B
   rows_BT = seen_B[:, None] + jnp.arange(time)
   starts_BT = document_starts(rows_BT, start_B, resets_BT)
-  sight = None
+  sight = slots_BT = None
   if cache is not None:
-    slots_BC = slot_positions(seen_B, cache.key_BLCGK.shape[2])
-    keys_BS = jnp.concatenate([slots_BC, rows_BT], axis=1)
+    num_slots = cache.keys_BGCK[0].shape[2]
+    slots_BT = new_slots(seen_B, time, num_slots)
+    if time == 1:  # its own key is in the cache by then
+      keys_BS = slot_positions(seen_B + 1, num_slots)
+    else:
+      slots_BC = slot_positions(seen_B, num_slots)
+      oldest_B1 = seen_B[:, None] - (num_slots - 1)  # one slot is for the above
+      slots_BC = jnp.where(slots_BC < oldest_B1, -1, slots_BC)
+      keys_BS = jnp.concatenate([slots_BC, rows_BT], axis=1)
     sight = look_back(rows_BT, starts_BT, keys_BS, window)
   elif resets_BT is not None:
     sight = look_back(rows_BT, starts_BT, window=window)
-  return View(rows_BT - starts_BT, starts_BT, sight, cache)
+  return View(rows_BT - starts_BT, starts_BT, sight, slots_BT)
 
 
 class SelfAttention(nn.Module):
@@ -83,18 +98,18 @@ class SelfAttention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Array, view: View, layer: Array
+    self, x_BTD: Array, view: View, cached: tuple[Array, Array] | None
   ) -> tuple[Array, tuple[Array, Array] | None]:
     """Attend from every position to what its view shows.
 
     Args:
       x_BTD: inputs.
-      view: positions, mask and cache.
-      layer: index of this layer in the cache.
+      view: positions and sight.
+      cached: keys and values of the tokens before, [B, G, C, K] each, or None.
 
     Returns:
-      The output, [B, T, D], and the new keys and values, [B, T, G, K] each,
-      for the caller to store; None if there is no cache.
+      The output, [B, T, D], and the cached keys and values with the new ones
+      among them; None if there is no cache.
     """
     head_width = x_BTD.shape[-1] // self.num_heads
 
@@ -117,14 +132,17 @@ class SelfAttention(nn.Module):
     if self.rotary:
       query_BTHK = rotate(query_BTHK, view.positions_BT)
       key_BTGK = rotate(key_BTGK, view.positions_BT)
-    new, key_BSGK, value_BSGK = None, key_BTGK, value_BTGK
-    if view.cache is not None:
-      new = (key_BTGK, value_BTGK)
-      key_BSGK = _extend(view.cache.key_BLCGK, layer, key_BTGK)
-      value_BSGK = _extend(view.cache.value_BLCGK, layer, value_BTGK)
-    attended_BTHK = attend(
-      query_BTHK, key_BSGK, value_BSGK, view.sight, self.window
-    )
+    new, written = (key_BTGK, value_BTGK), None
+    if cached is not None:
+      written = tuple(
+        write(old, x, view.slots_BT) for old, x in zip(cached, new, strict=True)
+      )
+    if cached is None:
+      attended_BTHK = attend(query_BTHK, *new, view.sight, self.window)
+    elif x_BTD.shape[1] == 1:
+      attended_BTHK = attend_in(query_BTHK, written, view.sight)
+    else:
+      attended_BTHK = attend_behind(query_BTHK, *new, cached, view.sight)
     output_BTD = Dense(
       x_BTD.shape[-1:],
       num_contracted=2,
@@ -134,11 +152,4 @@ class SelfAttention(nn.Module):
       param_dtype=self.param_dtype,
       name="out",
     )(attended_BTHK)
-    return output_BTD, new
-
-
-def _extend(cached_BLCGK: Array, layer: Array, new_BTGK: Array) -> Array:
-  cached_BCGK = jax.lax.dynamic_index_in_dim(
-    cached_BLCGK, layer, axis=1, keepdims=False
-  )
-  return jnp.concatenate([cached_BCGK.astype(new_BTGK.dtype), new_BTGK], axis=1)
+    return output_BTD, written

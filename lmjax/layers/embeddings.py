@@ -2,6 +2,7 @@
 """From tokens to vectors, and from vectors to logits over tokens."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from lmjax.types import Array
@@ -16,11 +17,14 @@ def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
   The matmul runs in the dtype of the hidden vectors.
   """
   table_VD, bias_V = unembedding
-  logits = jnp.matmul(
-    hidden,
-    table_VD.astype(hidden.dtype).T,
+  hidden_ND = hidden.reshape(-1, hidden.shape[-1])
+  logits_VN = jax.lax.dot_general(  # the table first: it need not be turned
+    table_VD.astype(hidden.dtype),
+    hidden_ND,
+    (((1,), (1,)), ((), ())),
     preferred_element_type=jnp.float32,
   )
+  logits = logits_VN.T.reshape(*hidden.shape[:-1], len(table_VD))
   return logits if bias_V is None else logits + bias_V
 
 

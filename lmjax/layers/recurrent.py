@@ -50,6 +50,7 @@ class RecurrentLayer(nn.Module):
     cell: "lstm", "gru" or "rnn".
     width: width D of the state.
     implementation: "scan", "cudnn" or "auto"; all have the same parameters.
+    turned: whether kernels are given as their transposes, for decoding.
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
   """
@@ -57,6 +58,7 @@ class RecurrentLayer(nn.Module):
   cell: str
   width: int
   implementation: str = "auto"
+  turned: bool = False
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -76,6 +78,12 @@ class RecurrentLayer(nn.Module):
     cell = CELLS[self.cell]
     columns = cell.num_gates * self.width
 
+    def kernel(
+      name: str, init: nn.initializers.Initializer, inputs: int
+    ) -> Array:
+      shape = (columns, inputs) if self.turned else (inputs, columns)
+      return self.param(name, init, shape, self.param_dtype)
+
     def bias(key: Array, shape: tuple[int], dtype: jnp.dtype) -> Array:
       """Open an LSTM's forget gates at first (Jozefowicz et al. 2015)."""
       del key
@@ -85,15 +93,8 @@ class RecurrentLayer(nn.Module):
       return zeros.at[self.width : 2 * self.width].set(1.0)
 
     kernels = Kernels(
-      self.param(
-        "input_kernel",
-        nn.initializers.glorot_uniform(),
-        (x_BTE.shape[-1], columns),
-        self.param_dtype,
-      ),
-      self.param(
-        "recurrent_kernel", _uniform, (self.width, columns), self.param_dtype
-      ),
+      kernel("input_kernel", nn.initializers.glorot_uniform(), x_BTE.shape[-1]),
+      kernel("recurrent_kernel", _uniform, self.width),
       self.param("bias", bias, (columns,), self.param_dtype),
     )
     if self.cell == "gru":  # elsewhere it would do what `bias` does
@@ -107,6 +108,8 @@ class RecurrentLayer(nn.Module):
       self.implementation, self.cell, self.dtype, irregular
     )
     x_BTE = x_BTE.astype(self.dtype)
-    if chosen == "cudnn":
+    if chosen == "cudnn" and not self.turned:
       return cudnn_layer(x_BTE, kernels, state)
-    return scan_layer(cell, x_BTE, kernels, state, resets_BT, mask_BT)
+    return scan_layer(
+      cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned
+    )

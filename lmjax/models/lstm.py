@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The LSTM language model."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,8 @@ from lmjax.layers.recurrent import (
   choose_implementation,
 )
 from lmjax.ops.cells import State
-from lmjax.types import Array
+from lmjax.tree import map_named
+from lmjax.types import Array, PyTree
 
 
 class LSTM(nn.Module):
@@ -39,6 +42,7 @@ class LSTM(nn.Module):
     tie_embeddings: whether the embedding table makes the logits too; needs
       E = D.
     implementation: how layers run: "auto", "scan" or "cudnn".
+    turned: whether the layers' kernels are transposed, for decoding.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """
@@ -50,6 +54,7 @@ class LSTM(nn.Module):
   dropout: float
   tie_embeddings: bool
   implementation: str = "auto"
+  turned: bool = False
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -66,6 +71,7 @@ class LSTM(nn.Module):
         "lstm",
         self.width,
         implementation=self.implementation,
+        turned=self.turned,
         name=f"layer_{index}",
         **dtypes,
       )
@@ -125,6 +131,15 @@ class LSTM(nn.Module):
       )
       for _ in range(self.num_layers)
     )
+
+  @nn.nowrap
+  def for_decoding(self, variables: PyTree) -> tuple["LSTM", PyTree]:
+    """Turn the kernels once, not at every token."""
+
+    def turn(name: str, leaf: Array) -> Array:
+      return leaf.T if re.search(r"layer_\d+/.*kernel$", name) else leaf
+
+    return self.clone(turned=True), map_named(turn, variables)
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:

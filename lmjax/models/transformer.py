@@ -20,8 +20,8 @@ from lmjax.layers.embeddings import (
 from lmjax.layers.feedforward import FEED_FORWARDS
 from lmjax.layers.norms import NORMS
 from lmjax.layers.positions import LearnedPositions, sinusoids
-from lmjax.ops.key_value_cache import KeyValueCache, append, empty_cache
-from lmjax.types import Array
+from lmjax.ops.key_value_cache import KeyValueCache, empty_cache
+from lmjax.types import Array, PyTree
 
 POSITIONS = ("learned", "sinusoidal", "rotary")
 DEPTHS = ("auto", "scan", "unrolled")
@@ -45,11 +45,11 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Array, layer: Array, view: View
+    self, x_BTD: Array, cached: tuple[Array, Array] | None, view: View
   ) -> tuple[Array, tuple[Array, Array] | None]:
     """Transform [B, T, D]; see SelfAttention for what is returned beside."""
     attended_BTD, new = self.attention(name="attention")(
-      self.norm(name="attention_norm")(x_BTD), view, layer
+      self.norm(name="attention_norm")(x_BTD), view, cached
     )
     x_BTD += Dropout(self.dropout)(attended_BTD)
     normed_BTD = self.norm(name="feed_forward_norm")(x_BTD)
@@ -94,11 +94,11 @@ class Transformer(nn.Module):
   norm: str
   positions: str
   context: int
-  attention_window: int
   dropout: float
   use_bias: bool
   tie_embeddings: bool
   remat: bool
+  attention_window: int = 0
   depth: str = "auto"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -119,15 +119,8 @@ class Transformer(nn.Module):
         self.context, self.width, param_dtype=self.param_dtype
       )
     self.drop = Dropout(self.dropout)
-    self.blocks = nn.scan(
+    make_block = functools.partial(
       block,
-      variable_axes={"params": 0, "losses": 0},
-      split_rngs={"params": True, "dropout": True},
-      in_axes=(0, nn.broadcast),
-      out_axes=1,
-      length=self.num_layers,
-      unroll=self.num_layers if self._depth() == "unrolled" else 1,
-    )(
       attention=functools.partial(
         SelfAttention,
         num_heads=self.num_heads,
@@ -144,6 +137,18 @@ class Transformer(nn.Module):
       norm=norm,
       dropout=self.dropout,
     )
+    if self._depth() == "separate":
+      self.layers = [make_block() for _ in range(self.num_layers)]
+    else:
+      stack = nn.scan(
+        block,
+        variable_axes={"params": 0, "losses": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(0, nn.broadcast),
+        length=self.num_layers,
+        unroll=self.num_layers if self._depth() == "unrolled" else 1,
+      )
+      self.blocks = stack(**make_block.keywords)
     self.final_norm = norm()
     if not self.tie_embeddings:
       self.output = OutputLayer(
@@ -178,13 +183,30 @@ class Transformer(nn.Module):
       x_BTD *= self.width**0.5  # as loud as the waves (Vaswani et al., 3.4)
       x_BTD += sinusoids(view.positions_BT, self.width).astype(x_BTD.dtype)
     x_BTD = self.drop(x_BTD)
-    x_BTD, new = self.blocks(x_BTD, jnp.arange(self.num_layers), view)
+    x_BTD, cached = self._apply_blocks(x_BTD, carry, view)
     hidden_BTD = self.final_norm(x_BTD)
     if self.is_initializing():
       self.unembedding()
     if carry is None:
       return hidden_BTD, None
-    return hidden_BTD, append(carry, *new, view.starts_BT)
+    length_B = carry.length_B + tokens_BT.shape[1]
+    return hidden_BTD, KeyValueCache(*cached, length_B, view.starts_BT[:, -1])
+
+  def _apply_blocks(
+    self, x_BTD: Array, carry: KeyValueCache | None, view: View
+  ) -> tuple[Array, tuple | None]:
+    """Apply all layers; return also the cached keys and values of each."""
+    cached = carry and (carry.keys_BGCK, carry.values_BGCK)
+    if self._depth() != "separate":
+      stacked = cached and tuple(jnp.stack(leaves) for leaves in cached)
+      x_BTD, stacked = self.blocks(x_BTD, stacked, view)
+      return x_BTD, cached and tuple(tuple(leaf) for leaf in stacked)
+    each = zip(*cached, strict=True) if cached else [None] * self.num_layers
+    written = []
+    for layer, pair in zip(self.layers, each, strict=True):
+      x_BTD, pair = layer(x_BTD, pair, view)
+      written.append(pair)
+    return x_BTD, cached and tuple(zip(*written, strict=True))
 
   def unembedding(self) -> Unembedding:
     """Return what scores the next token: table_VD, and bias_V or None."""
@@ -209,11 +231,24 @@ class Transformer(nn.Module):
 
   @nn.nowrap
   def _depth(self) -> str:
-    """Unroll a few layers on a CPU, where it is faster."""
+    """Unroll a few layers on a CPU, where it is faster.
+
+    "separate", layers with parameters of their own, is for decoding alone.
+    """
     if self.depth != "auto":
       return self.depth
     few = self.num_layers <= _FEW_LAYERS and jax.default_backend() == "cpu"
     return "unrolled" if few else "scan"
+
+  @nn.nowrap
+  def for_decoding(self, variables: PyTree) -> tuple["Transformer", PyTree]:
+    """Give each layer arrays of its own, which a loop need not slice."""
+    params = dict(variables["params"])
+    blocks = params.pop("blocks")
+    for index in range(self.num_layers):
+      layer = jax.tree.map(lambda leaf, i=index: leaf[i], blocks)
+      params[f"layers_{index}"] = layer
+    return self.clone(depth="separate"), {**variables, "params": params}
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scaled dot-product attention, by the fastest way that shapes allow."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -38,9 +39,8 @@ def attend(
   heads, grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245); with
   a window, sliding-window attention (Beltagy et al. 2020, arXiv:2004.05150).
   The softmax is computed in float32. Masks are made of positions inside the
-  blocks that need them, so no array grows with T · S, except for one query a
-  row, as in decoding. Plain causal attention in bfloat16 or float16 runs in
-  cuDNN on a GPU.
+  blocks that need them, so no array grows with T · S. Plain causal attention
+  in bfloat16 or float16 runs in cuDNN on a GPU.
 
   Args:
     query_BTHK: one query a position and head.
@@ -54,8 +54,6 @@ def attend(
   Returns:
     The attended values, [B, T, H, K] in the dtype of the query.
   """
-  if query_BTHK.shape[1] == 1 and sight is not None:
-    return _attend_from_one(query_BTHK, key_BSGK, value_BSGK, sight)
   if sight is not None:
     aligned = sight.key_BS is None
     keys_BS = sight.query_BT if aligned else sight.key_BS
@@ -86,14 +84,54 @@ def _cudnn_takes(query_BTHK: Array) -> bool:
   return jax.default_backend() == "gpu" and half and fits
 
 
-def _attend_from_one(
-  query_B1HK: Array, key_BSGK: Array, value_BSGK: Array, sight: Sight
+def attend_behind(
+  query_BTHK: Array,
+  key_BTGK: Array,
+  value_BTGK: Array,
+  cached: tuple[Array, Array],
+  sight: Sight,
 ) -> Array:
-  keys_BS = sight.query_BT if sight.key_BS is None else sight.key_BS
-  seen_BS = (keys_BS <= sight.query_BT) & (keys_BS >= sight.lowest_BT)
-  return jax.nn.dot_product_attention(
-    query_B1HK, key_BSGK, value_BSGK, mask=seen_BS[:, None, None]
-  )
+  """Attend to new keys and to those of a cache before them.
+
+  Args:
+    query_BTHK: one query a position and head.
+    key_BTGK: new keys.
+    value_BTGK: new values.
+    cached: keys and values of the tokens before, [B, G, C, K] each.
+    sight: what each query sees of the cached keys, then of the new ones.
+  """
+
+  def all_keys(cached_BGCK: Array, new_BTGK: Array) -> Array:
+    cached_BCGK = jnp.swapaxes(cached_BGCK, 1, 2).astype(new_BTGK.dtype)
+    return jnp.concatenate([cached_BCGK, new_BTGK], axis=1)
+
+  key_BSGK, value_BSGK = map(all_keys, cached, (key_BTGK, value_BTGK))
+  return attend(query_BTHK, key_BSGK, value_BSGK, sight)
+
+
+def attend_in(
+  query_B1HK: Array, cached: tuple[Array, Array], sight: Sight
+) -> Array:
+  """Let one query a row attend to a cache where it stands, as in decoding.
+
+  Args:
+    query_B1HK: one query a head.
+    cached: keys and values, [B, G, C, K] each, the query's own among them.
+    sight: what the query sees of them.
+  """
+  batch, _, heads, width = query_B1HK.shape
+  key_BGCK, value_BGCK = (x.astype(query_B1HK.dtype) for x in cached)
+  groups, wide = key_BGCK.shape[1], jnp.promote_types(key_BGCK.dtype, "float32")
+  query_BGRK = query_B1HK.reshape(batch, groups, heads // groups, width)
+  query_BGRK *= jnp.asarray(width**-0.5, query_BGRK.dtype)
+  einsum = functools.partial(jnp.einsum, preferred_element_type=wide)
+  scores_BGRC = einsum("bgrk,bgck->bgrc", query_BGRK, key_BGCK)
+  seen_BC = sight.key_BS <= sight.query_BT
+  seen_BC &= sight.key_BS >= sight.lowest_BT
+  scores_BGRC = jnp.where(seen_BC[:, None, None], scores_BGRC, -jnp.inf)
+  weights_BGRC = jax.nn.softmax(scores_BGRC).astype(value_BGCK.dtype)
+  out_BGRK = einsum("bgrc,bgck->bgrk", weights_BGRC, value_BGCK)
+  return out_BGRK.astype(query_B1HK.dtype).reshape(query_B1HK.shape)
 
 
 def look_back(

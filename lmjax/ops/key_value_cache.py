@@ -3,8 +3,9 @@
 
 Each row counts its own tokens, so rows of different length share a batch, and
 remembers where its document began, so attention never looks across documents.
-Slot j holds the newest token before the present call whose position is
-congruent to j modulo the capacity; nothing else need be stored.
+Slot j holds the newest token whose position is congruent to j modulo the number
+of slots; nothing else need be stored. There is a slot more than the capacity,
+so that a decoding step can write its token first and then see as many before.
 """
 
 from typing import NamedTuple
@@ -16,10 +17,14 @@ from lmjax.types import Array
 
 
 class KeyValueCache(NamedTuple):
-  """What a decoder remembers; every leaf has its batch axis first."""
+  """What a decoder remembers; every leaf has its batch axis first.
 
-  key_BLCGK: Array
-  value_BLCGK: Array
+  Each layer has arrays of its own, with the heads before the slots: a decoding
+  step then reads and writes them where they stand.
+  """
+
+  keys_BGCK: tuple[Array, ...]
+  values_BGCK: tuple[Array, ...]
   length_B: Array  # tokens seen since the carry was empty
   start_B: Array  # position at which the present document began
 
@@ -32,11 +37,12 @@ def empty_cache(
   head_width: int,
   dtype: jnp.dtype,
 ) -> KeyValueCache:
-  """Make a cache that has seen nothing."""
-  shape = (batch_size, num_layers, capacity, num_heads, head_width)
+  """Make a cache that has seen nothing and holds `capacity` tokens."""
+  shape = (batch_size, num_heads, capacity + 1, head_width)
+  zeros = [jnp.zeros(shape, dtype) for _ in range(2 * num_layers)]
   return KeyValueCache(
-    key_BLCGK=jnp.zeros(shape, dtype),
-    value_BLCGK=jnp.zeros(shape, dtype),
+    keys_BGCK=tuple(zeros[:num_layers]),
+    values_BGCK=tuple(zeros[num_layers:]),
     length_B=jnp.zeros(batch_size, jnp.int32),
     start_B=jnp.zeros(batch_size, jnp.int32),
   )
@@ -68,29 +74,28 @@ def document_starts(
   return jax.lax.cummax(starts_BT, axis=1)
 
 
-def append(
-  cache: KeyValueCache, key_BLTGK: Array, value_BLTGK: Array, starts_BT: Array
-) -> KeyValueCache:
-  """Store the keys and values of T new tokens over the oldest ones.
+def new_slots(length_B: Array, num_new: int, num_slots: int) -> Array:
+  """Give the slot of each new token that is to be stored, the newest ones.
+
+  >>> new_slots(jnp.array([2, 5]), 3, 4)
+  [[2, 3, 0], [1, 2, 3]]
+  """
+  first = max(num_new - num_slots, 0)
+  return jnp.mod(length_B[:, None] + jnp.arange(first, num_new), num_slots)
+
+
+def write(cached_BGCK: Array, new_BTGK: Array, slots_BT: Array) -> Array:
+  """Store the newest of T new keys, or values, in the slots given.
 
   No gradient flows through what is stored (Dai et al. 2019,
   arXiv:1901.02860).
   """
-  capacity, num_new = cache.key_BLCGK.shape[2], key_BLTGK.shape[2]
-  kept = min(capacity, num_new)
-  offset_T = jnp.arange(num_new - kept, num_new)
-  slots_BT = jnp.mod(cache.length_B[:, None] + offset_T, capacity)
 
-  def store(row_LCGK: Array, new_LTGK: Array, slots_T: Array) -> Array:
-    return row_LCGK.at[:, slots_T].set(
-      new_LTGK[:, num_new - kept :].astype(row_LCGK.dtype), unique_indices=True
+  def write_row(row_GCK: Array, new_TGK: Array, slots_T: Array) -> Array:
+    new_GTK = jnp.swapaxes(new_TGK[-len(slots_T) :], 0, 1)
+    return row_GCK.at[:, slots_T].set(
+      new_GTK.astype(row_GCK.dtype), unique_indices=True
     )
 
-  return jax.lax.stop_gradient(
-    KeyValueCache(
-      key_BLCGK=jax.vmap(store)(cache.key_BLCGK, key_BLTGK, slots_BT),
-      value_BLCGK=jax.vmap(store)(cache.value_BLCGK, value_BLTGK, slots_BT),
-      length_B=cache.length_B + num_new,
-      start_B=starts_BT[:, -1],
-    )
-  )
+  written = jax.vmap(write_row)(cached_BGCK, new_BTGK, slots_BT)
+  return jax.lax.stop_gradient(written)

@@ -53,6 +53,7 @@ def scan_layer(
   state: State,
   resets_BT: Array | None = None,
   mask_BT: Array | None = None,
+  turned: bool = False,
 ) -> tuple[Array, State]:
   """Run a cell over time.
 
@@ -66,6 +67,8 @@ def scan_layer(
       token of a document; None where it never is.
     mask_BT: true where there is a token; elsewhere the state stays, and is
       what comes out. None where all are there.
+    turned: whether the kernels are given as their transposes, which saves their
+      copies where few steps are made, as in decoding.
 
   Returns:
     hidden_BTD in the dtype of the inputs, and the state after the last step.
@@ -79,13 +82,12 @@ def scan_layer(
 
   resets = by_time(resets_BT)
   pace = _Pace(None if resets is None else 1.0 - resets, by_time(mask_BT))
-  hidden_TDB, state = _layer(
-    cell,
-    jnp.transpose(x_BTE, (2, 1, 0)),
-    kernels,
-    tuple(leaf.T.astype(wide) for leaf in state),
-    pace,
-  )
+  x_ETB = jnp.transpose(x_BTE, (2, 1, 0))
+  state = tuple(leaf.T.astype(wide) for leaf in state)
+  if turned:
+    (hidden_TDB, state), _ = _run(cell, x_ETB, kernels, state, pace, turned)
+  else:
+    hidden_TDB, state = _layer(cell, x_ETB, kernels, state, pace)
   hidden_BTD = jnp.transpose(hidden_TDB, (2, 0, 1))
   return hidden_BTD, tuple(leaf.T for leaf in state)
 
@@ -97,37 +99,25 @@ def _matmul(a: Array, b: Array, contracted: int = 0) -> Array:
   return jax.lax.dot_general(a, b, dimensions, preferred_element_type=wide)
 
 
-def _project(cell, x_ETB, kernels, dtype):
-  """Multiply all inputs by the input kernel: [T, gates, D, B]."""
-  width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
-  kernel_ZE = transposed(kernels.input_EZ.astype(dtype))
-  x_EN = x_ETB.reshape(len(x_ETB), -1)
-  projected_ZN = _matmul(kernel_ZE, x_EN)
-  shape = (cell.num_gates, width, time, batch)
-  return jnp.transpose(projected_ZN.reshape(shape), (2, 0, 1, 3))
-
-
-def _recurrent(cell, kernel_ZD, bias_Z, h_DB):
-  product_ZB = _matmul(kernel_ZD, h_DB.astype(kernel_ZD.dtype))
-  if bias_Z is not None:
-    product_ZB += bias_Z[:, None]
-  return product_ZB.reshape(cell.num_gates, *h_DB.shape)
-
-
 def _scaled(state: State, factor: Array | None) -> State:
   return state if factor is None else tuple(x * factor for x in state)
 
 
-def _run(cell, x_ETB, kernels, state, pace):
-  dtype = x_ETB.dtype
-  kernel_ZD = transposed(kernels.recurrent_DZ.astype(dtype))
-
+def _run(cell, x_ETB, kernels, state, pace, turned=False):
+  dtype, (inputs, time, batch) = x_ETB.dtype, x_ETB.shape
+  input_ZE, recurrent_ZD = (
+    kernel.astype(dtype) if turned else transposed(kernel.astype(dtype))
+    for kernel in kernels[:2]
+  )
   bias = kernels.bias_Z.reshape(cell.num_gates, -1, 1)
 
   def step(state, inputs):
     projected, (keep, move) = inputs
     state = _scaled(state, keep)
-    recurrent = _recurrent(cell, kernel_ZD, kernels.recurrent_bias_Z, state[0])
+    recurrent_ZB = _matmul(recurrent_ZD, state[0].astype(dtype))
+    if kernels.recurrent_bias_Z is not None:
+      recurrent_ZB += kernels.recurrent_bias_Z[:, None]
+    recurrent = recurrent_ZB.reshape(projected.shape)
     after, saved = cell.step(projected + bias, recurrent, state)
     if move is not None:
       after = tuple(
@@ -136,7 +126,9 @@ def _run(cell, x_ETB, kernels, state, pace):
       )
     return after, (as_bits(after[0].astype(dtype)), saved)
 
-  projected = _project(cell, x_ETB, kernels, dtype)
+  projected_ZN = _matmul(input_ZE, x_ETB.reshape(inputs, -1))
+  projected = projected_ZN.reshape(cell.num_gates, -1, time, batch)
+  projected = jnp.transpose(projected, (2, 0, 1, 3))
   last, (bits, saved) = jax.lax.scan(step, state, (projected, pace))
   return (from_bits(bits, dtype), last), (bits, saved)
 

@@ -94,6 +94,34 @@ def test_incremental_equals_full(model, sizes):
   np.testing.assert_allclose(full, jnp.concatenate(pieces, 1), atol=2e-5)
 
 
+def test_the_layout_for_decoding_computes_the_same(model):
+  model, variables, tokens = model
+  expected, carry = logits(model, variables, tokens, model.initial_carry(B, 9))
+  decoder, laid_out = model.for_decoding(variables)
+  carry, pieces = decoder.initial_carry(B, 9), []
+  for start, stop in ((0, 4), (4, 5), (5, 6), (6, 7)):
+    piece = tokens[:, start:stop]
+    out, carry = logits(decoder, laid_out, piece, carry)
+    pieces.append(out)
+  np.testing.assert_allclose(expected, jnp.concatenate(pieces, 1), atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_full_ring_shows_as_many_tokens_whatever_the_pieces(size):
+  """With capacity C a token sees the C before its piece, and its piece."""
+  model = MODELS["rotary, swiglu, rms, grouped, remat"].clone(num_layers=1)
+  tokens = jax.random.randint(jax.random.key(1), (B, 12), 0, V)
+  variables = model.init(jax.random.key(0), tokens)
+  capacity, start = 4, 12 - size
+  carry = model.initial_carry(B, capacity)
+  for piece in (tokens[:, :3], tokens[:, 3:start]):
+    _, carry = logits(model, variables, piece, carry)
+  out, _ = logits(model, variables, tokens[:, start:], carry)
+  kept = tokens[:, start - capacity :]
+  expected, _ = logits(model, variables, kept)  # rotary: distances alone count
+  np.testing.assert_allclose(out, expected[:, capacity:], atol=2e-5)
+
+
 def test_no_token_sees_a_later_one(model):
   """Causality by gradient: ∂ output[t] / ∂ input[s] is 0 exactly if s > t."""
   model, variables, tokens = model
@@ -221,4 +249,4 @@ def test_remat_changes_no_gradient():
 
 def test_grouped_heads_store_fewer_keys():
   cache = MODELS["sinusoidal, one kv head, windowed"].initial_carry(B, 9)
-  assert cache.key_BLCGK.shape == (B, 3, 9, 1, 2)
+  assert [key.shape for key in cache.keys_BGCK] == [(B, 1, 10, 2)] * 3

@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax.ops.key_value_cache import (
-  append,
   document_starts,
   empty_cache,
+  new_slots,
   slot_positions,
+  write,
 )
 
 
@@ -22,19 +23,25 @@ def test_document_starts_as_documented():
   np.testing.assert_array_equal(starts, [[1, 5, 5]])
 
 
+def test_new_slots_as_documented():
+  slots = new_slots(jnp.array([2, 5]), 3, 4)
+  np.testing.assert_array_equal(slots, [[2, 3, 0], [1, 2, 3]])
+  # Of more new tokens than slots, the newest are stored.
+  np.testing.assert_array_equal(new_slots(jnp.array([0]), 6, 4), [[2, 3, 0, 1]])
+
+
 def test_a_ring_holds_the_newest_tokens_whatever_the_pieces():
   """Every slot holds the token that slot_positions says it holds."""
   capacity, total = 4, 11
-  values = jnp.arange(total, dtype=jnp.float32).reshape(1, 1, total, 1, 1)
+  values = jnp.arange(total, dtype=jnp.float32).reshape(1, total, 1, 1)
   for sizes in ([11], [1] * 11, [3, 5, 1, 2], [4, 7]):
     cache = empty_cache(1, 1, capacity, 1, 1, jnp.float32)
+    keys, num_slots = cache.keys_BGCK[0], capacity + 1
     start = 0
     for size in sizes:
-      piece = values[:, :, start : start + size]
-      starts = jnp.zeros((1, size), jnp.int32)
-      cache = append(cache, piece, -piece, starts)
+      slots = new_slots(jnp.array([start]), size, num_slots)
+      keys = write(keys, values[:, start : start + size], slots)
       start += size
-    held = slot_positions(cache.length_B, capacity)[0]
-    np.testing.assert_array_equal(cache.key_BLCGK[0, 0, :, 0, 0], held)
-    np.testing.assert_array_equal(cache.value_BLCGK[0, 0, :, 0, 0], -held)
-    assert sorted(np.array(held)) == [7, 8, 9, 10]
+    held = slot_positions(jnp.array([total]), num_slots)[0]
+    np.testing.assert_array_equal(keys[0, 0, :, 0], held)
+    assert sorted(np.array(held)) == [6, 7, 8, 9, 10]
