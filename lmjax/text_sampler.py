@@ -105,7 +105,7 @@ class TextSampler:
     num_tokens: int,
     filters: tuple[Filter, ...],
   ) -> Array:
-    model, variables = self._model.for_decoding(variables)
+    model, variables = self._model.for_decoding(variables, len(keys_B))
     context = model.context
     needed = len(prompt_T) + num_tokens
     capacity = min(needed, context or needed)

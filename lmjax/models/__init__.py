@@ -13,8 +13,8 @@ or a decoder can lay that product out as it needs. Every leaf of a carry has its
 batch axis first. `carry=None` stands for an empty one that is not needed
 afterwards. `model.context` is how many tokens a carry can hold, None if there
 is no limit. `model.choices(with_resets)` names what each "auto" stands for.
-`model.for_decoding(variables)` returns a model and variables that compute the
-same, laid out for one token at a time.
+`model.for_decoding(variables, batch_size)` returns a model and variables that
+compute the same, laid out for one token at a time.
 """
 
 from lmjax.models import lstm, transformer

@@ -133,8 +133,12 @@ class LSTM(nn.Module):
     )
 
   @nn.nowrap
-  def for_decoding(self, variables: PyTree) -> tuple["LSTM", PyTree]:
-    """Turn the kernels once, not at every token."""
+  def for_decoding(
+    self, variables: PyTree, batch_size: int
+  ) -> tuple["LSTM", PyTree]:
+    """Turn the kernels once, not at every token; one row needs no turning."""
+    if batch_size == 1:
+      return self, variables
 
     def turn(name: str, leaf: Array) -> Array:
       return leaf.T if re.search(r"layer_\d+/.*kernel$", name) else leaf

@@ -241,8 +241,11 @@ class Transformer(nn.Module):
     return "unrolled" if few else "scan"
 
   @nn.nowrap
-  def for_decoding(self, variables: PyTree) -> tuple["Transformer", PyTree]:
+  def for_decoding(
+    self, variables: PyTree, batch_size: int
+  ) -> tuple["Transformer", PyTree]:
     """Give each layer arrays of its own, which a loop need not slice."""
+    del batch_size
     params = dict(variables["params"])
     blocks = params.pop("blocks")
     for index in range(self.num_layers):

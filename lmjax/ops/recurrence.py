@@ -92,10 +92,10 @@ def scan_layer(
   return hidden_BTD, tuple(leaf.T for leaf in state)
 
 
-def _matmul(a: Array, b: Array, contracted: int = 0) -> Array:
-  """Multiply a by b, or by its transpose where its axis 1 is contracted."""
+def _matmul(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
+  """Multiply matrices, contracting an axis of each."""
   wide = jnp.promote_types(a.dtype, jnp.float32)
-  dimensions = (((1,), (contracted,)), ((), ()))
+  dimensions = ((contracted[:1], contracted[1:]), ((), ()))
   return jax.lax.dot_general(a, b, dimensions, preferred_element_type=wide)
 
 
@@ -105,16 +105,17 @@ def _scaled(state: State, factor: Array | None) -> State:
 
 def _run(cell, x_ETB, kernels, state, pace, turned=False):
   dtype, (inputs, time, batch) = x_ETB.dtype, x_ETB.shape
-  input_ZE, recurrent_ZD = (
-    kernel.astype(dtype) if turned else transposed(kernel.astype(dtype))
-    for kernel in kernels[:2]
-  )
+  by_input, by_recurrent = (kernel.astype(dtype) for kernel in kernels[:2])
+  as_given = turned or time == 1  # a copy for one step would cost more
+  if not as_given:
+    by_input, by_recurrent = transposed(by_input), transposed(by_recurrent)
+  axes = (0, 0) if as_given and not turned else (1, 0)
   bias = kernels.bias_Z.reshape(cell.num_gates, -1, 1)
 
   def step(state, inputs):
     projected, (keep, move) = inputs
     state = _scaled(state, keep)
-    recurrent_ZB = _matmul(recurrent_ZD, state[0].astype(dtype))
+    recurrent_ZB = _matmul(by_recurrent, state[0].astype(dtype), axes)
     if kernels.recurrent_bias_Z is not None:
       recurrent_ZB += kernels.recurrent_bias_Z[:, None]
     recurrent = recurrent_ZB.reshape(projected.shape)
@@ -126,7 +127,7 @@ def _run(cell, x_ETB, kernels, state, pace, turned=False):
       )
     return after, (as_bits(after[0].astype(dtype)), saved)
 
-  projected_ZN = _matmul(input_ZE, x_ETB.reshape(inputs, -1))
+  projected_ZN = _matmul(by_input, x_ETB.reshape(inputs, -1), axes)
   projected = projected_ZN.reshape(cell.num_gates, -1, time, batch)
   projected = jnp.transpose(projected, (2, 0, 1, 3))
   last, (bits, saved) = jax.lax.scan(step, state, (projected, pace))
@@ -194,8 +195,8 @@ def _bwd(cell, residuals, cotangents):
   x_EN = x_ETB.reshape(len(x_ETB), -1)
   dx_EN = _matmul(kernels.input_EZ.astype(dtype), dprojected_ZN)
   gradients = Kernels(
-    input_EZ=_matmul(dprojected_ZN, x_EN, 1).T,
-    recurrent_DZ=_matmul(slopes_ZN, h_DN, 1).T,
+    input_EZ=_matmul(dprojected_ZN, x_EN, (1, 1)).T,
+    recurrent_DZ=_matmul(slopes_ZN, h_DN, (1, 1)).T,
     bias_Z=jnp.sum(dprojected_ZN, axis=1, dtype=wide),
     recurrent_bias_Z=None
     if kernels.recurrent_bias_Z is None

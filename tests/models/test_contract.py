@@ -94,11 +94,13 @@ def test_incremental_equals_full(model, sizes):
   np.testing.assert_allclose(full, jnp.concatenate(pieces, 1), atol=2e-5)
 
 
-def test_the_layout_for_decoding_computes_the_same(model):
+@pytest.mark.parametrize("rows", [1, B])
+def test_the_layout_for_decoding_computes_the_same(model, rows):
   model, variables, tokens = model
-  expected, carry = logits(model, variables, tokens, model.initial_carry(B, 9))
-  decoder, laid_out = model.for_decoding(variables)
-  carry, pieces = decoder.initial_carry(B, 9), []
+  tokens = tokens[:rows]
+  expected, _ = logits(model, variables, tokens)
+  decoder, laid_out = model.for_decoding(variables, rows)
+  carry, pieces = decoder.initial_carry(rows, 9), []
   for start, stop in ((0, 4), (4, 5), (5, 6), (6, 7)):
     piece = tokens[:, start:stop]
     out, carry = logits(decoder, laid_out, piece, carry)

@@ -37,6 +37,15 @@ def draw(dtype, num_keys=T, seed=0):
   return [jnp.array(rng.normal(size=shape), dtype) for shape in shapes]
 
 
+def with_gradients(function, arguments, cotangent):
+  @jax.jit
+  def both(arguments, cotangent):
+    out, vjp = jax.vjp(function, *arguments)
+    return out, *vjp(cotangent)
+
+  return both(arguments, cotangent)
+
+
 # Rings of a cache: some slots hold nothing, the order of the others is turned.
 RING = jnp.array([[6, 7, 8, 4, 5], [-2, -1, 0, -4, -3]])
 BEHIND = PLACES + jnp.array([[9], [1]])
@@ -78,10 +87,9 @@ def test_blocks_and_their_gradients_equal_full_attention(
         *a, positions, aligned=aligned, window=window, block=block
       )
 
-    out, vjp = jax.vjp(ours, *arguments)
-    expected, full_vjp = jax.vjp(lambda *a: full(*a, seen), *arguments)
-    np.testing.assert_allclose(out, expected, atol=1e-12)
-    for a, b in zip(vjp(cotangent), full_vjp(cotangent), strict=True):
+    results = with_gradients(ours, arguments, cotangent)
+    expected = with_gradients(lambda *a: full(*a, seen), arguments, cotangent)
+    for a, b in zip(results, expected, strict=True):
       np.testing.assert_allclose(a, b, atol=1e-12)
 
 
@@ -93,10 +101,10 @@ def test_attend_equals_full_attention(kind):
   seen = seen_by(sight, num_keys)
   if kind == "window":
     seen &= jnp.triu(jnp.ones((T, T), bool), -2)
-  out = attend(query, key, value, sight, window)
+  out = jax.jit(attend, static_argnums=4)(query, key, value, sight, window)
   np.testing.assert_allclose(out, full(query, key, value, seen), atol=1e-6)
   half = [x.astype(jnp.bfloat16) for x in (query, key, value)]
-  rounded = attend(*half, sight, window)
+  rounded = jax.jit(attend, static_argnums=4)(*half, sight, window)
   assert rounded.dtype == jnp.bfloat16
   assert 0 < np.abs(out - rounded.astype(jnp.float32)).max() < 0.05
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,8 +37,7 @@ def example(dtype, with_bias=True, seed=0):
 @pytest.mark.parametrize("vocab_axis", [0, 1])
 @pytest.mark.parametrize("rows", [1, 6, 1000])  # 7 steps: 1, 3 and all a chunk
 @pytest.mark.parametrize(
-  ("smoothing", "z_loss", "with_bias"),
-  [(0.0, 0.0, False), (0.1, 0.0, True), (0.2, 0.3, True)],
+  ("smoothing", "z_loss", "with_bias"), [(0.0, 0.0, False), (0.2, 0.3, True)]
 )
 def test_sums_and_gradients_equal_autodiff_of_all_logits(
   vocab_axis, rows, smoothing, z_loss, with_bias
@@ -65,14 +66,13 @@ def test_sums_and_gradients_equal_autodiff_of_all_logits(
       return 3.0 * loss, correct
 
     arguments = (0, 1, 2) if with_bias else (0, 1)
-    grads, sums = jax.grad(ours, arguments, has_aux=True)(hidden, table, bias)
-    expected, correct = jax.grad(theirs, arguments, has_aux=True)(
-      hidden, table, bias
-    )
+    grad = functools.partial(jax.grad, argnums=arguments, has_aux=True)
+    grads, sums = jax.jit(grad(ours))(hidden, table, bias)
+    expected, correct = jax.jit(grad(theirs))(hidden, table, bias)
     for a, b in zip(grads, expected, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
     # The undifferentiated pass makes the same sums.
-    alone = ours(hidden, table, bias)[1]
+    alone = jax.jit(ours)(hidden, table, bias)[1]
     for a, b in zip(sums, alone, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-12)
     logits = hidden @ table.T + (0.0 if bias is None else bias)

@@ -64,6 +64,15 @@ def example(name, dtype=jnp.float64, with_recurrent_bias=False, seed=0):
   return cell, (draw(B, T, E), kernels, state), flags, cotangents
 
 
+def with_gradients(function, arguments, cotangents):
+  @jax.jit
+  def both(arguments, cotangents):
+    out, vjp = jax.vjp(function, *arguments)
+    return out, vjp(cotangents)
+
+  return both(arguments, cotangents)
+
+
 @pytest.mark.parametrize("with_resets", [False, True])
 @pytest.mark.parametrize("with_mask", [False, True])
 @pytest.mark.parametrize("name", ALL_CELLS)
@@ -77,16 +86,27 @@ def test_values_and_gradients_equal_autodiff_of_a_loop(
       )
       resets = resets if with_resets else None
       mask = mask if with_mask else None
-      ours, our_vjp = jax.vjp(
+      functions = (
         lambda *a, r=resets, m=mask, c=cell: scan_layer(c, *a, r, m),
-        *arguments,
+        lambda *a, r=resets, m=mask: loop(name, *a, r, m),
       )
-      plain, vjp = jax.vjp(
-        lambda *a, r=resets, m=mask: loop(name, *a, r, m), *arguments
-      )
-      pairs = (ours, our_vjp(cotangents)), (plain, vjp(cotangents))
+      pairs = [with_gradients(f, arguments, cotangents) for f in functions]
       for a, b in zip(*map(jax.tree.leaves, pairs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_kernels_may_be_given_turned(name):
+  cell, (x, kernels, state), (resets, mask), _ = example(name, jnp.float32)
+  turned = kernels._replace(
+    input_EZ=kernels.input_EZ.T, recurrent_DZ=kernels.recurrent_DZ.T
+  )
+  for steps in (T, 1):  # a single step is made without copies of kernels
+    inputs = x[:, :steps], resets[:, :steps], mask[:, :steps]
+    one = scan_layer(cell, inputs[0], kernels, state, *inputs[1:])
+    other = scan_layer(cell, inputs[0], turned, state, *inputs[1:], True)
+    for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CELLS)
