@@ -19,7 +19,8 @@ def choose_implementation(
   """Say how a layer is to run: "scan" or "cudnn".
 
   cuDNN takes float32 LSTMs on an NVIDIA GPU whose state is never emptied
-  within a window; the scan takes everything everywhere.
+  within a window; the scan takes everything everywhere. Of several GPUs each
+  would compute the whole batch, for a mesh cannot divide cuDNN's call.
 
   Args:
     implementation: what was asked for; "auto" to choose.
@@ -30,7 +31,8 @@ def choose_implementation(
   if implementation != "auto":
     return implementation
   fits = cell == "lstm" and dtype == jnp.float32 and not with_resets
-  return "cudnn" if fits and jax.default_backend() == "gpu" else "scan"
+  one_gpu = jax.default_backend() == "gpu" and jax.device_count() == 1
+  return "cudnn" if fits and one_gpu else "scan"
 
 
 def _uniform(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:

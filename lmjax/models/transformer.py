@@ -112,7 +112,9 @@ class Transformer(nn.Module):
       **dtypes,
     )
     norm = functools.partial(NORMS[self.norm], **dtypes)
-    block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+    block = Block
+    if self.remat:  # only a scan keeps a block from being merged with its copy
+      block = nn.remat(Block, prevent_cse=self._depth() != "scan")
     self.embedding = TokenEmbedding(self.vocab_size, self.width, **dtypes)
     if self.positions == "learned":
       self.position_embedding = LearnedPositions(

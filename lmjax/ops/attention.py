@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.ops.blocked_attention import blocked_attention
+from lmjax.ops.matmul import wide
 from lmjax.types import Array
 
 
@@ -121,10 +122,12 @@ def attend_in(
   """
   batch, _, heads, width = query_B1HK.shape
   key_BGCK, value_BGCK = (x.astype(query_B1HK.dtype) for x in cached)
-  groups, wide = key_BGCK.shape[1], jnp.promote_types(key_BGCK.dtype, "float32")
+  groups = key_BGCK.shape[1]
   query_BGRK = query_B1HK.reshape(batch, groups, heads // groups, width)
   query_BGRK *= jnp.asarray(width**-0.5, query_BGRK.dtype)
-  einsum = functools.partial(jnp.einsum, preferred_element_type=wide)
+  einsum = functools.partial(
+    jnp.einsum, preferred_element_type=wide(key_BGCK.dtype)
+  )
   scores_BGRC = einsum("bgrk,bgck->bgrc", query_BGRK, key_BGCK)
   seen_BC = sight.key_BS <= sight.query_BT
   seen_BC &= sight.key_BS >= sight.lowest_BT

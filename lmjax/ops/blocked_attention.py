@@ -17,6 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.blocks import cut
+from lmjax.ops.matmul import wide
 from lmjax.types import Array, PyTree
 
 # Above this number of pairs of blocks, one loop goes over all of them.
@@ -70,34 +72,25 @@ def blocked_attention(
   groups = key_BSGK.shape[2]
   block = -(-time // -(-time // block))  # equal blocks, little padding
   scaled = query_BTHK * jnp.asarray(width**-0.5, query_BTHK.dtype)
-  query = _cut(scaled, block)
+  query = cut(scaled, block)
   query = query.reshape(*query.shape[:3], groups, -1, width)
   query = query.transpose(0, 1, 3, 4, 2, 5)  # [N, B, G, R, Q, K]
   query = query.reshape(*query.shape[:3], -1, width)
   key, value = (
-    _cut(x, block).transpose(0, 1, 3, 2, 4) for x in (key_BSGK, value_BSGK)
+    cut(x, block).transpose(0, 1, 3, 2, 4) for x in (key_BSGK, value_BSGK)
   )
   if positions is not None:
     query_BT, lowest_BT, key_BS = positions
     positions = _Positions(
-      _cut(query_BT, block, -1),
-      _cut(lowest_BT, block, 0),
-      _cut(key_BS, block, jnp.iinfo(jnp.int32).max),
+      cut(query_BT, block, -1),
+      cut(lowest_BT, block, 0),
+      cut(key_BS, block, jnp.iinfo(jnp.int32).max),
     )
   options = _Options(block, window, aligned)
   out = _attention(options, query, key, value, positions)  # [N, B, G, RQ, K]
   out = out.reshape(*out.shape[:3], heads // groups, block, width)
   out = out.transpose(1, 0, 4, 2, 3, 5).reshape(batch, -1, heads, width)
   return out[:, :time]
-
-
-def _cut(x: Array, block: int, fill: int = 0) -> Array:
-  """Cut [B, T, ...] into [N, B, Q, ...], padded."""
-  batch, time = x.shape[:2]
-  number = -(-time // block)
-  padding = [(0, 0), (0, number * block - time)] + [(0, 0)] * (x.ndim - 2)
-  x = jnp.pad(x, padding, constant_values=fill)
-  return jnp.swapaxes(x.reshape(batch, number, block, *x.shape[2:]), 0, 1)
 
 
 def _pairs(options: _Options, num_queries: int, num_keys: int) -> list:
@@ -135,9 +128,8 @@ def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
   """Multiply matrices [B, G, ., .], accumulating in float32 at least."""
   batch = (0, 1)
   contract = ((contracted[0] + 2,), (contracted[1] + 2,))
-  wide = jnp.promote_types(a.dtype, jnp.float32)
   return jax.lax.dot_general(
-    a, b, (contract, (batch, batch)), preferred_element_type=wide
+    a, b, (contract, (batch, batch)), preferred_element_type=wide(a.dtype)
   )
 
 
@@ -166,7 +158,7 @@ def _scores(options, query, key, positions, i, j) -> Array:
 def _forward(options, query, key, value, positions):
   """Return the output, and the log of each query's softmax denominator."""
   value_KQ = jnp.swapaxes(value, -1, -2)
-  wide = jnp.promote_types(query.dtype, jnp.float32)
+  dtype = wide(query.dtype)
 
   def absorb(carry, i, j):
     out, highest, total = carry
@@ -184,9 +176,9 @@ def _forward(options, query, key, value, positions):
   number, batch, groups, rows, width = query.shape
   shape = (number, batch, groups, rows)
   initial = (
-    jnp.zeros((number, batch, groups, width, rows), wide),
-    jnp.full(shape, _HIDDEN, wide),
-    jnp.zeros(shape, wide),
+    jnp.zeros((number, batch, groups, width, rows), dtype),
+    jnp.full(shape, _HIDDEN, dtype),
+    jnp.zeros(shape, dtype),
   )
   pairs = _pairs(options, number, len(key))
   out, highest, total = _over_pairs(absorb, initial, pairs)
@@ -209,8 +201,8 @@ def _fwd(options, query, key, value, positions):
 
 def _bwd(options, saved, dout):
   query, key, value, positions, out, log_z = saved
-  wide = log_z.dtype
-  mean = jnp.sum(out.astype(wide) * dout.astype(wide), axis=-1)
+  dtype = log_z.dtype
+  mean = jnp.sum(out.astype(dtype) * dout.astype(dtype), axis=-1)
   key_KQ = jnp.swapaxes(key, -1, -2)
 
   def absorb(carry, i, j):
@@ -228,9 +220,9 @@ def _bwd(options, saved, dout):
 
   number, batch, groups, rows, width = query.shape
   initial = (
-    jnp.zeros((number, batch, groups, width, rows), wide),
-    jnp.zeros(key.shape, wide),
-    jnp.zeros(value.shape, wide),
+    jnp.zeros((number, batch, groups, width, rows), dtype),
+    jnp.zeros(key.shape, dtype),
+    jnp.zeros(value.shape, dtype),
   )
   pairs = _pairs(options, number, len(key))
   dquery_KQ, dkey, dvalue = _over_pairs(absorb, initial, pairs)

@@ -74,14 +74,15 @@ def _stack(gates: tuple[Array, ...]) -> Array:
   return stacked
 
 
-class LSTMCell(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LSTMCell:
   """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 
   Gates: input, forget, candidate, output. State: h, c.
   """
 
-  num_gates: int = 4
-  num_states: int = 2
+  num_gates = 4
+  num_states = 2
 
   def step(self, projected, recurrent, state):
     """See Cell."""
@@ -107,15 +108,16 @@ class LSTMCell(NamedTuple):
   recurrent_slopes = None
 
 
-class GRUCell(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class GRUCell:
   """Cho et al. 2014 (arXiv:1406.1078), as cuDNN and PyTorch compute it.
 
   The reset gate multiplies the recurrent product, not the state. Gates: reset,
   update, candidate. State: h.
   """
 
-  num_gates: int = 3
-  num_states: int = 1
+  num_gates = 3
+  num_states = 1
 
   def step(self, projected, recurrent, state):
     """See Cell."""

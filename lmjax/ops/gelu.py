@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.matmul import wide
 from lmjax.types import Array
 
 _SCALE = math.sqrt(2.0 / math.pi)
@@ -16,10 +17,6 @@ def _tanh(x: Array) -> Array:
   return jnp.tanh(_SCALE * (x + _CUBIC * x * x * x))
 
 
-def _wide(x: Array) -> Array:
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 @jax.custom_vjp
 def gelu(x: Array) -> Array:
   """Apply the Gaussian error linear unit, approximated by tanh.
@@ -28,8 +25,8 @@ def gelu(x: Array) -> Array:
   would keep four arrays of the feed-forward width for the way back. It is
   computed in float32 at least and returned in the dtype of its input.
   """
-  wide = _wide(x)
-  return (0.5 * wide * (1.0 + _tanh(wide))).astype(x.dtype)
+  z = x.astype(wide(x.dtype))
+  return (0.5 * z * (1.0 + _tanh(z))).astype(x.dtype)
 
 
 def _fwd(x: Array) -> tuple[Array, Array]:
@@ -37,10 +34,10 @@ def _fwd(x: Array) -> tuple[Array, Array]:
 
 
 def _bwd(x: Array, dy: Array) -> tuple[Array]:
-  wide = _wide(x)
-  tanh = _tanh(wide)
-  slope = _SCALE * (1.0 + 3.0 * _CUBIC * wide * wide)
-  dx = 0.5 * (1.0 + tanh + wide * (1.0 - tanh * tanh) * slope)
+  z = x.astype(wide(x.dtype))
+  tanh = _tanh(z)
+  slope = _SCALE * (1.0 + 3.0 * _CUBIC * z * z)
+  dx = 0.5 * (1.0 + tanh + z * (1.0 - tanh * tanh) * slope)
   return ((dy * dx).astype(x.dtype),)
 
 

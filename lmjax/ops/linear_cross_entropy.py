@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.ops.bits import as_bits, from_bits, transposed
+from lmjax.ops.blocks import cut
+from lmjax.ops.matmul import product, wide
+from lmjax.ops.row_sums import sum_rows
 from lmjax.types import Array
 
 # Rows of logits made at a time: enough to make adding to the table's gradient
@@ -76,6 +79,19 @@ def linear_cross_entropy(
   Returns:
     The sums, in nats.
   """
+  function = functools.partial(
+    _cross_entropy_of_rows, label_smoothing, z_loss, rows, vocab_axis
+  )
+  weights_BT = jax.lax.stop_gradient(weights_BT)
+  by_rows = (hidden_BTD, targets_BT, weights_BT)
+  return sum_rows(function, by_rows, (table_VD, bias_V))
+
+
+def _cross_entropy_of_rows(
+  label_smoothing, z_loss, rows, vocab_axis, by_rows, whole
+):
+  """Choose how to go through these rows, and do."""
+  (hidden_BTD, targets_BT, weights_BT), (table_VD, bias_V) = by_rows, whole
   batch, time, _ = hidden_BTD.shape
   platform, itemsize = jax.default_backend(), hidden_BTD.dtype.itemsize
   if rows is None:
@@ -86,39 +102,16 @@ def linear_cross_entropy(
   num_chunks = -(-time // max(rows // batch, 1))
   chunk = -(-time // num_chunks)
   options = _Options(label_smoothing, z_loss, chunk, vocab_axis)
-  weights_BT = jax.lax.stop_gradient(weights_BT)
   return _cross_entropy(
     options, hidden_BTD, table_VD, bias_V, targets_BT, weights_BT
   )
 
 
-def _chunks(x_BT: Array, chunk: int) -> Array:
-  """Cut [B, T, ...] into [number, B, chunk, ...], padded with zeros.
-
-  Rows of the batch stay together, as they may be spread over devices.
-  """
-  batch, time = x_BT.shape[:2]
-  number = -(-time // chunk)
-  padding = [(0, 0), (0, number * chunk - time)] + [(0, 0)] * (x_BT.ndim - 2)
-  x_BT = jnp.pad(x_BT, padding)
-  split = x_BT.reshape(batch, number, chunk, *x_BT.shape[2:])
-  return jnp.swapaxes(split, 0, 1)
-
-
-def _wide(dtype: jnp.dtype) -> jnp.dtype:
-  """Choose the dtype of sums: float32 at least."""
-  return jnp.promote_types(dtype, jnp.float32)
-
-
-def _matmul(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
-  dimensions = ((contracted[:1], contracted[1:]), ((), ()))
-  return jax.lax.dot_general(
-    a, b, dimensions, preferred_element_type=_wide(a.dtype)
-  )
-
-
 class _Scores(NamedTuple):
-  logits: Array  # [N, V], or [V, N] where options.vocab_axis is 0
+  """Of a chunk; arrays [N, V] are [V, N] where options.vocab_axis is 0."""
+
+  powers: Array  # exp(logit - highest logit of the position), [N, V]
+  total_N: Array  # sum of the powers
   log_z_N: Array
   sums: CrossEntropy
 
@@ -126,12 +119,13 @@ class _Scores(NamedTuple):
 def _score(options, table_VD, bias_V, hidden_ND, target_N, weight_N):
   axis = options.vocab_axis
   factors = (hidden_ND, table_VD) if axis else (table_VD, hidden_ND)
-  logits = _matmul(*factors, (1, 1))
+  logits = product(*factors, (1, 1))
   if bias_V is not None:
     logits += jnp.expand_dims(bias_V.astype(logits.dtype), 1 - axis)
   highest_N = jnp.max(logits, axis=axis)
   powers = jnp.exp(logits - jnp.expand_dims(highest_N, axis))
-  log_z_N = highest_N + jnp.log(jnp.sum(powers, axis=axis))
+  total_N = jnp.sum(powers, axis=axis)
+  log_z_N = highest_N + jnp.log(total_N)
   target_logit_N = jnp.squeeze(
     jnp.take_along_axis(logits, jnp.expand_dims(target_N, axis), axis), axis
   )
@@ -147,21 +141,32 @@ def _score(options, table_VD, bias_V, hidden_ND, target_N, weight_N):
     nats=jnp.sum(nats_N * weight_N),
     correct=jnp.sum((target_logit_N >= highest_N) * weight_N),
   )
-  return _Scores(logits, log_z_N, sums)
+  return _Scores(powers, total_N, log_z_N, sums)
 
 
-def _slopes(options, scores, target_N, weight_N):
-  """Differentiate the loss with respect to the logits, shaped like them."""
+def _slopes(options, scores, target_N):
+  """Differentiate each position's loss with respect to its logits.
+
+  Returns:
+    The slopes times the position's total, shaped like the logits: a softmax
+    need not be divided through where a factor of a matmul can be.
+  """
   axis, smoothing = options.vocab_axis, options.label_smoothing
-  vocab_size = scores.logits.shape[axis]
   over = functools.partial(jnp.expand_dims, axis=axis)
-  token = jnp.expand_dims(jnp.arange(vocab_size), 1 - axis)
-  wanted = jnp.where(token == over(target_N), 1.0 - smoothing, 0.0)
-  scale_N = weight_N * (1.0 + 2.0 * options.z_loss * scores.log_z_N)
-  probability = jnp.exp(scores.logits - over(scores.log_z_N))
-  return probability * over(scale_N) - (wanted + smoothing / vocab_size) * over(
-    weight_N
+  slopes = scores.powers
+  if options.z_loss:
+    slopes *= over(1.0 + 2.0 * options.z_loss * scores.log_z_N)
+  if smoothing:
+    slopes -= over(smoothing / slopes.shape[axis] * scores.total_N)
+  wanted_N = (1.0 - smoothing) * scores.total_N
+  by_position = jax.lax.ScatterDimensionNumbers(
+    update_window_dims=(),
+    inserted_window_dims=(axis,),
+    scatter_dims_to_operand_dims=(axis,),
+    operand_batching_dims=(1 - axis,),
+    scatter_indices_batching_dims=(0,),
   )
+  return jax.lax.scatter_sub(slopes, target_N[:, None], wanted_N, by_position)
 
 
 def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
@@ -169,9 +174,9 @@ def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
   positions = (
     hidden_BTD.astype(hidden_BTD.dtype),
     targets_BT,
-    weights_BT.astype(_wide(hidden_BTD.dtype)),
+    weights_BT.astype(wide(hidden_BTD.dtype)),
   )
-  chunks = tuple(_chunks(x, options.chunk) for x in positions)
+  chunks = tuple(cut(x, options.chunk) for x in positions)
   return table_VD.astype(hidden_BTD.dtype), chunks
 
 
@@ -207,23 +212,27 @@ def _fwd(options, hidden_BTD, table_VD, bias_V, targets, weights):
     total, dtable_VD, dbias_V = carry
     hidden_ND, target_N, weight_N = _flat(chunk)
     scores = _score(options, table_VD, bias_V, hidden_ND, target_N, weight_N)
-    dlogits = _slopes(options, scores, target_N, weight_N)
+    slopes = _slopes(options, scores, target_N)
+    scale = jnp.expand_dims(weight_N / scores.total_N, axis)
     if bias_V is not None:
-      dbias_V += jnp.sum(dlogits, axis=1 - axis)
-    dlogits = dlogits.astype(dtype)
-    dtable_VD += _matmul(dlogits, hidden_ND, (1 - axis, 0))
+      dbias_V += jnp.sum(slopes * scale, axis=1 - axis)
+    if len(table_VD) < hidden_ND.shape[1]:  # scale whichever array is smaller
+      slopes, scale = slopes * scale, jnp.ones_like(scale)
+    slopes = slopes.astype(dtype)
+    scaled_ND = (hidden_ND * scale.reshape(-1, 1)).astype(dtype)
+    dtable_VD += product(slopes, scaled_ND, (1 - axis, 0))
     if axis:
-      dhidden = _matmul(dlogits, table_VD, (1, 0))
+      dhidden = product(slopes, table_VD, (1, 0)) * scale
     else:
-      dhidden = _matmul(table_DV, dlogits, (1, 0))
+      dhidden = product(table_DV, slopes, (1, 0)) * scale
     total = jax.tree.map(jnp.add, total, scores.sums)
     return (total, dtable_VD, dbias_V), as_bits(dhidden.astype(dtype))
 
-  wide = _wide(dtype)
+  sums_dtype = wide(dtype)
   nothing = (
-    _no_sums(wide),
-    jnp.zeros(table_VD.shape, wide),
-    None if bias_V is None else jnp.zeros(bias_V.shape, wide),
+    _no_sums(sums_dtype),
+    jnp.zeros(table_VD.shape, sums_dtype),
+    None if bias_V is None else jnp.zeros(bias_V.shape, sums_dtype),
   )
   (total, dtable_VD, dbias_V), bits = jax.lax.scan(add, nothing, chunks)
   dhidden = from_bits(bits, dtype)

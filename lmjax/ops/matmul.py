@@ -13,10 +13,20 @@ from lmjax.ops.bits import transposed
 from lmjax.types import Array
 
 
-def _product(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+  """Choose the dtype of sums over arrays of a dtype: float32 at least."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def product(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
+  """Multiply matrices, contracting an axis of each, without a gradient.
+
+  Sums are at least float32, and so is what is returned.
+  """
   dimensions = ((contracted[:1], contracted[1:]), ((), ()))
-  wide = jnp.promote_types(a.dtype, jnp.float32)
-  return jax.lax.dot_general(a, b, dimensions, preferred_element_type=wide)
+  return jax.lax.dot_general(
+    a, b, dimensions, preferred_element_type=wide(a.dtype)
+  )
 
 
 @jax.custom_vjp
@@ -26,7 +36,7 @@ def matmul(x_ND: Array, kernel_DF: Array) -> Array:
   Returns:
     [N, F], in float32 for half-precision inputs.
   """
-  return _product(x_ND, kernel_DF, (1, 0))
+  return product(x_ND, kernel_DF, (1, 0))
 
 
 def _fwd(x_ND, kernel_DF):
@@ -36,13 +46,13 @@ def _fwd(x_ND, kernel_DF):
 def _bwd(saved, dy_NF):
   x_ND, kernel_DF = saved
   dy_NF = dy_NF.astype(x_ND.dtype)
-  dx_ND = _product(dy_NF, kernel_DF, (1, 1)).astype(x_ND.dtype)
+  dx_ND = product(dy_NF, kernel_DF, (1, 1)).astype(x_ND.dtype)
   if x_ND.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
-    dkernel_DF = _product(x_ND, dy_NF, (0, 0))
+    dkernel_DF = product(x_ND, dy_NF, (0, 0))
   elif x_ND.shape[1] <= dy_NF.shape[1]:  # a copy of the smaller, see transposed
-    dkernel_DF = _product(transposed(x_ND), dy_NF, (1, 0))
+    dkernel_DF = product(transposed(x_ND), dy_NF, (1, 0))
   else:
-    dkernel_FD = _product(transposed(dy_NF), x_ND, (1, 0))
+    dkernel_FD = product(transposed(dy_NF), x_ND, (1, 0))
     dkernel_DF = transposed(dkernel_FD.astype(kernel_DF.dtype))
   return dx_ND, dkernel_DF.astype(kernel_DF.dtype)
 

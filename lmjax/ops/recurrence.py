@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recurrent layer over time, with a hand-written gradient.
 
-Only the product with the recurrent kernel depends on the step before, so all
-inputs are projected by one matmul. On the way back the scan makes the slopes
-of the gates alone; the gradients of both kernels are one matmul each over all
-steps after it, where autodiff would add up a kernel at every step.
+On the way back the scan makes the slopes of the gates alone; the gradients of
+both kernels are one matmul each over all steps after it, where autodiff would
+add up a kernel at every step.
 
 Features stand before the batch, [D, B]: the small matmul of a step then has the
 large kernel on its left, every product of the way back is free of transposes,
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 
 from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.ops.cells import Cell, State
+from lmjax.ops.matmul import product, wide
 from lmjax.types import Array
 
 
@@ -73,30 +73,23 @@ def scan_layer(
   Returns:
     hidden_BTD in the dtype of the inputs, and the state after the last step.
   """
-  wide = jnp.promote_types(x_BTE.dtype, jnp.float32)
+  dtype = wide(x_BTE.dtype)
 
   def by_time(flags_BT: Array | None) -> Array | None:
     if flags_BT is None:
       return None
-    return flags_BT.astype(bool).T[:, None].astype(wide)
+    return flags_BT.astype(bool).T[:, None].astype(dtype)
 
   resets = by_time(resets_BT)
   pace = _Pace(None if resets is None else 1.0 - resets, by_time(mask_BT))
   x_ETB = jnp.transpose(x_BTE, (2, 1, 0))
-  state = tuple(leaf.T.astype(wide) for leaf in state)
+  state = tuple(leaf.T.astype(dtype) for leaf in state)
   if turned:
     (hidden_TDB, state), _ = _run(cell, x_ETB, kernels, state, pace, turned)
   else:
     hidden_TDB, state = _layer(cell, x_ETB, kernels, state, pace)
   hidden_BTD = jnp.transpose(hidden_TDB, (2, 0, 1))
   return hidden_BTD, tuple(leaf.T for leaf in state)
-
-
-def _matmul(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
-  """Multiply matrices, contracting an axis of each."""
-  wide = jnp.promote_types(a.dtype, jnp.float32)
-  dimensions = ((contracted[:1], contracted[1:]), ((), ()))
-  return jax.lax.dot_general(a, b, dimensions, preferred_element_type=wide)
 
 
 def _scaled(state: State, factor: Array | None) -> State:
@@ -110,15 +103,24 @@ def _run(cell, x_ETB, kernels, state, pace, turned=False):
   if not as_given:
     by_input, by_recurrent = transposed(by_input), transposed(by_recurrent)
   axes = (0, 0) if as_given and not turned else (1, 0)
+  gates_DB = (cell.num_gates, -1, batch)
   bias = kernels.bias_Z.reshape(cell.num_gates, -1, 1)
+  # Inputs do not depend on the step before. A GPU wants one large matmul of all
+  # of them; a CPU would pay more for copying its output into the loop's layout.
+  at_once = jax.default_backend() != "cpu"
 
   def step(state, inputs):
-    projected, (keep, move) = inputs
+    x, (keep, move) = inputs
+    if at_once:
+      projected = x
+    else:
+      x_EB = from_bits(x, dtype)
+      projected = product(by_input, x_EB, axes).reshape(gates_DB)
     state = _scaled(state, keep)
-    recurrent_ZB = _matmul(by_recurrent, state[0].astype(dtype), axes)
+    recurrent_ZB = product(by_recurrent, state[0].astype(dtype), axes)
     if kernels.recurrent_bias_Z is not None:
       recurrent_ZB += kernels.recurrent_bias_Z[:, None]
-    recurrent = recurrent_ZB.reshape(projected.shape)
+    recurrent = recurrent_ZB.reshape(gates_DB)
     after, saved = cell.step(projected + bias, recurrent, state)
     if move is not None:
       after = tuple(
@@ -127,10 +129,13 @@ def _run(cell, x_ETB, kernels, state, pace, turned=False):
       )
     return after, (as_bits(after[0].astype(dtype)), saved)
 
-  projected_ZN = _matmul(by_input, x_ETB.reshape(inputs, -1), axes)
-  projected = projected_ZN.reshape(cell.num_gates, -1, time, batch)
-  projected = jnp.transpose(projected, (2, 0, 1, 3))
-  last, (bits, saved) = jax.lax.scan(step, state, (projected, pace))
+  if at_once:
+    projected_ZN = product(by_input, x_ETB.reshape(inputs, -1), axes)
+    projected = projected_ZN.reshape(cell.num_gates, -1, time, batch)
+    xs = jnp.transpose(projected, (2, 0, 1, 3))
+  else:
+    xs = as_bits(jnp.swapaxes(x_ETB, 0, 1))
+  last, (bits, saved) = jax.lax.scan(step, state, (xs, pace))
   return (from_bits(bits, dtype), last), (bits, saved)
 
 
@@ -147,7 +152,7 @@ def _fwd(cell, x_ETB, kernels, state, pace):
 def _bwd(cell, residuals, cotangents):
   x_ETB, kernels, first_DB, bits_TDB, saved, pace = residuals
   dhidden_TDB, dlast = cotangents
-  dtype, wide = x_ETB.dtype, first_DB.dtype
+  dtype, state_dtype = x_ETB.dtype, first_DB.dtype
   width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
   kernel_DZ = kernels.recurrent_DZ.astype(dtype)
 
@@ -158,7 +163,7 @@ def _bwd(cell, residuals, cotangents):
 
   def step(dstate, inputs):
     dhidden, saved, (keep, move) = inputs
-    dhidden = from_bits(dhidden, dtype).astype(wide)
+    dhidden = from_bits(dhidden, dtype).astype(state_dtype)
     dstate = (dstate[0] + dhidden, *dstate[1:])
     stays = None
     if move is not None:
@@ -167,7 +172,7 @@ def _bwd(cell, residuals, cotangents):
     dprojected, direct = cell.gradient(dstate, saved)
     dprojected = dprojected.astype(dtype)
     slopes_ZB = to_recurrent(dprojected, saved).reshape(-1, batch)
-    dh = _matmul(kernel_DZ, slopes_ZB)
+    dh = product(kernel_DZ, slopes_ZB)
     dstate = (direct[0] + dh, *direct[1:])
     if stays is not None:
       dstate = tuple(a + b for a, b in zip(dstate, stays, strict=True))
@@ -193,14 +198,14 @@ def _bwd(cell, residuals, cotangents):
     before = jnp.where(pace.keep > 0, before, 0)
   h_DN = by_column(before, width)
   x_EN = x_ETB.reshape(len(x_ETB), -1)
-  dx_EN = _matmul(kernels.input_EZ.astype(dtype), dprojected_ZN)
+  dx_EN = product(kernels.input_EZ.astype(dtype), dprojected_ZN)
   gradients = Kernels(
-    input_EZ=_matmul(dprojected_ZN, x_EN, (1, 1)).T,
-    recurrent_DZ=_matmul(slopes_ZN, h_DN, (1, 1)).T,
-    bias_Z=jnp.sum(dprojected_ZN, axis=1, dtype=wide),
+    input_EZ=product(x_EN, dprojected_ZN, (1, 1)),
+    recurrent_DZ=product(h_DN, slopes_ZN, (1, 1)),
+    bias_Z=jnp.sum(dprojected_ZN, axis=1, dtype=state_dtype),
     recurrent_bias_Z=None
     if kernels.recurrent_bias_Z is None
-    else jnp.sum(slopes_ZN, axis=1, dtype=wide),
+    else jnp.sum(slopes_ZN, axis=1, dtype=state_dtype),
   )
   cast = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, kernels)
   return dx_EN.reshape(x_ETB.shape).astype(dtype), cast, dstate, None

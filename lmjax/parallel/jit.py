@@ -91,7 +91,8 @@ class JitStrategy:
     """
 
     def whole_batch(state: TrainState, batch: Batch):
-      return step(state, batch, all_reduce=lambda tree: tree)
+      with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
+        return step(state, batch, all_reduce=lambda tree: tree)
 
     return jax.jit(
       whole_batch,

@@ -93,7 +93,7 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
       "model.positions": "learned",
       "model.context": work.context,
     }
-  if work.kind == "compile" and "depth" in config.model:
+  if work.kind == "compile":
     changes["model.depth"] = "scan"
   config.update_from_flattened_dict(changes)
   return finalize(config)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights and batches that contenders begin with, as files of NumPy.
 
-Weights keep the names and layouts of lmjax; layers of a Transformer are stored
-one by one ("block_0/...") or stacked along their first axis ("blocks/...").
+Weights keep the names and layouts of lmjax: layers of a Transformer are
+stacked along their first axis ("blocks/...").
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,14 +47,9 @@ def block(parameters: Parameters, index: int) -> Parameters:
 
   >>> block({"blocks/norm/scale": np.array([[1.0], [2.0]])}, 1)
   {"norm/scale": np.array([2.0])}
-  >>> block({"block_1/norm/scale": np.array([2.0])}, 1)
-  {"norm/scale": np.array([2.0])}
   """
-  picked = {}
-  for name, leaf in parameters.items():
-    group, _, rest = name.partition("/")
-    if group == "blocks":
-      picked[rest] = leaf[index]
-    elif re.fullmatch(rf"blocks?_{index}", group):
-      picked[rest] = leaf
-  return picked
+  return {
+    name.removeprefix("blocks/"): leaf[index]
+    for name, leaf in parameters.items()
+    if name.startswith("blocks/")
+  }

@@ -236,6 +236,31 @@ def test_flops_count_every_matmul_once(model):
   assert model.flops_per_token(T) == 2 * matmuls + attention
 
 
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_scan_over_depth_equals_unrolled_blocks(remat):
+  """Of the same variables, with dropout and with a cache."""
+  plain = MODELS["rotary, swiglu, rms, grouped, remat"].clone(remat=remat)
+  tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
+  models = [plain.clone(depth=depth) for depth in ("scan", "unrolled")]
+  variables = [model.init(jax.random.key(0), tokens) for model in models]
+  jax.tree.map(np.testing.assert_array_equal, *variables)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(model, variables):
+    def loss(variables):
+      rngs = {"dropout": jax.random.key(2)}
+      hidden, carry = model.apply(
+        variables, tokens, model.initial_carry(B, 9), rngs=rngs
+      )
+      return jnp.sum(hidden**2), (hidden, carry)
+
+    return jax.grad(loss, has_aux=True)(variables)
+
+  results = [run(model, variables[0]) for model in models]
+  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4)
+
+
 def test_remat_changes_no_gradient():
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
   plain = MODELS["rotary, swiglu, rms, grouped, remat"]

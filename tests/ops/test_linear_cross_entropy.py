@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lmjax.losses import cross_entropy
 from lmjax.ops.linear_cross_entropy import linear_cross_entropy
@@ -125,3 +126,35 @@ def test_weights_get_no_gradient():
     lambda w: linear_cross_entropy(hidden, table, targets, w).loss
   )(weights)
   assert not grad.any()
+
+
+def test_devices_sum_their_own_rows_and_meet_once():
+  mesh = jax.make_mesh((1, 2), ("data", "fsdp"), (AxisType.Auto,) * 2)
+  rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+  table_rows = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
+  hidden, table, targets, weights, bias = example(jnp.float32)
+  hidden, table = (  # a width that two devices can halve
+    jnp.concatenate([x, x[..., :1]], axis=-1) for x in (hidden, table)
+  )
+
+  def loss(hidden, table, bias):
+    sums = linear_cross_entropy(hidden, table, targets, weights, bias, rows=2)
+    return 3.0 * sums.loss, sums
+
+  def on_a_mesh(*arguments):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return loss(*arguments)
+
+  grads = [
+    jax.jit(jax.value_and_grad(function, argnums=(0, 1, 2), has_aux=True))
+    for function in (loss, on_a_mesh)
+  ]
+  whole = (hidden, table, bias)
+  spread = (*map(jax.device_put, (hidden, table), (rows, table_rows)), bias)
+  results = [grads[0](*whole), grads[1](*spread)]
+  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+  program = grads[1].lower(*spread).compile().as_text()
+  loops, entry = program.split("\nENTRY")
+  assert "while(" in entry and "all-reduce(" in entry
+  assert "all-reduce" not in loops and "all-gather" not in loops

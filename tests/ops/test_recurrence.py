@@ -96,6 +96,20 @@ def test_values_and_gradients_equal_autodiff_of_a_loop(
 
 
 @pytest.mark.parametrize("name", CELLS)
+def test_inputs_projected_at_once_equal_those_projected_in_steps(
+  name, monkeypatch
+):
+  cell, arguments, flags, cotangents = example(name, jnp.float32)
+  results = []
+  for platform in ("gpu", "cpu"):
+    monkeypatch.setattr(jax, "default_backend", lambda p=platform: p)
+    run = lambda *a: scan_layer(cell, *a, *flags)  # noqa: E731
+    results.append(with_gradients(run, arguments, cotangents))
+  for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CELLS)
 def test_kernels_may_be_given_turned(name):
   cell, (x, kernels, state), (resets, mask), _ = example(name, jnp.float32)
   turned = kernels._replace(

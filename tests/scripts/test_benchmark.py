@@ -201,13 +201,11 @@ def test_a_corpus_has_the_vocabulary_asked_for(tmp_path, tokenizer, size):
   assert len(tokens) == 16 and UNK not in tokens
 
 
-def test_weights_of_a_block_are_found_in_both_layouts():
-  stacked = {"blocks/a/kernel": np.array([[1, 2], [3, 4]]), "b": np.array(0)}
-  alone = {"block_0/a/kernel": [1, 2], "block_1/a/kernel": [3, 4], "b": [0]}
-  for given in (stacked, alone):
-    picked = parameters.block(given, 1)
-    assert list(picked) == ["a/kernel"]
-    assert list(picked["a/kernel"]) == [3, 4]
+def test_weights_of_a_block_are_picked_from_the_stack():
+  given = {"blocks/a/kernel": np.array([[1, 2], [3, 4]]), "b": np.array(0)}
+  picked = parameters.block(given, 1)
+  assert list(picked) == ["a/kernel"]
+  assert list(picked["a/kernel"]) == [3, 4]
 
 
 def test_a_killed_process_is_a_failure_in_one_line(tmp_path):
