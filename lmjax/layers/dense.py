@@ -72,17 +72,14 @@ def apply_affine(
   """
   kept = x.ndim - num_contracted
   batch, width = x.shape[:kept], math.prod(x.shape[kept:])
-  kernels = [kernel.reshape(width, -1).astype(dtype) for kernel, _ in maps]
-  kernel = kernels[0] if len(maps) == 1 else jnp.concatenate(kernels, axis=1)
-  y_NF = matmul(x.reshape(-1, width).astype(dtype), kernel)
-  results, start = [], 0
-  for (kernel, bias), columns in zip(maps, kernels, strict=True):
-    stop = start + columns.shape[1]
-    y = y_NF[:, start:stop].reshape(*batch, *kernel.shape[num_contracted:])
+  kernels = tuple(kernel.reshape(width, -1).astype(dtype) for kernel, _ in maps)
+  products = matmul(x.reshape(-1, width).astype(dtype), kernels)
+  results = []
+  for (kernel, bias), y_NF in zip(maps, products, strict=True):
+    y = y_NF.reshape(*batch, *kernel.shape[num_contracted:])
     if bias is not None:
       y += bias.astype(y.dtype)
     results.append(y.astype(dtype))
-    start = stop
   return results
 
 

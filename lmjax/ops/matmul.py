@@ -6,6 +6,8 @@ products, because its cotangent is float32; two thirds of a training step would
 run at their speed. Here the cotangent is rounded like the activations are.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -30,31 +32,50 @@ def product(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
 
 
 @jax.custom_vjp
-def matmul(x_ND: Array, kernel_DF: Array) -> Array:
-  """Multiply matrices of one dtype, accumulating in float32 at least.
+def matmul(x_ND: Array, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
+  """Multiply a matrix by several of its dtype, in one product.
+
+  On the way back each has products of its own: to join their slopes would copy
+  them all once more.
+
+  Args:
+    x_ND: [N, D].
+    kernels: [D, F] each, of any F.
 
   Returns:
-    [N, F], in float32 for half-precision inputs.
+    [N, F] for each kernel, in float32 for half-precision inputs.
   """
-  return product(x_ND, kernel_DF, (1, 0))
+  if len(kernels) == 1:
+    return (product(x_ND, kernels[0]),)
+  ends = list(itertools.accumulate(kernel.shape[1] for kernel in kernels))
+  y_NF = product(x_ND, jnp.concatenate(kernels, axis=1))
+  return tuple(jnp.split(y_NF, ends[:-1], axis=1))
 
 
-def _fwd(x_ND, kernel_DF):
-  return matmul(x_ND, kernel_DF), (x_ND, kernel_DF)
+def _fwd(x_ND, kernels):
+  return matmul(x_ND, kernels), (x_ND, kernels)
 
 
-def _bwd(saved, dy_NF):
-  x_ND, kernel_DF = saved
-  dy_NF = dy_NF.astype(x_ND.dtype)
-  dx_ND = product(dy_NF, kernel_DF, (1, 1)).astype(x_ND.dtype)
+def _bwd(saved, slopes):
+  x_ND, kernels = saved
+  slopes = [dy_NF.astype(x_ND.dtype) for dy_NF in slopes]
+  dx_ND = sum(
+    product(dy_NF, kernel_DF, (1, 1))
+    for dy_NF, kernel_DF in zip(slopes, kernels, strict=True)
+  )
+  dkernels = [
+    _kernel_gradient(x_ND, dy_NF).astype(x_ND.dtype) for dy_NF in slopes
+  ]
+  return dx_ND.astype(x_ND.dtype), tuple(dkernels)
+
+
+def _kernel_gradient(x_ND: Array, dy_NF: Array) -> Array:
   if x_ND.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
-    dkernel_DF = product(x_ND, dy_NF, (0, 0))
-  elif x_ND.shape[1] <= dy_NF.shape[1]:  # a copy of the smaller, see transposed
-    dkernel_DF = product(transposed(x_ND), dy_NF, (1, 0))
-  else:
-    dkernel_FD = product(transposed(dy_NF), x_ND, (1, 0))
-    dkernel_DF = transposed(dkernel_FD.astype(kernel_DF.dtype))
-  return dx_ND, dkernel_DF.astype(kernel_DF.dtype)
+    return product(x_ND, dy_NF, (0, 0))
+  if x_ND.shape[1] <= dy_NF.shape[1]:  # a copy of the smaller, see transposed
+    return product(transposed(x_ND), dy_NF)
+  dkernel_FD = product(transposed(dy_NF), x_ND)
+  return transposed(dkernel_FD.astype(x_ND.dtype))
 
 
 matmul.defvjp(_fwd, _bwd)

@@ -14,13 +14,21 @@ def draw(*shape, seed=0):
   return jnp.array(np.random.default_rng(seed).normal(size=shape))
 
 
-def test_gradients_equal_autodiff():
+@pytest.mark.parametrize("widths", [(7,), (7, 2, 2)])
+def test_gradients_equal_autodiff(widths):
   with jax.enable_x64(True):
-    x, kernel, dy = draw(5, 3), draw(3, 7, seed=1), draw(5, 7, seed=2)
-    ours, our_vjp = jax.vjp(matmul, x, kernel)
-    plain, vjp = jax.vjp(lambda x, kernel: x @ kernel, x, kernel)
-    np.testing.assert_allclose(ours, plain, rtol=1e-12)
-    for a, b in zip(our_vjp(dy), vjp(dy), strict=True):
+    x, kernel, dy = draw(5, 3), draw(3, sum(widths), seed=1), draw(5, 11)
+    dy = dy[:, : sum(widths)]
+    ends = np.cumsum(widths)[:-1]
+
+    def ours(x, kernel):
+      kernels = tuple(jnp.split(kernel, ends, axis=1))
+      return jnp.concatenate(matmul(x, kernels), axis=1)
+
+    out, vjp = jax.vjp(ours, x, kernel)
+    plain, plain_vjp = jax.vjp(lambda x, kernel: x @ kernel, x, kernel)
+    np.testing.assert_allclose(out, plain, rtol=1e-12)
+    for a, b in zip(vjp(dy), plain_vjp(dy), strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
@@ -29,7 +37,7 @@ def test_bfloat16_products_stay_bfloat16_on_the_way_back(features):
   x, kernel = draw(256, 64), 0.02 * draw(64, features, seed=1)
 
   def loss(x, kernel):
-    y = matmul(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    (y,) = matmul(x.astype(jnp.bfloat16), (kernel.astype(jnp.bfloat16),))
     return jnp.sum(jnp.tanh(y) ** 2)
 
   grad = jax.jit(jax.grad(loss, (0, 1))).lower(x, kernel)
