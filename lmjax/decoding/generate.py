@@ -64,10 +64,14 @@ def generate(
       logits_BV, carry, done_B = loop
       token_B = draw(logits_BV, index, done_B)
       done_B |= token_B == stop_token
+      carry = jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
       logits_BV, carry = step(token_B[:, None], carry)
-      return (logits_BV, carry, done_B), token_B
+      return (logits_BV, jax.tree.map(jnp.squeeze, carry), done_B), token_B
 
     logits_BV, carry = step(prefix_BT, make_carry(batch))
+    # XLA's CPU backend writes into a cache in place, without axes of size one.
+    shaped = jax.eval_shape(lambda x: x, carry)
+    carry = jax.tree.map(jnp.squeeze, carry)
     (_, _, done_B), tokens_TB = jax.lax.scan(
       draw_one, (logits_BV, carry, done_B), start + jnp.arange(count)
     )

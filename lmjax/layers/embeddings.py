@@ -2,9 +2,9 @@
 """From tokens to vectors, and from vectors to logits over tokens."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from lmjax.ops.matmul import product
 from lmjax.types import Array
 
 # What turns hidden vectors into logits: table_VD, and bias_V or None.
@@ -17,14 +17,13 @@ def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
   The matmul runs in the dtype of the hidden vectors.
   """
   table_VD, bias_V = unembedding
+  table_VD = table_VD.astype(hidden.dtype)
   hidden_ND = hidden.reshape(-1, hidden.shape[-1])
-  logits_VN = jax.lax.dot_general(  # the table first: it need not be turned
-    table_VD.astype(hidden.dtype),
-    hidden_ND,
-    (((1,), (1,)), ((), ())),
-    preferred_element_type=jnp.float32,
-  )
-  logits = logits_VN.T.reshape(*hidden.shape[:-1], len(table_VD))
+  if len(hidden_ND) == 1:
+    logits = product(hidden_ND, table_VD, (1, 1))
+  else:  # the table first: it need not be turned
+    logits = product(table_VD, hidden_ND, (1, 1)).T
+  logits = logits.reshape(*hidden.shape[:-1], len(table_VD))
   return logits if bias_V is None else logits + bias_V
 
 

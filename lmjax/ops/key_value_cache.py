@@ -97,5 +97,8 @@ def write(cached_BGCK: Array, new_BTGK: Array, slots_BT: Array) -> Array:
       new_GTK.astype(row_GCK.dtype), unique_indices=True
     )
 
-  written = jax.vmap(write_row)(cached_BGCK, new_BTGK, slots_BT)
+  if len(cached_BGCK) == 1:  # see decoding.generate: in place
+    written = write_row(cached_BGCK[0], new_BTGK[0], slots_BT[0])[None]
+  else:
+    written = jax.vmap(write_row)(cached_BGCK, new_BTGK, slots_BT)
   return jax.lax.stop_gradient(written)
