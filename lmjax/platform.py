@@ -20,8 +20,9 @@ PEAK_FLOPS = {
     "H100": 989e12,
     "A100": 312e12,
     "TPU v6": 918e12,
-    "TPU v5p": 459e12,
-    "TPU v5": 197e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,  # v5p
     "TPU v4": 275e12,
   },
   "float32": {  # with TF32, which XLA uses on these GPUs by default
@@ -89,6 +90,13 @@ def set_gpu_flags() -> None:
   os.environ["XLA_FLAGS"] = flags.strip()
 
 
+def num_cores() -> int:
+  """Count the cores that this process may use."""
+  if hasattr(os, "sched_getaffinity"):  # Linux
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
 def virtual_devices(config: ConfigDict) -> int:
   """Say as how many devices a CPU is to pose in training.
 
@@ -104,9 +112,10 @@ def virtual_devices(config: ConfigDict) -> int:
   if parallel.cpu_devices:
     return parallel.cpu_devices
   rows = config.data.batch_size // max(config.train.num_microbatches, 1)
-  if model.name != "transformer" or model.width < 256:
+  alone = int(os.environ.get("JAX_NUM_PROCESSES", 1)) == 1
+  if model.name != "transformer" or model.width < 256 or not alone:
     return 1
-  wanted = parallel.num_devices or len(os.sched_getaffinity(0))
+  wanted = parallel.num_devices or num_cores()
   return math.gcd(max(rows, 1), wanted)
 
 

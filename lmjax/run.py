@@ -43,6 +43,8 @@ class Run:
   ):
     folder = RunFolder(workdir)
     config = folder.load_config()
+    if "implementation" in config.model:  # any has the same parameters
+      config.model.implementation = "auto"
     config.update_from_flattened_dict(overrides or {})
     self.experiment = Experiment(finalize(config), folder)
     if not folder.checkpoints.exists():

@@ -198,6 +198,8 @@ def main() -> int:
       name: {**row, "command": _COMMAND} for name, row in rows.items()
     }
     write_report(path, report | measured)
+    if not all(row.get("agree", True) for row in rows.values()):
+      code = 1
   say("\n" + make_table(measured))
   print(json.dumps(measured, indent=2))
   return code

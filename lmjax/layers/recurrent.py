@@ -109,8 +109,11 @@ class RecurrentLayer(nn.Module):
     chosen = choose_implementation(
       self.implementation, self.cell, self.dtype, irregular
     )
+    if chosen == "cudnn" and irregular:
+      raise ValueError("cuDNN neither empties states nor leaves out steps")
     x_BTE = x_BTE.astype(self.dtype)
-    if chosen == "cudnn" and not self.turned:
+    decodes = self.turned or x_BTE.shape[1] == 1
+    if chosen == "cudnn" and not decodes:
       return cudnn_layer(x_BTE, kernels, state)
     return scan_layer(
       cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned

@@ -184,10 +184,11 @@ def build(config: ConfigDict, vocab_size: int) -> LSTM:
     jax.default_backend() != "gpu"
     or model.dtype != "float32"
     or data.reset_at_documents
+    or data.order == "stateful"
   ):
     raise UsageError(
-      "model.implementation=cudnn needs an NVIDIA GPU, model.dtype=float32 and "
-      "data.reset_at_documents=false; choose auto."
+      "model.implementation=cudnn needs an NVIDIA GPU, model.dtype=float32, "
+      "data.reset_at_documents=false and data.order=stateless; choose auto."
     )
   return LSTM(
     vocab_size=vocab_size,

@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-  """Pre-norm decoder (Radford et al. 2019), one scan over its depth.
+  """Pre-norm decoder (Radford et al. 2019) with its blocks stacked.
 
   Attributes:
     vocab_size: number of tokens V.

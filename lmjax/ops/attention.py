@@ -82,7 +82,11 @@ def _cudnn_takes(query_BTHK: Array) -> bool:
   half = query_BTHK.dtype in (jnp.bfloat16, jnp.float16)
   width = query_BTHK.shape[-1]
   fits = width % 8 == 0 and width <= 128
-  return jax.default_backend() == "gpu" and half and fits
+  if jax.default_backend() != "gpu" or not (half and fits):
+    return False
+  device = jax.devices()[0]
+  nvidia = "cuda" in device.client.platform_version.lower()
+  return nvidia and float(device.compute_capability) >= 8.0
 
 
 def attend_behind(

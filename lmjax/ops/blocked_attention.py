@@ -27,7 +27,7 @@ _HIDDEN = -1e30
 
 
 class _Options(NamedTuple):
-  block: int
+  block: int  # of queries
   window: int  # positions that a query sees, itself among them; 0: all
   aligned: bool  # query i and key i stand at the same place
 
@@ -70,27 +70,35 @@ def blocked_attention(
   """
   batch, time, heads, width = query_BTHK.shape
   groups = key_BSGK.shape[2]
-  block = -(-time // -(-time // block))  # equal blocks, little padding
+  keys_block = _equal(key_BSGK.shape[1], block)
+  block = _equal(time, block)
+  if aligned:
+    keys_block = block
   scaled = query_BTHK * jnp.asarray(width**-0.5, query_BTHK.dtype)
   query = cut(scaled, block)
   query = query.reshape(*query.shape[:3], groups, -1, width)
   query = query.transpose(0, 1, 3, 4, 2, 5)  # [N, B, G, R, Q, K]
   query = query.reshape(*query.shape[:3], -1, width)
   key, value = (
-    cut(x, block).transpose(0, 1, 3, 2, 4) for x in (key_BSGK, value_BSGK)
+    cut(x, keys_block).transpose(0, 1, 3, 2, 4) for x in (key_BSGK, value_BSGK)
   )
   if positions is not None:
     query_BT, lowest_BT, key_BS = positions
     positions = _Positions(
       cut(query_BT, block, -1),
       cut(lowest_BT, block, 0),
-      cut(key_BS, block, jnp.iinfo(jnp.int32).max),
+      cut(key_BS, keys_block, jnp.iinfo(jnp.int32).max),
     )
   options = _Options(block, window, aligned)
   out = _attention(options, query, key, value, positions)  # [N, B, G, RQ, K]
   out = out.reshape(*out.shape[:3], heads // groups, block, width)
   out = out.transpose(1, 0, 4, 2, 3, 5).reshape(batch, -1, heads, width)
   return out[:, :time]
+
+
+def _equal(length: int, most: int) -> int:
+  """Choose the size of the fewest blocks, of little padding."""
+  return -(-length // -(-length // most))
 
 
 def _pairs(options: _Options, num_queries: int, num_keys: int) -> list:
@@ -143,8 +151,8 @@ def _scores(options, query, key, positions, i, j) -> Array:
     seen = seen[:, None]
   else:
     static = isinstance(i, int)
-    hides = not options.window or (i - j + 1) * options.block <= options.window
-    if static and i > j and hides:
+    span = (i - j + 1) * options.block
+    if static and i > j and (not options.window or span <= options.window):
       return scores
     places = jnp.arange(options.block)
     distance = (i - j) * options.block + places - places[:, None]

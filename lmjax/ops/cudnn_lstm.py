@@ -10,7 +10,7 @@ from lmjax.types import Array
 
 
 def pack(kernels: Kernels) -> Array:
-  """Lay the parameters of one layer out as cuDNN wants them: a flat array.
+  """Lay the parameters of one layer out as cuDNN wants them: flat, float32.
 
   cuDNN knows the same gates in the same order, its kernels are transposed and
   it has a bias for each of the two products.
@@ -23,7 +23,7 @@ def pack(kernels: Kernels) -> Array:
     kernels.bias_Z,
     zeros_Z if recurrent_bias_Z is None else recurrent_bias_Z,
   )
-  return jnp.concatenate([part.ravel() for part in parts])
+  return jnp.concatenate([part.ravel().astype(jnp.float32) for part in parts])
 
 
 def cudnn_layer(

@@ -85,11 +85,7 @@ def new_slots(length_B: Array, num_new: int, num_slots: int) -> Array:
 
 
 def write(cached_BGCK: Array, new_BTGK: Array, slots_BT: Array) -> Array:
-  """Store the newest of T new keys, or values, in the slots given.
-
-  No gradient flows through what is stored (Dai et al. 2019,
-  arXiv:1901.02860).
-  """
+  """Store the newest of T new keys, or values, in the slots given."""
 
   def write_row(row_GCK: Array, new_TGK: Array, slots_T: Array) -> Array:
     new_GTK = jnp.swapaxes(new_TGK[-len(slots_T) :], 0, 1)
@@ -98,7 +94,5 @@ def write(cached_BGCK: Array, new_BTGK: Array, slots_BT: Array) -> Array:
     )
 
   if len(cached_BGCK) == 1:  # see decoding.generate: in place
-    written = write_row(cached_BGCK[0], new_BTGK[0], slots_BT[0])[None]
-  else:
-    written = jax.vmap(write_row)(cached_BGCK, new_BTGK, slots_BT)
-  return jax.lax.stop_gradient(written)
+    return write_row(cached_BGCK[0], new_BTGK[0], slots_BT[0])[None]
+  return jax.vmap(write_row)(cached_BGCK, new_BTGK, slots_BT)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.ops.blocks import cut
 from lmjax.ops.matmul import product, wide
-from lmjax.ops.row_sums import sum_rows
+from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 # Rows of logits made at a time: enough to make adding to the table's gradient
@@ -84,7 +84,7 @@ def linear_cross_entropy(
   )
   weights_BT = jax.lax.stop_gradient(weights_BT)
   by_rows = (hidden_BTD, targets_BT, weights_BT)
-  return sum_rows(function, by_rows, (table_VD, bias_V))
+  return on_own_rows(function, by_rows, (table_VD, bias_V), add_up=True)
 
 
 def _cross_entropy_of_rows(
@@ -172,7 +172,7 @@ def _slopes(options, scores, target_N):
 def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
   """Cast to the dtypes of the pass, and cut the positions into chunks."""
   positions = (
-    hidden_BTD.astype(hidden_BTD.dtype),
+    hidden_BTD,
     targets_BT,
     weights_BT.astype(wide(hidden_BTD.dtype)),
   )

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.ops.cells import Cell, State
 from lmjax.ops.matmul import product, wide
+from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 
@@ -73,6 +74,13 @@ def scan_layer(
   Returns:
     hidden_BTD in the dtype of the inputs, and the state after the last step.
   """
+  rows = (x_BTE, state, resets_BT, mask_BT)
+  run = functools.partial(_scan_rows, cell, turned)
+  return on_own_rows(run, rows, kernels)
+
+
+def _scan_rows(cell, turned, rows, kernels) -> tuple[Array, State]:
+  x_BTE, state, resets_BT, mask_BT = rows
   dtype = wide(x_BTE.dtype)
 
   def by_time(flags_BT: Array | None) -> Array | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where arrays live and how a step runs on many devices.
 
-A strategy is the only thing that knows devices; both kinds offer
+A strategy is the only thing that chooses devices; both kinds offer
 
     state = strategy.create(make_state)      # a new one, on the devices
     state = strategy.place(state)            # one that was collected

@@ -91,6 +91,7 @@ class JitStrategy:
     """
 
     def whole_batch(state: TrainState, batch: Batch):
+      # So that lmjax.ops.rows knows which axes cut the batch.
       with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
         return step(state, batch, all_reduce=lambda tree: tree)
 

@@ -33,7 +33,9 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
   stream = experiment.stream("train")
   changes = difference_from_base(experiment.config)
   config = "\n".join(f"  {key} = {value}" for key, value in changes.items())
-  choices = experiment.model.choices(experiment.config.data.reset_at_documents)
+  data = experiment.config.data
+  with_resets = data.reset_at_documents or data.order == "stateful"
+  choices = experiment.model.choices(with_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
   kind = jax.devices()[0].device_kind
   return (

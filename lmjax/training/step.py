@@ -92,7 +92,12 @@ def grad_and_outcome(
     return grad(state.collections, batch, state.carry, key)
 
   def split(leaf: Array) -> Array:
-    return leaf.reshape(num_microbatches, -1, *leaf.shape[1:])
+    """Deal rows out in turn, so that every part has some of each device's."""
+    dealt = leaf.reshape(-1, num_microbatches, *leaf.shape[1:])
+    return jnp.swapaxes(dealt, 0, 1)
+
+  def join(leaf: Array) -> Array:
+    return jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])
 
   def add_part(total, part):
     grads, sums, collections = total
@@ -113,7 +118,7 @@ def grad_and_outcome(
   (grads, sums, collections), carry = jax.lax.scan(
     add_part, (*zeros, state.collections), parts
   )
-  carry = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), carry)
+  carry = jax.tree.map(join, carry)
   return grads, Outcome(sums, collections, carry)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from benchmarks.cases import Contender
 
 SCRIPTS = Path(__file__).parent.parent
+# As the user has it: before lmjax adds its settings for itself.
+ENVIRONMENT = dict(os.environ)
 LONGEST_ANSWER = 900  # seconds; compiling may take minutes
 
 
@@ -32,11 +34,11 @@ class Process:
     self.name = contender.name
     log = re.sub(r"\W+", "_", contender.name) + ".log"
     self._log = folder / log
-    paths = [str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
+    paths = [str(SCRIPTS), ENVIRONMENT.get("PYTHONPATH", "")]
     environment = {
       # So that several JAX processes can share a GPU.
       "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-      **os.environ,
+      **ENVIRONMENT,
       **contender.environment,
       "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }

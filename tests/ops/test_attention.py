@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lmjax.ops import blocked_attention as blocked
-from lmjax.ops.attention import Sight, attend, look_back
+from lmjax.ops.attention import Sight, attend, attend_in, look_back
 from lmjax.ops.blocked_attention import blocked_attention
 
 B, T, H, G, K = 2, 11, 6, 2, 4
@@ -109,14 +109,18 @@ def test_attend_equals_full_attention(kind):
   assert 0 < np.abs(out - rounded.astype(jnp.float32)).max() < 0.05
 
 
-def test_one_query_a_row_equals_the_last_of_many():
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_one_query_a_row_equals_the_last_of_many(dtype):
   sight, _ = SIGHTS["cache"]
-  query, key, value, _ = draw(jnp.float32, T + 5)
+  query, key, value, _ = draw(dtype, T + 5)
   last = Sight(sight.query_BT[:, -1:], sight.lowest_BT[:, -1:], sight.key_BS)
+  cached = tuple(jnp.swapaxes(x, 1, 2) for x in (key, value))
+  out = attend_in(query[:, -1:], cached, last)
+  assert out.dtype == dtype
   np.testing.assert_allclose(
-    attend(query[:, -1:], key, value, last),
-    attend(query, key, value, sight)[:, -1:],
-    atol=1e-6,
+    out.astype(jnp.float32),
+    attend(query, key, value, sight)[:, -1:].astype(jnp.float32),
+    atol=1e-6 if dtype == jnp.float32 else 0.02,
   )
 
 

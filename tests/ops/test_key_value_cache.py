@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lmjax.ops.key_value_cache import (
   document_starts,
@@ -30,18 +31,22 @@ def test_new_slots_as_documented():
   np.testing.assert_array_equal(new_slots(jnp.array([0]), 6, 4), [[2, 3, 0, 1]])
 
 
-def test_a_ring_holds_the_newest_tokens_whatever_the_pieces():
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_ring_holds_the_newest_tokens_whatever_the_pieces(batch):
   """Every slot holds the token that slot_positions says it holds."""
   capacity, total = 4, 11
-  values = jnp.arange(total, dtype=jnp.float32).reshape(1, total, 1, 1)
+  count = jnp.arange(total, dtype=jnp.float32)
+  scale = jnp.arange(1.0, batch * 15 + 1).reshape(batch, 1, 3, 5)
+  values = count[None, :, None, None] * scale  # [B, T, G, K]
   for sizes in ([11], [1] * 11, [3, 5, 1, 2], [4, 7]):
-    cache = empty_cache(1, 1, capacity, 1, 1, jnp.float32)
+    cache = empty_cache(batch, 1, capacity, 3, 5, jnp.float32)
     keys, num_slots = cache.keys_BGCK[0], capacity + 1
     start = 0
     for size in sizes:
-      slots = new_slots(jnp.array([start]), size, num_slots)
+      slots = new_slots(jnp.full(batch, start), size, num_slots)
       keys = write(keys, values[:, start : start + size], slots)
       start += size
     held = slot_positions(jnp.array([total]), num_slots)[0]
-    np.testing.assert_array_equal(keys[0, 0, :, 0], held)
+    expected = held[None, None, :, None] * np.swapaxes(scale, 1, 2)
+    np.testing.assert_array_equal(keys, expected)
     assert sorted(np.array(held)) == [6, 7, 8, 9, 10]

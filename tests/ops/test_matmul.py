@@ -32,17 +32,18 @@ def test_gradients_equal_autodiff(widths):
       np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-@pytest.mark.parametrize("features", [32, 256])
-def test_bfloat16_products_stay_bfloat16_on_the_way_back(features):
-  x, kernel = draw(256, 64), 0.02 * draw(64, features, seed=1)
+@pytest.mark.parametrize("widths", [(32,), (256,), (32, 256)])
+def test_bfloat16_products_stay_bfloat16_on_the_way_back(widths):
+  x, kernel = draw(256, 64), 0.02 * draw(64, sum(widths), seed=1)
 
   def loss(x, kernel):
-    (y,) = matmul(x.astype(jnp.bfloat16), (kernel.astype(jnp.bfloat16),))
-    return jnp.sum(jnp.tanh(y) ** 2)
+    kernels = jnp.split(kernel.astype(jnp.bfloat16), widths[:1], axis=1)
+    products = matmul(x.astype(jnp.bfloat16), tuple(kernels[: len(widths)]))
+    return sum(jnp.sum(jnp.tanh(y) ** 2) for y in products)
 
   grad = jax.jit(jax.grad(loss, (0, 1))).lower(x, kernel)
   products = re.findall(r"dot_general .*?: \((.*?)\) ->", grad.as_text())
-  assert len(products) == 3
+  assert len(products) == 1 + 2 * len(widths)
   assert not any("f32" in operands.replace("bf16", "") for operands in products)
   exact = jax.grad(lambda x, w: jnp.sum(jnp.tanh(x @ w) ** 2), (0, 1))
   for a, b in zip(grad.compile()(x, kernel), exact(x, kernel), strict=True):

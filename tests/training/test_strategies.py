@@ -136,9 +136,38 @@ def test_accumulated_parts_equal_one_batch(name):
   agree(run(name, JitStrategy(jax.devices()[:1], 1, ()), 4), name)
 
 
-def test_accumulated_parts_on_many_devices_equal_one_batch():
+@pytest.mark.parametrize(
+  "strategy",
+  [
+    lambda: PmapStrategy(jax.devices()[:2], 1, ()),
+    lambda: JitStrategy(jax.devices()[:2], 1, ()),
+    lambda: JitStrategy(jax.devices()[:4], 2, RULES),
+  ],
+)
+def test_accumulated_parts_on_many_devices_equal_one_batch(strategy):
   name = "lstm, stateful"
-  agree(run(name, PmapStrategy(jax.devices()[:2], 1, ()), 2), name)
+  agree(run(name, strategy(), 2), name)
+
+
+@pytest.mark.parametrize("num_microbatches", [1, 4])
+@pytest.mark.parametrize("name", TASKS)
+def test_devices_exchange_sums_alone(name, num_microbatches):
+  """What is gathered on every device is computed on every device."""
+  task, optimizer, make_state = make(name)
+  strategy = JitStrategy(jax.devices()[:2], 1, ())
+  state = strategy.create(make_state)
+  step = functools.partial(
+    train_step,
+    task=task,
+    optimizer=optimizer,
+    num_microbatches=num_microbatches,
+  )
+  batch = strategy.place_batch(next(batches()))
+  lowered = strategy.compile_step(step, state).lower(state, batch)
+  program = lowered.compile().as_text()
+  assert "all-reduce" in program
+  for exchange in ("all-gather", "all-to-all", "collective-permute"):
+    assert exchange not in program
 
 
 @pytest.mark.parametrize("num_microbatches", [1, 2])
