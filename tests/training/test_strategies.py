@@ -122,11 +122,12 @@ def agree(results, name, tolerance=1e-5):
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("kind", ["data", "fsdp", "pmap"])
-def test_eight_devices_equal_one(name, kind):
+def test_four_devices_equal_one(name, kind):
+  devices = jax.devices()[:4]
   strategy = {
-    "data": lambda: JitStrategy(jax.devices(), 1, RULES),
-    "fsdp": lambda: JitStrategy(jax.devices(), 4, RULES),
-    "pmap": lambda: PmapStrategy(jax.devices(), 1, RULES),
+    "data": lambda: JitStrategy(devices, 1, RULES),
+    "fsdp": lambda: JitStrategy(devices, 2, RULES),
+    "pmap": lambda: PmapStrategy(devices, 1, RULES),
   }[kind]()
   agree(run(name, strategy), name)
 
@@ -140,7 +141,6 @@ def test_accumulated_parts_equal_one_batch(name):
   "strategy",
   [
     lambda: PmapStrategy(jax.devices()[:2], 1, ()),
-    lambda: JitStrategy(jax.devices()[:2], 1, ()),
     lambda: JitStrategy(jax.devices()[:4], 2, RULES),
   ],
 )
@@ -149,9 +149,8 @@ def test_accumulated_parts_on_many_devices_equal_one_batch(strategy):
   agree(run(name, strategy(), 2), name)
 
 
-@pytest.mark.parametrize("num_microbatches", [1, 4])
 @pytest.mark.parametrize("name", TASKS)
-def test_devices_exchange_sums_alone(name, num_microbatches):
+def test_devices_exchange_sums_alone(name):
   """What is gathered on every device is computed on every device."""
   task, optimizer, make_state = make(name)
   strategy = JitStrategy(jax.devices()[:2], 1, ())
@@ -160,7 +159,7 @@ def test_devices_exchange_sums_alone(name, num_microbatches):
     train_step,
     task=task,
     optimizer=optimizer,
-    num_microbatches=num_microbatches,
+    num_microbatches=2,
   )
   batch = strategy.place_batch(next(batches()))
   lowered = strategy.compile_step(step, state).lower(state, batch)
