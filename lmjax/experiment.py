@@ -18,6 +18,7 @@ from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
 from lmjax.errors import UserError
 from lmjax.models import MODELS
 from lmjax.optim import make_optimizer
+from lmjax.parallel import Strategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS
@@ -166,3 +167,17 @@ class Experiment:
     key = jax.random.key(self.config.seed)
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)
+
+  def begin(self, strategy: Strategy) -> TrainState:
+    """Make the state before the first step, where it is to live.
+
+    What models count in the text is put in from the host: as constants of a
+    compiled program it would be there twice and compile for minutes.
+    """
+    state, stream = strategy.create(self.make_state), self.stream("train")
+    counted = self.model.estimate(stream.tokens, stream.starts)
+    if not counted:
+      return state
+    state = strategy.collect(state)
+    collections = {**state.collections, **counted}
+    return strategy.place(state.replace(collections=collections))

@@ -20,7 +20,6 @@ from lmjax.decoding.filters import (
 )
 from lmjax.decoding.generate import generate
 from lmjax.errors import UsageError
-from lmjax.layers.embeddings import make_logits
 from lmjax.types import Array, PyTree
 
 
@@ -110,13 +109,10 @@ class TextSampler:
     needed = len(prompt_T) + num_tokens
     capacity = min(needed, context or needed)
 
-    # Cast once: the largest array of most models, read at every step.
-    table_VD, bias_V = model.apply(variables, method="unembedding")
-    unembedding = table_VD.astype(model.dtype), bias_V
-
     def step(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      hidden_BTD, carry = model.apply(variables, tokens_BT, carry)
-      return make_logits(hidden_BTD[:, -1], unembedding), carry
+      hidden, carry = model.apply(variables, tokens_BT, carry)
+      last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
+      return model.apply(variables, last, method="logits")[:, 0], carry
 
     return generate(
       step,

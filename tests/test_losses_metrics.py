@@ -8,8 +8,8 @@ import optax
 
 from lmjax.losses import cross_entropy
 from lmjax.metrics import Sums, add_to, weighted_sum
-from lmjax.models.lstm import LSTM
 from lmjax.tasks.language_modeling import LanguageModeling
+from tests.tiny_models import recurrent
 
 
 def test_cross_entropy_equals_optax_and_holds_large_logits():
@@ -58,7 +58,7 @@ def test_the_report_names_losses_rightly():
 
 
 def test_padding_changes_no_sum():
-  model = LSTM(11, 6, 8, 1, 0.0, False)
+  model = recurrent("lstm", num_layers=1)
   task = LanguageModeling(model, np.ones(11, np.float32), "byte", False)
   rng = np.random.default_rng(0)
   inputs, targets = rng.integers(0, 11, (2, 2, 5))

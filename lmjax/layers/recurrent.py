@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recurrent layers: parameters around the recurrences of lmjax.ops."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from lmjax.ops.cells import CELLS, State
 from lmjax.ops.cudnn_lstm import cudnn_layer
 from lmjax.ops.recurrence import Kernels, scan_layer
-from lmjax.types import Array
+from lmjax.types import Array, PyTree
 
 IMPLEMENTATIONS = ("auto", "scan", "cudnn")
 
@@ -118,3 +120,39 @@ class RecurrentLayer(nn.Module):
     return scan_layer(
       cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned
     )
+
+  @nn.nowrap
+  def initial_state(self, batch_size: int, inputs: int) -> State:
+    """Make an empty state."""
+    del inputs
+    return tuple(
+      jnp.zeros((batch_size, self.width), jnp.float32)
+      for _ in range(CELLS[self.cell].num_states)
+    )
+
+  @nn.nowrap
+  def for_decoding(
+    self, params: PyTree, batch_size: int
+  ) -> tuple[functools.partial, PyTree]:
+    """Turn the kernels once, not at every token; one row needs no turning."""
+    turned = batch_size > 1
+    make = functools.partial(
+      RecurrentLayer, self.cell, self.width, self.implementation, turned
+    )
+    if not turned:
+      return make, params
+    return make, {k: v.T if v.ndim == 2 else v for k, v in params.items()}
+
+  @nn.nowrap
+  def choices(self, with_resets: bool) -> dict[str, str]:
+    """Name what "auto" stands for here."""
+    chosen = choose_implementation(
+      self.implementation, self.cell, self.dtype, with_resets
+    )
+    return dict(implementation=chosen)
+
+  @nn.nowrap
+  def flops_per_token(self, inputs: int) -> int:
+    """Count multiply–adds times two of the matmuls of one forward token."""
+    columns = CELLS[self.cell].num_gates * self.width
+    return 2 * columns * (inputs + self.width)

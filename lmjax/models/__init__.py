@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole networks by name; to add one, write its file and a line here.
 
-Every autoregressive model keeps one contract:
+Every autoregressive model keeps one contract (language_model.py):
 
     carry = model.initial_carry(batch_size, capacity)
-    hidden_BTD, carry = model.apply(variables, tokens_BT, carry, resets_BT)
-    logits_BTV = model.apply(variables, hidden_BTD, method="logits")
-    table_VD, bias_V = model.apply(variables, method="unembedding")
+    hidden, carry = model.apply(variables, tokens_BT, carry, resets_BT)
+    logits_BTV = model.apply(variables, hidden, method="logits")
+    sums = model.apply(variables, hidden, targets_BT, weights_BT,
+                       method="cross_entropy")
 
-Logits are `hidden · table + bias`, where the bias may be None, so that a loss
-or a decoder can lay that product out as it needs. Every leaf of a carry has its
-batch axis first. `carry=None` stands for an empty one that is not needed
-afterwards. `model.context` is how many tokens a carry can hold, None if there
-is no limit. `model.choices(with_resets)` names what each "auto" stands for.
+Every leaf of a carry has its batch axis first. `carry=None` stands for an empty
+one that is not needed afterwards. `model.context` is how many tokens a carry
+can hold, None if there is no limit. Leaves of `hidden` begin with the axes
+batch and time; most models have one, hidden_BTD, whose logits are a table times
+it plus a bias. `model.choices(with_resets)` names what each "auto" stands for.
 `model.for_decoding(variables, batch_size)` returns a model and variables that
-compute the same, laid out for one token at a time.
+compute the same, laid out for one token at a time. `model.estimate(tokens,
+starts)` makes the variables that are counted in the training text.
 """
 
 from lmjax.models import lstm, transformer

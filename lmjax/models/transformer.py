@@ -11,15 +11,11 @@ from ml_collections import ConfigDict
 from lmjax.errors import UsageError
 from lmjax.layers.attention import SelfAttention, View, make_view
 from lmjax.layers.dropout import Dropout
-from lmjax.layers.embeddings import (
-  OutputLayer,
-  TokenEmbedding,
-  Unembedding,
-  make_logits,
-)
+from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
 from lmjax.layers.feedforward import FEED_FORWARDS
 from lmjax.layers.norms import NORMS
 from lmjax.layers.positions import LearnedPositions, sinusoids
+from lmjax.models.language_model import LanguageModel
 from lmjax.ops.key_value_cache import KeyValueCache, empty_cache
 from lmjax.types import Array, PyTree
 
@@ -57,7 +53,7 @@ class Block(nn.Module):
     return x_BTD + Dropout(self.dropout)(forward_BTD), new
 
 
-class Transformer(nn.Module):
+class Transformer(LanguageModel):
   """Pre-norm decoder (Radford et al. 2019) with its blocks stacked.
 
   Attributes:
@@ -210,15 +206,6 @@ class Transformer(nn.Module):
       written.append(pair)
     return x_BTD, cached and tuple(zip(*written, strict=True))
 
-  def unembedding(self) -> Unembedding:
-    """Return what scores the next token: table_VD, and bias_V or None."""
-    layer = self.embedding if self.tie_embeddings else self.output
-    return layer.unembedding()
-
-  def logits(self, hidden_BTD: Array) -> Array:
-    """Score every next token: [B, T, D] to float32 [B, T, V]."""
-    return make_logits(hidden_BTD, self.unembedding())
-
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> KeyValueCache:
     """Make an empty cache for the last `capacity` tokens."""
@@ -247,13 +234,13 @@ class Transformer(nn.Module):
     self, variables: PyTree, batch_size: int
   ) -> tuple["Transformer", PyTree]:
     """Give each layer arrays of its own, which a loop need not slice."""
-    del batch_size
+    model, variables = super().for_decoding(variables, batch_size)
     params = dict(variables["params"])
     blocks = params.pop("blocks")
     for index in range(self.num_layers):
       layer = jax.tree.map(lambda leaf, i=index: leaf[i], blocks)
       params[f"layers_{index}"] = layer
-    return self.clone(depth="separate"), {**variables, "params": params}
+    return model.clone(depth="separate"), {**variables, "params": params}
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:

@@ -13,4 +13,5 @@ A strategy is the only thing that chooses devices; both kinds offer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 
+Strategy = JitStrategy | PmapStrategy
 STRATEGIES = {"jit": JitStrategy, "pmap": PmapStrategy}

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax.metrics import Sums, weighted_sum
-from lmjax.ops.linear_cross_entropy import linear_cross_entropy
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
 
@@ -68,7 +67,7 @@ class LanguageModeling:
       train: whether dropout is on and running statistics move.
     """
     variables = {"params": params, **collections}
-    (hidden_BTD, carry), changed = self.model.apply(
+    (hidden, carry), changed = self.model.apply(
       variables,
       batch["inputs"],
       carry,
@@ -76,15 +75,14 @@ class LanguageModeling:
       rngs=rngs if train else None,
       mutable=[*collections, "losses"] if train else ["losses"],
     )
-    table_VD, bias_V = self.model.apply(variables, method="unembedding")
-    entropy = linear_cross_entropy(
-      hidden_BTD,
-      table_VD,
+    entropy = self.model.apply(
+      variables,
+      hidden,
       batch["targets"],
       batch["weights"],
-      bias_V,
-      label_smoothing=self.label_smoothing,
-      z_loss=self.z_loss,
+      self.label_smoothing,
+      self.z_loss,
+      method="cross_entropy",
     )
     units_BT = jnp.asarray(self.units_V)[batch["targets"]]
     weight = jnp.sum(batch["weights"])

@@ -20,6 +20,7 @@ from lmjax.errors import UserError
 from lmjax.optim import averaged_params
 from lmjax.state import TrainState
 from lmjax.training.progress import Progress
+from lmjax.tree import map_named, named_leaves
 from lmjax.types import PyTree
 
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -107,7 +108,8 @@ class Checkpoints:
       progress=ocp.args.JsonRestore(),
     )
     if target.collections:
-      items["collections"] = ocp.args.StandardRestore(target.collections)
+      collections = self._stored_sizes(target.collections, self.latest())
+      items["collections"] = ocp.args.StandardRestore(collections)
     restored = self._manager.restore(
       self.latest(), args=ocp.args.Composite(**items)
     )
@@ -133,7 +135,7 @@ class Checkpoints:
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     items = {item: target.params}
     if target.collections:
-      items["collections"] = target.collections
+      items["collections"] = self._stored_sizes(target.collections, step)
     items = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=one_device
@@ -154,6 +156,18 @@ class Checkpoints:
       ) from error
     collections = restored["collections"] if target.collections else {}
     return {"params": restored[item], **collections}
+
+  def _stored_sizes(self, collections: PyTree, step: int) -> PyTree:
+    """Give targets the shapes that were stored: counts have any size."""
+    reader = ocp.StandardCheckpointHandler()
+    stored = reader.metadata(self.folder / str(step) / "collections")
+    sizes = named_leaves(stored)
+    return map_named(
+      lambda name, leaf: jax.ShapeDtypeStruct(
+        sizes[name].shape, leaf.dtype, sharding=leaf.sharding
+      ),
+      collections,
+    )
 
   def wait(self) -> None:
     """Wait until everything is written."""

@@ -6,14 +6,11 @@ import functools
 from lmjax.data.batching import Rows
 from lmjax.data.loader import load
 from lmjax.metrics import add_to, divide
-from lmjax.parallel.jit import JitStrategy
-from lmjax.parallel.pmap import PmapStrategy
+from lmjax.parallel import Strategy
 from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.training.step import eval_step
 from lmjax.types import PyTree
-
-Strategy = JitStrategy | PmapStrategy
 
 
 class Evaluator:

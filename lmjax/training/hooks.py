@@ -19,9 +19,10 @@ from lmjax.errors import UserError
 from lmjax.experiment import Experiment
 from lmjax.metrics import Sums
 from lmjax.optim import averaged_params, plateau_scale
+from lmjax.parallel import Strategy
 from lmjax.state import TrainState
 from lmjax.training.checkpoints import Checkpoints
-from lmjax.training.evaluation import Evaluator, Strategy
+from lmjax.training.evaluation import Evaluator
 from lmjax.training.progress import Progress
 from lmjax.training.writers import MetricWriter, show
 

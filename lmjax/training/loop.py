@@ -14,12 +14,11 @@ from lmjax.errors import UserError
 from lmjax.experiment import Experiment
 from lmjax.metrics import Sums
 from lmjax.optim import make_schedule
-from lmjax.parallel import STRATEGIES
+from lmjax.parallel import STRATEGIES, Strategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
 from lmjax.text_sampler import TextSampler, check_positive, make_filters
 from lmjax.training.checkpoints import Checkpoints
-from lmjax.training.evaluation import Strategy
 from lmjax.training.hooks import (
   Checkpoint,
   Evaluate,
@@ -174,7 +173,7 @@ def open_session(
   )
   stack.callback(checkpoints.close)
   if checkpoints.latest() is None:
-    state, progress = strategy.create(experiment.make_state), Progress()
+    state, progress = experiment.begin(strategy), Progress()
   else:
     target = strategy.target(experiment.make_state)
     state, progress = checkpoints.restore(target)

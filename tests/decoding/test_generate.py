@@ -12,37 +12,23 @@ from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.filters import Greedy, chain
 from lmjax.decoding.generate import generate
 from lmjax.errors import UsageError
-from lmjax.models.lstm import LSTM
-from lmjax.models.transformer import Transformer
 from lmjax.text_sampler import TextSampler
+from tests.tiny_models import recurrent, transformer
 
 V, CONTEXT = 11, 8
 NEVER, PAD = -1, 0
 
 
-def transformer(positions):
-  return Transformer(
-    vocab_size=V,
-    width=8,
-    num_layers=2,
-    num_heads=2,
-    num_kv_heads=1,
-    feed_forward="gelu",
-    feed_forward_width=16,
-    norm="rms",
-    positions=positions,
-    context=CONTEXT,
-    dropout=0.0,
-    use_bias=False,
-    tie_embeddings=False,
-    remat=False,
+def transformer_at(positions):
+  return transformer(
+    V, positions=positions, context=CONTEXT, norm="rms", num_kv_heads=2
   )
 
 
 MODELS = {
-  "lstm": LSTM(V, 6, 8, 2, 0.0, False),
-  "learned": transformer("learned"),
-  "rotary": transformer("rotary"),
+  "lstm": recurrent("lstm", V),
+  "learned": transformer_at("learned"),
+  "rotary": transformer_at("rotary"),
 }
 
 

@@ -10,8 +10,6 @@ from jax.sharding import PartitionSpec as P
 
 from configs import base
 from lmjax.errors import UserError
-from lmjax.models.lstm import LSTM
-from lmjax.models.transformer import Transformer
 from lmjax.optim import make_optimizer
 from lmjax.parallel import STRATEGIES
 from lmjax.parallel.jit import JitStrategy
@@ -21,30 +19,18 @@ from lmjax.state import create_state
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.training.step import eval_step, train_step
 from lmjax.tree import named_leaves
+from tests.tiny_models import recurrent, transformer
 
 B, T, V, STEPS = 16, 5, 16, 3
 RULES = base.get_config(model="lstm").parallel.rules
-TRANSFORMER = functools.partial(
-  Transformer,
-  vocab_size=V,
-  width=8,
-  num_layers=2,
-  num_heads=4,
-  num_kv_heads=4,
-  feed_forward="swiglu",
-  feed_forward_width=12,
-  norm="rms",
-  positions="rotary",
-  context=6,
-  dropout=0.0,
-  use_bias=True,
-  tie_embeddings=True,
-  remat=False,
-)
+SIZES = dict(num_layers=2, context=6, feed_forward="swiglu", norm="rms")
 TASKS = {
-  "lstm, stateful": (LSTM(V, 8, 8, 2, 0.0, False), True),
-  "transformer, stateful": (TRANSFORMER(), True),
-  "transformer, stateless": (TRANSFORMER(positions="learned"), False),
+  "lstm, stateful": (recurrent("lstm", V), True),
+  "transformer, stateful": (transformer(V, **SIZES), True),
+  "transformer, stateless": (
+    transformer(V, positions="learned", **SIZES),
+    False,
+  ),
 }
 
 
@@ -229,7 +215,7 @@ def test_rules_are_aligned_with_the_last_dimensions():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
   """The key is folded with step and device: no two rows, no two steps agree."""
-  model = LSTM(V, 64, 8, 1, 0.5, False)
+  model = recurrent("lstm", V, embedding_width=64, dropout=0.5)
   task = LanguageModeling(model, np.ones(V, np.float32), "byte", False)
   seen = {}
 

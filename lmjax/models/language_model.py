@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every language model offers; its file states what is its own."""
+
+import re
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from lmjax.layers.embeddings import Unembedding, make_logits
+from lmjax.ops.linear_cross_entropy import CrossEntropy, linear_cross_entropy
+from lmjax.tree import map_named
+from lmjax.types import Array, PyTree
+
+
+class LanguageModel(nn.Module):
+  """A model that reads tokens and scores the next ones.
+
+  A subclass has `__call__(tokens_BT, carry, resets_BT) → (hidden, carry)`,
+  `initial_carry`, `dtype`, and `context`: how many tokens a carry can hold, or
+  None for any number. The rest is here for models whose logits are a table
+  times a hidden vector: modules named `embedding` and, unless
+  `tie_embeddings`, `output`. A model that scores in another way overrides
+  `logits` and `cross_entropy`; what `hidden` is, is then its own affair, as
+  long as the axes of every leaf begin with batch and time.
+  """
+
+  def unembedding(self) -> Unembedding:
+    """Return what scores the next token: table_VD, and bias_V or None."""
+    layer = self.embedding if self.tie_embeddings else self.output
+    return layer.unembedding()
+
+  def logits(self, hidden_BTD: Array) -> Array:
+    """Score every next token: [B, T, D] to float32 [B, T, V]."""
+    return make_logits(hidden_BTD, self.unembedding())
+
+  def cross_entropy(
+    self,
+    hidden_BTD: Array,
+    targets_BT: Array,
+    weights_BT: Array,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+  ) -> CrossEntropy:
+    """Sum the cross-entropy of targets; see linear_cross_entropy."""
+    table_VD, bias_V = self.unembedding()
+    return linear_cross_entropy(
+      hidden_BTD,
+      table_VD,
+      targets_BT,
+      weights_BT,
+      bias_V,
+      label_smoothing=label_smoothing,
+      z_loss=z_loss,
+    )
+
+  @nn.nowrap
+  def initial_carry(self, batch_size: int, capacity: int) -> PyTree:
+    """Make an empty carry that can hold `capacity` tokens."""
+    raise NotImplementedError
+
+  @nn.nowrap
+  def for_decoding(
+    self, variables: PyTree, batch_size: int
+  ) -> tuple["LanguageModel", PyTree]:
+    """Lay variables out for one token at a time.
+
+    The table is cast once: the largest array of most models, read at every
+    step.
+    """
+    del batch_size
+
+    def cast(name: str, leaf: Array) -> Array:
+      is_table = re.search(r"^params/(embedding/embedding|output/table)$", name)
+      return leaf.astype(self.dtype) if is_table else leaf
+
+    return self, map_named(cast, variables)
+
+  @nn.nowrap
+  def choices(self, with_resets: bool) -> dict[str, str]:
+    """Name what each "auto" stands for here."""
+    del with_resets
+    return {}
+
+  @nn.nowrap
+  def estimate(
+    self, tokens: np.ndarray, starts: np.ndarray
+  ) -> dict[str, PyTree]:
+    """Make the variables that come from the training text by counting.
+
+    Args:
+      tokens: the text, [N], mapped from disk.
+      starts: where its documents begin, sorted.
+
+    Returns:
+      Collections of NumPy arrays, of any shape, that stand in the place of
+      those that `init` makes; none for most models.
+    """
+    del tokens, starts
+    return {}
+
+  @nn.nowrap
+  def flops_per_token(self, window: int) -> int:
+    """Count multiply–adds times two of the matmuls of one forward token."""
+    raise NotImplementedError
+
+
+def cross_entropy_of_logits(
+  logits_BTV: Array, targets_BT: Array, weights_BT: Array
+) -> CrossEntropy:
+  """Sum the cross-entropy of normalised or plain logits, all at once."""
+  highest_BT = logits_BTV.max(axis=-1)
+  target_BT = jax.numpy.take_along_axis(
+    logits_BTV, targets_BT[..., None], axis=-1
+  )[..., 0]
+  nats_BT = jax.nn.logsumexp(logits_BTV, axis=-1) - target_BT
+  nats = (nats_BT * weights_BT).sum()
+  correct = (weights_BT * (target_BT >= highest_BT)).sum()
+  return CrossEntropy(nats, nats, correct)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny models of every family; sizes differ, so that swapped axes show."""
+
+import functools
+
+from lmjax.layers.recurrent import RecurrentLayer
+from lmjax.models.language_model import LanguageModel
+from lmjax.models.stack import Stack
+from lmjax.models.transformer import Transformer
+
+VOCAB_SIZE = 11
+
+
+def recurrent(
+  cell: str,
+  vocab_size: int = VOCAB_SIZE,
+  width: int = 8,
+  embedding_width: int = 6,
+  num_layers: int = 2,
+  **options,
+) -> Stack:
+  """Make a recurrent model."""
+  layer = functools.partial(RecurrentLayer, cell, width)
+  settings = dict(dropout=0.0, tie_embeddings=False) | options
+  return Stack(vocab_size, embedding_width, (layer,) * num_layers, **settings)
+
+
+def transformer(vocab_size: int = VOCAB_SIZE, **options) -> Transformer:
+  """Make a Transformer."""
+  settings = dict(
+    width=8,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=4,
+    feed_forward="gelu",
+    feed_forward_width=12,
+    norm="layer",
+    positions="rotary",
+    context=16,
+    dropout=0.0,
+    use_bias=True,
+    tie_embeddings=True,
+    remat=False,
+  )
+  return Transformer(vocab_size, **(settings | options))
+
+
+def make_models(dropout: float) -> dict[str, LanguageModel]:
+  """Make a model of every kind that keeps the contract."""
+  return {
+    "lstm": recurrent("lstm", dropout=dropout),
+    "lstm tied": recurrent(
+      "lstm", embedding_width=8, tie_embeddings=True, dropout=dropout
+    ),
+    "learned, gelu, layer": transformer(positions="learned", dropout=dropout),
+    "rotary, swiglu, rms, grouped, remat": transformer(
+      num_kv_heads=2,
+      feed_forward="swiglu",
+      norm="rms",
+      tie_embeddings=False,
+      remat=True,
+      dropout=dropout,
+    ),
+    "sinusoidal, one kv head, windowed": transformer(
+      num_kv_heads=1,
+      attention_window=4,
+      norm="layer_no_bias",
+      positions="sinusoidal",
+      dropout=dropout,
+    ),
+  }
