@@ -21,6 +21,7 @@ MAY_IMPORT = {
   "losses": GROUND,
   "metrics": GROUND,
   "optim": GROUND,
+  "ngrams": GROUND,
   "data": GROUND,
   "tasks": GROUND | {"losses", "metrics", "ops"},
   "decoding": GROUND,
@@ -62,6 +63,11 @@ def test_configs_stop_at_the_border():
   for room in ("ops", "layers", "decoding", "tasks"):
     for file in (ROOT / room).glob("*.py"):
       assert "ml_collections" not in file.read_text(), file
+
+
+def test_ngrams_are_counted_without_jax():
+  for file in (ROOT / "ngrams").glob("*.py"):
+    assert "import jax" not in file.read_text(), file
 
 
 def test_tasks_and_parallel_build_nothing_from_tensorflow_or_torch():
