@@ -9,6 +9,15 @@ stands for "derived", as its comment says.
 from ml_collections import ConfigDict
 
 MODELS = dict(
+  ngram=dict(
+    name="ngram",
+    order=5,
+    smoothing="modified_kneser_ney",  # maximum_likelihood | add_k |
+    # stupid_backoff | kneser_ney | modified_kneser_ney
+    add_k=0.1,  # add_k: what is added to every count
+    backoff_factor=0.4,  # stupid_backoff
+    arpa="",  # tables of another program; empty: count the training text
+  ),
   lstm=dict(
     name="lstm",
     num_layers=2,
@@ -51,12 +60,13 @@ def get_config(model: str) -> ConfigDict:
   config.model = MODELS[model]
 
   config.data = dict(
-    source="python_docs",  # python_docs | python_source | text | jsonl | tfds
-    path="",  # text, jsonl: a file, a folder or a glob
-    field="text",  # jsonl, tfds: where the text is
+    source="python_docs",  # python_docs | python_source | text | jsonl | tsv |
+    # tfds
+    path="",  # text, jsonl, tsv: a file, a folder or a glob
+    field="text",  # jsonl, tfds: where the text is; tsv: number of the column
     name="",  # tfds: name of the data set
     data_dir="",  # tfds: folder that holds it
-    split_by="ratio",  # text, jsonl: ratio | name
+    split_by="ratio",  # text, jsonl, tsv: ratio | name
     valid_fraction=0.05,  # ratio: of all characters
     test_fraction=0.05,
     train_files="*train*",  # name: comma-separated patterns on file names

@@ -61,10 +61,10 @@ RANGES = {
   "checkpoint.keep_latest": POSITIVE,
   "parallel.fsdp": POSITIVE,
 }
-# Paths, kept absolute so that a run can be used from any folder, and the
-# sources that read what cannot be ignored in silence.
-PATHS = ("path", "data_dir", "cache_dir")
-READ_BY = {"data.path": ("text", "jsonl"), "data.name": ("tfds",)}
+# Paths, kept absolute so that a run can be used from any folder.
+PATHS = ("data.path", "data.data_dir", "data.cache_dir", "model.arpa")
+# The sources that read what cannot be ignored in silence.
+READ_BY = {"data.path": ("text", "jsonl", "tsv"), "data.name": ("tfds",)}
 # What may differ when a run goes on: how long it takes, what it shows and
 # keeps, where it runs, and where its text lies, whose content is checked
 # by itself. Everything else changes the model or its data.
@@ -74,7 +74,7 @@ MAY_CHANGE = (
   "sample.",
   "parallel.",
   "data.num_threads",
-  *(f"data.{path}" for path in PATHS),
+  *PATHS,
 )
 
 
@@ -85,12 +85,13 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     UsageError: naming the key, its value and what is accepted.
   """
   config = ConfigDict(config.to_dict())
-  for name in PATHS:
-    if config.data[name]:
-      config.data[name] = os.path.abspath(os.path.expanduser(config.data[name]))
   flat = flatten(config)
+  for key in PATHS:
+    if flat.get(key):
+      flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
+      config.update_from_flattened_dict({key: flat[key]})
   for key, choices in CHOICES.items():
-    if flat[key] not in choices:
+    if key in flat and flat[key] not in choices:
       raise UsageError(
         f"{key}={flat[key]} is not known; choose one of {', '.join(choices)}."
       )

@@ -175,7 +175,9 @@ class Experiment:
     compiled program it would be there twice and compile for minutes.
     """
     state, stream = strategy.create(self.make_state), self.stream("train")
-    counted = self.model.estimate(stream.tokens, stream.starts)
+    counted = self.model.estimate(
+      stream.tokens, stream.starts, self.tokenizer.names()
+    )
     if not counted:
       return state
     state = strategy.collect(state)

@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from lmjax.config import finalize
 from lmjax.data.tokenizers import Tokenizer
@@ -16,6 +17,7 @@ from lmjax.state import TrainState
 from lmjax.text_sampler import TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
+from lmjax.types import Batch, PyTree
 
 
 class Run:
@@ -96,6 +98,33 @@ class Run:
     strategy = JitStrategy(jax.devices()[:1], fsdp=1, rules=())
     batches = self.experiment.eval_batches(split)
     return Evaluator(task, strategy, batches)(state)
+
+  def log_probs(self, split: str = "valid") -> np.ndarray:
+    """Score each token of a split, given those before it.
+
+    Returns:
+      Log-probabilities in nats, float32 [N], in the order of the batches.
+    """
+    self.experiment.check_corpus()
+    task, model = self.experiment.task, self.experiment.model
+
+    @jax.jit
+    def score(variables: PyTree, batch: Batch, carry: PyTree):
+      hidden, carry = model.apply(
+        variables, batch["inputs"], carry, batch.get("resets")
+      )
+      log_probs_BT = model.apply(
+        variables, hidden, batch["targets"], method="log_probs"
+      )
+      return log_probs_BT, carry
+
+    batches = self.experiment.eval_batches(split)
+    carry, scores = task.initial_carry(batches.batch_size), []
+    for index in range(len(batches)):
+      batch = batches[index]
+      log_probs_BT, carry = score(self.variables, batch, carry)
+      scores.append(np.asarray(log_probs_BT)[batch["weights"] > 0])
+    return np.concatenate(scores)
 
 
 def _choose(checkpoints: Checkpoints, which: str | int) -> int:

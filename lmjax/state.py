@@ -45,7 +45,7 @@ def create_state(
     optimizer: what will learn.
   """
   collections = dict(variables)
-  params = collections.pop("params")
+  params = collections.pop("params", {})  # counted models have none
   precise = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
   collections.pop("losses", None)  # made anew in every step
   return TrainState(

@@ -91,15 +91,16 @@ def start(folder: Path, *, kill: bool) -> None:
 def final_leaves(folder: RunFolder) -> dict[str, str]:
   """Digest every array of the newest checkpoint and every logged record."""
   with ocp.CheckpointManager(folder.checkpoints) as manager:
-    items = ("params", "training", "progress")
-    restored = manager.restore(
-      manager.latest_step(),
-      args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(),
-        training=ocp.args.StandardRestore(),
-        progress=ocp.args.JsonRestore(),
-      ),
+    step = manager.latest_step()
+    items = dict(
+      params=ocp.args.StandardRestore(),
+      collections=ocp.args.StandardRestore(),
+      training=ocp.args.StandardRestore(),
+      progress=ocp.args.JsonRestore(),
     )
+    stored = folder.checkpoints / str(step)
+    items = {k: v for k, v in items.items() if (stored / k).exists()}
+    restored = manager.restore(step, args=ocp.args.Composite(**items))
   leaves = {}
   for item in items:
     for name, leaf in named_leaves(restored[item]).items():

@@ -11,6 +11,12 @@ from lmjax import platform  # noqa: E402
 
 platform.start()
 
+# Model → its smallest sizes.
+TINY = {
+  "lstm": dict(num_layers=1, width=16),
+  "transformer": dict(num_layers=2, num_heads=2, width=16),
+}
+
 
 @pytest.fixture(scope="session")
 def tiny_config():
@@ -18,13 +24,7 @@ def tiny_config():
 
   def make(model: str, **changes):
     config = base.get_config(model=model)
-    if model == "lstm":
-      config.model.num_layers = 1
-      config.model.width = 16
-    else:
-      config.model.num_layers = 2
-      config.model.num_heads = 2
-      config.model.width = 16
+    config.model.update(TINY.get(model, {}))
     config.data.window = 8
     config.data.batch_size = 8
     config.optim.warmup_steps = 2
@@ -35,6 +35,8 @@ def tiny_config():
     config.train.eval_batches = 2
     config.train.sample_every = 0
     config.train.checkpoint_every = 4
+    if model == "ngram":
+      config.train.num_steps = 1
     config.update_from_flattened_dict(changes)
     return config
 

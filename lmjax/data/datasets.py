@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 from lmjax.data.sources import (
   JSONL_SUFFIXES,
   TEXT_SUFFIXES,
+  TSV_SUFFIXES,
   JSONLines,
   PythonDocs,
   Source,
+  TabSeparated,
   TextFiles,
   find_files,
   python_source_files,
@@ -71,6 +73,15 @@ def jsonl(config: ConfigDict, cache_dir: Path) -> Splits:
   )
 
 
+def tsv(config: ConfigDict, cache_dir: Path) -> Splits:
+  """Open files with columns between tabs, one document each line."""
+  return _files(
+    config,
+    TSV_SUFFIXES,
+    lambda paths: TabSeparated(paths, config.field, cache_dir),
+  )
+
+
 def tfds(config: ConfigDict, cache_dir: Path) -> Splits:
   """Open a TFDS data set by its own splits; by ratio if it has one alone."""
   splits = open_tfds(config.name, config.data_dir, config.field, cache_dir)
@@ -84,5 +95,6 @@ DATASETS = {
   "python_source": python_source,
   "text": text,
   "jsonl": jsonl,
+  "tsv": tsv,
   "tfds": tfds,
 }

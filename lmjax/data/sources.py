@@ -23,6 +23,7 @@ from lmjax.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".text", ".tokens")
 JSONL_SUFFIXES = (".jsonl", ".json", ".ndjson")
+TSV_SUFFIXES = (".tsv",)
 COMPRESSIONS = {".gz": gzip.open, ".xz": lzma.open}
 
 
@@ -92,12 +93,12 @@ class TextFiles:
     return decode(bytes(read_bytes(path)), str(path))
 
 
-class JSONLines:
-  """One document a line of JSON, plain or compressed, by the name of a field.
+class Lines:
+  """One document a line that is not empty, plain or compressed.
 
   Args:
     paths: the files.
-    field: the field that holds the text.
+    field: which part of a line is the text; a subclass says how it is named.
     cache_dir: see TextFiles.
   """
 
@@ -127,14 +128,22 @@ class JSONLines:
     return np.array(rows, np.int64).reshape(-1, 3)
 
   def __len__(self) -> int:
-    """Return the number of lines that are not empty."""
+    """Return the number of documents."""
     return len(self._lines)
+
+  def _line(self, index: int) -> tuple[Path, str]:
+    """Return a line, and the file that it is in."""
+    file, start, end = self._lines[index]
+    path = self._paths[file]
+    return path, decode(bytes(read_bytes(path)[start:end]), str(path))
+
+
+class JSONLines(Lines):
+  """One document a line of JSON, by the name of a field."""
 
   def __getitem__(self, index: int) -> str:
     """Return the text of one line."""
-    file, start, end = self._lines[index]
-    path = self._paths[file]
-    line = decode(bytes(read_bytes(path)[start:end]), str(path))
+    path, line = self._line(index)
     try:
       text = json.loads(line)[self._field]
     except (json.JSONDecodeError, KeyError, TypeError):
@@ -147,6 +156,25 @@ class JSONLines:
     # Half an emoji, as scraped JSON has it, is no text; U+FFFD takes its place.
     data = text.encode("utf-16-le", "surrogatepass")
     return data.decode("utf-16-le", "replace")
+
+
+class TabSeparated(Lines):
+  """One document a line of columns between tabs, by the number of a column.
+
+  Columns are counted from 0; nothing is quoted, and there is no header.
+  """
+
+  def __getitem__(self, index: int) -> str:
+    """Return the text of one line."""
+    path, line = self._line(index)
+    columns = line.rstrip("\r").split("\t")
+    if not self._field.isdecimal() or int(self._field) >= len(columns):
+      raise UserError(
+        f"{path}: record {index} has {len(columns)} columns and none with "
+        f"number {self._field!r}; set data.field to one from 0 to "
+        f"{len(columns) - 1}."
+      )
+    return columns[int(self._field)]
 
 
 def python_source_files() -> list[Path]:

@@ -16,10 +16,14 @@ batch and time; most models have one, hidden_BTD, whose logits are a table times
 it plus a bias. `model.choices(with_resets)` names what each "auto" stands for.
 `model.for_decoding(variables, batch_size)` returns a model and variables that
 compute the same, laid out for one token at a time. `model.estimate(tokens,
-starts)` makes the variables that are counted in the training text.
+starts, names)` makes the variables that are counted in the training text.
 """
 
-from lmjax.models import lstm, transformer
+from lmjax.models import lstm, ngram, transformer
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
-MODELS = {"lstm": lstm.build, "transformer": transformer.build}
+MODELS = {
+  "ngram": ngram.build,
+  "lstm": lstm.build,
+  "transformer": transformer.build,
+}

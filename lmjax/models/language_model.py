@@ -2,9 +2,11 @@
 """What every language model offers; its file states what is its own."""
 
 import re
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lmjax.layers.embeddings import Unembedding, make_logits
@@ -33,6 +35,21 @@ class LanguageModel(nn.Module):
   def logits(self, hidden_BTD: Array) -> Array:
     """Score every next token: [B, T, D] to float32 [B, T, V]."""
     return make_logits(hidden_BTD, self.unembedding())
+
+  def log_probs(self, hidden: PyTree, targets_BT: Array) -> Array:
+    """Score one next token at each position, in nats: float32 [B, T].
+
+    Step by step, for the scores of all tokens would be large.
+    """
+
+    def one_step(inputs: tuple[PyTree, Array]) -> Array:
+      hidden, target_B = inputs
+      logits_B1V = self.logits(jax.tree.map(lambda x: x[:, None], hidden))
+      log_probs_BV = jax.nn.log_softmax(logits_B1V[:, 0], axis=-1)
+      return jnp.take_along_axis(log_probs_BV, target_B[:, None], 1)[:, 0]
+
+    turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (hidden, targets_BT))
+    return jax.lax.map(one_step, turned).T
 
   def cross_entropy(
     self,
@@ -84,36 +101,23 @@ class LanguageModel(nn.Module):
 
   @nn.nowrap
   def estimate(
-    self, tokens: np.ndarray, starts: np.ndarray
+    self, tokens: np.ndarray, starts: np.ndarray, names: Sequence[str]
   ) -> dict[str, PyTree]:
     """Make the variables that come from the training text by counting.
 
     Args:
       tokens: the text, [N], mapped from disk.
       starts: where its documents begin, sorted.
+      names: the string of each token of the vocabulary.
 
     Returns:
       Collections of NumPy arrays, of any shape, that stand in the place of
       those that `init` makes; none for most models.
     """
-    del tokens, starts
+    del tokens, starts, names
     return {}
 
   @nn.nowrap
   def flops_per_token(self, window: int) -> int:
     """Count multiply–adds times two of the matmuls of one forward token."""
     raise NotImplementedError
-
-
-def cross_entropy_of_logits(
-  logits_BTV: Array, targets_BT: Array, weights_BT: Array
-) -> CrossEntropy:
-  """Sum the cross-entropy of normalised or plain logits, all at once."""
-  highest_BT = logits_BTV.max(axis=-1)
-  target_BT = jax.numpy.take_along_axis(
-    logits_BTV, targets_BT[..., None], axis=-1
-  )[..., 0]
-  nats_BT = jax.nn.logsumexp(logits_BTV, axis=-1) - target_BT
-  nats = (nats_BT * weights_BT).sum()
-  correct = (weights_BT * (target_BT >= highest_BT)).sum()
-  return CrossEntropy(nats, nats, correct)

@@ -2,9 +2,9 @@
 """Checkpoints by Orbax: asynchronous, whole or not at all.
 
 A checkpoint has the items "params"; "averaged_params" if an average is kept;
-"collections" if the model has variables other than parameters; "training", the
-rest of the state; and "progress", as JSON. So sampling reads what it needs and
-no moments.
+"collections" for the variables other than parameters; "training", the rest of
+the state; and "progress", as JSON. What is empty is left out. Sampling reads
+what it needs and no moments.
 """
 
 import dataclasses
@@ -82,18 +82,16 @@ class Checkpoints:
     if step == self.latest():
       return
     items = dict(
-      params=ocp.args.StandardSave(state.params),
-      training=ocp.args.StandardSave(_rest(state)),
-      progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+      params=state.params,
+      averaged_params=averaged_params(state.opt_state),
+      collections=state.collections,
+      training=_rest(state),
     )
-    average = averaged_params(state.opt_state)
-    if average is not None:
-      items["averaged_params"] = ocp.args.StandardSave(average)
-    if state.collections:
-      items["collections"] = ocp.args.StandardSave(state.collections)
+    arguments = {k: ocp.args.StandardSave(v) for k, v in items.items() if v}
+    arguments["progress"] = ocp.args.JsonSave(dataclasses.asdict(progress))
     loss = math.inf if progress.valid_loss is None else progress.valid_loss
     self._manager.save(
-      step, args=ocp.args.Composite(**items), metrics={"loss": loss}
+      step, args=ocp.args.Composite(**arguments), metrics={"loss": loss}
     )
 
   def restore(self, target: TrainState) -> tuple[TrainState, Progress]:
@@ -102,19 +100,18 @@ class Checkpoints:
     Args:
       target: a state of jax.ShapeDtypeStructs with shardings.
     """
+    step = self.latest()
     items = dict(
-      params=ocp.args.StandardRestore(target.params),
-      training=ocp.args.StandardRestore(_rest(target)),
-      progress=ocp.args.JsonRestore(),
+      params=target.params,
+      collections=self._stored_sizes(target.collections, step),
+      training=_rest(target),
     )
-    if target.collections:
-      collections = self._stored_sizes(target.collections, self.latest())
-      items["collections"] = ocp.args.StandardRestore(collections)
-    restored = self._manager.restore(
-      self.latest(), args=ocp.args.Composite(**items)
-    )
+    arguments = {k: ocp.args.StandardRestore(v) for k, v in items.items() if v}
+    arguments["progress"] = ocp.args.JsonRestore()
+    restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
     state = restored.training.replace(
-      params=restored.params, collections=restored.get("collections") or {}
+      params=restored.get("params") or {},
+      collections=restored.get("collections") or {},
     )
     return state, Progress(**restored.progress)
 
@@ -133,16 +130,17 @@ class Checkpoints:
     averaged = (self.folder / str(step) / "averaged_params").exists()
     item = "averaged_params" if averaged else "params"
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    items = {item: target.params}
-    if target.collections:
-      items["collections"] = self._stored_sizes(target.collections, step)
+    items = {
+      item: target.params,
+      "collections": self._stored_sizes(target.collections, step),
+    }
     items = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=one_device
       ),
       items,
     )
-    arguments = {k: ocp.args.StandardRestore(v) for k, v in items.items()}
+    arguments = {k: ocp.args.StandardRestore(v) for k, v in items.items() if v}
     try:
       restored = self._manager.restore(
         step, args=ocp.args.Composite(**arguments)
@@ -154,11 +152,13 @@ class Checkpoints:
         "config and vocabulary beside it; restore config.json and "
         f"tokenizer.json of the run ({reason})."
       ) from error
-    collections = restored["collections"] if target.collections else {}
-    return {"params": restored[item], **collections}
+    collections = restored.get("collections") or {}
+    return {"params": restored.get(item) or {}, **collections}
 
   def _stored_sizes(self, collections: PyTree, step: int) -> PyTree:
     """Give targets the shapes that were stored: counts have any size."""
+    if not collections:
+      return {}
     reader = ocp.StandardCheckpointHandler()
     stored = reader.metadata(self.folder / str(step) / "collections")
     sizes = named_leaves(stored)

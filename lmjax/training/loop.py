@@ -65,7 +65,7 @@ def train(
     hooks = [*make_hooks(experiment, strategy), *extra_hooks]
     folder.write(config, experiment.tokenizer, corpus)
     session = open_session(experiment, strategy, stack)
-    show(overview(experiment, session.state.params, strategy.num_devices))
+    show(overview(experiment, session.state, strategy.num_devices))
     return run(session, hooks, stack)
 
 

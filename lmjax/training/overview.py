@@ -7,13 +7,14 @@ import jax
 
 from lmjax.config import difference_from_base
 from lmjax.experiment import Experiment
+from lmjax.state import TrainState
 from lmjax.tree import named_leaves
 from lmjax.types import PyTree
 
 
-def parameter_table(params: PyTree) -> str:
-  """List parameters by path, shape, type and number, and their sum."""
-  leaves = named_leaves(params)
+def table(variables: PyTree) -> str:
+  """List variables by path, shape, type and number, and their sum."""
+  leaves = named_leaves(variables)
   sizes = {name: math.prod(leaf.shape) for name, leaf in leaves.items()}
   rows = [
     (name, " × ".join(map(str, leaf.shape)), leaf.dtype.name, sizes[name])
@@ -28,7 +29,9 @@ def parameter_table(params: PyTree) -> str:
   )
 
 
-def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
+def overview(
+  experiment: Experiment, state: TrainState, num_devices: int
+) -> str:
   """Describe config, corpus, devices and parameters."""
   stream = experiment.stream("train")
   changes = difference_from_base(experiment.config)
@@ -37,13 +40,18 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
   with_resets = data.reset_at_documents or data.order == "stateful"
   choices = experiment.model.choices(with_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
+  others = (
+    f"other variables:\n{table(state.collections)}\n"
+    if state.collections
+    else ""
+  )
   kind = jax.devices()[0].device_kind
   return (
     f"different from base.py:\n{config}\n"
-    f"parameters:\n{parameter_table(params)}\n"
+    f"parameters:\n{table(state.params)}\n{others}"
     f"training text: {stream.num_tokens:,} tokens in "
     f"{stream.num_documents:,} documents, vocabulary "
     f"{experiment.tokenizer.vocab_size:,}\n"
-    f"chosen: {chosen}\n"
+    f"chosen: {chosen or 'nothing'}\n"
     f"devices: {num_devices} × {kind}"
   )

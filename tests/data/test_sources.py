@@ -12,6 +12,7 @@ from lmjax.data.sources import (
   COMPRESSIONS,
   JSONLines,
   PythonDocs,
+  TabSeparated,
   TextFiles,
   find_files,
   python_source_files,
@@ -27,6 +28,15 @@ class Documents(list):
 
 def read(source) -> list[str]:
   return [source[index] for index in range(len(source))]
+
+
+def test_tsv_reads_a_column_and_skips_empty_lines(tmp_path):
+  (tmp_path / "a.tsv").write_text("1\tone é\n\n2\ttwo\t\n")
+  source = TabSeparated([tmp_path / "a.tsv"], "1", tmp_path)
+  assert read(source) == ["one é", "two"]
+  for field in ("2", "text", "-1"):
+    with pytest.raises(UserError, match="set data.field to one from 0 to 1"):
+      read(TabSeparated([tmp_path / "a.tsv"], field, tmp_path))
 
 
 def test_plain_and_compressed_files_read_alike(tmp_path):

@@ -82,6 +82,21 @@ def test_evaluate_prints_one_json_object(folder):
     assert 0 < bits < 7 and report["perplexity"] > 1
 
 
+def test_an_ngram_is_written_as_arpa_and_mixed_with_another_run(folder):
+  flags = ["--config.data.tokenizer=character", "--config.model.order=3"]
+  flags = [f"--config={ROOT}/configs/ngram.py", "--workdir=ngram", *flags]
+  output(folder, "train.py", *flags)
+  flags = ["--workdir=ngram", "--output=ngram.arpa"]
+  output(folder, "scripts/export_arpa.py", *flags)
+  head = (folder / "ngram.arpa").read_text()[:60]
+  assert head.startswith("\\data\\\nngram 1=")
+  report = json.loads(
+    output(folder, "scripts/interpolate.py", "--workdirs=run,ngram")
+  )
+  assert report["mixture"] <= min(report["perplexity"].values())
+  assert sum(report["weights"].values()) == pytest.approx(1.0)
+
+
 def test_a_run_folder_describes_itself(folder):
   run = folder / "run"
   assert json.loads((run / "config.json").read_text())["model"]["width"] == 16

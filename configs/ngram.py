@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A word 5-gram with modified Kneser–Ney smoothing (Chen & Goodman 1999).
+
+Counted in one pass before its only step, which learns nothing: it records the
+loss of one batch, and then the model is judged, stored and sampled as any.
+Contexts run across windows, for the order of the data is stateful.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+  """Return the experiment."""
+  config = base.get_config(model="ngram")
+  config.data.tokenizer = "word"
+  config.data.order = "stateful"
+  config.data.batch_size = 8
+  config.data.window = 512
+  config.train.num_steps = 1
+  return config

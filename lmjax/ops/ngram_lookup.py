@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Back-off n-gram tables, looked up by searches in sorted arrays.
+
+The grams of an order lie sorted by their first words, then by their last, so
+those that go on from one gram are a range, and a token is found in it by
+halving. A gram is known by its place in its order; −1 stands for one that was
+never counted.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lmjax.types import Array
+
+_CHILDREN = 1024  # grams that are read at a time when all of a range are wanted
+
+
+class Order(NamedTuple):
+  """The grams of one order, N of them; those of order 1 are the vocabulary.
+
+  Attributes:
+    words_N: the last token of each; None in order 1.
+    starts: where the grams that go on from each of the order below begin, and
+      the end of the last, [N of the order below + 1]; None in order 1.
+    log_probs_N: log-probability of the last token behind those before.
+    log_weights_N: logarithm of what shorter contexts count for, behind it;
+      None in the highest order.
+    best_N: log-probability of the most likely token behind it; None in the
+      highest order.
+  """
+
+  words_N: Array | None
+  starts: Array | None
+  log_probs_N: Array
+  log_weights_N: Array | None
+  best_N: Array | None
+
+
+def find(order: Order, parents: Array, words: Array) -> Array:
+  """Find the grams that go on from others by one token.
+
+  Args:
+    order: where they are.
+    parents: places of grams of the order below, or −1; of any shape.
+    words: the tokens, of the same shape.
+
+  Returns:
+    Places in `order`, int32; −1 where there is none.
+  """
+  size = len(order.words_N)
+  if size == 0:
+    return jnp.full(parents.shape, -1, jnp.int32)
+  known = parents >= 0
+  place = jnp.maximum(parents, 0)
+  low = order.starts[place]
+  end = jnp.where(known, order.starts[place + 1], low)
+
+  def halve(_, bounds):
+    low, high = bounds
+    middle = (low + high) // 2
+    before = order.words_N[jnp.minimum(middle, size - 1)] < words
+    searching = low < high
+    low = jnp.where(searching & before, middle + 1, low)
+    return low, jnp.where(searching & ~before, middle, high)
+
+  rounds = size.bit_length()
+  low, _ = jax.lax.fori_loop(0, rounds, halve, (low, end))
+  found = (low < end) & (order.words_N[jnp.minimum(low, size - 1)] == words)
+  return jnp.where(found, low, -1).astype(jnp.int32)
+
+
+def advance(
+  orders: tuple[Order, ...],
+  tokens_BT: Array,
+  places_BK: Array,
+  resets_BT: Array | None = None,
+) -> Array:
+  """Find the last 1, 2, ... tokens, at every position.
+
+  Args:
+    orders: from order 1 to n.
+    tokens_BT: what is read.
+    places_BK: places of the last 1 to n - 1 tokens read before, or −1.
+    resets_BT: true where nothing before the token counts.
+
+  Returns:
+    Places of the last 1 to n - 1 tokens, int32 [B, T, n - 1].
+  """
+  places = [tokens_BT.astype(jnp.int32)]
+  for index in range(1, places_BK.shape[1]):
+    first_B1 = places_BK[:, index - 1 : index]
+    before = jnp.concatenate([first_B1, places[-1][:, :-1]], axis=1)
+    if resets_BT is not None:
+      before = jnp.where(resets_BT, -1, before)
+    places.append(find(orders[index], before, tokens_BT))
+  return jnp.stack(places[: places_BK.shape[1]], axis=-1)
+
+
+def log_prob(
+  orders: tuple[Order, ...], places_BTK: Array, words_BT: Array
+) -> Array:
+  """Score one token behind each context.
+
+  Args:
+    orders: from order 1 to n.
+    places_BTK: places of the last 1 to n - 1 tokens, or −1.
+    words_BT: the tokens.
+
+  Returns:
+    Log-probabilities in nats, float32 [B, T].
+  """
+  score_BT = orders[0].log_probs_N[words_BT]
+  for index, order in enumerate(orders[1:]):
+    context_BT = places_BTK[..., index]
+    place_BT = find(order, context_BT, words_BT)
+    if not len(order.words_N):
+      continue
+    weight_BT = orders[index].log_weights_N[context_BT]
+    backed_off_BT = score_BT + jnp.where(context_BT >= 0, weight_BT, 0.0)
+    seen_BT = order.log_probs_N[place_BT]
+    score_BT = jnp.where(place_BT >= 0, seen_BT, backed_off_BT)
+  return score_BT
+
+
+def best_log_prob(orders: tuple[Order, ...], places_BTK: Array) -> Array:
+  """Return the log-probability of the most likely token, float32 [B, T]."""
+  best_BT = jnp.full(places_BTK.shape[:2], jnp.max(orders[0].log_probs_N))
+  for index, order in enumerate(orders[:-1]):
+    if len(order.best_N):
+      context_BT = places_BTK[..., index]
+      here_BT = order.best_N[context_BT]
+      best_BT = jnp.where(context_BT >= 0, here_BT, best_BT)
+  return best_BT
+
+
+def log_probs(orders: tuple[Order, ...], places_BTK: Array) -> Array:
+  """Score every token behind each context: float32 [B, T, V].
+
+  Shorter contexts first; what goes on from a longer one is written over them,
+  some grams of every row at a time.
+  """
+  batch, time, _ = places_BTK.shape
+  places_KN = places_BTK.reshape(batch * time, -1).T
+  scores_NV = jnp.broadcast_to(
+    orders[0].log_probs_N, (batch * time, len(orders[0].log_probs_N))
+  )
+  for index, order in enumerate(orders[1:]):
+    if len(order.words_N):
+      weights_N = orders[index].log_weights_N
+      scores_NV = _go_on(order, weights_N, places_KN[index], scores_NV)
+  return scores_NV.reshape(batch, time, -1)
+
+
+def _go_on(order, weights, place_N, scores_NV):
+  known_N = place_N >= 0
+  weight_N = jnp.where(known_N, weights[place_N], 0.0)
+  low_N = order.starts[jnp.maximum(place_N, 0)]
+  end_N = jnp.where(known_N, order.starts[jnp.maximum(place_N, 0) + 1], low_N)
+  rows_N1 = jnp.arange(len(place_N))[:, None]
+
+  def some(loop):
+    low_N, scores_NV = loop
+    place_NC = low_N[:, None] + jnp.arange(_CHILDREN)
+    there_NC = place_NC < end_N[:, None]
+    place_NC = jnp.minimum(place_NC, len(order.words_N) - 1)
+    nowhere = scores_NV.shape[1]
+    word_NC = jnp.where(there_NC, order.words_N[place_NC], nowhere)
+    scores_NV = scores_NV.at[rows_N1, word_NC].set(
+      order.log_probs_N[place_NC], mode="drop"
+    )
+    return low_N + _CHILDREN, scores_NV
+
+  return jax.lax.while_loop(
+    lambda loop: jnp.any(loop[0] < end_N),
+    some,
+    (low_N, scores_NV + weight_N[:, None]),
+  )[1]

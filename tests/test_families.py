@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every family trains, goes on exactly and samples, however it is run.
+
+By default each is run in two ways that differ in everything; with --slow in
+all of them.
+"""
+
+import itertools
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from lmjax.models import MODELS
+from lmjax.run import Run
+from lmjax.training.loop import train
+from lmjax.tree import named_leaves
+
+STRATEGIES, ORDERS = ("jit", "pmap"), ("stateless", "stateful")
+DTYPES = ("float32", "bfloat16")
+ALWAYS = {("jit", "stateful", "float32"), ("pmap", "stateless", "bfloat16")}
+NO_CARRY = set()  # families that cannot be stateful
+NO_DTYPE = {"ngram"}  # families without matmuls
+
+
+def ways():
+  """List (family, strategy, order, dtype) of what there is."""
+  for way in itertools.product(MODELS, STRATEGIES, ORDERS, DTYPES):
+    family, _, order, dtype = way
+    if family in NO_CARRY and order == "stateful":
+      continue
+    if family in NO_DTYPE and dtype == "bfloat16":
+      continue
+    marks = () if way[1:] in ALWAYS else pytest.mark.slow
+    yield pytest.param(*way, id=", ".join(way), marks=marks)
+
+
+def stored(folder, step):
+  """Read all that a checkpoint holds, by name."""
+  items = ("params", "collections", "training")
+  there = [
+    i for i in items if (folder / "checkpoints" / str(step) / i).exists()
+  ]
+  with ocp.CheckpointManager(folder / "checkpoints") as manager:
+    arguments = {item: ocp.args.StandardRestore() for item in there}
+    restored = manager.restore(step, args=ocp.args.Composite(**arguments))
+  leaves = named_leaves({item: restored[item] for item in there})
+  return {
+    name: jax.random.key_data(leaf)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    else leaf
+    for name, leaf in leaves.items()
+  }
+
+
+@pytest.mark.parametrize(("family", "strategy", "order", "dtype"), list(ways()))
+def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
+  changes = {
+    "data.order": order,
+    "parallel.strategy": strategy,
+    "parallel.num_devices": 2,
+    "train.num_steps": 2,
+    "train.checkpoint_every": 1,
+    "train.log_every": 1,
+    "train.eval_every": 0,
+  }
+  if family not in NO_DTYPE:
+    changes["model.dtype"] = dtype
+  config = tiny_config(family, **changes)
+  assert train(config, tmp_path) == 0
+  straight = stored(tmp_path, 2)
+  first = stored(tmp_path, 1)
+  shutil.rmtree(tmp_path / "checkpoints" / "2")
+  assert train(config, tmp_path) == 0
+  resumed = stored(tmp_path, 2)
+  assert straight.keys() == resumed.keys()
+  for name, leaf in straight.items():
+    np.testing.assert_array_equal(leaf, resumed[name], err_msg=name)
+  moved = [
+    name
+    for name, leaf in straight.items()
+    if name.startswith("params/") and not np.array_equal(leaf, first[name])
+  ]
+  assert moved or family == "ngram"
+  run = Run(tmp_path)
+  text = run.generate("The ", num_tokens=3, seed=1)
+  assert text == run.generate("The ", num_tokens=3, seed=1)
