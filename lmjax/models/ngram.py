@@ -201,7 +201,7 @@ def _tables(levels: Sequence[Backoff]) -> dict[str, np.ndarray]:
       shorter if number == 1 else shorter[level.grams.suffixes]
     )
     longer = levels[number]
-    parents = np.flatnonzero(longer.grams.num_children)
+    parents = np.flatnonzero(np.diff(longer.grams.starts))
     seen = np.maximum.reduceat(
       longer.log_probs, longer.grams.starts[parents].astype(np.int64)
     )
