@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from lmjax.types import Array
 
 State = tuple[Array, ...]  # the hidden vector first
+Vectors = tuple[Array, ...]
 
 
 class Cell(Protocol):
@@ -29,7 +30,7 @@ class Cell(Protocol):
   num_states: int
 
   def step(
-    self, projected: Array, recurrent: Array, state: State
+    self, projected: Array, recurrent: Array, state: State, vectors: Vectors
   ) -> tuple[State, State]:
     """Make the next state.
 
@@ -37,24 +38,30 @@ class Cell(Protocol):
       projected: input times input kernel plus bias, [gates, D, B].
       recurrent: hidden vector times recurrent kernel, [gates, D, B].
       state: the state before.
+      vectors: parameters beside the kernels; most cells have none.
 
     Returns:
       The state after, and what the gradient needs.
     """
 
-  def gradient(self, dstate: State, saved: State) -> tuple[Array, State]:
+  def gradient(
+    self, dstate: State, saved: State, vectors: Vectors
+  ) -> tuple[Array, tuple[Array | None, ...], Vectors]:
     """Go one step back.
 
     Args:
       dstate: slopes of the loss in the state after.
       saved: what `step` saved.
+      vectors: as `step` took them.
 
     Returns:
-      Slopes in `projected`, and those in the state before that do not pass
-      through the recurrent kernel.
+      Slopes in `projected`; those in the state before that do not pass through
+      the recurrent kernel, None for none; and those in `vectors`.
     """
 
-  def recurrent_slopes(self, dprojected: Array, saved: State) -> Array:
+  def recurrent_slopes(
+    self, dprojected: Array, saved: State, vectors: Vectors
+  ) -> Array:
     """Turn slopes in `projected` into slopes in `recurrent`.
 
     None instead of a method where they are the same.
@@ -74,6 +81,28 @@ def _stack(gates: tuple[Array, ...]) -> Array:
   return stacked
 
 
+def _open(gates: Array) -> tuple[Array, Array, Array, Array]:
+  """Turn sums [4, D, B] into the gates of an LSTM and its candidate."""
+  i, f, g, o = gates
+  i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
+  return i, f, jnp.tanh(g), o
+
+
+def _gate_slopes(
+  dc: Array, do: Array, gates: tuple[Array, ...], c_before: Array
+) -> Array:
+  """Turn slopes in an LSTM's memory and output gate into those in the sums."""
+  i, f, g, o = gates
+  return _stack(
+    (
+      dc * g * i * (1.0 - i),
+      dc * c_before * f * (1.0 - f),
+      dc * i * (1.0 - g * g),
+      do * o * (1.0 - o),
+    )
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class LSTMCell:
   """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
@@ -84,28 +113,92 @@ class LSTMCell:
   num_gates = 4
   num_states = 2
 
-  def step(self, projected, recurrent, state):
+  def step(self, projected, recurrent, state, vectors):
     """See Cell."""
-    i, f, g, o = projected + recurrent
-    i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
-    g = jnp.tanh(g)
+    del vectors
+    i, f, g, o = _open(projected + recurrent)
     c = f * state[1] + i * g
     return (o * jnp.tanh(c), c), (i, f, g, o, state[1])
 
-  def gradient(self, dstate, saved):
+  def gradient(self, dstate, saved, vectors):
     """See Cell."""
+    del vectors
     (dh, dc), (i, f, g, o, c_before) = dstate, saved
     tanh_c = jnp.tanh(f * c_before + i * g)
     dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
-    dgates = (
-      dc * g * i * (1.0 - i),
-      dc * c_before * f * (1.0 - f),
-      dc * i * (1.0 - g * g),
-      dh * tanh_c * o * (1.0 - o),
-    )
-    return _stack(dgates), (jnp.zeros_like(dh), dc * f)
+    dgates = _gate_slopes(dc, dh * tanh_c, (i, f, g, o), c_before)
+    return dgates, (None, dc * f), ()
 
   recurrent_slopes = None
+
+
+_EPSILON = 1e-5  # added to variances
+
+
+def _normalize(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+  """Shift and scale to mean 0 and variance 1; return also the scale."""
+  centred = x - x.mean(axes, keepdims=True)
+  variance = jnp.mean(centred * centred, axes, keepdims=True)
+  scale = jax.lax.rsqrt(variance + _EPSILON)
+  return centred * scale, scale
+
+
+def _normalize_gradient(
+  slopes: Array, normalized: Array, scale: Array, axes: tuple[int, ...]
+) -> Array:
+  """Turn slopes in what `_normalize` returned into slopes in its input."""
+  mean = slopes.mean(axes, keepdims=True)
+  along = jnp.mean(slopes * normalized, axes, keepdims=True)
+  return scale * (slopes - mean - normalized * along)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNormLSTMCell:
+  """The LSTM of Ba et al. 2016 (arXiv:1607.06450), equations 20 to 22.
+
+  Both products are normalised over all gates together, and the memory before
+  its tanh. The caller normalises the projected inputs, which need no loop; of
+  the three biases that the paper adds to the gates one does the same.
+  Vectors: scale_Z of the recurrent product, scale_D and bias_D of the memory.
+  """
+
+  num_gates = 4
+  num_states = 2
+
+  def step(self, projected, recurrent, state, vectors):
+    """See Cell."""
+    scale_Z, scale_D, bias_D = vectors
+    normalized, scale = _normalize(recurrent, (0, 1))
+    gates = projected + scale_Z.reshape(4, -1, 1) * normalized
+    i, f, g, o = _open(gates)
+    c = f * state[1] + i * g
+    level = scale_D[:, None] * _normalize(c, (0,))[0] + bias_D[:, None]
+    saved = (i, f, g, o, state[1], normalized, scale)
+    return (o * jnp.tanh(level), c), saved
+
+  def gradient(self, dstate, saved, vectors):
+    """See Cell."""
+    (dh, dc), (i, f, g, o, c_before, normalized, _) = dstate, saved
+    _, scale_D, bias_D = vectors
+    level, c_scale = _normalize(f * c_before + i * g, (0,))
+    tanh_c = jnp.tanh(scale_D[:, None] * level + bias_D[:, None])
+    dlevel = dh * o * (1.0 - tanh_c * tanh_c)
+    dc = dc + _normalize_gradient(
+      dlevel * scale_D[:, None], level, c_scale, (0,)
+    )
+    dgates = _gate_slopes(dc, dh * tanh_c, (i, f, g, o), c_before)
+    dvectors = (
+      jnp.sum(dgates * normalized, axis=2).reshape(-1),
+      jnp.sum(dlevel * level, axis=1),
+      jnp.sum(dlevel, axis=1),
+    )
+    return dgates, (None, dc * f), dvectors
+
+  def recurrent_slopes(self, dprojected, saved, vectors):
+    """See Cell."""
+    *_, normalized, scale = saved
+    slopes = dprojected * vectors[0].reshape(4, -1, 1)
+    return _normalize_gradient(slopes, normalized, scale, (0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,22 +212,25 @@ class GRUCell:
   num_gates = 3
   num_states = 1
 
-  def step(self, projected, recurrent, state):
+  def step(self, projected, recurrent, state, vectors):
     """See Cell."""
+    del vectors
     r, z = jax.nn.sigmoid(projected[:2] + recurrent[:2])
     n = jnp.tanh(projected[2] + r * recurrent[2])
     return (n + z * (state[0] - n),), (r, z, n, recurrent[2], state[0])
 
-  def gradient(self, dstate, saved):
+  def gradient(self, dstate, saved, vectors):
     """See Cell."""
+    del vectors
     (dh,), (r, z, n, recurrent_n, h) = dstate, saved
     dn = dh * (1.0 - z) * (1.0 - n * n)
     dr = dn * recurrent_n * r * (1.0 - r)
     dz = dh * (h - n) * z * (1.0 - z)
-    return _stack((dr, dz, dn)), (dh * z,)
+    return _stack((dr, dz, dn)), (dh * z,), ()
 
-  def recurrent_slopes(self, dprojected, saved):
+  def recurrent_slopes(self, dprojected, saved, vectors):
     """See Cell."""
+    del vectors
     dr, dz, dn = dprojected
     return _stack((dr, dz, dn * saved[0]))
 
@@ -156,22 +252,29 @@ ACTIVATIONS = {
 class RNNCell:
   """Elman 1990: h = activation(projected + recurrent)."""
 
-  activation: str = "tanh"
+  activation: str
   num_gates = 1
   num_states = 1
 
-  def step(self, projected, recurrent, state):
+  def step(self, projected, recurrent, state, vectors):
     """See Cell."""
-    del state
+    del state, vectors
     h = ACTIVATIONS[self.activation].value(projected[0] + recurrent[0])
     return (h,), (h,)
 
-  def gradient(self, dstate, saved):
+  def gradient(self, dstate, saved, vectors):
     """See Cell."""
+    del vectors
     slope = ACTIVATIONS[self.activation].slope(saved[0])
-    return (dstate[0] * slope)[None], (jnp.zeros_like(dstate[0]),)
+    return (dstate[0] * slope)[None], (None,), ()
 
   recurrent_slopes = None
 
 
-CELLS = {"lstm": LSTMCell(), "gru": GRUCell(), "rnn": RNNCell()}
+CELLS = {
+  "lstm": LSTMCell(),
+  "layer_norm_lstm": LayerNormLSTMCell(),
+  "gru": GRUCell(),
+  "rnn": RNNCell("tanh"),
+  "relu_rnn": RNNCell("relu"),
+}

@@ -27,17 +27,23 @@ class Kernels(NamedTuple):
   """Parameters of one layer; gates are blocks of D columns.
 
   Attributes:
-    input_EZ: [E, gates · D].
-    recurrent_DZ: [D, gates · D].
-    bias_Z: added to the projected input.
+    input_EZ: [E, gates · D]; None if the inputs are projected already, and
+      stand for what this and `bias_Z` would make of them.
+    recurrent_DZ: [D, gates · D]; [P, gates · D] with a projection.
+    bias_Z: added to the projected input; None for none.
     recurrent_bias_Z: added to the recurrent product, which differs from
       `bias_Z` in a GRU's candidate alone; None for none.
+    projection_DP: makes the hidden vector, P wide, of what the cell puts out
+      (Sak et al. 2014, arXiv:1402.1128); None to take it as it is.
+    vectors: further parameters of the cell.
   """
 
-  input_EZ: Array
+  input_EZ: Array | None
   recurrent_DZ: Array
-  bias_Z: Array
+  bias_Z: Array | None
   recurrent_bias_Z: Array | None = None
+  projection_DP: Array | None = None
+  vectors: tuple[Array, ...] = ()
 
 
 class _Pace(NamedTuple):
@@ -106,36 +112,48 @@ def _scaled(state: State, factor: Array | None) -> State:
 
 def _run(cell, x_ETB, kernels, state, pace, turned=False):
   dtype, (inputs, time, batch) = x_ETB.dtype, x_ETB.shape
-  by_input, by_recurrent = (kernel.astype(dtype) for kernel in kernels[:2])
+  matrices = _matrices(kernels, dtype)
   as_given = turned or time == 1  # a copy for one step would cost more
   if not as_given:
-    by_input, by_recurrent = transposed(by_input), transposed(by_recurrent)
+    matrices = jax.tree.map(transposed, matrices)
+  by_input, by_recurrent, by_projection = matrices
   axes = (0, 0) if as_given and not turned else (1, 0)
   gates_DB = (cell.num_gates, -1, batch)
-  bias = kernels.bias_Z.reshape(cell.num_gates, -1, 1)
+  vectors = _cast(kernels.vectors, wide(dtype))
   # Inputs do not depend on the step before. A GPU wants one large matmul of all
   # of them; a CPU would pay more for copying its output into the loop's layout.
-  at_once = jax.default_backend() != "cpu"
+  at_once = by_input is not None and jax.default_backend() != "cpu"
+
+  def project(x):
+    if at_once:
+      return x
+    x_EB = from_bits(x, dtype)
+    if by_input is not None:
+      x_EB = product(by_input, x_EB, axes)
+    return x_EB.reshape(gates_DB)
 
   def step(state, inputs):
     x, (keep, move) = inputs
-    if at_once:
-      projected = x
-    else:
-      x_EB = from_bits(x, dtype)
-      projected = product(by_input, x_EB, axes).reshape(gates_DB)
+    projected = project(x)
+    if kernels.bias_Z is not None:
+      projected += kernels.bias_Z.reshape(cell.num_gates, -1, 1)
     state = _scaled(state, keep)
     recurrent_ZB = product(by_recurrent, state[0].astype(dtype), axes)
     if kernels.recurrent_bias_Z is not None:
       recurrent_ZB += kernels.recurrent_bias_Z[:, None]
     recurrent = recurrent_ZB.reshape(gates_DB)
-    after, saved = cell.step(projected + bias, recurrent, state)
+    after, saved = cell.step(projected, recurrent, state, vectors)
+    unprojected = None
+    if by_projection is not None:
+      unprojected = after[0].astype(dtype)
+      after = (product(by_projection, unprojected, axes), *after[1:])
+      unprojected = as_bits(unprojected)
     if move is not None:
       after = tuple(
         move * new + (1.0 - move) * old
         for new, old in zip(after, state, strict=True)
       )
-    return after, (as_bits(after[0].astype(dtype)), saved)
+    return after, (as_bits(after[0].astype(dtype)), saved, unprojected)
 
   if at_once:
     projected_ZN = product(by_input, x_ETB.reshape(inputs, -1), axes)
@@ -143,8 +161,18 @@ def _run(cell, x_ETB, kernels, state, pace, turned=False):
     xs = jnp.transpose(projected, (2, 0, 1, 3))
   else:
     xs = as_bits(jnp.swapaxes(x_ETB, 0, 1))
-  last, (bits, saved) = jax.lax.scan(step, state, (xs, pace))
-  return (from_bits(bits, dtype), last), (bits, saved)
+  last, made = jax.lax.scan(step, state, (xs, pace))
+  return (from_bits(made[0], dtype), last), made
+
+
+def _cast(tree, dtype):
+  return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+
+def _matrices(kernels, dtype):
+  """Return input_EZ, recurrent_DZ and projection_DP in a dtype."""
+  matrices = (kernels.input_EZ, kernels.recurrent_DZ, kernels.projection_DP)
+  return _cast(matrices, dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -153,23 +181,27 @@ def _layer(cell, x_ETB, kernels, state, pace):
 
 
 def _fwd(cell, x_ETB, kernels, state, pace):
-  out, (bits_TDB, saved) = _run(cell, x_ETB, kernels, state, pace)
-  return out, (x_ETB, kernels, state[0], bits_TDB, saved, pace)
+  out, made = _run(cell, x_ETB, kernels, state, pace)
+  return out, (x_ETB, kernels, state[0], made, pace)
 
 
 def _bwd(cell, residuals, cotangents):
-  x_ETB, kernels, first_DB, bits_TDB, saved, pace = residuals
+  x_ETB, kernels, first_DB, made, pace = residuals
+  bits_TDB, saved, unprojected_TDB = made
   dhidden_TDB, dlast = cotangents
   dtype, state_dtype = x_ETB.dtype, first_DB.dtype
-  width, (_, time, batch) = len(kernels.recurrent_DZ), x_ETB.shape
-  kernel_DZ = kernels.recurrent_DZ.astype(dtype)
+  width, num_columns = kernels.recurrent_DZ.shape
+  _, time, batch = x_ETB.shape
+  input_EZ, recurrent_DZ, projection_DP = _matrices(kernels, dtype)
+  vectors = _cast(kernels.vectors, state_dtype)
 
   def to_recurrent(dprojected, saved):
     if cell.recurrent_slopes is None:
       return dprojected
-    return cell.recurrent_slopes(dprojected, saved).astype(dtype)
+    return cell.recurrent_slopes(dprojected, saved, vectors).astype(dtype)
 
-  def step(dstate, inputs):
+  def step(slopes, inputs):
+    dstate, dvectors = slopes
     dhidden, saved, (keep, move) = inputs
     dhidden = from_bits(dhidden, dtype).astype(state_dtype)
     dstate = (dstate[0] + dhidden, *dstate[1:])
@@ -177,24 +209,32 @@ def _bwd(cell, residuals, cotangents):
     if move is not None:
       stays = _scaled(dstate, 1.0 - move)
       dstate = _scaled(dstate, move)
-    dprojected, direct = cell.gradient(dstate, saved)
+    dmade = None
+    if projection_DP is not None:
+      dmade = dstate[0].astype(dtype)
+      dstate = (product(projection_DP, dmade), *dstate[1:])
+      dmade = as_bits(dmade)
+    dprojected, direct, more = cell.gradient(dstate, saved, vectors)
     dprojected = dprojected.astype(dtype)
     slopes_ZB = to_recurrent(dprojected, saved).reshape(-1, batch)
-    dh = product(kernel_DZ, slopes_ZB)
-    dstate = (direct[0] + dh, *direct[1:])
+    dh = product(recurrent_DZ, slopes_ZB)
+    dstate = (dh if direct[0] is None else direct[0] + dh, *direct[1:])
     if stays is not None:
       dstate = tuple(a + b for a, b in zip(dstate, stays, strict=True))
-    return _scaled(dstate, keep), as_bits(dprojected)
+    dvectors = jax.tree.map(jnp.add, dvectors, more)
+    return (_scaled(dstate, keep), dvectors), (as_bits(dprojected), dmade)
 
   steps = (as_bits(dhidden_TDB), saved, pace)
-  dstate, bits = jax.lax.scan(step, dlast, steps, reverse=True)
+  nothing = jax.tree.map(jnp.zeros_like, vectors)
+  (dstate, dvectors), (bits, dmade_TDB) = jax.lax.scan(
+    step, (dlast, nothing), steps, reverse=True
+  )
 
   def by_column(bits, rows):
     """[T, ..., B] with `rows` features to [features, T · B]."""
     bits = jnp.swapaxes(bits.reshape(time, rows, batch), 0, 1)
     return from_bits(bits.reshape(rows, -1), dtype)
 
-  num_columns = cell.num_gates * width
   dprojected_ZN = slopes_ZN = by_column(bits, num_columns)
   if cell.recurrent_slopes is not None:
     slopes = jax.vmap(to_recurrent)(from_bits(bits, dtype), saved)
@@ -204,18 +244,28 @@ def _bwd(cell, residuals, cotangents):
   )
   if pace.keep is not None:  # what a reset emptied is empty here too
     before = jnp.where(pace.keep > 0, before, 0)
-  h_DN = by_column(before, width)
-  x_EN = x_ETB.reshape(len(x_ETB), -1)
-  dx_EN = product(kernels.input_EZ.astype(dtype), dprojected_ZN)
-  gradients = Kernels(
-    input_EZ=product(x_EN, dprojected_ZN, (1, 1)),
-    recurrent_DZ=product(h_DN, slopes_ZN, (1, 1)),
-    bias_Z=jnp.sum(dprojected_ZN, axis=1, dtype=state_dtype),
-    recurrent_bias_Z=None
-    if kernels.recurrent_bias_Z is None
-    else jnp.sum(slopes_ZN, axis=1, dtype=state_dtype),
+  gradients = dict(
+    recurrent_DZ=product(by_column(before, width), slopes_ZN, (1, 1)),
+    vectors=dvectors,
   )
-  cast = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, kernels)
+  dx_EN = dprojected_ZN
+  if input_EZ is not None:
+    x_EN = x_ETB.reshape(len(x_ETB), -1)
+    dx_EN = product(input_EZ, dprojected_ZN)
+    gradients["input_EZ"] = product(x_EN, dprojected_ZN, (1, 1))
+  if kernels.bias_Z is not None:
+    gradients["bias_Z"] = jnp.sum(dprojected_ZN, axis=1, dtype=state_dtype)
+  if kernels.recurrent_bias_Z is not None:
+    dbias_Z = jnp.sum(slopes_ZN, axis=1, dtype=state_dtype)
+    gradients["recurrent_bias_Z"] = dbias_Z
+  if projection_DP is not None:
+    inner, outer = projection_DP.shape
+    made_DN = by_column(unprojected_TDB, inner)
+    slopes_PN = by_column(dmade_TDB, outer)
+    gradients["projection_DP"] = product(made_DN, slopes_PN, (1, 1))
+  cast = jax.tree.map(
+    lambda g, p: g.astype(p.dtype), kernels._replace(**gradients), kernels
+  )
   return dx_EN.reshape(x_ETB.shape).astype(dtype), cast, dstate, None
 
 

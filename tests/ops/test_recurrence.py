@@ -4,16 +4,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.ops.cells import CELLS, RNNCell
+from lmjax.ops.cells import CELLS
 from lmjax.ops.cudnn_lstm import pack
 from lmjax.ops.recurrence import Kernels, scan_layer
 
-B, T, E, D = 2, 5, 3, 4
-ALL_CELLS = {**CELLS, "relu rnn": RNNCell("relu")}
+B, T, E, D, P = 2, 5, 3, 4, 3
 
 
-def next_state(name, projected, recurrent, state):
+def layer_norm(x):
+  variance = jnp.var(x, axis=-1, keepdims=True)
+  return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(variance + 1e-5)
+
+
+def next_state(name, projected, recurrent, state, vectors):
   """One step in the words of the papers, batch first."""
+  if name == "layer_norm_lstm":
+    scale_Z, scale_D, bias_D = vectors
+    both = projected + scale_Z * layer_norm(recurrent)
+    i, f, g, o = jnp.split(both, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    level = scale_D * layer_norm(c) + bias_D
+    return jax.nn.sigmoid(o) * jnp.tanh(level), c
   both = projected + recurrent
   if name == "lstm":
     i, f, g, o = jnp.split(both, 4, axis=-1)
@@ -26,42 +37,61 @@ def next_state(name, projected, recurrent, state):
   return (jnp.tanh(both) if name == "rnn" else jax.nn.relu(both),)
 
 
-def loop(name, x, kernels, state, resets, mask):
-  """The same recurrence as a Python loop, differentiated by JAX."""
-  hidden = []
-  for t in range(T):
-    if resets is not None:
-      state = tuple(s * (1.0 - resets[:, t, None]) for s in state)
-    projected = x[:, t] @ kernels.input_EZ + kernels.bias_Z
+def plain_scan(name, x, kernels, state, resets, mask):
+  """The same recurrence in plain words, differentiated by JAX."""
+
+  def step(state, inputs):
+    projected, reset, move = inputs
+    state = tuple(jnp.where(reset[:, None] > 0, 0.0, s) for s in state)
+    if kernels.input_EZ is not None:
+      projected = projected @ kernels.input_EZ + kernels.bias_Z
     recurrent = state[0] @ kernels.recurrent_DZ
     if kernels.recurrent_bias_Z is not None:
       recurrent += kernels.recurrent_bias_Z
-    new = next_state(name, projected, recurrent, state)
-    if mask is not None:
-      new = tuple(
-        jnp.where(mask[:, t, None] > 0, a, b)
-        for a, b in zip(new, state, strict=True)
-      )
-    state = new
-    hidden.append(state[0])
-  return jnp.stack(hidden, axis=1), state
+    new = next_state(name, projected, recurrent, state, kernels.vectors)
+    if kernels.projection_DP is not None:
+      new = (new[0] @ kernels.projection_DP, *new[1:])
+    state = tuple(
+      jnp.where(move[:, None] > 0, a, b)
+      for a, b in zip(new, state, strict=True)
+    )
+    return state, state[0]
+
+  resets = jnp.zeros((B, T)) if resets is None else resets
+  mask = jnp.ones((B, T)) if mask is None else mask
+  by_time = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), (x, resets, mask))
+  state, hidden = jax.lax.scan(step, state, by_time)
+  return hidden.swapaxes(0, 1), state
 
 
-def example(name, dtype=jnp.float64, with_recurrent_bias=False, seed=0):
-  rng = np.random.default_rng(seed)
-  cell = ALL_CELLS[name]
+def example(
+  name,
+  dtype=jnp.float64,
+  with_recurrent_bias=False,
+  with_projection=False,
+  with_input_kernel=True,
+):
+  rng = np.random.default_rng(0)
+  cell = CELLS[name]
 
   def draw(*shape):
     return jnp.array(rng.normal(size=shape), dtype)
 
-  columns = cell.num_gates * D
-  kernels = Kernels(draw(E, columns), draw(D, columns), draw(columns))
+  columns, width = cell.num_gates * D, P if with_projection else D
+  kernels = Kernels(draw(E, columns), draw(width, columns), draw(columns))
   if with_recurrent_bias:
     kernels = kernels._replace(recurrent_bias_Z=draw(columns))
-  state = tuple(draw(B, D) for _ in range(cell.num_states))
-  cotangents = draw(B, T, D), tuple(draw(B, D) for _ in state)
+  if with_projection:
+    kernels = kernels._replace(projection_DP=draw(D, P))
+  if name == "layer_norm_lstm":
+    kernels = kernels._replace(vectors=(draw(columns), draw(D), draw(D)))
+  if not with_input_kernel:
+    kernels = kernels._replace(input_EZ=None, bias_Z=None)
+  state = (draw(B, width), draw(B, D))[: cell.num_states]
+  cotangents = draw(B, T, width), tuple(jax.tree.map(jnp.cos, state))
   flags = [jnp.array(rng.random((B, T)) < share, dtype) for share in (0.3, 0.7)]
-  return cell, (draw(B, T, E), kernels, state), flags, cotangents
+  x = draw(B, T, E if with_input_kernel else columns)
+  return cell, (x, kernels, state), flags, cotangents
 
 
 def with_gradients(function, arguments, cotangents):
@@ -73,26 +103,27 @@ def with_gradients(function, arguments, cotangents):
   return both(arguments, cotangents)
 
 
-@pytest.mark.parametrize("with_resets", [False, True])
-@pytest.mark.parametrize("with_mask", [False, True])
-@pytest.mark.parametrize("name", ALL_CELLS)
-def test_values_and_gradients_equal_autodiff_of_a_loop(
-  name, with_mask, with_resets
-):
+@pytest.mark.parametrize("flagged", [False, True])
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    *((name, {}) for name in CELLS),
+    ("gru", dict(with_recurrent_bias=True)),
+    ("lstm", dict(with_projection=True)),
+    ("layer_norm_lstm", dict(with_projection=True, with_input_kernel=False)),
+  ],
+)
+def test_values_and_gradients_equal_autodiff(name, options, flagged):
   with jax.enable_x64(True):
-    for seed in range(2):
-      cell, arguments, (resets, mask), cotangents = example(
-        name, with_recurrent_bias=with_mask, seed=seed
-      )
-      resets = resets if with_resets else None
-      mask = mask if with_mask else None
-      functions = (
-        lambda *a, r=resets, m=mask, c=cell: scan_layer(c, *a, r, m),
-        lambda *a, r=resets, m=mask: loop(name, *a, r, m),
-      )
-      pairs = [with_gradients(f, arguments, cotangents) for f in functions]
-      for a, b in zip(*map(jax.tree.leaves, pairs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    cell, arguments, flags, cotangents = example(name, **options)
+    flags = flags if flagged else (None, None)
+    functions = (
+      lambda *a: scan_layer(cell, *a, *flags),
+      lambda *a: plain_scan(name, *a, *flags),
+    )
+    pairs = [with_gradients(f, arguments, cotangents) for f in functions]
+    for a, b in zip(*map(jax.tree.leaves, pairs), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -111,10 +142,10 @@ def test_inputs_projected_at_once_equal_those_projected_in_steps(
 
 @pytest.mark.parametrize("name", CELLS)
 def test_kernels_may_be_given_turned(name):
-  cell, (x, kernels, state), (resets, mask), _ = example(name, jnp.float32)
-  turned = kernels._replace(
-    input_EZ=kernels.input_EZ.T, recurrent_DZ=kernels.recurrent_DZ.T
+  cell, (x, kernels, state), (resets, mask), _ = example(
+    name, jnp.float32, with_projection="lstm" in name
   )
+  turned = jax.tree.map(lambda leaf: leaf.T, kernels)
   for steps in (T, 1):  # a single step is made without copies of kernels
     inputs = x[:, :steps], resets[:, :steps], mask[:, :steps]
     one = scan_layer(cell, inputs[0], kernels, state, *inputs[1:])
