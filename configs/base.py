@@ -8,6 +8,24 @@ stands for "derived", as its comment says.
 
 from ml_collections import ConfigDict
 
+RECURRENT = dict(
+  num_layers=2,
+  width=256,
+  embedding_width=0,  # 0: width
+  residual=False,  # layers add to what they read, where widths are equal
+  tie_embeddings=False,  # the last layer is then embedding_width wide
+  dropout=0.0,  # on embeddings and behind layers, a mask a token
+  embedding_dropout=0.0,  # of whole tokens of the vocabulary
+  input_dropout=0.0,  # on embeddings, a mask a row and window, ...
+  hidden_dropout=0.0,  # ... between layers, ...
+  output_dropout=0.0,  # ... and behind the last
+  weight_drop=0.0,  # of recurrent kernels
+  activation_regularization=0.0,  # weight of the output's mean square
+  temporal_activation_regularization=0.0,  # and of its change's
+  dtype="float32",  # of the matmuls: float32 | bfloat16
+  param_dtype="float32",
+)
+
 MODELS = dict(
   ngram=dict(
     name="ngram",
@@ -20,14 +38,16 @@ MODELS = dict(
   ),
   lstm=dict(
     name="lstm",
-    num_layers=2,
-    width=256,
-    embedding_width=0,  # 0: width
-    dropout=0.0,
-    tie_embeddings=False,
+    layer_norm=False,
+    projection_width=0,  # of the hidden vectors; 0: width, without projection
     implementation="auto",  # of the layers: auto | scan | cudnn
-    dtype="float32",  # of the matmuls: float32 | bfloat16
-    param_dtype="float32",
+    **RECURRENT,
+  ),
+  gru=dict(name="gru", **RECURRENT),
+  rnn=dict(
+    name="rnn",
+    activation="tanh",  # tanh | relu
+    **RECURRENT,
   ),
   transformer=dict(
     name="transformer",

@@ -14,6 +14,8 @@ platform.start()
 # Model → its smallest sizes.
 TINY = {
   "lstm": dict(num_layers=1, width=16),
+  "gru": dict(num_layers=1, width=16),
+  "rnn": dict(num_layers=1, width=16),
   "transformer": dict(num_layers=2, num_heads=2, width=16),
 }
 

@@ -106,7 +106,16 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
     ("lstm", "parallel.num_devices", -1, "must be at least 0"),
     ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
-    ("lstm", "model.tie_embeddings", True, "must equal model.width"),
+    (
+      "lstm",
+      "model.residual",
+      True,
+      "as wide as what it reads: .*99",
+    ),
+    ("lstm", "model.implementation", "cudnn", "needs an NVIDIA GPU"),
+    ("lstm", "model.weight_drop", 1.0, "model.weight_drop=1.0 must be below 1"),
+    ("gru", "model.tie_embeddings", True, "must equal model.width=256"),
+    ("rnn", "model.activation", "gelu", "gelu is not known; .* tanh, relu"),
     ("transformer", "model.num_heads", 7, "7 must divide model.width=128"),
     ("transformer", "model.num_heads", 0, "0 must divide model.width=128"),
     ("transformer", "model.num_kv_heads", 3, "divide model.num_heads=4"),
@@ -117,8 +126,9 @@ def test_differences_are_named_by_dotted_key():
 )
 def test_values_that_cannot_be_are_sentences(model, key, value, message):
   config = base.get_config(model=model)
-  if model == "lstm":
+  if model in ("lstm", "gru", "rnn"):
     config.model.embedding_width = 99
+    config.model.num_layers = 1
   else:
     config.model.positions = "learned"
   config.update_from_flattened_dict({key: value})

@@ -5,7 +5,7 @@ import functools
 
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models.language_model import LanguageModel
-from lmjax.models.stack import Stack
+from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
 
 VOCAB_SIZE = 11
@@ -18,11 +18,18 @@ def recurrent(
   embedding_width: int = 6,
   num_layers: int = 2,
   **options,
-) -> Stack:
-  """Make a recurrent model."""
-  layer = functools.partial(RecurrentLayer, cell, width)
+) -> RecurrentStack:
+  """Make a recurrent model; an LSTM's options among those of the stack."""
+  of_layers = {
+    key: options.pop(key)
+    for key in ("cell_width", "weight_drop")
+    if key in options
+  }
+  layer = functools.partial(RecurrentLayer, cell, width, **of_layers)
   settings = dict(dropout=0.0, tie_embeddings=False) | options
-  return Stack(vocab_size, embedding_width, (layer,) * num_layers, **settings)
+  return RecurrentStack(
+    vocab_size, embedding_width, (layer,) * num_layers, **settings
+  )
 
 
 def transformer(vocab_size: int = VOCAB_SIZE, **options) -> Transformer:
@@ -49,8 +56,19 @@ def make_models(dropout: float) -> dict[str, LanguageModel]:
   """Make a model of every kind that keeps the contract."""
   return {
     "lstm": recurrent("lstm", dropout=dropout),
-    "lstm tied": recurrent(
-      "lstm", embedding_width=8, tie_embeddings=True, dropout=dropout
+    "gru, residual": recurrent("gru", residual=True, dropout=dropout),
+    "lstm, layer norm, projected, AWD": recurrent(
+      "layer_norm_lstm",
+      embedding_width=8,
+      cell_width=5,
+      tie_embeddings=True,
+      weight_drop=dropout,
+      embedding_dropout=dropout,
+      input_dropout=dropout,
+      hidden_dropout=dropout,
+      output_dropout=dropout,
+      activation_regularization=2.0,
+      temporal_activation_regularization=1.0,
     ),
     "learned, gelu, layer": transformer(positions="learned", dropout=dropout),
     "rotary, swiglu, rms, grouped, remat": transformer(

@@ -14,12 +14,16 @@ class Dropout(nn.Module):
 
   Attributes:
     rate: share of features set to zero; the rest is scaled by 1 / (1 - rate).
+    shared_axes: axes along which all have the same mask.
   """
 
   rate: float
+  shared_axes: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Return `x` with features dropped, in its shape and dtype."""
     off = self.rate == 0.0 or not self.has_rng("dropout")
-    return x if off else nn.Dropout(self.rate, deterministic=False)(x)
+    if off:
+      return x
+    return nn.Dropout(self.rate, self.shared_axes, deterministic=False)(x)

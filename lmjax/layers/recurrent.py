@@ -7,34 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.cells import CELLS, State
+from lmjax.layers.weight_drop import WeightDrop
+from lmjax.ops.cells import CELLS, NORM_EPSILON, State
 from lmjax.ops.cudnn_lstm import cudnn_layer
+from lmjax.ops.matmul import matmul, product
 from lmjax.ops.recurrence import Kernels, scan_layer
 from lmjax.types import Array, PyTree
 
 IMPLEMENTATIONS = ("auto", "scan", "cudnn")
-
-
-def choose_implementation(
-  implementation: str, cell: str, dtype: jnp.dtype, with_resets: bool
-) -> str:
-  """Say how a layer is to run: "scan" or "cudnn".
-
-  cuDNN takes float32 LSTMs on an NVIDIA GPU whose state is never emptied
-  within a window; the scan takes everything everywhere. Of several GPUs each
-  would compute the whole batch, for a mesh cannot divide cuDNN's call.
-
-  Args:
-    implementation: what was asked for; "auto" to choose.
-    cell: name of the cell.
-    dtype: dtype of the matmuls.
-    with_resets: whether states are emptied, or steps left out, on the way.
-  """
-  if implementation != "auto":
-    return implementation
-  fits = cell == "lstm" and dtype == jnp.float32 and not with_resets
-  one_gpu = jax.default_backend() == "gpu" and jax.device_count() == 1
-  return "cudnn" if fits and one_gpu else "scan"
 
 
 def _uniform(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
@@ -51,10 +31,13 @@ class RecurrentLayer(nn.Module):
   """One layer of a recurrent network.
 
   Attributes:
-    cell: "lstm", "gru" or "rnn".
-    width: width D of the state.
+    cell: one of CELLS.
+    width: width of the hidden vector, which is what goes out.
     implementation: "scan", "cudnn" or "auto"; all have the same parameters.
     turned: whether kernels are given as their transposes, for decoding.
+    cell_width: width D of the cell where a projection makes the hidden vector
+      of it (Sak et al. 2014, arXiv:1402.1128); 0 for `width` and none.
+    weight_drop: share of the recurrent kernel that is dropped; see WeightDrop.
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
   """
@@ -63,6 +46,8 @@ class RecurrentLayer(nn.Module):
   width: int
   implementation: str = "auto"
   turned: bool = False
+  cell_width: int = 0
+  weight_drop: float = 0.0
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -77,57 +62,122 @@ class RecurrentLayer(nn.Module):
     """Run over time from `state`; see lmjax.ops.recurrence.scan_layer.
 
     Returns:
-      hidden_BTD in `dtype`, and the state after the last step in float32.
+      hidden [B, T, width] in `dtype`, and the state after the last step in
+      float32.
     """
+    x_BTE = x_BTE.astype(self.dtype)
+    kernels = self._kernels(x_BTE.shape[-1])
+    if self.cell == "layer_norm_lstm":
+      x_BTE, kernels = self._normalize_inputs(x_BTE, kernels)
+    irregular = resets_BT is not None or mask_BT is not None
+    chosen = self._choose_implementation(irregular)
+    if chosen == "cudnn" and irregular:
+      raise ValueError("cuDNN neither empties states nor leaves out steps")
+    decodes = self.turned or x_BTE.shape[1] == 1
+    if chosen == "cudnn" and not decodes:
+      return cudnn_layer(x_BTE, kernels, state)
     cell = CELLS[self.cell]
-    columns = cell.num_gates * self.width
+    return scan_layer(
+      cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned
+    )
+
+  def _kernels(self, inputs: int) -> Kernels:
+    """Make the parameters."""
+    width = self.cell_width or self.width
+    columns = CELLS[self.cell].num_gates * width
 
     def kernel(
-      name: str, init: nn.initializers.Initializer, inputs: int
+      name: str, init: nn.initializers.Initializer, shape: tuple[int, int]
     ) -> Array:
-      shape = (columns, inputs) if self.turned else (inputs, columns)
+      shape = shape[::-1] if self.turned else shape
       return self.param(name, init, shape, self.param_dtype)
+
+    def vector(
+      name: str, size: int, init: nn.initializers.Initializer
+    ) -> Array:
+      return self.param(name, init, (size,), self.param_dtype)
 
     def bias(key: Array, shape: tuple[int], dtype: jnp.dtype) -> Array:
       """Open an LSTM's forget gates at first (Jozefowicz et al. 2015)."""
       del key
       zeros = jnp.zeros(shape, dtype)
-      if self.cell != "lstm":
-        return zeros
-      return zeros.at[self.width : 2 * self.width].set(1.0)
+      return zeros.at[width : 2 * width].set(1.0) if self._is_lstm else zeros
 
+    glorot = nn.initializers.glorot_uniform()
+    recurrent = kernel("recurrent_kernel", _uniform, (self.width, columns))
     kernels = Kernels(
-      kernel("input_kernel", nn.initializers.glorot_uniform(), x_BTE.shape[-1]),
-      kernel("recurrent_kernel", _uniform, self.width),
-      self.param("bias", bias, (columns,), self.param_dtype),
+      kernel("input_kernel", glorot, (inputs, columns)),
+      WeightDrop(self.weight_drop)(recurrent),
+      vector("bias", columns, bias),
     )
+    zeros, ones = nn.initializers.zeros, nn.initializers.ones
     if self.cell == "gru":  # elsewhere it would do what `bias` does
-      kernels = kernels._replace(
-        recurrent_bias_Z=self.param(
-          "recurrent_bias", nn.initializers.zeros, (columns,), self.param_dtype
-        )
+      added = dict(recurrent_bias_Z=vector("recurrent_bias", columns, zeros))
+      kernels = kernels._replace(**added)
+    if self.cell_width:
+      shape = (width, self.width)
+      projection = kernel("projection_kernel", _uniform, shape)
+      kernels = kernels._replace(projection_DP=projection)
+    if self.cell == "layer_norm_lstm":
+      vectors = (
+        vector("recurrent_scale", columns, ones),
+        vector("cell_scale", width, ones),
+        vector("cell_bias", width, zeros),
       )
-    irregular = resets_BT is not None or mask_BT is not None
-    chosen = choose_implementation(
-      self.implementation, self.cell, self.dtype, irregular
+      kernels = kernels._replace(vectors=vectors)
+    return kernels
+
+  def _normalize_inputs(
+    self, x_BTE: Array, kernels: Kernels
+  ) -> tuple[Array, Kernels]:
+    """Project inputs and normalise what comes out, over all gates together."""
+    batch, time, inputs = x_BTE.shape
+    x_NE, kernel = x_BTE.reshape(-1, inputs), kernels.input_EZ
+    if self.turned:
+      projected_NZ = product(x_NE, kernel.astype(self.dtype), (1, 1))
+    else:
+      projected_NZ = matmul(x_NE, (kernel.astype(self.dtype),))[0]
+    norm = nn.LayerNorm(
+      epsilon=NORM_EPSILON,
+      use_bias=False,
+      param_dtype=self.param_dtype,
+      name="input_norm",
     )
-    if chosen == "cudnn" and irregular:
-      raise ValueError("cuDNN neither empties states nor leaves out steps")
-    x_BTE = x_BTE.astype(self.dtype)
-    decodes = self.turned or x_BTE.shape[1] == 1
-    if chosen == "cudnn" and not decodes:
-      return cudnn_layer(x_BTE, kernels, state)
-    return scan_layer(
-      cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned
-    )
+    projected_NZ = norm(projected_NZ) + kernels.bias_Z
+    projected_BTZ = projected_NZ.reshape(batch, time, -1).astype(self.dtype)
+    return projected_BTZ, kernels._replace(input_EZ=None, bias_Z=None)
+
+  @property
+  def _is_lstm(self) -> bool:
+    return self.cell in ("lstm", "layer_norm_lstm")
+
+  @nn.nowrap
+  def _choose_implementation(self, with_resets: bool) -> str:
+    """Say how it is to run: "scan" or "cudnn".
+
+    cuDNN takes plain float32 LSTMs on an NVIDIA GPU whose state is never
+    emptied within a window; the scan takes everything everywhere. Of several
+    GPUs each would compute the whole batch, for a mesh cannot divide cuDNN's
+    call.
+
+    Args:
+      with_resets: whether states are emptied, or steps left out, on the way.
+    """
+    if self.implementation != "auto":
+      return self.implementation
+    plain = self.cell == "lstm" and not self.cell_width
+    fits = plain and self.dtype == jnp.float32 and not with_resets
+    one_gpu = jax.default_backend() == "gpu" and jax.device_count() == 1
+    return "cudnn" if fits and one_gpu else "scan"
 
   @nn.nowrap
   def initial_state(self, batch_size: int, inputs: int) -> State:
     """Make an empty state."""
     del inputs
+    widths = (self.width, self.cell_width or self.width)
     return tuple(
-      jnp.zeros((batch_size, self.width), jnp.float32)
-      for _ in range(CELLS[self.cell].num_states)
+      jnp.zeros((batch_size, width), jnp.float32)
+      for width in widths[: CELLS[self.cell].num_states]
     )
 
   @nn.nowrap
@@ -137,22 +187,25 @@ class RecurrentLayer(nn.Module):
     """Turn the kernels once, not at every token; one row needs no turning."""
     turned = batch_size > 1
     make = functools.partial(
-      RecurrentLayer, self.cell, self.width, self.implementation, turned
+      RecurrentLayer,
+      self.cell,
+      self.width,
+      self.implementation,
+      turned,
+      cell_width=self.cell_width,
     )
     if not turned:
       return make, params
-    return make, {k: v.T if v.ndim == 2 else v for k, v in params.items()}
+    return make, jax.tree.map(lambda v: v.T if v.ndim == 2 else v, params)
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:
     """Name what "auto" stands for here."""
-    chosen = choose_implementation(
-      self.implementation, self.cell, self.dtype, with_resets
-    )
-    return dict(implementation=chosen)
+    return dict(implementation=self._choose_implementation(with_resets))
 
   @nn.nowrap
   def flops_per_token(self, inputs: int) -> int:
     """Count multiply–adds times two of the matmuls of one forward token."""
-    columns = CELLS[self.cell].num_gates * self.width
-    return 2 * columns * (inputs + self.width)
+    columns = CELLS[self.cell].num_gates * (self.cell_width or self.width)
+    projection = self.cell_width * self.width
+    return 2 * (columns * (inputs + self.width) + projection)

@@ -19,11 +19,13 @@ compute the same, laid out for one token at a time. `model.estimate(tokens,
 starts, names)` makes the variables that are counted in the training text.
 """
 
-from lmjax.models import lstm, ngram, transformer
+from lmjax.models import ngram, recurrent, transformer
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
 MODELS = {
   "ngram": ngram.build,
-  "lstm": lstm.build,
+  "lstm": recurrent.build_lstm,
+  "gru": recurrent.build_gru,
+  "rnn": recurrent.build_rnn,
   "transformer": transformer.build,
 }

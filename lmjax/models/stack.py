@@ -121,15 +121,25 @@ class Stack(LanguageModel):
       none was given.
     """
     states = carry or self.initial_carry(tokens_BT.shape[0], 0)
-    x = self.drop(self.embedding(tokens_BT))
+    x = self.embed(tokens_BT)
     new_carry = []
-    for layer, state in zip(self.layers, states, strict=True):
-      x, state = layer(x, state, resets_BT)
-      x = self.drop(x)
+    for index, state in enumerate(states):
+      x, state = self.apply_layer(index, x, state, resets_BT)
       new_carry.append(state)
     if self.is_initializing():
       self.unembedding()
     return x, None if carry is None else tuple(new_carry)
+
+  def embed(self, tokens_BT: Array) -> Array:
+    """Make what the first layer reads."""
+    return self.drop(self.embedding(tokens_BT))
+
+  def apply_layer(
+    self, index: int, x: Array, state: State, resets_BT: Array | None
+  ) -> tuple[Array, State]:
+    """Apply a layer and what belongs around it."""
+    x, state = self.layers[index](x, state, resets_BT)
+    return self.drop(x), state
 
   @nn.nowrap
   def _unbound(self) -> Sequence[tuple[Layer, int]]:

@@ -132,14 +132,14 @@ class LSTMCell:
   recurrent_slopes = None
 
 
-_EPSILON = 1e-5  # added to variances
+NORM_EPSILON = 1e-5  # added to variances
 
 
 def _normalize(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
   """Shift and scale to mean 0 and variance 1; return also the scale."""
   centred = x - x.mean(axes, keepdims=True)
   variance = jnp.mean(centred * centred, axes, keepdims=True)
-  scale = jax.lax.rsqrt(variance + _EPSILON)
+  scale = jax.lax.rsqrt(variance + NORM_EPSILON)
   return centred * scale, scale
 
 
