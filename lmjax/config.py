@@ -169,6 +169,20 @@ def from_json(text: str) -> ConfigDict:
   return ConfigDict(json.loads(text))
 
 
+def with_new_keys(config: ConfigDict) -> ConfigDict:
+  """Give keys that are younger than a stored config their defaults.
+
+  A default leaves everything as it was before there was the key.
+  """
+  config = ConfigDict(config.to_dict())
+  if config.get("model", {}).get("name") not in base.MODELS:
+    return config  # `finalize` says what is wrong
+  for section, defaults in base.get_config(config.model.name).items():
+    if isinstance(defaults, ConfigDict) and section in config:
+      config[section] = {**defaults.to_dict(), **config[section].to_dict()}
+  return config
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """List the values of a config by dotted key, lists as JSON has them."""
   flat = {}

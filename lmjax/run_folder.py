@@ -28,7 +28,7 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from lmjax.config import from_json, incompatible, to_json
+from lmjax.config import from_json, incompatible, to_json, with_new_keys
 from lmjax.data.tokenizers import Tokenizer, load
 from lmjax.errors import UserError
 
@@ -168,7 +168,7 @@ class RunFolder:
       UserError: if the folder holds no run.
     """
     try:
-      return from_json(self.config.read_text())
+      return with_new_keys(from_json(self.config.read_text()))
     except FileNotFoundError:
       raise UserError(
         f"{self.path} holds no run; give the --workdir of a train.py."

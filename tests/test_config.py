@@ -55,6 +55,14 @@ def test_json_keeps_a_config(name):
   assert config_lib.incompatible(config, back) == {}
 
 
+def test_a_stored_config_is_given_the_keys_that_came_later():
+  config = load("char_lstm")
+  older = config.to_dict()
+  del older["model"]["residual"], older["optim"]["ema_decay"]
+  newer = config_lib.with_new_keys(ConfigDict(older))
+  assert config_lib.difference(config, newer) == {}
+
+
 def test_every_model_has_its_defaults_in_base():
   assert base.MODELS.keys() == MODELS.keys()
 
