@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from lmjax.ops.cudnn_lstm import pack
 from lmjax.ops.recurrence import Kernels, scan_layer
 
 B, T, E, D, P = 2, 5, 3, 4, 3
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def layer_norm(x):
@@ -213,6 +216,40 @@ def test_bfloat16_matmuls_keep_a_float32_state(name):
   for a, b in zip(*map(jax.tree.leaves, (exact_grads, grads)), strict=True):
     assert a.dtype == b.dtype
     np.testing.assert_allclose(a, b, atol=0.04 * np.abs(a).max())
+
+
+@pytest.mark.parametrize(
+  "name", ["rnn", "relu_rnn", "gru", "lstm", "projected_lstm"]
+)
+def test_parity_with_pytorch(name):
+  """Outputs, states and gradients; golden/make_recurrent.py made them."""
+  golden = dict(np.load(GOLDEN / f"{name}.npz"))
+  cell = CELLS[name.removeprefix("projected_")]
+  leaves = {k: v for k, v in golden.items() if f"d_{k}" in golden}
+
+  def run(leaves):
+    biases = (leaves["bias_ih_l0"], leaves["bias_hh_l0"])
+    kernels = Kernels(
+      leaves["weight_ih_l0"].T,
+      leaves["weight_hh_l0"].T,
+      *(biases if name == "gru" else [sum(biases)]),
+    )
+    if name == "projected_lstm":
+      kernels = kernels._replace(projection_DP=leaves["weight_hr_l0"].T)
+    state = tuple(leaves[key][0] for key in "hc" if key in leaves)
+    output, last = scan_layer(cell, leaves["x"], kernels, state)
+    loss = jnp.sum(output * jnp.cos(output))
+    loss += sum(jnp.sum(leaf**2) for leaf in last)
+    return loss, {"output": output, **dict(zip(("h", "c"), last, strict=False))}
+
+  gradients, results = jax.grad(run, has_aux=True)(leaves)
+  for key, value in results.items():
+    expected = golden["output"] if key == "output" else golden[f"last_{key}"][0]
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+  for key, value in gradients.items():
+    np.testing.assert_allclose(
+      value, golden[f"d_{key}"], rtol=1e-4, atol=1e-4, err_msg=key
+    )
 
 
 def test_the_layout_for_cudnn_is_that_of_its_reference():
