@@ -22,7 +22,6 @@ MAY_IMPORT = {
   "losses": GROUND,
   "metrics": GROUND,
   "optim": GROUND,
-  "ngrams": GROUND,
   "data": GROUND,
   "tasks": GROUND | {"losses", "metrics", "ops"},
   "decoding": GROUND,
