@@ -8,6 +8,7 @@ from absl import app, flags
 
 from lmjax import platform
 from lmjax.errors import UserError
+from lmjax.models.neural_cache import CacheOptions
 
 
 def run(main: Callable[[], int | None], trains: bool = False) -> None:
@@ -41,6 +42,26 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
   except KeyboardInterrupt:
     _fail("interrupted.", 130)
   sys.exit(code or 0)
+
+
+def define_cache_flags() -> Callable[[], CacheOptions | None]:
+  """Define what commands call a neural cache; return what reads it."""
+  size = flags.DEFINE_integer(
+    "cache_size",
+    0,
+    "Positions in a neural cache, which no window ends; 0: none.",
+  )
+  theta = flags.DEFINE_float(
+    "cache_theta", 0.3, "How much the likeness of its positions counts."
+  )
+  share = flags.DEFINE_float("cache_lambda", 0.1, "Weight of the cache.")
+
+  def read() -> CacheOptions | None:
+    if not size.value:
+      return None
+    return CacheOptions(size.value, theta.value, share.value)
+
+  return read
 
 
 def _explain(error: Exception) -> str:

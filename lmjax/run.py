@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained run, opened from its folder alone."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import jax
 import numpy as np
 
 from lmjax.config import finalize
+from lmjax.data.batching import EVAL_ORDERS, Rows
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
+from lmjax.tasks.task import Task
 from lmjax.text_sampler import TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
@@ -32,6 +36,7 @@ class Run:
     workdir: the run folder.
     checkpoint: "best" by validation loss, "latest", or a step.
     overrides: parts of the config to look at differently, by dotted key.
+    cache: a neural cache to give the model; None for none.
 
   Raises:
     UserError: if the folder holds no run, or no such checkpoint.
@@ -42,9 +47,15 @@ class Run:
     workdir: str | Path,
     checkpoint: str | int = "best",
     overrides: dict | None = None,
+    cache: CacheOptions | None = None,
   ):
+    self._cache = cache
     folder = RunFolder(workdir)
     config = folder.load_config()
+    if cache and config.task != "language_modeling":
+      raise UsageError(
+        f"a neural cache needs task=language_modeling, not {config.task}."
+      )
     if "implementation" in config.model:  # any has the same parameters
       config.model.implementation = "auto"
     config.update_from_flattened_dict(overrides or {})
@@ -66,7 +77,10 @@ class Run:
 
   @functools.cached_property
   def _sampler(self) -> TextSampler:
-    return TextSampler(self.experiment.model, self.tokenizer)
+    model = self.experiment.model
+    if self._cache:
+      model = self._cache.around(model)
+    return TextSampler(model, self.tokenizer)
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings
@@ -83,9 +97,13 @@ class Run:
     return texts[0] if num_samples is None else texts
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
-    """Judge the parameters on a whole split, "train", "valid" or "test"."""
+    """Judge the parameters on a whole split, "train", "valid" or "test".
+
+    A neural cache goes on from window to window whatever `data.order` says of
+    the model's own memory.
+    """
     self.experiment.check_corpus()
-    task = self.experiment.task
+    task, batches = self._task(split)
     collections = dict(self.variables)
     state = TrainState(
       step=self.step,
@@ -96,7 +114,6 @@ class Run:
       key=jax.random.key(0),
     )
     strategy = JitStrategy(jax.devices()[:1], fsdp=1, rules=())
-    batches = self.experiment.eval_batches(split)
     return Evaluator(task, strategy, batches)(state)
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
@@ -106,7 +123,8 @@ class Run:
       Log-probabilities in nats, float32 [N], in the order of the batches.
     """
     self.experiment.check_corpus()
-    task, model = self.experiment.task, self.experiment.model
+    task, batches = self._task(split)
+    model = task.model
 
     @jax.jit
     def score(variables: PyTree, batch: Batch, carry: PyTree):
@@ -118,13 +136,21 @@ class Run:
       )
       return log_probs_BT, carry
 
-    batches = self.experiment.eval_batches(split)
     carry, scores = task.initial_carry(batches.batch_size), []
     for index in range(len(batches)):
       batch = batches[index]
       log_probs_BT, carry = score(self.variables, batch, carry)
       scores.append(np.asarray(log_probs_BT)[batch["weights"] > 0])
     return np.concatenate(scores)
+
+  def _task(self, split: str) -> tuple[Task, Rows]:
+    """Return what turns batches into sums, and the batches of a split."""
+    task = self.experiment.task
+    if not self._cache:
+      return task, self.experiment.eval_batches(split)
+    model = self._cache.around(task.model, keeps_memory=task.stateful)
+    task = dataclasses.replace(task, model=model, stateful=True)
+    return task, self.experiment.rows(EVAL_ORDERS["stateful"], split)
 
 
 def _choose(checkpoints: Checkpoints, which: str | int) -> int:

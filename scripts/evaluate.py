@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge a run folder on a split; prints one JSON object.
 
-python scripts/evaluate.py --workdir=runs/a --split=test
+python scripts/evaluate.py --workdir=runs/a --split=test --cache_size=2000
 """
 
+import dataclasses
 import json
 
 from absl import flags
@@ -21,18 +22,21 @@ _ORDER = flags.DEFINE_enum(
   ["stateless", "stateful"],
   "Forget or keep the memory between windows; as in training if not given.",
 )
+_CACHE = command_line.define_cache_flags()
 flags.mark_flag_as_required("workdir")
 
 
 def main() -> None:
   """Print the report."""
   overrides = {"data.order": _ORDER.value} if _ORDER.value else {}
-  run = Run(_WORKDIR.value, _CHECKPOINT.value, overrides)
+  cache = _CACHE()
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, overrides, cache)
   report = run.evaluate(_SPLIT.value)
   order = run.experiment.config.data.order
-  print(
-    json.dumps(dict(split=_SPLIT.value, step=run.step, order=order, **report))
-  )
+  about = dict(split=_SPLIT.value, step=run.step, order=order)
+  if cache:
+    about["cache"] = dataclasses.asdict(cache)
+  print(json.dumps(about | report))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0: most likely only.")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "Choose among the k best; 0: all.")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Choose among probability p.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
+_CACHE = command_line.define_cache_flags()
 flags.mark_flag_as_required("workdir")
 
 
 def main() -> None:
   """Print the samples, prompt included, with a line between them."""
-  run = Run(_WORKDIR.value, _CHECKPOINT.value)
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
   texts = run.generate(
     _PROMPT.value,
     num_tokens=_NUM_TOKENS.value,

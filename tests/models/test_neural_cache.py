@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cache over any model: the paper's formula, and the laws of a model."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.models import neural_cache
+from lmjax.models.language_model import LanguageModel
+from lmjax.models.neural_cache import NeuralCache
+from tests.tiny_models import VOCAB_SIZE, recurrent, transformer
+
+B, T, V, SIZE, THETA, SHARE = 2, 9, VOCAB_SIZE, 4, 0.7, 0.3
+
+
+class Unigram(LanguageModel):
+  """Always the same scores; `hidden` is made of integers, as counts are."""
+
+  vocab_size: int = V
+  context = None
+  dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens_BT, carry=None, resets_BT=None):
+    return tokens_BT, carry
+
+  def logits(self, hidden_BT):
+    return jnp.broadcast_to(jnp.arange(V) / V, (*hidden_BT.shape, V))
+
+  @nn.nowrap
+  def initial_carry(self, batch_size, capacity):
+    return ()
+
+  @nn.nowrap
+  def for_decoding(self, variables, batch_size):
+    return self, variables
+
+
+MODELS = {
+  "lstm": recurrent("lstm"),
+  "transformer": transformer(num_layers=1),
+  "unigram": Unigram(),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def example(request):
+  """A model with a cache, its variables, tokens, resets and log-probabilities.
+
+  Weights are large enough for hidden vectors to differ, and few tokens are
+  used, so that some come again.
+  """
+  inner = MODELS[request.param]
+  model = NeuralCache(inner, SIZE, THETA, SHARE)
+  tokens = jax.random.randint(jax.random.key(1), (B, T), 0, 4)
+  resets = jnp.zeros((B, T), bool).at[0, 3].set(True).at[1, 7].set(True)
+  variables = inner.init(jax.random.key(0), tokens)
+  keys = iter(jax.random.split(jax.random.key(2), 99))
+  variables = jax.tree.map(
+    lambda leaf: leaf + 0.5 * jax.random.normal(next(keys), leaf.shape),
+    variables,
+  )
+  return model, variables, tokens, resets
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_probs(model, variables, tokens, carry=None, resets=None):
+  hidden, carry = model.apply(variables, tokens, carry, resets)
+  return model.apply(variables, hidden, method="logits"), carry
+
+
+def by_the_formula(model, variables, tokens, resets):
+  """Grave et al. 2017, equations 2 and 3, position by position."""
+  inner = model.model
+  scores, _ = log_probs(inner, variables, tokens, None, resets)
+  hidden = np.array(inner.apply(variables, tokens, None, resets)[0])
+  expected = np.array(jax.nn.softmax(scores))
+  for row in range(B):
+    start = 0
+    for t in range(T):
+      start = t if resets[row, t] else start
+      seen = range(max(start, t - SIZE), t)  # i, whose next token is known
+      if not seen:
+        continue
+      cache = np.zeros(V)
+      for i in seen:
+        likeness = 0.0
+        if hidden.dtype.kind == "f":
+          likeness = THETA * float(hidden[row, t] @ hidden[row, i])
+        cache[tokens[row, i + 1]] += np.exp(likeness)
+      expected[row, t] *= 1 - SHARE
+      expected[row, t] += SHARE * cache / cache.sum()
+  return np.log(expected)
+
+
+def test_probabilities_are_those_of_the_paper(example):
+  model, variables, tokens, resets = example
+  found, _ = log_probs(model, variables, tokens, None, resets)
+  expected = by_the_formula(model, variables, tokens, resets)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  np.testing.assert_allclose(jnp.exp(found).sum(-1), 1.0, atol=1e-5)
+
+
+def test_incremental_equals_full_also_laid_out_for_decoding(example):
+  model, variables, tokens, resets = example
+  full, _ = log_probs(model, variables, tokens, None, resets)
+  for rows, sizes in ((1, [1] * 9), (B, [3, 1, 5])):
+    decoder, laid_out = model.for_decoding(variables, rows)
+    carry, pieces, start = decoder.initial_carry(rows, T), [], 0
+    for size in sizes:
+      piece = slice(start, start + size)
+      out, carry = log_probs(
+        decoder, laid_out, tokens[:rows, piece], carry, resets[:rows, piece]
+      )
+      pieces.append(out)
+      start += size
+    together = jnp.concatenate(pieces, 1)
+    np.testing.assert_allclose(full[:rows], together, atol=2e-5)
+
+
+def test_rows_of_a_carry_may_be_swapped(example):
+  model, variables, tokens, resets = example
+  carry = model.initial_carry(B, T)
+  _, carry = log_probs(model, variables, tokens, carry, resets)
+  swapped = jax.tree.map(lambda leaf: leaf[::-1], carry)
+  ours, _ = log_probs(model, variables, tokens, carry, resets)
+  theirs, _ = log_probs(model, variables, tokens[::-1], swapped, resets[::-1])
+  np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
+
+
+def test_cross_entropy_is_that_of_the_probabilities(example, monkeypatch):
+  """Also made for two steps at a time, the last chunk padded."""
+  monkeypatch.setattr(neural_cache, "_MAX_ELEMENTS", 2 * B * V)
+  model, variables, tokens, _ = example
+  targets = jnp.roll(tokens, -1, axis=1)
+  weights = jax.random.uniform(jax.random.key(3), (B, T))
+  hidden, _ = model.apply(variables, tokens)
+  arguments = (variables, hidden, targets, weights)
+  sums = jax.jit(functools.partial(model.apply, method="cross_entropy"))(
+    *arguments
+  )
+  scores, _ = log_probs(model, variables, tokens)
+  target = jnp.take_along_axis(scores, targets[..., None], -1)[..., 0]
+  np.testing.assert_allclose(sums.nats, -(target * weights).sum(), rtol=1e-5)
+  best = weights * (scores.argmax(-1) == targets)
+  np.testing.assert_allclose(sums.correct, best.sum(), rtol=1e-5)
+  assert sums.loss == sums.nats
+
+
+def test_the_cache_goes_on_where_the_model_forgets():
+  """Two windows read from empty: the model's share of a second is its own."""
+  inner = MODELS["transformer"]
+  model = NeuralCache(inner, 2 * T, THETA, SHARE, keeps_memory=False)
+  tokens = jax.random.randint(jax.random.key(1), (B, 2 * T), 0, 4)
+  variables = inner.init(jax.random.key(0), tokens)
+  _, carry = log_probs(
+    model, variables, tokens[:, :T], model.initial_carry(B, 0)
+  )
+  mixed, _ = log_probs(model, variables, tokens[:, T:], carry)
+  alone, _ = log_probs(inner, variables, tokens[:, T:])
+  cache = np.exp(mixed) - (1 - SHARE) * np.array(jax.nn.softmax(alone))
+  counted = set(np.flatnonzero(cache[0, 0] > 1e-6))
+  assert counted == set(np.array(tokens[0, 1 : T + 1]))
