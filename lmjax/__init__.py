@@ -7,11 +7,11 @@
 """
 
 
-def load(workdir: str, checkpoint: str | int = "best"):
+def load(workdir: str, checkpoint: str | int = "best", **options):
   """Open a trained run; see lmjax.run.Run."""
   from lmjax import platform
 
   platform.start()
   from lmjax.run import Run
 
-  return Run(workdir, checkpoint)
+  return Run(workdir, checkpoint, **options)
