@@ -130,6 +130,8 @@ def get_config(model: str) -> ConfigDict:
     no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
     clip_norm=1.0,  # global norm of the gradients; 0: no limit
     ema_decay=0.0,  # average of the parameters for evaluation; 0: none
+    nt_asgd_every=0,  # NT-ASGD: steps that a loss is averaged over; 0: never
+    nt_asgd_patience=5,  # averages that it may be above the best before them
   )
 
   config.train = dict(

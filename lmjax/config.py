@@ -60,6 +60,7 @@ RANGES = {
   "optim.b2": SHARE,
   "optim.momentum": SHARE,
   "optim.ema_decay": SHARE,
+  "optim.nt_asgd_patience": POSITIVE,
   "train.num_steps": POSITIVE,
   "train.num_microbatches": POSITIVE,
   "train.log_every": POSITIVE,
@@ -142,6 +143,11 @@ def _check_together(config: ConfigDict) -> None:
     raise UsageError(
       f"train.num_microbatches={train.num_microbatches} must divide "
       f"data.batch_size={data.batch_size}."
+    )
+  if config.optim.ema_decay and config.optim.nt_asgd_every:
+    raise UsageError(
+      f"optim.ema_decay={config.optim.ema_decay} and optim.nt_asgd_every="
+      f"{config.optim.nt_asgd_every} average the parameters both; set one to 0."
     )
   patterns = {"optim.no_decay": config.optim.no_decay}
   try:

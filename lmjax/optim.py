@@ -121,7 +121,7 @@ def clip_norm(limit: float) -> optax.GradientTransformationExtraArgs:
 
 
 class Average(NamedTuple):
-  """Exponential moving average of the parameters."""
+  """An average of the parameters, which is what is judged."""
 
   params: PyTree
 
@@ -143,8 +143,64 @@ def average_params(decay: float) -> optax.GradientTransformation:
   return optax.GradientTransformation(init, update)
 
 
+class NTAverage(NamedTuple):
+  """Mean of the parameters since a trigger, and what the trigger looks at."""
+
+  average: Average
+  count: Array  # updates since the trigger; 0 before it
+  step: Array
+  total: Array  # of the losses of this period
+  recent_N: Array  # losses of the newest periods
+  best: Array  # least loss of the periods before those
+
+
+def nt_average_params(
+  every: int, patience: int
+) -> optax.GradientTransformationExtraArgs:
+  """Average the parameters once the loss has stalled; last in a chain.
+
+  NT-ASGD with sgd without momentum (Merity et al. 2018, arXiv:1708.02182): the
+  trigger is a loss above the least of those before the newest `patience`. The
+  paper looks at validation losses; an optimizer sees those of training, the
+  mean over `every` steps.
+  """
+
+  def init(params: PyTree) -> NTAverage:
+    zero = jnp.zeros((), jnp.int32)
+    return NTAverage(
+      average=Average(jax.tree.map(jnp.array, params)),
+      count=zero,
+      step=zero,
+      total=jnp.zeros(()),
+      recent_N=jnp.full(patience, jnp.inf),
+      best=jnp.array(jnp.inf),
+    )
+
+  def update(updates, state, params, *, value, **extra):
+    del extra
+    step, total = state.step + 1, state.total + value
+    is_over, loss = step % every == 0, total / every
+    triggered = (state.count > 0) | (is_over & (loss > state.best))
+    count = jnp.where(triggered, state.count + 1, 0)
+    share = 1.0 / jnp.maximum(count, 1)
+    new_params = optax.apply_updates(params, updates)
+    average = optax.incremental_update(new_params, state.average.params, share)
+    recent_N = jnp.append(state.recent_N[1:], loss)
+    best = jnp.minimum(state.best, state.recent_N[0])
+    return updates, NTAverage(
+      average=Average(average),
+      count=count,
+      step=step,
+      total=jnp.where(is_over, 0.0, total),
+      recent_N=jnp.where(is_over, recent_N, state.recent_N),
+      best=jnp.where(is_over, best, state.best),
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
 def averaged_params(opt_state: PyTree) -> PyTree | None:
-  """Find the moving average in an optimizer's state; None if there is none."""
+  """Find the average in an optimizer's state; None if there is none."""
   nodes = jax.tree.leaves(opt_state, is_leaf=lambda n: isinstance(n, Average))
   found = [node.params for node in nodes if isinstance(node, Average)]
   return found[0] if found else None
@@ -187,4 +243,8 @@ def make_optimizer(
     )
   if config.ema_decay:
     parts.append(average_params(config.ema_decay))
+  if config.nt_asgd_every:
+    parts.append(
+      nt_average_params(config.nt_asgd_every, config.nt_asgd_patience)
+    )
   return optax.with_extra_args_support(optax.chain(*parts))

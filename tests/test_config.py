@@ -200,6 +200,7 @@ def test_no_key_is_there_that_nobody_reads(
     *({"optim.schedule": name} for name in SCHEDULES),
     *({"optim.name": name} for name in OPTIMIZERS),
     {"optim.plateau_factor": 0.5, "optim.ema_decay": 0.5},
+    {"optim.nt_asgd_every": 5},
   ]
   reads, all_keys = set(), set()
   for model in MODELS:
@@ -214,9 +215,10 @@ def test_no_key_is_there_that_nobody_reads(
     reads |= recorder.reads
     # ... and what else there is to choose, built only.
     for number, changes in enumerate(settings):
-      changes = {key: str(value) for key, value in changes.items()}
-      if "optim.plateau_factor" in changes:
-        changes = {key: float(value) for key, value in changes.items()}
+      changes = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in changes.items()
+      }
       recorder = Recorder(tiny_config(model, **changes))
       folder = RunFolder(tmp_path / f"{model}{number}")
       experiment = Experiment(recorder, folder)

@@ -125,6 +125,32 @@ def test_the_average_follows_the_parameters(tiny_config):
   assert averaged_params(make_optimizer(plain, 9).init(PARAMS)) is None
 
 
+def test_averaging_begins_when_the_loss_stalls(tiny_config):
+  """Losses of periods of two steps against the algorithm of the paper."""
+  config = optim_config(
+    tiny_config, name="sgd", momentum=0.0, nt_asgd_every=2, nt_asgd_patience=2
+  )
+  optimizer = make_optimizer(config, 99)
+  losses = [5.0, 4.0, 4.5, 4.9, 3.9, 4.1, 3.0, 3.0, 3.0]
+  logs, begin = [], None
+  for period, loss in enumerate(losses):
+    if len(logs) > 2 and loss > min(logs[:-2]) and begin is None:
+      begin = 2 * period + 1  # the second step of the period
+    logs.append(loss)
+  assert begin == 11  # 4.1 is above 4.0, and nothing before was
+  params, opt_state, iterates = PARAMS, optimizer.init(PARAMS), []
+  for step in range(2 * len(losses)):
+    value = losses[step // 2] + (0.5 if step % 2 else -0.5)
+    updates, opt_state = optimizer.update(
+      GRADS, opt_state, params, value=jnp.array(value)
+    )
+    params = optax.apply_updates(params, updates)
+    iterates.append(params["up"]["bias"])
+    expected = np.mean(iterates[begin:] or iterates[-1:], axis=0)
+    found = averaged_params(opt_state)["up"]["bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("value", "shrinks"), [(1.0, True), (None, False)])
 def test_a_plateau_lowers_the_rate(tiny_config, value, shrinks):
   config = optim_config(

@@ -307,9 +307,7 @@ def test_it_learns(tiny_config, tmp_path, text_folder):
     np.testing.assert_allclose(logged[name], value, rtol=1e-5)
 
 
-def test_a_run_is_judged_with_a_cache(
-  tiny_config, tmp_path, text_folder
-):
+def test_a_run_is_judged_with_a_cache(tiny_config, tmp_path, text_folder):
   """Without weight it changes nothing; in a text that repeats it helps."""
   config = tiny_config("transformer", **{"model.positions": "learned"})
   config.data.source, config.data.path = "text", str(text_folder)
