@@ -26,6 +26,20 @@ RECURRENT = dict(
   param_dtype="float32",
 )
 
+MIN_RNN = dict(
+  num_layers=3,
+  width=128,
+  recurrent_width=0,  # 0: width
+  conv_size=4,  # inputs that a convolution before it sees; 0: none
+  feed_forward="gelu",  # gelu | swiglu | geglu | none
+  feed_forward_width=0,  # 0: 4 · width
+  norm="rms",  # layer | layer_no_bias | rms
+  dropout=0.0,
+  tie_embeddings=True,
+  dtype="float32",
+  param_dtype="float32",
+)
+
 MODELS = dict(
   ngram=dict(
     name="ngram",
@@ -66,6 +80,40 @@ MODELS = dict(
     tie_embeddings=True,
     remat=False,
     depth="auto",  # auto | scan | unrolled
+    dtype="float32",
+    param_dtype="float32",
+  ),
+  min_gru=dict(name="min_gru", **MIN_RNN),
+  min_lstm=dict(name="min_lstm", **MIN_RNN),
+  xlstm=dict(
+    name="xlstm",
+    blocks="m",  # m: mLSTM, s: sLSTM; repeated for all layers
+    num_layers=4,
+    width=160,
+    inner_width=0,  # of an mLSTM; 0: 2 · width
+    num_heads=4,
+    block_width=4,  # of an mLSTM's maps to queries, keys and values
+    conv_size=4,  # inputs that a convolution before gates sees; 0: none
+    feed_forward="geglu",  # behind an sLSTM: gelu | swiglu | geglu | none
+    feed_forward_width=0,  # 0: 4/3 · width
+    norm="layer_no_bias",  # layer | layer_no_bias | rms
+    dropout=0.0,
+    tie_embeddings=True,
+    dtype="float32",
+    param_dtype="float32",
+  ),
+  rg_lru=dict(
+    name="rg_lru",
+    num_layers=4,
+    width=120,
+    recurrent_width=0,  # 0: 4/3 · width, down to a multiple of num_heads
+    num_heads=8,  # blocks of the maps to the gates
+    conv_size=4,  # inputs that the convolution before it sees; 0: none
+    feed_forward="geglu",  # gelu | swiglu | geglu | none
+    feed_forward_width=0,  # 0: 3 · width
+    norm="rms",  # layer | layer_no_bias | rms
+    dropout=0.0,
+    tie_embeddings=True,
     dtype="float32",
     param_dtype="float32",
   ),

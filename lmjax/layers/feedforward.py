@@ -64,4 +64,21 @@ class SwiGLUFeedForward(GELUFeedForward):
     return nn.silu(gate_BTF) * inner_BTF
 
 
-FEED_FORWARDS = {"gelu": GELUFeedForward, "swiglu": SwiGLUFeedForward}
+class GEGLUFeedForward(GELUFeedForward):
+  """Expand twice, multiply GELU of one by the other, contract.
+
+  Shazeer 2020 (arXiv:2002.05202).
+  """
+
+  def activate(self, x_BTD: Array) -> Array:
+    """Map to the inner width: [B, T, D] to [B, T, F]."""
+    gate_BTF = self.dense(self.width, self.init_scale, "gate")(x_BTD)
+    inner_BTF = self.dense(self.width, self.init_scale, "up")(x_BTD)
+    return gelu(gate_BTF) * inner_BTF
+
+
+FEED_FORWARDS = {
+  "gelu": GELUFeedForward,
+  "swiglu": SwiGLUFeedForward,
+  "geglu": GEGLUFeedForward,
+}

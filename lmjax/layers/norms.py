@@ -10,3 +10,8 @@ NORMS = {
   "layer_no_bias": functools.partial(nn.LayerNorm, use_bias=False),
   "rms": nn.RMSNorm,  # Zhang & Sennrich 2019, arXiv:1910.07467
 }
+
+# Each head [..., H, K] by itself, without a bias.
+head_norm = functools.partial(
+  nn.LayerNorm, use_bias=False, reduction_axes=-1, feature_axes=(-2, -1)
+)

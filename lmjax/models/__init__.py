@@ -19,7 +19,14 @@ compute the same, laid out for one token at a time. `model.estimate(tokens,
 starts, names)` makes the variables that are counted in the training text.
 """
 
-from lmjax.models import ngram, recurrent, transformer
+from lmjax.models import (
+  min_rnn,
+  ngram,
+  recurrent,
+  rg_lru,
+  transformer,
+  xlstm,
+)
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
 MODELS = {
@@ -27,5 +34,9 @@ MODELS = {
   "lstm": recurrent.build_lstm,
   "gru": recurrent.build_gru,
   "rnn": recurrent.build_rnn,
+  "min_gru": min_rnn.build,
+  "min_lstm": min_rnn.build,
+  "rg_lru": rg_lru.build,
+  "xlstm": xlstm.build,
   "transformer": transformer.build,
 }

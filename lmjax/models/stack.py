@@ -15,10 +15,9 @@ import jax.numpy as jnp
 
 from lmjax.layers.dropout import Dropout
 from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
+from lmjax.layers.stateful import State
 from lmjax.models.language_model import LanguageModel
 from lmjax.types import Array, PyTree
-
-State = tuple[Array, ...]  # arrays [B, ...] in float32
 
 
 class Layer(Protocol):
@@ -126,6 +125,7 @@ class Stack(LanguageModel):
     for index, state in enumerate(states):
       x, state = self.apply_layer(index, x, state, resets_BT)
       new_carry.append(state)
+    x = self.finish(x)
     if self.is_initializing():
       self.unembedding()
     return x, None if carry is None else tuple(new_carry)
@@ -140,6 +140,10 @@ class Stack(LanguageModel):
     """Apply a layer and what belongs around it."""
     x, state = self.layers[index](x, state, resets_BT)
     return self.drop(x), state
+
+  def finish(self, x: Array) -> Array:
+    """Make hidden_BTD of what the last layer gave."""
+    return x
 
   @nn.nowrap
   def _unbound(self) -> Sequence[tuple[Layer, int]]:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers with a state on a residual stream."""
+
+import functools
+from collections.abc import Collection
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.layers.feedforward import FEED_FORWARDS
+from lmjax.layers.norms import NORMS
+from lmjax.layers.stateful import FeedForward
+from lmjax.models.stack import Stack, State
+from lmjax.types import Array
+
+
+class ResidualStack(Stack):
+  """A stack whose layers read a normalised stream and add to it.
+
+  Pre-norm residual layers, as Transformers have them; a norm before the output
+  too. Dropout is on the embeddings and on what layers add.
+
+  Attributes:
+    norm: one of NORMS.
+  """
+
+  norm: str = "rms"
+
+  def setup(self):
+    """Create the layers and their norms."""
+    super().setup()
+    norm = functools.partial(
+      NORMS[self.norm], dtype=self.dtype, param_dtype=self.param_dtype
+    )
+    self.norms = [norm(name=f"norm_{i}") for i in range(len(self.make_layers))]
+    self.final_norm = norm()
+
+  def apply_layer(
+    self, index: int, x: Array, state: State, resets_BT: Array | None
+  ) -> tuple[Array, State]:
+    """Add what a layer makes of the stream."""
+    normed = self.norms[index](x)
+    change, state = self.layers[index](normed, state, resets_BT)
+    return x + self.drop(change), state
+
+  def finish(self, x: Array) -> Array:
+    """Normalise the stream."""
+    return self.final_norm(x)
+
+
+def check_choice(model: ConfigDict, key: str, choices: Collection[str]) -> None:
+  """Raise a UsageError if the value of a key is not among its choices."""
+  if model[key] not in choices:
+    raise UsageError(
+      f"model.{key}={model[key]} is not known; choose one of "
+      f"{', '.join(choices)}."
+    )
+
+
+def residual_scale(model: ConfigDict, inputs: int) -> float:
+  """Return the deviation of kernels of so many inputs that add to the stream.
+
+  What 2 · num_layers of them add has the variance of one (Radford et al. 2019).
+  """
+  return (2 * model.num_layers * inputs) ** -0.5
+
+
+def feed_forward(
+  model: ConfigDict, expansion: float = 4, use_bias: bool = False
+) -> tuple:
+  """Return what makes the feed-forward layer of each block, if there is one."""
+  check_choice(model, "feed_forward", (*FEED_FORWARDS, "none"))
+  if model.feed_forward == "none":
+    return ()
+  inner_width = model.feed_forward_width or round(expansion * model.width)
+  layer = functools.partial(
+    FeedForward,
+    kind=model.feed_forward,
+    width=model.width,
+    inner_width=inner_width,
+    use_bias=use_bias,
+    init_scale=model.width**-0.5,
+    out_scale=residual_scale(model, inner_width),
+  )
+  return (layer,)
+
+
+def build_stack(
+  model: ConfigDict, vocab_size: int, make_layers: tuple[functools.partial, ...]
+) -> ResidualStack:
+  """Make a model of layers that are as wide as the stream.
+
+  Raises:
+    UsageError: if model.norm is not known.
+  """
+  check_choice(model, "norm", NORMS)
+  return ResidualStack(
+    vocab_size=vocab_size,
+    embedding_width=model.width,
+    make_layers=make_layers,
+    dropout=model.dropout,
+    tie_embeddings=model.tie_embeddings,
+    embedding_scale=0.02,
+    norm=model.norm,
+    dtype=jnp.dtype(model.dtype),
+    param_dtype=jnp.dtype(model.param_dtype),
+  )

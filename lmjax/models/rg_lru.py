@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hawk, the language model of RG-LRU blocks (De et al. 2024)."""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.layers.rg_lru import RecurrentBlock
+from lmjax.models.residual_stack import (
+  ResidualStack,
+  build_stack,
+  feed_forward,
+  residual_scale,
+)
+
+
+def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
+  """Make the model that a config describes.
+
+  A block is a recurrent block and a feed-forward layer, each on the residual
+  stream.
+
+  Raises:
+    UsageError: if a choice is not known or the sizes do not fit together.
+  """
+  model = config.model
+  heads = model.num_heads
+  if heads <= 0 or model.recurrent_width % heads:
+    raise UsageError(
+      f"model.num_heads={heads} must divide model.recurrent_width="
+      f"{model.recurrent_width}."
+    )
+  recurrent_width = model.recurrent_width or 4 * model.width // 3
+  recurrent_width -= recurrent_width % heads
+  recurrence = functools.partial(
+    RecurrentBlock,
+    model.width,
+    recurrent_width=recurrent_width,
+    num_heads=heads,
+    conv_size=model.conv_size,
+    out_scale=residual_scale(model, recurrent_width),
+  )
+  block = (recurrence, *feed_forward(model, expansion=3, use_bias=True))
+  return build_stack(model, vocab_size, block * model.num_layers)

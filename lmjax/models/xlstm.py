@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""xLSTM, the language model of mLSTM and sLSTM blocks (Beck et al. 2024)."""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.layers.mlstm import MLSTMLayer
+from lmjax.layers.slstm import SLSTMLayer
+from lmjax.models.residual_stack import (
+  ResidualStack,
+  build_stack,
+  feed_forward,
+  residual_scale,
+)
+
+
+def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
+  """Make the model that a config describes.
+
+  A block "m" is an mLSTM on the residual stream; a block "s" is an sLSTM and a
+  feed-forward layer.
+
+  Raises:
+    UsageError: if a choice is not known or the sizes do not fit together.
+  """
+  model = config.model
+  inner_width = model.inner_width or 2 * model.width
+  blocks = model.blocks
+  if not blocks or set(blocks) - set("ms"):
+    raise UsageError(
+      f"model.blocks={blocks} must be made of the letters m, for mLSTM, and s, "
+      "for sLSTM."
+    )
+  heads, block = model.num_heads, model.block_width
+  for key, value, divided, number in (
+    ("num_heads", heads, "width", model.width),
+    ("num_heads", heads, "inner_width", inner_width),
+    ("block_width", block, "inner_width", inner_width),
+  ):
+    if value <= 0 or number % value:
+      raise UsageError(
+        f"model.{key}={value} must divide model.{divided}={number}."
+      )
+  mlstm = functools.partial(
+    MLSTMLayer,
+    model.width,
+    inner_width=inner_width,
+    num_heads=heads,
+    block_width=block,
+    conv_size=model.conv_size,
+    out_scale=residual_scale(model, inner_width),
+  )
+  behind = feed_forward(model, expansion=4 / 3)
+  layers = []
+  for index in range(model.num_layers):
+    if blocks[index % len(blocks)] == "m":
+      layers.append(mlstm)
+      continue
+    slstm = functools.partial(
+      SLSTMLayer,
+      model.width,
+      num_heads=heads,
+      conv_size=model.conv_size,
+      depth=index / max(model.num_layers - 1, 1),
+    )
+    layers += [slstm, *behind]
+  return build_stack(model, vocab_size, tuple(layers))
