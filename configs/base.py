@@ -33,7 +33,7 @@ MIN_RNN = dict(
   conv_size=4,  # inputs that a convolution before it sees; 0: none
   feed_forward="gelu",  # gelu | swiglu | geglu | none
   feed_forward_width=0,  # 0: 4 · width
-  norm="rms",  # layer | layer_no_bias | rms
+  norm="rms",  # layer | layer_no_bias | rms | none
   dropout=0.0,
   tie_embeddings=True,
   dtype="float32",
@@ -85,6 +85,20 @@ MODELS = dict(
   ),
   min_gru=dict(name="min_gru", **MIN_RNN),
   min_lstm=dict(name="min_lstm", **MIN_RNN),
+  gated_convolution=dict(
+    name="gated_convolution",
+    num_layers=6,
+    width=128,
+    embedding_width=0,  # 0: width
+    conv_size=4,  # tokens that a convolution sees
+    bottleneck_width=0,  # of the convolutions above the first; 0: none
+    weight_norm=True,
+    norm="none",  # layer | layer_no_bias | rms | none
+    dropout=0.0,
+    tie_embeddings=False,
+    dtype="float32",
+    param_dtype="float32",
+  ),
   xlstm=dict(
     name="xlstm",
     blocks="m",  # m: mLSTM, s: sLSTM; repeated for all layers
@@ -96,7 +110,7 @@ MODELS = dict(
     conv_size=4,  # inputs that a convolution before gates sees; 0: none
     feed_forward="geglu",  # behind an sLSTM: gelu | swiglu | geglu | none
     feed_forward_width=0,  # 0: 4/3 · width
-    norm="layer_no_bias",  # layer | layer_no_bias | rms
+    norm="layer_no_bias",  # layer | layer_no_bias | rms | none
     dropout=0.0,
     tie_embeddings=True,
     dtype="float32",
@@ -111,7 +125,7 @@ MODELS = dict(
     conv_size=4,  # inputs that the convolution before it sees; 0: none
     feed_forward="geglu",  # gelu | swiglu | geglu | none
     feed_forward_width=0,  # 0: 3 · width
-    norm="rms",  # layer | layer_no_bias | rms
+    norm="rms",  # layer | layer_no_bias | rms | none
     dropout=0.0,
     tie_embeddings=True,
     dtype="float32",

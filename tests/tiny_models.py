@@ -3,7 +3,9 @@
 
 import functools
 
+from configs import base
 from lmjax.layers.recurrent import RecurrentLayer
+from lmjax.models import MODELS
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
@@ -52,6 +54,13 @@ def transformer(vocab_size: int = VOCAB_SIZE, **options) -> Transformer:
   return Transformer(vocab_size, **(settings | options))
 
 
+def built(family: str, vocab_size: int = VOCAB_SIZE, **options):
+  """Make a model as a config would, of one layer."""
+  config = base.get_config(model=family)
+  config.model.update(dict(num_layers=1, width=8) | options)
+  return MODELS[family](config, vocab_size)
+
+
 def make_models(dropout: float) -> dict[str, LanguageModel]:
   """Make a model of every kind that keeps the contract."""
   return {
@@ -84,6 +93,22 @@ def make_models(dropout: float) -> dict[str, LanguageModel]:
       attention_window=4,
       norm="layer_no_bias",
       positions="sinusoidal",
+      dropout=dropout,
+    ),
+    "min_gru": built("min_gru", recurrent_width=12, dropout=dropout),
+    "min_lstm, alone": built(
+      "min_lstm", conv_size=0, feed_forward="none", dropout=dropout
+    ),
+    "rg_lru": built("rg_lru", num_heads=2, dropout=dropout),
+    "xlstm": built(
+      "xlstm", blocks="ms", num_layers=2, num_heads=2, dropout=dropout
+    ),
+    "gated_convolution": built(
+      "gated_convolution",
+      num_layers=2,
+      embedding_width=6,
+      bottleneck_width=5,
+      norm="rms",
       dropout=dropout,
     ),
   }

@@ -95,14 +95,22 @@ class DepthwiseConvolution(nn.Module):
     return y_BTD, past
 
 
+def normalized_kernel(kernel: Array, scale: Array, **_: Array) -> Array:
+  """Give the columns of a kernel lengths of their own.
+
+  Salimans & Kingma 2016 (arXiv:1602.07868).
+  """
+  squares = jnp.square(kernel.astype(jnp.float32))
+  return kernel * scale * jax.lax.rsqrt(squares.sum(axis=0))
+
+
 class Convolution(nn.Module):
   """Map the last few vectors to one, of any width.
 
   Attributes:
     features: width F of what goes out.
     size: how many vectors.
-    weight_norm: whether the columns of the kernel have a length of their own
-      (Salimans & Kingma 2016, arXiv:1602.07868).
+    weight_norm: whether the columns of the kernel have lengths of their own.
     init_scale: standard deviation of the kernel at initialisation, times the
       root of how many values an output is made of.
     dtype: dtype of the matmul and of the output; it accumulates in float32.
@@ -129,14 +137,13 @@ class Convolution(nn.Module):
       self.param_dtype,
     )
     if self.weight_norm:
-      length_F = self.param(
+      scale_F = self.param(
         "scale",
         nn.initializers.constant(self.init_scale),
         (self.features,),
         self.param_dtype,
       )
-      squares_IF = jnp.square(kernel_IF.astype(jnp.float32))
-      kernel_IF *= length_F * jax.lax.rsqrt(squares_IF.sum(axis=0))
+      kernel_IF = normalized_kernel(kernel_IF, scale_F)
     bias_F = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
     )

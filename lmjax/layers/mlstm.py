@@ -7,7 +7,7 @@ Beck et al. 2024 (arXiv:2405.04517), figure 11.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.layers.block_diagonal import BlockKernel, apply_blocks
+from lmjax.layers.block_diagonal import BlockDiagonal
 from lmjax.layers.convolution import DepthwiseConvolution, empty_past
 from lmjax.layers.dense import Affine, Dense, apply_affine
 from lmjax.layers.norms import head_norm
@@ -70,20 +70,11 @@ class MLSTMLayer(StatefulLayer):
     near_BTI, past = conv(x_BTI, state[3:], resets_BT)
     near_BTI = nn.silu(near_BTI)
 
-    query, key, value = (
-      BlockKernel(
-        inner // self.block_width,
-        inner,
-        inner,
-        init_scale=scale,
-        param_dtype=self.param_dtype,
-        name=name,
-      )()
-      for name in ("query", "key", "value")
-    )
     qkv = [
-      *apply_blocks(near_BTI, (query, key), self.dtype),
-      *apply_blocks(x_BTI, (value,), self.dtype),
+      BlockDiagonal(
+        inner // self.block_width, init_scale=scale, name=name, **dtypes
+      )(x)
+      for name, x in (("query", near_BTI), ("key", near_BTI), ("value", x_BTI))
     ]
     kernel_SIG = self.param(
       "gates_kernel",

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.layers.block_diagonal import BlockKernel, apply_blocks
+from lmjax.layers.block_diagonal import BlockDiagonal
 from lmjax.layers.convolution import DepthwiseConvolution, empty_past
 from lmjax.layers.dense import Affine, Dense, apply_affine
 from lmjax.layers.stateful import State, StatefulLayer
@@ -54,26 +54,21 @@ class RGLRU(nn.Module):
     """Run over time; the state is (h, 1 where a token was seen, else 0)."""
     state_BR, seen_B1 = state
     width = x_BTR.shape[-1]
-    names = ("input_gate", "decay_gate")
-    kernels = [
-      BlockKernel(
+
+    def gate(name: str) -> Array:
+      y_BTR = BlockDiagonal(
         self.num_heads,
-        width,
-        width,
         init_scale=(width // self.num_heads) ** -0.5,
+        dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=name,
-      )()
-      for name in names
-    ]
-    gates = []
-    mapped = apply_blocks(x_BTR, kernels, self.dtype)
-    for name, y_BTR in zip(names, mapped, strict=True):
+      )(x_BTR)
       bias_R = self.param(
         f"{name}_bias", nn.initializers.zeros, (width,), self.param_dtype
       )
-      gates.append(jax.nn.sigmoid(y_BTR.astype(jnp.float32) + bias_R))
-    input_BTR, decay_BTR = gates
+      return jax.nn.sigmoid(y_BTR.astype(jnp.float32) + bias_R)
+
+    input_BTR, decay_BTR = gate("input_gate"), gate("decay_gate")
     scale_R = self.param(
       "decay_scale", _decay_scale, (width,), self.param_dtype
     ).astype(jnp.float32)

@@ -8,7 +8,7 @@ that stands behind it.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.layers.block_diagonal import BlockKernel, apply_blocks
+from lmjax.layers.block_diagonal import BlockDiagonal
 from lmjax.layers.convolution import DepthwiseConvolution, empty_past
 from lmjax.layers.norms import head_norm
 from lmjax.layers.stateful import State, StatefulLayer
@@ -47,20 +47,19 @@ class SLSTMLayer(StatefulLayer):
     near_BTD, past = conv(x_BTD, state[4:], resets_BT)
     if self.conv_size:
       near_BTD = nn.silu(near_BTD)
-    input_, forget, candidate, output = (
-      BlockKernel(
-        self.num_heads,
-        self.width,
-        self.width,
-        init_scale=(2 / (5 * self.width)) ** 0.5,  # Nguyen & Salazar 2019
-        param_dtype=self.param_dtype,
-        name=name,
-      )()
-      for name in ("input", "forget", "candidate", "output")
-    )
     gates = [
-      *apply_blocks(near_BTD, (input_, forget), self.dtype),
-      *apply_blocks(x_BTD, (candidate, output), self.dtype),
+      BlockDiagonal(
+        self.num_heads,
+        init_scale=(2 / (5 * self.width)) ** 0.5,  # Nguyen & Salazar 2019
+        name=name,
+        **dtypes,
+      )(x)
+      for name, x in (
+        ("input", near_BTD),
+        ("forget", near_BTD),
+        ("candidate", x_BTD),
+        ("output", x_BTD),
+      )
     ]
     head_width = self.width // self.num_heads
 

@@ -20,6 +20,7 @@ starts, names)` makes the variables that are counted in the training text.
 """
 
 from lmjax.models import (
+  gated_convolution,
   min_rnn,
   ngram,
   recurrent,
@@ -38,5 +39,6 @@ MODELS = {
   "min_lstm": min_rnn.build,
   "rg_lru": rg_lru.build,
   "xlstm": xlstm.build,
+  "gated_convolution": gated_convolution.build,
   "transformer": transformer.build,
 }

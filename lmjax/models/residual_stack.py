@@ -19,10 +19,11 @@ class ResidualStack(Stack):
   """A stack whose layers read a normalised stream and add to it.
 
   Pre-norm residual layers, as Transformers have them; a norm before the output
-  too. Dropout is on the embeddings and on what layers add.
+  too. Dropout is on the embeddings and on what layers add. A layer that makes
+  the stream wider or narrower replaces it.
 
   Attributes:
-    norm: one of NORMS.
+    norm: one of NORMS, or "none".
   """
 
   norm: str = "rms"
@@ -30,6 +31,8 @@ class ResidualStack(Stack):
   def setup(self):
     """Create the layers and their norms."""
     super().setup()
+    if self.norm == "none":
+      return
     norm = functools.partial(
       NORMS[self.norm], dtype=self.dtype, param_dtype=self.param_dtype
     )
@@ -40,13 +43,14 @@ class ResidualStack(Stack):
     self, index: int, x: Array, state: State, resets_BT: Array | None
   ) -> tuple[Array, State]:
     """Add what a layer makes of the stream."""
-    normed = self.norms[index](x)
-    change, state = self.layers[index](normed, state, resets_BT)
-    return x + self.drop(change), state
+    normed = x if self.norm == "none" else self.norms[index](x)
+    y, state = self.layers[index](normed, state, resets_BT)
+    y = self.drop(y)
+    return y if y.shape != x.shape else x + y, state
 
   def finish(self, x: Array) -> Array:
     """Normalise the stream."""
-    return self.final_norm(x)
+    return x if self.norm == "none" else self.final_norm(x)
 
 
 def check_choice(model: ConfigDict, key: str, choices: Collection[str]) -> None:
@@ -94,7 +98,7 @@ def build_stack(
   Raises:
     UsageError: if model.norm is not known.
   """
-  check_choice(model, "norm", NORMS)
+  check_choice(model, "norm", (*NORMS, "none"))
   return ResidualStack(
     vocab_size=vocab_size,
     embedding_width=model.width,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear recurrences over time, h[t] = a[t] · h[t-1] + b[t], feature by feature.
+"""Linear recurrences over time, h[t] = a[t] · h[t-1] + b[t], of each feature.
 
 What is slow in a recurrence, the matmuls, does not depend on the state here, so
 all of them come before it and are as large as in a feed-forward layer. The

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmjax.layers.mlstm import MLSTMLayer
 from lmjax.models.transformer import Transformer
 from lmjax.tree import named_leaves
 from tests.tiny_models import VOCAB_SIZE, make_models
@@ -18,12 +19,17 @@ B, T, V = 2, 7, VOCAB_SIZE
 MODELS = make_models(dropout=0.3)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def init(model, tokens):
+  return model.init(jax.random.key(0), tokens)
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
   """A model, its variables with weights large enough to matter, and tokens."""
   model = MODELS[request.param]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
-  variables = model.init(jax.random.key(0), tokens)
+  variables = init(model, tokens)
   keys = iter(jax.random.split(jax.random.key(2), 99))
   variables = jax.tree.map(
     lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
@@ -154,11 +160,11 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
   low = model.clone(dtype=jnp.bfloat16)
-  fresh = low.init(jax.random.key(0), tokens)
+  fresh = jax.eval_shape(low.init, jax.random.key(0), tokens)
   assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {
     jnp.dtype("float32")
   }
-  hidden, _ = low.apply(variables, tokens)
+  hidden, _ = jax.eval_shape(low.apply, variables, tokens)
   rounded, _ = logits(low, variables, tokens)
   assert hidden.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
   spread = jnp.std(exact)
@@ -168,19 +174,22 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(model):
 def test_logits_are_a_table_times_hidden_plus_bias(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
-  hidden, _ = model.apply(variables, tokens)
+  hidden, _ = jax.jit(model.apply)(variables, tokens)
   table, bias = model.apply(variables, method="unembedding")
   expected = hidden @ table.T + (0.0 if bias is None else bias)
   np.testing.assert_allclose(exact, expected, atol=1e-5)
 
 
 def test_flops_count_every_matmul_once(model):
-  """2 a weight and token; attention apart; lookups and vectors not at all."""
+  """2 a weight and token; attention apart; lookups and vectors not at all.
+
+  A matrix memory counts as it does step by step.
+  """
   model, variables, _ = model
   weights = {
     name: math.prod(leaf.shape)
     for name, leaf in named_leaves(variables["params"]).items()
-    if name.endswith(("kernel", "table"))
+    if name.endswith(("kernel", "blocks", "table"))
   }
   matmuls = sum(weights.values())
   if model.tie_embeddings:
@@ -190,7 +199,12 @@ def test_flops_count_every_matmul_once(model):
     reach = model.attention_window or T
     shown = sum(min(t + 0.5, reach) for t in range(T)) / T
     attention = 4 * model.num_layers * round(model.width * shown)
-  assert model.flops_per_token(T) == 2 * matmuls + attention
+  memory = 0
+  for make in getattr(model, "make_layers", ()):
+    if make.func is MLSTMLayer:
+      inner, heads = make.keywords["inner_width"], make.keywords["num_heads"]
+      memory += 2 * heads * (inner // heads) ** 2  # to write and to read
+  assert model.flops_per_token(T) == 2 * (matmuls + memory) + attention
 
 
 def test_a_scan_over_depth_equals_unrolled_blocks():
