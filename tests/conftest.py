@@ -16,6 +16,11 @@ TINY = {
   "lstm": dict(num_layers=1, width=16),
   "gru": dict(num_layers=1, width=16),
   "rnn": dict(num_layers=1, width=16),
+  "min_gru": dict(num_layers=1, width=16),
+  "min_lstm": dict(num_layers=1, width=16),
+  "rg_lru": dict(num_layers=1, width=16),
+  "xlstm": dict(num_layers=2, width=16, blocks="ms"),
+  "gated_convolution": dict(num_layers=2, width=16),
   "transformer": dict(num_layers=2, num_heads=2, width=16),
 }
 
