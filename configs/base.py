@@ -47,6 +47,8 @@ def get_config(model: str) -> ConfigDict:
   """Return the defaults for a model, locked against unknown keys."""
   config = ConfigDict()
   config.seed = 0
+  # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
+  # span_corruption
   config.task = "language_modeling"
   config.model = MODELS[model]
 
@@ -63,7 +65,9 @@ def get_config(model: str) -> ConfigDict:
     valid_files="*valid*,*val*,*dev*",
     test_files="*test*",
     tokenizer="character",  # byte | character | word | bpe
-    vocab_size=0,  # character, word: at most; bpe: exactly; 0: no limit
+    # character, word: at most; bpe: exactly; 0: no limit; marks that a task
+    # puts into the text come on top
+    vocab_size=0,
     min_freq=1,
     lower_case=False,
     append_eos=True,  # end each document in <eos>
@@ -73,6 +77,14 @@ def get_config(model: str) -> ConfigDict:
     batch_size=32,  # rows of a batch, over all devices
     num_threads=1,  # threads that read batches ahead
     cache_dir="",  # encoded corpora; empty: the run folder
+  )
+
+  config.objective = dict(  # what becomes of the text before it is learned
+    mask_rate=0.15,  # masked_lm, span_corruption: share of the tokens
+    whole_words=False,  # masked_lm: choose words, not tokens
+    span_length=3.0,  # span_corruption: mean
+    fim_rate=0.5,  # fill_in_the_middle: share of the rows
+    spm_share=0.5,  # fill_in_the_middle: of these, with the suffix first
   )
 
   config.loss = dict(

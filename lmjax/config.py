@@ -14,12 +14,13 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from configs import base
 from lmjax.data.batching import TRAIN_ORDERS
 from lmjax.data.datasets import DATASETS
+from lmjax.data.objectives import OBJECTIVES
 from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
 from lmjax.errors import UsageError
 from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
-from lmjax.tasks import TASKS
+from lmjax.tasks import KINDS, TASKS
 
 CHOICES = {
   "task": TASKS,
@@ -45,6 +46,10 @@ RANGES = {
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
   "data.batch_size": POSITIVE,
+  "objective.mask_rate": (1e-3, 0.999),
+  "objective.span_length": POSITIVE,
+  "objective.fim_rate": (0, 1),
+  "objective.spm_share": (0, 1),
   "loss.label_smoothing": SHARE,
   "optim.decay_fraction": (0, 1),
   "optim.final_fraction": (0, 1),
@@ -115,7 +120,7 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
         f"set data.source to {' or '.join(sources)}."
       )
   _check_together(config)
-  MODELS[config.model.name](config, vocab_size=len(SPECIALS))
+  _check_task(config)
   return FrozenConfigDict(config)
 
 
@@ -151,6 +156,22 @@ def _check_together(config: ConfigDict) -> None:
       re.compile(pattern)
     except (re.error, TypeError):
       raise UsageError(f"{key}={pattern} is no regular expression.") from None
+
+
+def _check_task(config: ConfigDict) -> None:
+  """Check that the model can learn the task, each right by itself."""
+  model = MODELS[config.model.name](config, vocab_size=len(SPECIALS))
+  if KINDS[config.task] not in model.kinds:
+    raise UsageError(
+      f"task={config.task} asks for a model of the kind {KINDS[config.task]}; "
+      f"model.name={config.model.name} is a {' and a '.join(model.kinds)}."
+    )
+  objective = OBJECTIVES[config.task](config)
+  if config.data.order == "stateful" and not objective.continues:
+    raise UsageError(
+      f"data.order=stateful goes on with a text where task={config.task} "
+      "begins anew in every row; set data.order=stateless."
+    )
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from lmjax.data.batching import EVAL_ORDERS, TRAIN_ORDERS, Rows
 from lmjax.data.datasets import DATASETS
+from lmjax.data.objectives import OBJECTIVES
+from lmjax.data.objectives.objective import Objective, Rewritten
 from lmjax.data.sources import Source
 from lmjax.data.stream import TokenStream, open_stream
 from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
@@ -20,6 +22,7 @@ from lmjax.models import MODELS
 from lmjax.optim import make_optimizer
 from lmjax.parallel import Strategy
 from lmjax.run_folder import RunFolder
+from lmjax.samples import SAMPLES, Sample
 from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS
 from lmjax.tasks.task import Task
@@ -51,18 +54,24 @@ class Experiment:
     return DATASETS[data.source](data, self.cache_dir)
 
   @functools.cached_property
+  def objective(self) -> Objective:
+    """Make what rewrites the text for the task."""
+    return OBJECTIVES[self.config.task](self.config)
+
+  @functools.cached_property
   def tokenizer(self) -> Tokenizer:
     """Load the run's tokenizer, or train one on the split train."""
     if self.folder.has_begun():
       return self.folder.load_tokenizer()
     data = self.config.data
     train = self.sources["train"]
-    return TOKENIZERS[data.tokenizer].train(
+    tokenizer = TOKENIZERS[data.tokenizer].train(
       (train[index] for index in range(len(train))),
       data.vocab_size,
       data.min_freq,
       data.lower_case,
     )
+    return tokenizer.with_extras(self.objective.extras)
 
   def stream(self, split: str) -> TokenStream:
     """Open the tokens of a split.
@@ -83,7 +92,7 @@ class Experiment:
         else f"{corpus} has no text in split {split}; give it a share by "
         f"data.{split}_fraction or data.{split}_files."
       )
-    needed = data.window + 1 if split == "train" else 2
+    needed = self.objective.window + 1 if split == "train" else 2
     if stream.num_tokens < needed:
       raise UserError(
         f"split {split} of {corpus} has {stream.num_tokens} tokens and needs "
@@ -92,24 +101,25 @@ class Experiment:
       )
     return stream
 
-  def rows(self, order: type[Rows], split: str) -> Rows:
-    """Cut a split into this process's rows of batches."""
+  def rows(self, order: type[Rows], split: str) -> Rows | Rewritten:
+    """Cut a split into this process's rows of batches, for the task."""
     data = self.config.data
-    return order(
+    rows = order(
       self.stream(split),
-      data.window,
+      self.objective.window,
       data.batch_size,
       seed=self.config.seed,
       reset_at_documents=data.reset_at_documents,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
+    return self.objective.over(rows, self.tokenizer)
 
-  def train_batches(self) -> Rows:
+  def train_batches(self) -> Rows | Rewritten:
     """Return the batches to train on, by number."""
     return self.rows(TRAIN_ORDERS[self.config.data.order], "train")
 
-  def eval_batches(self, split: str) -> Rows:
+  def eval_batches(self, split: str) -> Rows | Rewritten:
     """Return the batches that cover a split once."""
     return self.rows(EVAL_ORDERS[self.config.data.order], split)
 
@@ -149,6 +159,11 @@ class Experiment:
       label_smoothing=self.config.loss.label_smoothing,
       z_loss=self.config.loss.z_loss,
     )
+
+  def make_sample(self) -> Sample:
+    """Make what turns variables into a text that shows them."""
+    task, sample = self.config.task, self.config.sample
+    return SAMPLES[task](task, self.model, self.tokenizer, sample)
 
   @functools.cached_property
   def optimizer(self) -> optax.GradientTransformationExtraArgs:

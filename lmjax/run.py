@@ -13,7 +13,8 @@ from lmjax.experiment import Experiment
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
-from lmjax.text_sampler import TextSampler
+from lmjax.text_filler import FILLERS, Filled
+from lmjax.text_sampler import SAMPLERS, TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
 
@@ -64,7 +65,13 @@ class Run:
 
   @functools.cached_property
   def _sampler(self) -> TextSampler:
-    return TextSampler(self.experiment.model, self.tokenizer)
+    task = self.experiment.config.task
+    if task not in SAMPLERS:
+      raise UsageError(
+        f"a model that learned task={task} does not go on from a text; "
+        "use scripts/fill.py."
+      )
+    return SAMPLERS[task](self.experiment.model, self.tokenizer)
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings
@@ -79,6 +86,21 @@ class Run:
       self.variables, prompt, num_samples=number, **settings
     )
     return texts[0] if num_samples is None else texts
+
+  def fill(self, text: str, **settings) -> Filled:
+    """Fill the blanks `___` of a text; see lmjax.text_filler for settings.
+
+    Raises:
+      UsageError: if the run's task fills no blanks.
+    """
+    task = self.experiment.config.task
+    if task not in FILLERS:
+      raise UsageError(
+        f"a model that learned task={task} fills no blanks; train one with "
+        f"task={' or '.join(FILLERS)}."
+      )
+    filler = FILLERS[task](self.experiment.model, self.tokenizer)
+    return filler(self.variables, text, **settings)
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
     """Judge the parameters on a whole split, "train", "valid" or "test"."""

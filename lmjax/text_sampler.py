@@ -29,10 +29,16 @@ class TextSampler:
   Args:
     model: keeps the contract of lmjax.models.
     tokenizer: the one that it was trained with.
+    reads_prefix: whether the model reads prompts in both directions, as prefix
+      language modelling teaches it.
   """
 
-  def __init__(self, model: nn.Module, tokenizer: Tokenizer):
+  def __init__(
+    self, model: nn.Module, tokenizer: Tokenizer, reads_prefix: bool = False
+  ):
     self._model, self._tokenizer = model, tokenizer
+    self._reads_prefix = reads_prefix
+    self._ban = Ban(no_text(tokenizer))
     self._generate = jax.jit(
       self._draw, static_argnames=("num_tokens", "filters")
     )
@@ -40,7 +46,7 @@ class TextSampler:
   def __call__(
     self,
     variables: PyTree,
-    prompt: str,
+    prompt: str | np.ndarray,
     num_tokens: int = 200,
     num_samples: int = 1,
     temperature: float = 1.0,
@@ -52,8 +58,8 @@ class TextSampler:
 
     Args:
       variables: the model's variables.
-      prompt: text to go on from; an empty one stands for the begin of a
-        document.
+      prompt: text to go on from, or its tokens; an empty one stands for the
+        begin of a document.
       num_tokens: how many tokens to draw at most; `<eos>` ends a sample.
       num_samples: how many continuations.
       temperature: 0 takes the most likely token always.
@@ -77,17 +83,18 @@ class TextSampler:
       jnp.asarray(tokens, jnp.int32),
       jax.random.split(jax.random.key(seed), num_samples),
       num_tokens=num_tokens,
-      filters=filters,
+      filters=(self._ban, *filters),
     )
     return [self._tokenizer.decode(_until_eos(row)) for row in np.array(drawn)]
 
-  def encode(self, prompt: str) -> np.ndarray:
+  def encode(self, prompt: str | np.ndarray) -> np.ndarray:
     """Turn a prompt into tokens; without any, it is the end of a document.
 
     Raises:
       UsageError: if it is longer than the model's context.
     """
-    tokens = self._tokenizer.encode(prompt)
+    is_text = isinstance(prompt, str)
+    tokens = self._tokenizer.encode(prompt) if is_text else prompt
     context = self._model.context
     if context is not None and len(tokens) > context:
       raise UsageError(
@@ -110,7 +117,10 @@ class TextSampler:
     capacity = min(needed, context or needed)
 
     def step(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      hidden, carry = model.apply(variables, tokens_BT, carry)
+      options = {}
+      if self._reads_prefix and tokens_BT.shape[1] > 1:
+        options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
+      hidden, carry = model.apply(variables, tokens_BT, carry, **options)
       last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
       return model.apply(variables, last, method="logits")[:, 0], carry
 
@@ -127,6 +137,14 @@ class TextSampler:
     )
 
 
+# Task → what goes on from a text with a model that learned it.
+SAMPLERS = {
+  "language_modeling": TextSampler,
+  "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
+  "fill_in_the_middle": TextSampler,
+}
+
+
 def make_filters(
   temperature: float, top_k: int, top_p: float
 ) -> tuple[Filter, ...]:
@@ -141,13 +159,17 @@ def make_filters(
     raise UsageError(f"top_k={top_k} must be at least 0.")
   if not 0 < top_p <= 1:
     raise UsageError(f"top_p={top_p} must be above 0 and at most 1.")
-  filters = [Ban((PAD, UNK, BOS))]
-  filters.append(Temperature(temperature) if temperature else Greedy())
+  filters = [Temperature(temperature) if temperature else Greedy()]
   if top_k:
     filters.append(TopK(top_k))
   if top_p < 1:
     filters.append(TopP(top_p))
   return tuple(filters)
+
+
+def no_text(tokenizer: Tokenizer) -> tuple[int, ...]:
+  """List the tokens that no text holds; `<eos>` ends it and is not listed."""
+  return (PAD, UNK, BOS, *range(tokenizer.num_plain, tokenizer.vocab_size))
 
 
 def check_positive(**numbers: int) -> None:

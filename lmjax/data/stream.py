@@ -20,6 +20,7 @@ from lmjax.data.sources import Source, digest
 from lmjax.data.tokenizers import EOS, Tokenizer, pieces
 
 FORMAT = 1  # raise it when the layout of the folder changes
+BLOCK = 1 << 20  # tokens that are counted at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,14 @@ class TokenStream:
   def starts(self) -> np.ndarray:
     """Map the index of each document's first token, int64."""
     return np.load(self.folder / "starts.npy", mmap_mode="r")
+
+  def counts(self, vocab_size: int) -> np.ndarray:
+    """Count how often each token occurs, int64 [V]."""
+    counts_V = np.zeros(vocab_size, np.int64)
+    for start in range(0, self.num_tokens, BLOCK):
+      block = self.tokens[start : start + BLOCK]
+      counts_V += np.bincount(block, minlength=vocab_size)
+    return counts_V
 
 
 def open_stream(

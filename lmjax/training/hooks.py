@@ -161,8 +161,10 @@ class Monitor:
     self._log_every, self._num_steps = train.log_every, train.num_steps
     self._task, self._session = experiment.task, session
     self._throughput, self._learning_rate = throughput, learning_rate
+    data = experiment.config.data
+    self._tokens_a_step = data.batch_size * data.window  # read, weighed or not
     self._pending: tuple[int, Sums] | None = None
-    self._clock, self._timed_tokens = None, 0.0
+    self._clock, self._timed_tokens = None, 0
     self._bar = tqdm.tqdm(
       total=self._num_steps,
       initial=session.step,
@@ -191,9 +193,9 @@ class Monitor:
     progress = self._session.progress
     progress.add(sums)
     progress.valid_loss = None
-    self._timed_tokens += float(sums.weight)
+    self._timed_tokens += self._tokens_a_step
     if self._clock is None:  # the first step compiles; the clock starts after
-      self._clock, self._timed_tokens = time.perf_counter(), 0.0
+      self._clock, self._timed_tokens = time.perf_counter(), 0
     if is_due(self._log_every, step, self._num_steps):
       self._record(step)
     self._bar.update()
@@ -226,7 +228,7 @@ class Monitor:
         refresh=False,
       )
     self._session.writer.write(step, "train", record)
-    self._clock, self._timed_tokens = time.perf_counter(), 0.0
+    self._clock, self._timed_tokens = time.perf_counter(), 0
 
   @contextmanager
   def paused(self) -> Iterator[None]:
