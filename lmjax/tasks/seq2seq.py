@@ -6,7 +6,7 @@ import dataclasses
 import flax.linen as nn
 
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
-from lmjax.types import Array, Batch, PyTree
+from lmjax.types import Batch, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,11 +16,6 @@ class Seq2Seq(LanguageModeling):
   Batches have the fields `sources` and `source_mask` beside those of language
   modelling; the model turns them into a memory by its method `encode`.
   """
-
-  def init(self, key: Array, batch: Batch) -> PyTree:
-    """Make the model's variables; sources may have the shape of inputs."""
-    inputs_BT = batch["inputs"]
-    return self.model.init(key, inputs_BT, sources_BS=inputs_BT)
 
   @staticmethod
   def read(

@@ -41,19 +41,20 @@ class Sizes(NamedTuple):
 class SpanCorruption(Objective):
   """Cut spans out of a text and ask for them (Raffel et al. 2020).
 
-  (arXiv:1910.10683, 3.1.4.) As in the authors' code, plain text and spans of
-  random lengths take turns, from plain text to a span. In the sources each
-  span is replaced by a mark of its own; the targets are the marks, each with
-  what it stands for. Both end in `<eos>`.
+  (arXiv:1910.10683, 3.1.4.) A fixed number of tokens lies in a fixed number of
+  spans, of random lengths and at random places that do not touch; the authors'
+  code lets every text begin outside of a span and end in one. In the sources
+  each span is replaced by a mark of its own; the targets are the marks, each
+  with what it stands for. Both end in `<eos>`.
 
   With tokens 4 to 13 for text, 14 and 15 for the marks, and B and E for
-  `<bos>` and `<eos>`, a text with the spans 6 7 and 13:
+  `<bos>` and `<eos>`, a text with the spans 6 7 and 11:
 
       text          4  5  6  7  8  9 10 11 12 13
-      sources       4  5 14  8  9 10 11 12 15  E
+      sources       4  5 14  8  9 10 15 12 13  E
       source_mask   1  1  1  1  1  1  1  1  1  1
-      inputs        B 14  6  7 15 13
-      targets      14  6  7 15 13  E
+      inputs        B 14  6  7 15 11
+      targets      14  6  7 15 11  E
       weights       1  1  1  1  1  1
 
   `source_mask` and `weights` are 0 behind the end of the text.
@@ -73,36 +74,40 @@ class SpanCorruption(Objective):
     self, batch: dict, keys_B: np.ndarray, tokenizer: Tokenizer
   ) -> dict:
     """Divide every row into sources and targets."""
-    text, hidden, spans = self.sizes
+    hidden, num_spans = self.sizes.hidden, self.sizes.spans
     tokens_BT, is_real_BT = batch["inputs"], batch["weights"] > 0
-    chances = draws(keys_B, text)
-    plain_BN = divide(chances[:, : text - hidden - 1], spans)
-    hidden_BN = divide(chances[:, -hidden:][:, 1:], spans)
-    runs = np.stack([plain_BN, hidden_BN], axis=2).reshape(len(keys_B), -1)
-    begins_BT = np.zeros(tokens_BT.shape, bool)
-    np.put_along_axis(begins_BT, np.cumsum(runs, axis=1) - runs, True, axis=1)
-    run_BT = np.cumsum(begins_BT, axis=1) - 1
-    is_hidden_BT = run_BT % 2 == 1
-    mark_BT = tokenizer.num_plain + run_BT // 2
+    num_rows, num_tokens = tokens_BT.shape
+    chances = draws(keys_B, num_tokens)
+    gaps_BN = divide(chances[:, hidden - 1 :], num_spans + 1)
+    gaps_BN[:, 0] -= 1  # the first and the last one may be empty
+    lengths_BN = divide(chances[:, : hidden - 1], num_spans)
+    starts_BN = np.cumsum(gaps_BN[:, :-1] + lengths_BN, axis=1) - lengths_BN
+    begins_BT, ends_BT = np.zeros((2, num_rows, num_tokens + 1), np.int32)
+    np.put_along_axis(begins_BT, starts_BN, 1, axis=1)
+    np.put_along_axis(ends_BT, starts_BN + lengths_BN, 1, axis=1)
+    span_BT = np.cumsum(begins_BT, axis=1)[:, :-1]
+    is_hidden_BT = span_BT > np.cumsum(ends_BT, axis=1)[:, :-1]
+    begins_BT = begins_BT[:, :-1] > 0
+    mark_BT = tokenizer.num_plain - 1 + span_BT
 
-    def gather(is_kept_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-      """Keep some runs, and of the others one mark each; then `<eos>`."""
-      taken_BT = is_kept_BT | begins_BT
-      tokens = np.where(is_kept_BT, tokens_BT, mark_BT)[taken_BT]
-      is_real = is_real_BT[taken_BT].reshape(len(keys_B), -1)
-      tokens = tokens.reshape(len(keys_B), -1)
-      eos = np.full((len(keys_B), 1), EOS, tokens.dtype)
-      tokens = np.concatenate([tokens, eos], axis=1)
-      is_real = np.concatenate([is_real, is_real_BT[:, -1:]], axis=1)
+    def gather(is_taken_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+      """Take some of the tokens, and the marks at their places; add `<eos>`."""
+      taken = np.stack([begins_BT, is_taken_BT], axis=2)
+      tokens = np.stack([mark_BT, tokens_BT], axis=2)[taken]
+      is_real = np.broadcast_to(is_real_BT[..., None], taken.shape)[taken]
+      eos = np.full((num_rows, 1), EOS)
+      tokens = np.hstack([tokens.reshape(num_rows, -1), eos])
+      is_real = is_real.reshape(num_rows, -1)
+      is_real = np.hstack([is_real, is_real_BT[:, -1:]])
       return np.where(is_real, tokens, PAD).astype(np.int32), is_real
 
     sources_BS, source_mask_BS = gather(~is_hidden_BT)
     targets_BT, is_target_BT = gather(is_hidden_BT)
-    bos = np.full((len(keys_B), 1), BOS, np.int32)
+    bos = np.full((num_rows, 1), BOS, np.int32)
     return dict(
       sources=sources_BS,
       source_mask=source_mask_BS,
-      inputs=np.concatenate([bos, targets_BT[:, :-1]], axis=1),
+      inputs=np.hstack([bos, targets_BT[:, :-1]]),
       targets=targets_BT,
       weights=is_target_BT.astype(np.float32),
     )
@@ -130,20 +135,17 @@ def fit(length: int, rate: float, span_length: float) -> Sizes:
   Raises:
     UsageError: if there is no room for a token and a span.
   """
-
-  def sizes(text: int) -> Sizes:
-    hidden = min(max(round(text * rate), 1), text - 1)
-    spans = max(round(hidden / span_length), 1)
-    return Sizes(text, hidden, min(spans, hidden, text - hidden))
-
   best = None
   for text in range(2, int(length / (1 - rate)) + 2):
-    if sizes(text).sources == length:
-      best = sizes(text)
+    hidden = min(max(round(text * rate), 1), text - 1)
+    sizes = Sizes(text, hidden, max(round(hidden / span_length), 1))
+    if sizes.sources == length and sizes.spans <= text - hidden + 1:
+      best = sizes
   if best is None:
     raise UsageError(
-      f"data.window={length} is too short for task=span_corruption with "
-      f"objective.mask_rate={rate} and objective.span_length={span_length}."
+      f"data.window={length} has no room for text between spans of "
+      f"objective.span_length={span_length} at objective.mask_rate={rate}; "
+      "choose a longer window, longer spans or a lower rate."
     )
   return best
 
