@@ -44,6 +44,9 @@ RANGES = {
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
+  "word_vectors.context": POSITIVE,
+  "word_vectors.num_drawn": POSITIVE,
+  "word_vectors.x_max": (1e-9, math.inf),
   "data.batch_size": POSITIVE,
   "loss.label_smoothing": SHARE,
   "optim.decay_fraction": (0, 1),
@@ -63,8 +66,11 @@ RANGES = {
 }
 # Paths, kept absolute so that a run can be used from any folder, and the
 # sources that read what cannot be ignored in silence.
-PATHS = ("path", "data_dir", "cache_dir")
+DATA_PATHS = ("data.path", "data.data_dir", "data.cache_dir")
+PATHS = (*DATA_PATHS, "pretrained.vectors")
 READ_BY = {"data.path": ("text", "jsonl"), "data.name": ("tfds",)}
+# Tasks that learn a model of their own.
+MODEL_OF = dict.fromkeys(("skip_gram", "cbow", "glove"), "word_vectors")
 # What may differ when a run goes on: how long it takes, what it shows and
 # keeps, where it runs, and where its text lies, whose content is checked
 # by itself. Everything else changes the model or its data.
@@ -74,7 +80,7 @@ MAY_CHANGE = (
   "sample.",
   "parallel.",
   "data.num_threads",
-  *(f"data.{path}" for path in PATHS),
+  *DATA_PATHS,
 )
 
 
@@ -85,10 +91,11 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     UsageError: naming the key, its value and what is accepted.
   """
   config = ConfigDict(config.to_dict())
-  for name in PATHS:
-    if config.data[name]:
-      config.data[name] = os.path.abspath(os.path.expanduser(config.data[name]))
   flat = flatten(config)
+  for key in PATHS:
+    if flat[key]:
+      flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
+      config.update_from_flattened_dict({key: flat[key]})
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UsageError(
@@ -127,6 +134,20 @@ def _check_together(config: ConfigDict) -> None:
       "data.valid_fraction and data.test_fraction must add up to less than 1; "
       "nothing would be left to train on."
     )
+  own, name = MODEL_OF.get(config.task), config.model.name
+  if (own or name in MODEL_OF.values()) and own != name:
+    kind = name if name in MODEL_OF.values() else None
+    tasks = [task for task in TASKS if MODEL_OF.get(task) == kind]
+    raise UsageError(
+      f"task={config.task} does not go with model.name={name}, which learns by "
+      f"{' or '.join(tasks)}; begin a config with base.get_config(model="
+      f"{own or 'lstm'!r}) or change task."
+    )
+  if own and data.order != "stateless":
+    raise UsageError(
+      f"data.order={data.order} is not for task={config.task}, which remembers "
+      "nothing; choose stateless."
+    )
   if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
       f"data.vocab_size={data.vocab_size} must be 0 for no limit or above "
@@ -137,7 +158,8 @@ def _check_together(config: ConfigDict) -> None:
       f"train.num_microbatches={train.num_microbatches} must divide "
       f"data.batch_size={data.batch_size}."
     )
-  patterns = {"optim.no_decay": config.optim.no_decay}
+  optim = config.optim
+  patterns = {"optim.no_decay": optim.no_decay, "optim.frozen": optim.frozen}
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
       patterns[f"parallel.rules[{number}]"] = pattern

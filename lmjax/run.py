@@ -6,12 +6,16 @@ from pathlib import Path
 
 import jax
 
+from lmjax.analysis.word_similarity import WordSpace
 from lmjax.config import finalize
 from lmjax.data.tokenizers import Tokenizer
+from lmjax.embedding import learned_vectors, word_space
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.interop.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
+from lmjax.samples import SAMPLES, continuation
 from lmjax.state import TrainState
 from lmjax.text_sampler import TextSampler
 from lmjax.training.checkpoints import Checkpoints
@@ -62,8 +66,28 @@ class Run:
     """Return the tokenizer of the run."""
     return self.experiment.tokenizer
 
+  @property
+  def vectors(self) -> WordVectors:
+    """Return every token's name and what the run knows of it as a vector."""
+    vectors_VE = learned_vectors(
+      self.variables["params"], self.experiment.config
+    )
+    return WordVectors(self.tokenizer.names(), vectors_VE)
+
+  @functools.cached_property
+  def words(self) -> WordSpace:
+    """Return the words of the run, to be compared."""
+    params = self.variables["params"]
+    return word_space(params, self.experiment.config, self.tokenizer)
+
   @functools.cached_property
   def _sampler(self) -> TextSampler:
+    config = self.experiment.config
+    if SAMPLES[config.task] is not continuation:
+      raise UsageError(
+        f"a run of task={config.task} writes no text; scripts/embed.py shows "
+        "what it has learned."
+      )
     return TextSampler(self.experiment.model, self.tokenizer)
 
   def generate(

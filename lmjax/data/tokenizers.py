@@ -60,6 +60,10 @@ class Tokenizer:
     """Turn tokens into text, leaving `<pad>`, `<bos>` and `<eos>` out."""
     raise TypeError("use a subclass")
 
+  def names(self) -> list[str]:
+    """Name every token, as files of word vectors do."""
+    raise TypeError("use a subclass")
+
   def units(self) -> np.ndarray:
     """Return how many of `unit` each token stands for, float32 [V]."""
     units = np.ones(self.vocab_size, np.float32)
@@ -110,6 +114,10 @@ class ByteTokenizer(Tokenizer):
     data = bytes(int(token) - offset for token in tokens if token >= offset)
     return data.decode("utf-8", errors="replace")
 
+  def names(self) -> list[str]:
+    """Name bytes by their hexadecimal digits: <0x0A>."""
+    return [*SPECIALS, *(f"<0x{byte:02X}>" for byte in range(256))]
+
   def to_json(self) -> dict:
     """Return nothing: all byte tokenizers are alike."""
     return {}
@@ -157,6 +165,10 @@ class Vocabulary(Tokenizer):
   def vocab_size(self) -> int:
     """Number of tokens, specials counted."""
     return len(self.tokens)
+
+  def names(self) -> list[str]:
+    """Return the strings themselves."""
+    return self.tokens
 
   def to_json(self) -> dict:
     """Return the list of tokens."""
@@ -276,10 +288,13 @@ class BPETokenizer(Tokenizer):
     """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
     return self._tokenizer.decode([int(token) for token in tokens])
 
+  def names(self) -> list[str]:
+    """Name tokens as GPT-2 does, one character a byte: Ġthe."""
+    return [self._tokenizer.id_to_token(i) for i in range(self.vocab_size)]
+
   def units(self) -> np.ndarray:
     """Return how many bytes each token stands for, float32 [V]."""
-    names = (self._tokenizer.id_to_token(i) for i in range(self.vocab_size))
-    units = np.array([len(name) for name in names], np.float32)
+    units = np.array([len(name) for name in self.names()], np.float32)
     units[: len(SPECIALS)] = 0.0
     return units
 
