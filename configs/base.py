@@ -70,7 +70,8 @@ def get_config(model: str) -> ConfigDict:
     train_files="*train*",  # name: comma-separated patterns on file names
     valid_files="*valid*,*val*,*dev*",
     test_files="*test*",
-    tokenizer="character",  # byte | character | word | bpe
+    # byte | character | word | word_punctuation | bpe
+    tokenizer="character",
     vocab_size=0,  # character, word: at most; bpe: exactly; 0: no limit
     min_freq=1,
     lower_case=False,

@@ -210,10 +210,10 @@ class WordTokenizer(Vocabulary):
 
   _PATTERN = re.compile(r"\n|[^\s]+")
 
-  @staticmethod
-  def count(counts: collections.Counter, text: str) -> None:
+  @classmethod
+  def count(cls, counts: collections.Counter, text: str) -> None:
     """Add the words of a text to `counts`."""
-    counts.update(WordTokenizer._PATTERN.findall(text))
+    counts.update(cls._PATTERN.findall(text))
 
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
@@ -225,6 +225,18 @@ class WordTokenizer(Vocabulary):
     """Turn tokens into words with single spaces between them."""
     words = [self.tokens[i] for i in tokens if i not in (PAD, BOS, EOS)]
     return re.sub(r" ?\n ?", "\n", " ".join(words))
+
+
+class WordPunctuationTokenizer(WordTokenizer):
+  """Words and punctuation marks apart, each mark a token; also a line's end.
+
+  >>> tokenizer.encode("it's a list, or `()`.")  # by name
+  ["it's", "a", "list", ",", "or", "`", "(", ")", "`", "."]
+  """
+
+  kind = "word_punctuation"
+
+  _PATTERN = re.compile(r"\n|\w+(?:['’]\w+)*|[^\w\s]")
 
 
 class BPETokenizer(Tokenizer):
@@ -307,6 +319,7 @@ TOKENIZERS = {
   "byte": ByteTokenizer,
   "character": CharacterTokenizer,
   "word": WordTokenizer,
+  "word_punctuation": WordPunctuationTokenizer,
   "bpe": BPETokenizer,
 }
 
