@@ -40,7 +40,14 @@ MODELS = dict(
     dtype="float32",
     param_dtype="float32",
   ),
+  word_vectors=dict(
+    name="word_vectors",
+    width=100,
+    dtype="float32",
+    param_dtype="float32",
+  ),
 )
+TASKS = dict(word_vectors="skip_gram")  # of models that do not model language
 
 
 def get_config(model: str) -> ConfigDict:
@@ -48,8 +55,8 @@ def get_config(model: str) -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
-  # span_corruption
-  config.task = "language_modeling"
+  # span_corruption | skip_gram | cbow | glove
+  config.task = TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
 
   config.data = dict(
@@ -64,7 +71,8 @@ def get_config(model: str) -> ConfigDict:
     train_files="*train*",  # name: comma-separated patterns on file names
     valid_files="*valid*,*val*,*dev*",
     test_files="*test*",
-    tokenizer="character",  # byte | character | word | bpe
+    # byte | character | word | word_punctuation | bpe
+    tokenizer="character",
     # character, word: at most; bpe: exactly; 0: no limit; marks that a task
     # puts into the text come on top
     vocab_size=0,
@@ -92,8 +100,22 @@ def get_config(model: str) -> ConfigDict:
     z_loss=0.0,  # weight of the squared log of the softmax's normaliser
   )
 
+  config.word_vectors = dict(  # what task=skip_gram, cbow and glove look at
+    context=5,  # words to either side at most
+    subsample=1e-3,  # share of the text above which words are left out; 0: none
+    num_negatives=5.0,  # what the negative words of a pair weigh
+    num_drawn=64,  # negative words drawn for a row of a batch
+    noise_exponent=0.75,  # of the counts that they are drawn by
+    x_max=100.0,  # glove: the count from which on pairs weigh the same
+    weight_exponent=0.75,  # glove: of the weights of counts below
+  )
+
+  config.pretrained = dict(
+    vectors="",  # file of word vectors that the embedding begins with
+  )
+
   config.optim = dict(
-    name="adamw",  # adam | adamw | sgd
+    name="adamw",  # adam | adamw | adagrad | sgd
     learning_rate=1e-3,
     schedule="cosine",  # constant | cosine | wsd | inverse_sqrt
     warmup_steps=100,
@@ -110,6 +132,7 @@ def get_config(model: str) -> ConfigDict:
     nesterov=False,  # sgd
     weight_decay=0.1,  # adamw
     no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
+    frozen="",  # parameters that do not learn: a regular expression on paths
     clip_norm=1.0,  # global norm of the gradients; 0: no limit
     ema_decay=0.0,  # average of the parameters for evaluation; 0: none
   )
@@ -131,8 +154,8 @@ def get_config(model: str) -> ConfigDict:
   )
 
   config.sample = dict(  # what training shows of itself
-    prompt="\n",
-    num_tokens=200,
+    prompt="\n",  # task=skip_gram, cbow, glove: words to show neighbours of
+    num_tokens=200,  # or how many neighbours of each
     temperature=0.8,
     top_k=0,  # 0: all
     top_p=1.0,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from configs import base
 from lmjax.data.batching import TRAIN_ORDERS
 from lmjax.data.datasets import DATASETS
-from lmjax.data.objectives import OBJECTIVES
+from lmjax.data.objectives import make_objective
 from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
 from lmjax.errors import UsageError
 from lmjax.models import MODELS
@@ -45,6 +45,9 @@ RANGES = {
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
+  "word_vectors.context": POSITIVE,
+  "word_vectors.num_drawn": POSITIVE,
+  "word_vectors.x_max": (1e-9, math.inf),
   "data.batch_size": POSITIVE,
   "objective.mask_rate": (1e-3, 0.999),
   "objective.span_length": POSITIVE,
@@ -68,7 +71,8 @@ RANGES = {
 }
 # Paths, kept absolute so that a run can be used from any folder, and the
 # sources that read what cannot be ignored in silence.
-PATHS = ("path", "data_dir", "cache_dir")
+DATA_PATHS = ("data.path", "data.data_dir", "data.cache_dir")
+PATHS = (*DATA_PATHS, "pretrained.vectors")
 READ_BY = {"data.path": ("text", "jsonl"), "data.name": ("tfds",)}
 # What may differ when a run goes on: how long it takes, what it shows and
 # keeps, where it runs, and where its text lies, whose content is checked
@@ -79,7 +83,7 @@ MAY_CHANGE = (
   "sample.",
   "parallel.",
   "data.num_threads",
-  *(f"data.{path}" for path in PATHS),
+  *DATA_PATHS,
 )
 
 
@@ -90,10 +94,11 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     UsageError: naming the key, its value and what is accepted.
   """
   config = ConfigDict(config.to_dict())
-  for name in PATHS:
-    if config.data[name]:
-      config.data[name] = os.path.abspath(os.path.expanduser(config.data[name]))
   flat = flatten(config)
+  for key in PATHS:
+    if flat[key]:
+      flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
+      config.update_from_flattened_dict({key: flat[key]})
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UsageError(
@@ -132,6 +137,11 @@ def _check_together(config: ConfigDict) -> None:
       "data.valid_fraction and data.test_fraction must add up to less than 1; "
       "nothing would be left to train on."
     )
+  if data.order == "stateful" and config.task != "language_modeling":
+    raise UsageError(
+      f"data.order=stateful is not for task={config.task}, which remembers "
+      "nothing; choose stateless."
+    )
   if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
       f"data.vocab_size={data.vocab_size} must be 0 for no limit or above "
@@ -142,7 +152,8 @@ def _check_together(config: ConfigDict) -> None:
       f"train.num_microbatches={train.num_microbatches} must divide "
       f"data.batch_size={data.batch_size}."
     )
-  patterns = {"optim.no_decay": config.optim.no_decay}
+  optim = config.optim
+  patterns = {"optim.no_decay": optim.no_decay, "optim.frozen": optim.frozen}
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
       patterns[f"parallel.rules[{number}]"] = pattern
@@ -159,18 +170,14 @@ def _check_together(config: ConfigDict) -> None:
 
 
 def _check_task(config: ConfigDict) -> None:
-  """Check that the model can learn the task, each right by itself."""
+  """Check the task, the model, and that they go together."""
+  make_objective(config)
   model = MODELS[config.model.name](config, vocab_size=len(SPECIALS))
   if KINDS[config.task] not in model.kinds:
+    tasks = [task for task, kind in KINDS.items() if kind in model.kinds]
     raise UsageError(
-      f"task={config.task} asks for a model of the kind {KINDS[config.task]}; "
-      f"model.name={config.model.name} is a {' and a '.join(model.kinds)}."
-    )
-  objective = OBJECTIVES[config.task](config)
-  if config.data.order == "stateful" and not objective.continues:
-    raise UsageError(
-      f"data.order=stateful goes on with a text where task={config.task} "
-      "begins anew in every row; set data.order=stateless."
+      f"task={config.task} does not go with model.name={config.model.name}, "
+      f"which learns by {' or '.join(tasks)}; change one of them."
     )
 
 

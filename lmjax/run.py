@@ -6,10 +6,13 @@ from pathlib import Path
 
 import jax
 
+from lmjax.analysis.word_similarity import WordSpace
 from lmjax.config import finalize
 from lmjax.data.tokenizers import Tokenizer
+from lmjax.embedding import learned_vectors, word_space
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.interop.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
@@ -63,13 +66,28 @@ class Run:
     """Return the tokenizer of the run."""
     return self.experiment.tokenizer
 
+  @property
+  def vectors(self) -> WordVectors:
+    """Return every token's name and what the run knows of it as a vector."""
+    vectors_VE = learned_vectors(
+      self.variables["params"], self.experiment.config
+    )
+    return WordVectors(self.tokenizer.names(), vectors_VE)
+
+  @functools.cached_property
+  def words(self) -> WordSpace:
+    """Return the words of the run, to be compared."""
+    params = self.variables["params"]
+    return word_space(params, self.experiment.config, self.tokenizer)
+
   @functools.cached_property
   def _sampler(self) -> TextSampler:
     task = self.experiment.config.task
     if task not in SAMPLERS:
+      tool = "fill.py" if task in FILLERS else "embed.py"
       raise UsageError(
-        f"a model that learned task={task} does not go on from a text; "
-        "use scripts/fill.py."
+        f"a run of task={task} does not go on from a text; scripts/{tool} "
+        "shows what it has learned."
       )
     return SAMPLERS[task](self.experiment.model, self.tokenizer)
 

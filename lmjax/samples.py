@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training shows of itself, by task.
+"""What a run shows of itself now and then, by its task.
 
-Each function gets a task's name, the objects of a run and the `sample` section
-of its config, and returns what turns variables into text. Settings that cannot
-be are found before anything is compiled.
+Each function gets a config, the model and the tokenizer, looks for mistakes in
+the section `sample`, which must not show hours later, and returns what turns
+the model's variables into a text.
 """
 
 from collections.abc import Callable
@@ -11,60 +11,82 @@ from collections.abc import Callable
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from lmjax.data.tokenizers import Tokenizer
+from lmjax.data.tokenizers import UNK, Tokenizer
+from lmjax.embedding import word_space
 from lmjax.errors import UsageError
 from lmjax.text_filler import BLANK, FILLERS
 from lmjax.text_sampler import SAMPLERS, check_positive, make_filters
 from lmjax.types import PyTree
 
-Sample = Callable[[PyTree], str]
+Show = Callable[[PyTree], str]
 
 
 def continuation(
-  task: str, model: nn.Module, tokenizer: Tokenizer, config: ConfigDict
-) -> Sample:
-  """Go on from the prompt."""
-  sampler = SAMPLERS[task](model, tokenizer)
-  sampler.encode(config.prompt)
-  _check(config)
-  return lambda variables: sampler(variables, **config)[0]
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> Show:
+  """Let the model go on from the prompt."""
+  sample = config.sample
+  sampler = SAMPLERS[config.task](model, tokenizer)
+  sampler.encode(sample.prompt)
+  make_filters(sample.temperature, sample.top_k, sample.top_p)
+  check_positive(num_tokens=sample.num_tokens)
+  return lambda variables: sampler(variables, **sample)[0]
 
 
-def filling(
-  task: str, model: nn.Module, tokenizer: Tokenizer, config: ConfigDict
-) -> Sample:
-  """Fill the blanks of the prompt."""
-  if BLANK not in config.prompt:
+def filling(config: ConfigDict, model: nn.Module, tokenizer: Tokenizer) -> Show:
+  """Let the model fill the blanks of the prompt."""
+  settings = dict(config.sample)
+  prompt = settings.pop("prompt")
+  if BLANK not in prompt:
     raise UsageError(
-      f"sample.prompt={config.prompt!r} has no blank {BLANK}, and task={task} "
+      f"sample.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
       "fills blanks; write one, or set train.sample_every=0."
     )
-  filler = FILLERS[task](model, tokenizer)
-  filler.encode(config.prompt)
-  _check(config)
-  settings = dict(config)
-  text = settings.pop("prompt")
-  return lambda variables: filler(variables, text, **settings).texts[0]
+  filler = FILLERS[config.task](model, tokenizer)
+  filler.encode(prompt)
+  make_filters(settings["temperature"], settings["top_k"], settings["top_p"])
+  check_positive(num_tokens=settings["num_tokens"])
+  return lambda variables: filler(variables, prompt, **settings).texts[0]
 
 
-def either(
-  task: str, model: nn.Module, tokenizer: Tokenizer, config: ConfigDict
-) -> Sample:
-  """Fill the blank of the prompt, or go on from it if it has none."""
-  show = filling if BLANK in config.prompt else continuation
-  return show(task, model, tokenizer, config)
+def filling_or_continuation(
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> Show:
+  """Let the model fill the blank of the prompt, or go on if it has none."""
+  make = filling if BLANK in config.sample.prompt else continuation
+  return make(config, model, tokenizer)
 
 
-def _check(config: ConfigDict) -> None:
-  make_filters(config.temperature, config.top_k, config.top_p)
-  check_positive(num_tokens=config.num_tokens)
+def neighbors(
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> Show:
+  """List the nearest words of each word of the prompt."""
+  del model
+  sample, words = config.sample, []
+  check_positive(num_tokens=sample.num_tokens)
+  for word in sample.prompt.split():
+    tokens = tokenizer.encode(word)
+    if len(tokens) != 1 or tokens[0] == UNK:
+      raise UsageError(
+        f"sample.prompt={sample.prompt} holds {word!r}, which is not in the "
+        "vocabulary of the training text; choose other words."
+      )
+    words.append(tokenizer.names()[tokens[0]])
+
+  def show(variables: PyTree) -> str:
+    space = word_space(variables["params"], config, tokenizer)
+    return "\n".join(space.describe(word, sample.num_tokens) for word in words)
+
+  return show
 
 
-# Task → what training shows of a model that learns it.
-SAMPLES = {
+SAMPLES: dict[str, Callable[..., Show]] = {
   "language_modeling": continuation,
   "prefix_lm": continuation,
-  "fill_in_the_middle": either,
+  "fill_in_the_middle": filling_or_continuation,
   "masked_lm": filling,
   "span_corruption": filling,
+  "skip_gram": neighbors,
+  "cbow": neighbors,
+  "glove": neighbors,
 }

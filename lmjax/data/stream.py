@@ -10,7 +10,6 @@ opening it maps the files without reading them.
 import dataclasses
 import functools
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import tqdm
 
 from lmjax.data.sources import Source, digest
 from lmjax.data.tokenizers import EOS, Tokenizer, pieces
+from lmjax.data.whole_folder import make_whole
 
 FORMAT = 1  # raise it when the layout of the folder changes
 BLOCK = 1 << 20  # tokens that are counted at a time
@@ -76,16 +76,9 @@ def open_stream(
   )
   folder = cache_dir / "streams" / key
   if not (folder / "stream.json").exists():
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-      dir=folder.parent, prefix="partial-", ignore_cleanup_errors=True
-    ) as partial:
-      _encode(source, tokenizer, Path(partial, "stream"), append_eos)
-      try:
-        Path(partial, "stream").rename(folder)
-      except OSError:  # another process was faster, with the same content
-        if not (folder / "stream.json").exists():
-          raise
+    make_whole(
+      folder, lambda partial: _encode(source, tokenizer, partial, append_eos)
+    )
   description = json.loads((folder / "stream.json").read_text())
   return TokenStream(folder, **description)
 

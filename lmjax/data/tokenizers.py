@@ -95,6 +95,10 @@ class Tokenizer:
     """Turn tokens without extras into text."""
     raise TypeError("use a subclass")
 
+  def names(self) -> list[str]:
+    """Name every token, as files of word vectors do."""
+    raise TypeError("use a subclass")
+
   def units(self) -> np.ndarray:
     """Return how many of `unit` each token stands for, float32 [V]."""
     units = np.ones(self.vocab_size, np.float32)
@@ -168,6 +172,11 @@ class ByteTokenizer(Tokenizer):
     data = bytes(token - offset for token in tokens if token >= offset)
     return data.decode("utf-8", errors="replace")
 
+  def names(self) -> list[str]:
+    """Name bytes by their hexadecimal digits: <0x0A>."""
+    digits = (f"<0x{byte:02X}>" for byte in range(256))
+    return [*SPECIALS, *digits, *self.extras]
+
   def _edges(self, token: int) -> tuple[int, int]:
     """Divide bytes by white space."""
     inside = int(not bytes([token - len(SPECIALS)]).isspace())
@@ -221,6 +230,10 @@ class Vocabulary(Tokenizer):
     """Number of tokens without the extras, which come behind them."""
     return len(self.tokens)
 
+  def names(self) -> list[str]:
+    """Return the strings themselves."""
+    return [*self.tokens, *self.extras]
+
   def to_json(self) -> dict:
     """Return the list of tokens."""
     return {"tokens": self.tokens, "lower_case": self.lower_case}
@@ -266,10 +279,10 @@ class WordTokenizer(Vocabulary):
 
   _PATTERN = re.compile(r"\n|[^\s]+")
 
-  @staticmethod
-  def count(counts: collections.Counter, text: str) -> None:
+  @classmethod
+  def count(cls, counts: collections.Counter, text: str) -> None:
     """Add the words of a text to `counts`."""
-    counts.update(WordTokenizer._PATTERN.findall(text))
+    counts.update(cls._PATTERN.findall(text))
 
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
@@ -279,7 +292,7 @@ class WordTokenizer(Vocabulary):
 
   def decode(self, tokens: Sequence[int]) -> str:
     """Turn tokens into words with single spaces between them."""
-    names = [*self.tokens, *self.extras]
+    names = self.names()
     words = [names[i] for i in tokens if i not in (PAD, BOS, EOS)]
     return re.sub(r" ?\n ?", "\n", " ".join(words))
 
@@ -287,6 +300,18 @@ class WordTokenizer(Vocabulary):
     """Let every word begin anew."""
     del token
     return 0, 0
+
+
+class WordPunctuationTokenizer(WordTokenizer):
+  """Words and punctuation marks apart, each mark a token; also a line's end.
+
+  >>> tokenizer.encode("it's a list, or `()`.")  # by name
+  ["it's", "a", "list", ",", "or", "`", "(", ")", "`", "."]
+  """
+
+  kind = "word_punctuation"
+
+  _PATTERN = re.compile(r"\n|\w+(?:['’]\w+)*|[^\w\s]")
 
 
 class BPETokenizer(Tokenizer):
@@ -350,11 +375,16 @@ class BPETokenizer(Tokenizer):
     """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
     return self._tokenizer.decode(tokens)
 
+  def names(self) -> list[str]:
+    """Name tokens as GPT-2 does, one character a byte: Ġthe."""
+    names = map(self._tokenizer.id_to_token, range(self.num_plain))
+    return [*names, *self.extras]
+
   def units(self) -> np.ndarray:
     """Return how many bytes each token stands for, float32 [V]."""
-    units = np.zeros(self.vocab_size, np.float32)
-    for token in range(len(SPECIALS), self.num_plain):
-      units[token] = len(self._tokenizer.id_to_token(token))
+    units = np.array([len(name) for name in self.names()], np.float32)
+    units[: len(SPECIALS)] = 0.0
+    units[self.num_plain :] = 0.0
     return units
 
   def _edges(self, token: int) -> tuple[int, int]:
@@ -382,6 +412,7 @@ TOKENIZERS = {
   "byte": ByteTokenizer,
   "character": CharacterTokenizer,
   "word": WordTokenizer,
+  "word_punctuation": WordPunctuationTokenizer,
   "bpe": BPETokenizer,
 }
 

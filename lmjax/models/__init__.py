@@ -19,7 +19,11 @@ compute the same, laid out for one token at a time. `model.estimate(tokens,
 starts)` makes the variables that are counted in the training text.
 """
 
-from lmjax.models import lstm, transformer
+from lmjax.models import lstm, transformer, word_vectors
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
-MODELS = {"lstm": lstm.build, "transformer": transformer.build}
+MODELS = {
+  "lstm": lstm.build,
+  "transformer": transformer.build,
+  "word_vectors": word_vectors.build,
+}

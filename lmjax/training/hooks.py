@@ -20,6 +20,7 @@ from lmjax.experiment import Experiment
 from lmjax.metrics import Sums
 from lmjax.optim import averaged_params, plateau_scale
 from lmjax.parallel import Strategy
+from lmjax.samples import SAMPLES
 from lmjax.state import TrainState
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
@@ -116,23 +117,21 @@ class Checkpoint:
 
 
 class Sample:
-  """Let the model write.
+  """Show what the model has learned, in words."""
 
-  Args:
-    every: how often.
-    generate: parameters to text.
-  """
-
-  def __init__(self, every: int, generate: Callable[[dict], str]):
-    self.every = every
-    self._generate = generate
+  def __init__(self, experiment: Experiment):
+    config = experiment.config
+    self.every = config.train.sample_every
+    if self.every:
+      make = SAMPLES[config.task]
+      self._show = make(config, experiment.model, experiment.tokenizer)
 
   def __call__(self, session: Session) -> None:
     """Write a sample into the records."""
     if jax.process_count() > 1:
       return  # parameters may be spread over machines
     params = jax.device_get(session.eval_params())
-    text = self._generate({"params": params, **session.state.collections})
+    text = self._show({"params": params, **session.state.collections})
     session.writer.write(session.step, "sample", {"text": text})
 
 

@@ -143,14 +143,11 @@ def make_strategy(config: ConfigDict) -> Strategy:
 
 def make_hooks(experiment: Experiment, strategy: Strategy) -> list[Hook]:
   """Make the usual hooks, in the order in which they are called."""
-  train = experiment.config.train
-  hooks = [
+  return [
     Evaluate(experiment, strategy),
-    Checkpoint(train.checkpoint_every),
+    Checkpoint(experiment.config.train.checkpoint_every),
+    Sample(experiment),
   ]
-  if train.sample_every:
-    hooks.append(Sample(train.sample_every, experiment.make_sample()))
-  return hooks
 
 
 def open_session(

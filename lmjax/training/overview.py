@@ -48,6 +48,11 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
   with_resets = data.reset_at_documents or data.order == "stateful"
   choices = experiment.model.choices(with_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
+  coverage = experiment.folder.load_corpus().get("pretrained")
+  pretrained = coverage and (
+    f"pretrained vectors: of {coverage['types']:.1%} of the vocabulary and "
+    f"{coverage['tokens']:.1%} of the training text\n"
+  )
   kind = jax.devices()[0].device_kind
   split = "valid" if experiment.config.train.eval_every else "train"
   counts = experiment.stream(split).counts(experiment.tokenizer.vocab_size)
@@ -58,6 +63,7 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
     f"{stream.num_documents:,} documents, vocabulary "
     f"{experiment.tokenizer.vocab_size:,}\n"
     f"unigram entropy of {split}: {entropy(counts):.4f} nats a token\n"
+    f"{pretrained or ''}"
     f"chosen: {chosen}\n"
     f"devices: {num_devices} × {kind}"
   )

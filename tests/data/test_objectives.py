@@ -6,7 +6,8 @@ import pytest
 
 from configs import base
 from lmjax.data.batching import SequentialWindows, ShuffledWindows
-from lmjax.data.objectives import OBJECTIVES
+from lmjax.data.examples import EXAMPLES
+from lmjax.data.objectives import OBJECTIVES, make_objective
 from lmjax.data.objectives.masking import MASK, Masking, word_starts
 from lmjax.data.objectives.span_corruption import divide, fit
 from lmjax.data.shuffle import draws, mix
@@ -19,9 +20,10 @@ from lmjax.data.tokenizers import (
   CharacterTokenizer,
 )
 from lmjax.errors import UsageError
+from lmjax.samples import SAMPLES
 from lmjax.tasks import KINDS, TASKS
 
-REWRITING = sorted(OBJECTIVES.keys() - {"language_modeling"})
+REWRITING = sorted(OBJECTIVES)
 
 
 @dataclasses.dataclass
@@ -43,7 +45,7 @@ def make(task, window=13, **options):
   config = base.get_config(model="lstm")
   config.task, config.data.window = task, window
   config.update_from_flattened_dict(options)
-  return OBJECTIVES[task](config)
+  return make_objective(config)
 
 
 def batches(objective, order=ShuffledWindows, stream=None, rows=4, **options):
@@ -61,8 +63,8 @@ def chi_square(counts, shares):
   return ((np.array(counts) - expected) ** 2 / expected).sum()
 
 
-def test_every_task_has_an_objective_and_a_kind_of_model():
-  assert OBJECTIVES.keys() == TASKS.keys() == KINDS.keys()
+def test_every_task_has_examples_samples_and_a_kind_of_model():
+  assert TASKS.keys() == KINDS.keys() == EXAMPLES.keys() == SAMPLES.keys()
 
 
 def test_draws_are_even_and_a_function_of_their_key():
@@ -177,9 +179,8 @@ def test_words_of_bpe_are_what_is_split_before_merging():
 
 
 def test_prefixes_are_read_at_once_and_the_rest_counts():
-  objective = make("prefix_lm", window=6)
-  read, plain = batches(objective, rows=3000), make("language_modeling", 6)
-  batch, text = read[0], batches(plain, rows=3000)[0]
+  batch = batches(make("prefix_lm", window=6), rows=3000)[0]
+  text = ShuffledWindows(Numbers(), 6, 3000)[0]
   for field in ("inputs", "targets"):
     np.testing.assert_array_equal(batch[field], text[field])
   lengths = batch["bidirectional"].sum(axis=1)

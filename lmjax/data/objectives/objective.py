@@ -10,7 +10,6 @@ number of processes the same global batches.
 import dataclasses
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from lmjax.data.batching import Rows
 from lmjax.data.shuffle import mix
@@ -21,20 +20,18 @@ _SALT = np.uint64(0x6F626A65637469)  # not the keys that windows are shuffled by
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """What rewrites rows of text; the base of all but next-token prediction.
+  """What a task needs of rows of text, and what rewrites them; the base.
 
   Attributes:
     window: tokens of text that a row takes.
     extras: names of the marks that it puts into the text.
-    continues: whether a row may go on where the one before it stopped.
   """
 
   window: int
 
   extras = ()
-  continues = False
 
-  def over(self, rows: Rows, tokenizer: Tokenizer) -> "Rows | Rewritten":
+  def over(self, rows: Rows, tokenizer: Tokenizer) -> "Rewritten":
     """Rewrite the batches of `rows`."""
     return Rewritten(rows, self, tokenizer)
 
@@ -52,18 +49,6 @@ class Objective:
       The fields of the new batch.
     """
     raise NotImplementedError
-
-
-@dataclasses.dataclass(frozen=True)
-class NextToken(Objective):
-  """Leave rows as they are read."""
-
-  continues = True
-
-  def over(self, rows: Rows, tokenizer: Tokenizer) -> Rows:
-    """Return the rows."""
-    del tokenizer
-    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +80,3 @@ class Rewritten:
     key = mix(np.uint64(self.rows.seed) ^ _SALT)
     keys_B = mix(key ^ sample.astype(np.uint64))
     return self.objective.rewrite(self.rows[index], keys_B, self.tokenizer)
-
-
-def next_token(config: ConfigDict) -> NextToken:
-  """Make the objective of ordinary language modelling."""
-  return NextToken(config.data.window)
