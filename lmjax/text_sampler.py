@@ -31,14 +31,19 @@ class TextSampler:
     tokenizer: the one that it was trained with.
     reads_prefix: whether the model reads prompts in both directions, as prefix
       language modelling teaches it.
+    writes_marks: whether the tokenizer's extras may be drawn.
   """
 
   def __init__(
-    self, model: nn.Module, tokenizer: Tokenizer, reads_prefix: bool = False
+    self,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    reads_prefix: bool = False,
+    writes_marks: bool = False,
   ):
     self._model, self._tokenizer = model, tokenizer
     self._reads_prefix = reads_prefix
-    self._ban = Ban(no_text(tokenizer))
+    self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
     self._generate = jax.jit(
       self._draw, static_argnames=("num_tokens", "filters")
     )
@@ -46,7 +51,7 @@ class TextSampler:
   def __call__(
     self,
     variables: PyTree,
-    prompt: str | np.ndarray,
+    prompt: str,
     num_tokens: int = 200,
     num_samples: int = 1,
     temperature: float = 1.0,
@@ -58,8 +63,8 @@ class TextSampler:
 
     Args:
       variables: the model's variables.
-      prompt: text to go on from, or its tokens; an empty one stands for the
-        begin of a document.
+      prompt: text to go on from; an empty one stands for the begin of a
+        document.
       num_tokens: how many tokens to draw at most; `<eos>` ends a sample.
       num_samples: how many continuations.
       temperature: 0 takes the most likely token always.
@@ -75,32 +80,61 @@ class TextSampler:
       UsageError: if a number is out of range, or the prompt is longer than the
         model's context.
     """
-    tokens = self.encode(prompt)
     filters = make_filters(temperature, top_k, top_p)
+    drawn = self.draw(
+      variables, self.encode(prompt), num_tokens, num_samples, filters, seed
+    )
+    return [self._tokenizer.decode(tokens) for tokens in drawn]
+
+  def draw(
+    self,
+    variables: PyTree,
+    tokens: np.ndarray,
+    num_tokens: int,
+    num_samples: int,
+    filters: tuple[Filter, ...],
+    seed: int,
+    sources: np.ndarray | None = None,
+  ) -> list[list[int]]:
+    """Continue tokens.
+
+    Args:
+      variables: the model's variables.
+      tokens: tokens to go on from, at least one.
+      num_tokens: see `__call__`, as for the other arguments.
+      num_samples: how many continuations.
+      filters: what `make_filters` returns.
+      seed: seed of the draws.
+      sources: tokens of the text that an encoder–decoder reads; None for other
+        models.
+
+    Returns:
+      The continuations, without `<eos>`.
+
+    Raises:
+      UsageError: if a number is out of range, or the tokens are more than the
+        model's context holds.
+    """
     check_positive(num_tokens=num_tokens, num_samples=num_samples)
+    check_length(self._model, tokens)
     drawn = self._generate(
       variables,
       jnp.asarray(tokens, jnp.int32),
       jax.random.split(jax.random.key(seed), num_samples),
+      None if sources is None else jnp.asarray(sources, jnp.int32),
       num_tokens=num_tokens,
       filters=(self._ban, *filters),
     )
-    return [self._tokenizer.decode(_until_eos(row)) for row in np.array(drawn)]
+    return [_until_eos(row) for row in np.array(drawn)]
 
-  def encode(self, prompt: str | np.ndarray) -> np.ndarray:
+  def encode(self, prompt: str) -> np.ndarray:
     """Turn a prompt into tokens; without any, it is the end of a document.
 
     Raises:
       UsageError: if it is longer than the model's context.
     """
-    is_text = isinstance(prompt, str)
-    tokens = self._tokenizer.encode(prompt) if is_text else prompt
-    context = self._model.context
-    if context is not None and len(tokens) > context:
-      raise UsageError(
-        f"the prompt has {len(tokens)} tokens and the model's context holds "
-        f"{context}; shorten the prompt."
-      )
+    tokens = self._tokenizer.encode(prompt)
+    check_length(self._model, tokens)
     return tokens if len(tokens) else np.array([EOS])
 
   def _draw(
@@ -108,6 +142,7 @@ class TextSampler:
     variables: PyTree,
     prompt_T: Array,
     keys_B: Array,
+    sources_S: Array | None,
     num_tokens: int,
     filters: tuple[Filter, ...],
   ) -> Array:
@@ -115,9 +150,13 @@ class TextSampler:
     context = model.context
     needed = len(prompt_T) + num_tokens
     capacity = min(needed, context or needed)
+    memory = {}
+    if sources_S is not None:
+      sources_BS = jnp.broadcast_to(sources_S, (len(keys_B), len(sources_S)))
+      memory["memory"] = model.apply(variables, sources_BS, method="encode")
 
     def step(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      options = {}
+      options = dict(memory)
       if self._reads_prefix and tokens_BT.shape[1] > 1:
         options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
       hidden, carry = model.apply(variables, tokens_BT, carry, **options)
@@ -170,6 +209,19 @@ def make_filters(
 def no_text(tokenizer: Tokenizer) -> tuple[int, ...]:
   """List the tokens that no text holds; `<eos>` ends it and is not listed."""
   return (PAD, UNK, BOS, *range(tokenizer.num_plain, tokenizer.vocab_size))
+
+
+def check_length(model: nn.Module, tokens: np.ndarray) -> None:
+  """See that a model's context holds a prompt.
+
+  Raises:
+    UsageError: if it does not.
+  """
+  if model.context is not None and len(tokens) > model.context:
+    raise UsageError(
+      f"the prompt has {len(tokens)} tokens and the model's context holds "
+      f"{model.context}; shorten the prompt."
+    )
 
 
 def check_positive(**numbers: int) -> None:
