@@ -32,6 +32,30 @@ def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
   np.testing.assert_array_equal(loaded.encode(text), tokenizer.encode(text))
 
 
+def test_extras_come_behind_the_vocabulary_and_show_by_name(
+  tokenizer, tmp_path
+):
+  marked = tokenizer.with_extras(("<mask>", "<end>"))
+  mask, end = marked.extra("<mask>"), marked.extra("<end>")
+  assert (mask, end) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
+  assert marked.vocab_size == tokenizer.vocab_size + 2
+  assert tokenizer.extras == ()  # the other is left as it was
+  text = TEXTS[0] + "<mask> <end>"
+  tokens = marked.encode(text)
+  assert tokens.max() < mask  # text never becomes one
+  np.testing.assert_array_equal(tokens, tokenizer.encode(text))
+  parts = marked.encode("The"), [mask], marked.encode("dog"), [end]
+  shown = marked.decode(np.concatenate(parts))
+  between = " " if tokenizer.unit == "word" else ""
+  assert shown == between.join(["The", "<mask>", "dog", "<end>"])
+  assert not marked.units()[[mask, end]].any()
+  assert marked.names()[mask:] == ["<mask>", "<end>"]
+  marked.save(tmp_path / "t.json")
+  loaded = tokenizers.load(tmp_path / "t.json")
+  assert loaded.extras == marked.extras
+  assert loaded.fingerprint == marked.fingerprint != tokenizer.fingerprint
+
+
 def test_units_add_up_to_the_length_of_the_text(tokenizer):
   text = TEXTS[1]
   lengths = {
