@@ -91,7 +91,7 @@ def test_differences_are_named_by_dotted_key():
   ("model", "key", "value", "message"),
   [
     ("lstm", "data.source", "nope", "data.source=nope is not known; choose"),
-    ("lstm", "optim.name", "adma", "optim.name=adma .* adam, adamw, sgd"),
+    ("lstm", "optim.name", "adma", "optim.name=adma .* adamw, adagrad, sgd"),
     ("lstm", "model.name", "transformer", "not those of model.name=transf"),
     ("lstm", "seed", -1, "seed=-1 must be at least 0"),
     ("lstm", "model.width", 0, "model.width=0 must be at least 1"),

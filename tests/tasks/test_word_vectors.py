@@ -2,17 +2,22 @@
 """Word vectors: the objectives and their slopes, written out as loops."""
 
 import functools
+import json
 
 import jax
 import numpy as np
 import pytest
 
+import lmjax
+from lmjax.analysis.word_similarity import WordSpace
+from lmjax.errors import UsageError
 from lmjax.experiment import Experiment
 from lmjax.models.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.run_folder import RunFolder
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram, near
+from lmjax.training import loop
 from lmjax.training.step import train_step
 from lmjax.tree import named_leaves
 
@@ -179,3 +184,24 @@ def test_however_it_is_divided_the_same_numbers_come_out(
   found = train(experiment, devices, parts)
   for name, value in expected.items():
     np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+
+
+def test_a_run_shows_neighbours_and_writes_no_text(
+  tiny_config, text_folder, tmp_path
+):
+  config = tiny_config("word_vectors", **{"train.sample_every": 4})
+  config.data.source, config.data.path = "text", str(text_folder)
+  config.data.split_by, config.data.tokenizer = "name", "word"
+  config.sample.prompt, config.sample.num_tokens = "squared and", 3
+  assert loop.train(config, tmp_path / "run") == 0
+  records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").open())
+  (sample,) = [r["text"] for r in records if r["split"] == "sample"]
+  run = lmjax.load(tmp_path / "run", "latest")
+  space = WordSpace(*run.vectors)
+  lines = [space.describe(word, 3) for word in ("squared", "and")]
+  assert sample == "\n".join(lines)
+  with pytest.raises(UsageError, match="task=skip_gram writes no text"):
+    run.generate("squared")
+  config.sample.prompt = "squared snark"
+  with pytest.raises(UsageError, match="'snark', which is not in the vocab"):
+    loop.train(config, tmp_path / "new")
