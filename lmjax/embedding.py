@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedding of any model: filled before the first step, and read."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.analysis.word_similarity import WordSpace
+from lmjax.config import MODEL_OF
 from lmjax.data.examples import is_word
 from lmjax.data.tokenizers import SPECIALS, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.interop.word_vectors import name_in_file, read
+from lmjax.interop.word_vectors import WordVectors, name_in_file, read
 from lmjax.optim import Average
 from lmjax.state import TrainState
 from lmjax.types import Array, PyTree
@@ -117,24 +118,19 @@ def _write_rows(table_VE: Array, tokens: Array, vectors: Array) -> Array:
   return table_VE.at[tokens].set(vectors.astype(table_VE.dtype))
 
 
-def learned_vectors(params: PyTree, config: ConfigDict) -> np.ndarray:
-  """Return what a run knows of its tokens as vectors, float32 [V, E].
+def learned_vectors(
+  params: PyTree, config: ConfigDict, tokenizer: Tokenizer
+) -> WordVectors:
+  """Return what a run knows of its tokens as vectors.
 
   That is the embedding, and for GloVe the sum of both tables (Pennington et al.
-  2014, section 4.2).
+  2014, section 4.2); of tasks that learn words, the words alone.
   """
   vectors_VE = np.asarray(table_of(params, config.model.name), np.float32)
   if config.task == "glove":
     vectors_VE = vectors_VE + np.asarray(params["output"]["table"], np.float32)
-  return vectors_VE
-
-
-def word_space(
-  params: PyTree, config: ConfigDict, tokenizer: Tokenizer
-) -> WordSpace:
-  """Compare the tokens of a run that are words, by their vectors."""
-  words_V, names = is_word(tokenizer), tokenizer.names()
-  vectors_VE = learned_vectors(params, config)
-  return WordSpace(
-    [names[i] for i in words_V.nonzero()[0]], vectors_VE[words_V]
-  )
+  learned_V = np.ones(len(vectors_VE), bool)
+  if config.task in MODEL_OF:
+    learned_V = is_word(tokenizer)
+  names = itertools.compress(tokenizer.names(), learned_V)
+  return WordVectors(list(names), vectors_VE[learned_V])

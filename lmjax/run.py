@@ -6,10 +6,9 @@ from pathlib import Path
 
 import jax
 
-from lmjax.analysis.word_similarity import WordSpace
 from lmjax.config import finalize
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.embedding import learned_vectors, word_space
+from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.interop.word_vectors import WordVectors
@@ -66,19 +65,16 @@ class Run:
     """Return the tokenizer of the run."""
     return self.experiment.tokenizer
 
-  @property
-  def vectors(self) -> WordVectors:
-    """Return every token's name and what the run knows of it as a vector."""
-    vectors_VE = learned_vectors(
-      self.variables["params"], self.experiment.config
-    )
-    return WordVectors(self.tokenizer.names(), vectors_VE)
-
   @functools.cached_property
-  def words(self) -> WordSpace:
-    """Return the words of the run, to be compared."""
-    params = self.variables["params"]
-    return word_space(params, self.experiment.config, self.tokenizer)
+  def vectors(self) -> WordVectors:
+    """Return the names of tokens, and what the run knows of each as a vector.
+
+    Raises:
+      UserError: if its model has no vector a token.
+    """
+    return learned_vectors(
+      self.variables["params"], self.experiment.config, self.tokenizer
+    )
 
   @functools.cached_property
   def _sampler(self) -> TextSampler:

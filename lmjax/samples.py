@@ -11,8 +11,9 @@ from collections.abc import Callable
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from lmjax.analysis.word_similarity import WordSpace
 from lmjax.data.tokenizers import UNK, Tokenizer
-from lmjax.embedding import word_space
+from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError
 from lmjax.text_filler import BLANK, FILLERS
 from lmjax.text_sampler import SAMPLERS, check_positive, make_filters
@@ -74,7 +75,7 @@ def neighbors(
     words.append(tokenizer.names()[tokens[0]])
 
   def show(variables: PyTree) -> str:
-    space = word_space(variables["params"], config, tokenizer)
+    space = WordSpace(*learned_vectors(variables["params"], config, tokenizer))
     return "\n".join(space.describe(word, sample.num_tokens) for word in words)
 
   return show

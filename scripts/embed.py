@@ -46,11 +46,9 @@ def main() -> None:
     raise UsageError("give either --workdir or --vectors.")
   if _WORKDIR.value is None:
     names, vectors = read(_VECTORS.value, _FORMAT.value)
-    space = WordSpace(names, vectors)
   else:
-    run = Run(_WORKDIR.value, _CHECKPOINT.value)
-    names, vectors = run.vectors
-    space = run.words
+    names, vectors = Run(_WORKDIR.value, _CHECKPOINT.value).vectors
+  space = WordSpace(names, vectors)
   for word in _NEAREST.value.split():
     print(space.describe(word, _NUMBER.value))
   for a, b, c in analogies:
