@@ -19,7 +19,19 @@ compute the same, laid out for one token at a time. `model.estimate(tokens,
 starts)` makes the variables that are counted in the training text.
 """
 
-from lmjax.models import lstm, transformer
+from lmjax.models import (
+  encoder,
+  encoder_decoder,
+  lstm,
+  transformer,
+  transformer_xl,
+)
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
-MODELS = {"lstm": lstm.build, "transformer": transformer.build}
+MODELS = {
+  "lstm": lstm.build,
+  "transformer": transformer.build,
+  "transformer_xl": transformer_xl.build,
+  "encoder": encoder.build,
+  "encoder_decoder": encoder_decoder.build,
+}
