@@ -8,6 +8,42 @@ stands for "derived", as its comment says.
 
 from ml_collections import ConfigDict
 
+# What all Transformers have.
+_BLOCKS = dict(
+  num_layers=4,
+  width=128,
+  num_heads=4,
+  # sigmoid | tanh | relu | gelu | gelu_exact | silu, or gated: glu | reglu |
+  # geglu | swiglu | bilinear
+  feed_forward="gelu",
+  feed_forward_width=0,  # 0: 4 · width
+  num_experts=0,  # of each feed-forward layer; 0: a plain one
+  experts_per_token=2,
+  capacity_factor=0.0,  # of an expert's fair share, in training; 0: no limit
+  balance_loss=0.01,  # weight of the loss on uneven use of experts
+  router_z_loss=0.001,  # weight of the loss on the router's large logits
+  norm="layer",  # layer | layer_no_bias | rms | batch
+  norm_position="pre",  # pre | post
+  qk_norm="none",  # of queries and keys: none | layer | layer_no_bias | rms
+  dropout=0.0,
+  use_bias=False,
+  tie_embeddings=True,
+  # normal | glorot_uniform | glorot_normal | he_normal | lecun_normal |
+  # orthogonal
+  initializer="normal",
+  remat=False,
+  depth="auto",  # auto | scan | unrolled
+  dtype="float32",  # of the matmuls: float32 | bfloat16
+  param_dtype="float32",
+)
+# And all but Transformer-XL.
+_TRUNK = dict(
+  **_BLOCKS,
+  num_kv_heads=0,  # 0: num_heads
+  # learned | sinusoidal | rotary | relative (T5) | alibi | none
+  positions="rotary",
+  context=0,  # tokens of the carry, learned positions; 0: data.window
+)
 MODELS = dict(
   lstm=dict(
     name="lstm",
@@ -21,24 +57,28 @@ MODELS = dict(
     param_dtype="float32",
   ),
   transformer=dict(
+    _TRUNK,
     name="transformer",
-    num_layers=4,
-    width=128,
-    num_heads=4,
-    num_kv_heads=0,  # 0: num_heads
-    feed_forward="gelu",  # gelu | swiglu
-    feed_forward_width=0,  # 0: 4 · width
-    norm="layer",  # layer | layer_no_bias | rms
-    positions="rotary",  # learned | sinusoidal | rotary
-    context=0,  # tokens that the carry holds; 0: data.window
     attention_window=0,  # newest positions that each token sees; 0: all
-    dropout=0.0,
-    use_bias=False,
-    tie_embeddings=True,
-    remat=False,
-    depth="auto",  # auto | scan | unrolled
-    dtype="float32",
-    param_dtype="float32",
+  ),
+  transformer_xl=dict(
+    _BLOCKS,
+    name="transformer_xl",
+    memory=128,  # tokens before a window whose hidden states are kept
+  ),
+  encoder=dict(
+    _TRUNK,
+    name="encoder",
+    positions="learned",
+    use_bias=True,
+  ),
+  encoder_decoder=dict(
+    _TRUNK,
+    name="encoder_decoder",
+    num_encoder_layers=0,  # 0: num_layers
+    positions="relative",
+    norm="rms",
+    feed_forward="relu",
   ),
   word_vectors=dict(
     name="word_vectors",
@@ -47,7 +87,13 @@ MODELS = dict(
     param_dtype="float32",
   ),
 )
-TASKS = dict(word_vectors="skip_gram")  # of models that do not model language
+# Of models that do not go on from a text: what they learn, and show.
+TASKS = dict(
+  encoder="masked_lm",
+  encoder_decoder="span_corruption",
+  word_vectors="skip_gram",
+)
+PROMPTS = dict(encoder="the ___", encoder_decoder="the ___")
 
 
 def get_config(model: str) -> ConfigDict:
@@ -154,7 +200,9 @@ def get_config(model: str) -> ConfigDict:
   )
 
   config.sample = dict(  # what training shows of itself
-    prompt="\n",  # task=skip_gram, cbow, glove: words to show neighbours of
+    # masked_lm, span_corruption, fill_in_the_middle: a text with blanks ___;
+    # skip_gram, cbow, glove: words to show neighbours of
+    prompt=PROMPTS.get(model, "\n"),
     num_tokens=200,  # or how many neighbours of each
     temperature=0.8,
     top_k=0,  # 0: all

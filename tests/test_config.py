@@ -120,9 +120,9 @@ def test_differences_are_named_by_dotted_key():
     ("transformer", "model.num_heads", 7, "7 must divide model.width=128"),
     ("transformer", "model.num_heads", 0, "0 must divide model.width=128"),
     ("transformer", "model.num_kv_heads", 3, "divide model.num_heads=4"),
-    ("transformer", "model.positions", "none", "rotary"),
+    ("transformer", "model.positions", "absolute", "rotary"),
     ("transformer", "model.context", 4, "must not exceed model.context=4"),
-    ("transformer", "data.order", "stateful", "choose rotary"),
+    ("transformer", "data.order", "stateful", "one of rotary"),
   ],
 )
 def test_values_that_cannot_be_are_sentences(model, key, value, message):

@@ -19,11 +19,21 @@ compute the same, laid out for one token at a time. `model.estimate(tokens,
 starts)` makes the variables that are counted in the training text.
 """
 
-from lmjax.models import lstm, transformer, word_vectors
+from lmjax.models import (
+  encoder,
+  encoder_decoder,
+  lstm,
+  transformer,
+  transformer_xl,
+  word_vectors,
+)
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
 MODELS = {
   "lstm": lstm.build,
   "transformer": transformer.build,
+  "transformer_xl": transformer_xl.build,
+  "encoder": encoder.build,
+  "encoder_decoder": encoder_decoder.build,
   "word_vectors": word_vectors.build,
 }

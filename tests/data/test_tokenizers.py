@@ -60,10 +60,10 @@ def test_extras_come_behind_the_vocabulary_and_show_by_name(
   tokens = marked.encode(text)
   assert tokens.max() < mask  # text never becomes one
   np.testing.assert_array_equal(tokens, tokenizer.encode(text))
-  parts = marked.encode("The"), [mask], marked.encode("dog"), [end]
+  parts = marked.encode("The"), [mask], marked.encode("cat"), [end]
   shown = marked.decode(np.concatenate(parts))
   between = " " if tokenizer.unit == "word" else ""
-  assert shown == between.join(["The", "<mask>", "dog", "<end>"])
+  assert shown == between.join(["The", "<mask>", "cat", "<end>"])
   assert not marked.units()[[mask, end]].any()
   assert marked.names()[mask:] == ["<mask>", "<end>"]
   marked.save(tmp_path / "t.json")

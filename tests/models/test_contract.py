@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lmjax.models.transformer import Transformer
+from lmjax.models.transformer_xl import TransformerXL
 from lmjax.tree import named_leaves
 from tests.tiny_models import VOCAB_SIZE, make_models
 
@@ -23,13 +24,17 @@ def model(request):
   """A model, its variables with weights large enough to matter, and tokens."""
   model = MODELS[request.param]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
-  variables = model.init(jax.random.key(0), tokens)
-  keys = iter(jax.random.split(jax.random.key(2), 99))
-  variables = jax.tree.map(
-    lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
-    variables,
-  )
-  return model, variables, tokens
+
+  @jax.jit
+  def draw():
+    variables = model.init(jax.random.key(0), tokens)
+    keys = iter(jax.random.split(jax.random.key(2), 99))
+    return jax.tree.map(
+      lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
+      variables,
+    )
+
+  return model, draw(), tokens
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -95,7 +100,7 @@ def test_no_token_sees_a_later_one(model):
     changed["embedding"] = {"embedding": own}
     own_tokens = V + jnp.arange(T)[None]
     wider = model.clone(vocab_size=V + T)
-    hidden, _ = wider.apply({"params": changed}, own_tokens)
+    hidden, _ = wider.apply({**variables, "params": changed}, own_tokens)
     return jnp.sum(hidden[0, t] ** 2)
 
   zeros = jnp.zeros((T, table.shape[1]))
@@ -154,11 +159,11 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
   low = model.clone(dtype=jnp.bfloat16)
-  fresh = low.init(jax.random.key(0), tokens)
+  fresh = jax.eval_shape(low.init, jax.random.key(0), tokens)
   assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {
     jnp.dtype("float32")
   }
-  hidden, _ = low.apply(variables, tokens)
+  hidden, _ = jax.eval_shape(low.apply, variables, tokens)
   rounded, _ = logits(low, variables, tokens)
   assert hidden.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
   spread = jnp.std(exact)
@@ -168,7 +173,7 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(model):
 def test_logits_are_a_table_times_hidden_plus_bias(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
-  hidden, _ = model.apply(variables, tokens)
+  hidden, _ = jax.jit(model.apply)(variables, tokens)
   table, bias = model.apply(variables, method="unembedding")
   expected = hidden @ table.T + (0.0 if bias is None else bias)
   np.testing.assert_allclose(exact, expected, atol=1e-5)
@@ -177,19 +182,24 @@ def test_logits_are_a_table_times_hidden_plus_bias(model):
 def test_flops_count_every_matmul_once(model):
   """2 a weight and token; attention apart; lookups and vectors not at all."""
   model, variables, _ = model
-  weights = {
-    name: math.prod(leaf.shape)
-    for name, leaf in named_leaves(variables["params"]).items()
-    if name.endswith(("kernel", "table"))
-  }
-  matmuls = sum(weights.values())
-  if model.tie_embeddings:
-    matmuls += math.prod(variables["params"]["embedding"]["embedding"].shape)
+  matmuls = 0
+  for name, leaf in named_leaves(variables["params"]).items():
+    table = name == "embedding/embedding" and model.tie_embeddings
+    if name.endswith(("kernel", "table")) or table:
+      share = 1.0
+      if "feed_forward" in name and leaf.ndim == 4:  # of experts
+        share = model.experts.per_token / model.experts.number
+      if "distance/" in name:  # of which all rows of a batch share
+        share = 0.0
+      matmuls += share * math.prod(leaf.shape)
   attention = 0
   if isinstance(model, Transformer):
     reach = model.attention_window or T
     shown = sum(min(t + 0.5, reach) for t in range(T)) / T
-    attention = 4 * model.num_layers * round(model.width * shown)
+    products = 2
+    if isinstance(model, TransformerXL):
+      shown, products = shown + model.memory, 3
+    attention = 2 * products * model.num_layers * round(model.width * shown)
   assert model.flops_per_token(T) == 2 * matmuls + attention
 
 
