@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.config import MODEL_OF
 from lmjax.data.examples import is_word
 from lmjax.data.tokenizers import SPECIALS, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.interop.word_vectors import WordVectors, name_in_file, read
 from lmjax.optim import Average
 from lmjax.state import TrainState
+from lmjax.tasks import KINDS
 from lmjax.types import Array, PyTree
 
 TABLE = ("embedding", "embedding")  # where the table of any model is
@@ -130,7 +130,7 @@ def learned_vectors(
   if config.task == "glove":
     vectors_VE = vectors_VE + np.asarray(params["output"]["table"], np.float32)
   learned_V = np.ones(len(vectors_VE), bool)
-  if config.task in MODEL_OF:
+  if KINDS[config.task] == "word_vectors":
     learned_V = is_word(tokenizer)
   names = itertools.compress(tokenizer.names(), learned_V)
   return WordVectors(list(names), vectors_VE[learned_V])
