@@ -40,6 +40,42 @@ MIN_RNN = dict(
   param_dtype="float32",
 )
 
+# What all Transformers have.
+_BLOCKS = dict(
+  num_layers=4,
+  width=128,
+  num_heads=4,
+  # sigmoid | tanh | relu | gelu | gelu_exact | silu, or gated: glu | reglu |
+  # geglu | swiglu | bilinear
+  feed_forward="gelu",
+  feed_forward_width=0,  # 0: 4 · width
+  num_experts=0,  # of each feed-forward layer; 0: a plain one
+  experts_per_token=2,
+  capacity_factor=0.0,  # of an expert's fair share, in training; 0: no limit
+  balance_loss=0.01,  # weight of the loss on uneven use of experts
+  router_z_loss=0.001,  # weight of the loss on the router's large logits
+  norm="layer",  # layer | layer_no_bias | rms | batch
+  norm_position="pre",  # pre | post
+  qk_norm="none",  # of queries and keys: none | layer | layer_no_bias | rms
+  dropout=0.0,
+  use_bias=False,
+  tie_embeddings=True,
+  # normal | glorot_uniform | glorot_normal | he_normal | lecun_normal |
+  # orthogonal
+  initializer="normal",
+  remat=False,
+  depth="auto",  # auto | scan | unrolled
+  dtype="float32",  # of the matmuls: float32 | bfloat16
+  param_dtype="float32",
+)
+# And all but Transformer-XL.
+_TRUNK = dict(
+  **_BLOCKS,
+  num_kv_heads=0,  # 0: num_heads
+  # learned | sinusoidal | rotary | relative (T5) | alibi | none
+  positions="rotary",
+  context=0,  # tokens of the carry, learned positions; 0: data.window
+)
 MODELS = dict(
   ngram=dict(
     name="ngram",
@@ -64,22 +100,32 @@ MODELS = dict(
     **RECURRENT,
   ),
   transformer=dict(
+    _TRUNK,
     name="transformer",
-    num_layers=4,
-    width=128,
-    num_heads=4,
-    num_kv_heads=0,  # 0: num_heads
-    feed_forward="gelu",  # gelu | swiglu
-    feed_forward_width=0,  # 0: 4 · width
-    norm="layer",  # layer | layer_no_bias | rms
-    positions="rotary",  # learned | sinusoidal | rotary
-    context=0,  # tokens that the carry holds; 0: data.window
     attention_window=0,  # newest positions that each token sees; 0: all
-    dropout=0.0,
-    use_bias=False,
-    tie_embeddings=True,
-    remat=False,
-    depth="auto",  # auto | scan | unrolled
+  ),
+  transformer_xl=dict(
+    _BLOCKS,
+    name="transformer_xl",
+    memory=128,  # tokens before a window whose hidden states are kept
+  ),
+  encoder=dict(
+    _TRUNK,
+    name="encoder",
+    positions="learned",
+    use_bias=True,
+  ),
+  encoder_decoder=dict(
+    _TRUNK,
+    name="encoder_decoder",
+    num_encoder_layers=0,  # 0: num_layers
+    positions="relative",
+    norm="rms",
+    feed_forward="relu",
+  ),
+  word_vectors=dict(
+    name="word_vectors",
+    width=100,
     dtype="float32",
     param_dtype="float32",
   ),
@@ -132,13 +178,22 @@ MODELS = dict(
     param_dtype="float32",
   ),
 )
+# Of models that do not go on from a text: what they learn, and show.
+TASKS = dict(
+  encoder="masked_lm",
+  encoder_decoder="span_corruption",
+  word_vectors="skip_gram",
+)
+PROMPTS = dict(encoder="the ___", encoder_decoder="the ___")
 
 
 def get_config(model: str) -> ConfigDict:
   """Return the defaults for a model, locked against unknown keys."""
   config = ConfigDict()
   config.seed = 0
-  config.task = "language_modeling"
+  # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
+  # span_corruption | skip_gram | cbow | glove
+  config.task = TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
 
   config.data = dict(
@@ -154,8 +209,11 @@ def get_config(model: str) -> ConfigDict:
     train_files="*train*",  # name: comma-separated patterns on file names
     valid_files="*valid*,*val*,*dev*",
     test_files="*test*",
-    tokenizer="character",  # byte | character | word | bpe
-    vocab_size=0,  # character, word: at most; bpe: exactly; 0: no limit
+    # byte | character | word | word_punctuation | bpe
+    tokenizer="character",
+    # character, word: at most; bpe: exactly; 0: no limit; marks that a task
+    # puts into the text come on top
+    vocab_size=0,
     min_freq=1,
     lower_case=False,
     append_eos=True,  # end each document in <eos>
@@ -167,13 +225,35 @@ def get_config(model: str) -> ConfigDict:
     cache_dir="",  # encoded corpora; empty: the run folder
   )
 
+  config.objective = dict(  # what becomes of the text before it is learned
+    mask_rate=0.15,  # masked_lm, span_corruption: share of the tokens
+    whole_words=False,  # masked_lm: choose words, not tokens
+    span_length=3.0,  # span_corruption: mean
+    fim_rate=0.5,  # fill_in_the_middle: share of the rows
+    spm_share=0.5,  # fill_in_the_middle: of these, with the suffix first
+  )
+
   config.loss = dict(
     label_smoothing=0.0,  # share of a target that is spread over all tokens
     z_loss=0.0,  # weight of the squared log of the softmax's normaliser
   )
 
+  config.word_vectors = dict(  # what task=skip_gram, cbow and glove look at
+    context=5,  # words to either side at most
+    subsample=1e-3,  # share of the text above which words are left out; 0: none
+    num_negatives=5.0,  # what the negative words of a pair weigh
+    num_drawn=64,  # negative words drawn for a row of a batch
+    noise_exponent=0.75,  # of the counts that they are drawn by
+    x_max=100.0,  # glove: the count from which on pairs weigh the same
+    weight_exponent=0.75,  # glove: of the weights of counts below
+  )
+
+  config.pretrained = dict(
+    vectors="",  # file of word vectors that the embedding begins with
+  )
+
   config.optim = dict(
-    name="adamw",  # adam | adamw | sgd
+    name="adamw",  # adam | adamw | adagrad | sgd
     learning_rate=1e-3,
     schedule="cosine",  # constant | cosine | wsd | inverse_sqrt
     warmup_steps=100,
@@ -190,6 +270,7 @@ def get_config(model: str) -> ConfigDict:
     nesterov=False,  # sgd
     weight_decay=0.1,  # adamw
     no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
+    frozen="",  # parameters that do not learn: a regular expression on paths
     clip_norm=1.0,  # global norm of the gradients; 0: no limit
     ema_decay=0.0,  # average of the parameters for evaluation; 0: none
     nt_asgd_every=0,  # NT-ASGD: steps that a loss is averaged over; 0: never
@@ -213,8 +294,10 @@ def get_config(model: str) -> ConfigDict:
   )
 
   config.sample = dict(  # what training shows of itself
-    prompt="\n",
-    num_tokens=200,
+    # masked_lm, span_corruption, fill_in_the_middle: a text with blanks ___;
+    # skip_gram, cbow, glove: words to show neighbours of
+    prompt=PROMPTS.get(model, "\n"),
+    num_tokens=200,  # or how many neighbours of each
     temperature=0.8,
     top_k=0,  # 0: all
     top_p=1.0,

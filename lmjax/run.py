@@ -11,14 +11,17 @@ import numpy as np
 from lmjax.config import finalize
 from lmjax.data.batching import EVAL_ORDERS, Rows
 from lmjax.data.tokenizers import Tokenizer
+from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
 from lmjax.tasks.task import Task
-from lmjax.text_sampler import TextSampler
+from lmjax.text_filler import FILLERS, Filled
+from lmjax.text_sampler import SAMPLERS, TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
@@ -76,11 +79,29 @@ class Run:
     return self.experiment.tokenizer
 
   @functools.cached_property
+  def vectors(self) -> WordVectors:
+    """Return the names of tokens, and what the run knows of each as a vector.
+
+    Raises:
+      UserError: if its model has no vector a token.
+    """
+    return learned_vectors(
+      self.variables["params"], self.experiment.config, self.tokenizer
+    )
+
+  @functools.cached_property
   def _sampler(self) -> TextSampler:
+    task = self.experiment.config.task
+    if task not in SAMPLERS:
+      tool = "fill.py" if task in FILLERS else "embed.py"
+      raise UsageError(
+        f"a run of task={task} does not go on from a text; scripts/{tool} "
+        "shows what it has learned."
+      )
     model = self.experiment.model
     if self._cache:
       model = self._cache.around(model)
-    return TextSampler(model, self.tokenizer)
+    return SAMPLERS[task](model, self.tokenizer)
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings
@@ -95,6 +116,21 @@ class Run:
       self.variables, prompt, num_samples=number, **settings
     )
     return texts[0] if num_samples is None else texts
+
+  def fill(self, text: str, **settings) -> Filled:
+    """Fill the blanks `___` of a text; see lmjax.text_filler for settings.
+
+    Raises:
+      UsageError: if the run's task fills no blanks.
+    """
+    task = self.experiment.config.task
+    if task not in FILLERS:
+      raise UsageError(
+        f"a model that learned task={task} fills no blanks; train one with "
+        f"task={' or '.join(FILLERS)}."
+      )
+    filler = FILLERS[task](self.experiment.model, self.tokenizer)
+    return filler(self.variables, text, **settings)
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
     """Judge the parameters on a whole split, "train", "valid" or "test".

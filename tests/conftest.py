@@ -22,6 +22,10 @@ TINY = {
   "xlstm": dict(num_layers=2, width=16, blocks="ms"),
   "gated_convolution": dict(num_layers=2, width=16),
   "transformer": dict(num_layers=2, num_heads=2, width=16),
+  "transformer_xl": dict(num_layers=2, num_heads=2, width=16),
+  "encoder": dict(num_layers=2, num_heads=2, width=16),
+  "encoder_decoder": dict(num_layers=2, num_heads=2, width=16),
+  "word_vectors": dict(width=16),
 }
 
 

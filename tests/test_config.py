@@ -99,7 +99,7 @@ def test_differences_are_named_by_dotted_key():
   ("model", "key", "value", "message"),
   [
     ("lstm", "data.source", "nope", "data.source=nope is not known; choose"),
-    ("lstm", "optim.name", "adma", "optim.name=adma .* adam, adamw, sgd"),
+    ("lstm", "optim.name", "adma", "optim.name=adma .* adamw, adagrad, sgd"),
     ("lstm", "model.name", "transformer", "not those of model.name=transf"),
     ("lstm", "seed", -1, "seed=-1 must be at least 0"),
     ("lstm", "model.width", 0, "model.width=0 must be at least 1"),
@@ -111,6 +111,16 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
     ("lstm", "optim.no_decay", "(", "is no regular expression"),
+    ("lstm", "optim.frozen", "(", "optim.frozen=. is no regular expression"),
+    (
+      "lstm",
+      "task",
+      "cbow",
+      "with model.name=lstm, which learns by language_m",
+    ),
+    ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
+    ("word_vectors", "data.order", "stateful", "choose stateless"),
+    ("word_vectors", "word_vectors.context", 0, "must be at least 1"),
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
     ("lstm", "parallel.num_devices", -1, "must be at least 0"),
     ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
@@ -127,9 +137,9 @@ def test_differences_are_named_by_dotted_key():
     ("transformer", "model.num_heads", 7, "7 must divide model.width=128"),
     ("transformer", "model.num_heads", 0, "0 must divide model.width=128"),
     ("transformer", "model.num_kv_heads", 3, "divide model.num_heads=4"),
-    ("transformer", "model.positions", "none", "rotary"),
+    ("transformer", "model.positions", "absolute", "rotary"),
     ("transformer", "model.context", 4, "must not exceed model.context=4"),
-    ("transformer", "data.order", "stateful", "choose rotary"),
+    ("transformer", "data.order", "stateful", "one of rotary"),
   ],
 )
 def test_values_that_cannot_be_are_sentences(model, key, value, message):
@@ -137,7 +147,7 @@ def test_values_that_cannot_be_are_sentences(model, key, value, message):
   if model in ("lstm", "gru", "rnn"):
     config.model.embedding_width = 99
     config.model.num_layers = 1
-  else:
+  if model == "transformer":
     config.model.positions = "learned"
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UsageError, match=message):

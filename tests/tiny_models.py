@@ -4,11 +4,13 @@
 import functools
 
 from configs import base
+from lmjax.layers.moe import Experts
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models import MODELS
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
+from lmjax.models.transformer_xl import TransformerXL
 
 VOCAB_SIZE = 11
 
@@ -34,24 +36,33 @@ def recurrent(
   )
 
 
+TRANSFORMER = dict(
+  width=8,
+  num_layers=3,
+  num_heads=4,
+  num_kv_heads=4,
+  feed_forward="gelu",
+  feed_forward_width=12,
+  norm="layer",
+  positions="rotary",
+  context=16,
+  dropout=0.0,
+  use_bias=True,
+  tie_embeddings=True,
+  remat=False,
+)
+
+
 def transformer(vocab_size: int = VOCAB_SIZE, **options) -> Transformer:
   """Make a Transformer."""
-  settings = dict(
-    width=8,
-    num_layers=3,
-    num_heads=4,
-    num_kv_heads=4,
-    feed_forward="gelu",
-    feed_forward_width=12,
-    norm="layer",
-    positions="rotary",
-    context=16,
-    dropout=0.0,
-    use_bias=True,
-    tie_embeddings=True,
-    remat=False,
-  )
-  return Transformer(vocab_size, **(settings | options))
+  return Transformer(vocab_size=vocab_size, **(TRANSFORMER | options))
+
+
+def transformer_xl(vocab_size: int = VOCAB_SIZE, **options) -> TransformerXL:
+  """Make a Transformer-XL."""
+  settings = {**TRANSFORMER, "memory": 16}
+  del settings["positions"], settings["context"]
+  return TransformerXL(vocab_size=vocab_size, **(settings | options))
 
 
 def built(family: str, vocab_size: int = VOCAB_SIZE, **options):
@@ -92,6 +103,8 @@ def make_models(dropout: float) -> dict[str, LanguageModel]:
       num_kv_heads=1,
       attention_window=4,
       norm="layer_no_bias",
+      norm_position="post",
+      qk_norm="rms",
       positions="sinusoidal",
       dropout=dropout,
     ),
@@ -111,4 +124,14 @@ def make_models(dropout: float) -> dict[str, LanguageModel]:
       norm="rms",
       dropout=dropout,
     ),
+    "relative, experts, batch norm": transformer(
+      num_layers=2,
+      num_kv_heads=2,
+      feed_forward="geglu",
+      experts=Experts(number=3, per_token=2, capacity_factor=1.0),
+      norm="batch",
+      positions="relative",
+      dropout=dropout,
+    ),
+    "xl": transformer_xl(num_layers=2, dropout=dropout),
   }

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparing what runs have reached."""
+"""Comparing what runs have reached, and looking at what was learned."""

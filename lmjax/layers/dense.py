@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from lmjax.layers.initializers import INITIALIZERS
 from lmjax.ops.matmul import matmul
 from lmjax.types import Array
 
@@ -17,11 +18,14 @@ def _parameters(
   module: nn.Module, inputs: tuple[int, ...], features: tuple[int, ...]
 ) -> Parameters:
   """Make the parameters of a module that is being called."""
+
+  def init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    matrix = (math.prod(inputs), math.prod(features))
+    initializer = INITIALIZERS[module.initializer](module.init_scale)
+    return initializer(key, matrix, dtype).reshape(shape)
+
   kernel = module.param(
-    "kernel",
-    nn.initializers.normal(module.init_scale),
-    (*inputs, *features),
-    module.param_dtype,
+    "kernel", init, (*inputs, *features), module.param_dtype
   )
   if not module.use_bias:
     return kernel, None
@@ -37,6 +41,7 @@ class Affine(nn.Module):
     features: shape of what it is mapped to.
     use_bias: whether a bias is added.
     init_scale: standard deviation of the kernel at initialisation.
+    initializer: how the kernel is drawn; all but "normal" ignore the scale.
     param_dtype: dtype of the parameters.
   """
 
@@ -44,6 +49,7 @@ class Affine(nn.Module):
   features: tuple[int, ...]
   use_bias: bool = False
   init_scale: float = 0.02
+  initializer: str = "normal"
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -91,6 +97,7 @@ class Dense(nn.Module):
     num_contracted: how many of the input's last axes are contracted.
     use_bias: whether a bias is added.
     init_scale: standard deviation of the kernel at initialisation.
+    initializer: how the kernel is drawn; all but "normal" ignore the scale.
     dtype: dtype of the matmul and of the output; it accumulates in float32.
     param_dtype: dtype of the parameters.
   """
@@ -99,6 +106,7 @@ class Dense(nn.Module):
   num_contracted: int = 1
   use_bias: bool = False
   init_scale: float = 0.02
+  initializer: str = "normal"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Position-wise feed-forward layers by name."""
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -9,76 +13,78 @@ from lmjax.ops.gelu import gelu
 from lmjax.types import Array
 
 
-class GELUFeedForward(nn.Module):
-  """Expand, GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415), contract.
+class Kind(NamedTuple):
+  """What happens between the layers.
 
   Attributes:
+    activate: applied to the first layer, or to a second one beside it.
+    gated: whether there is a second one, which the first is multiplied by.
+  """
+
+  activate: Callable[[Array], Array]
+  gated: bool = False
+
+
+FEED_FORWARDS = {
+  "sigmoid": Kind(nn.sigmoid),
+  "tanh": Kind(jnp.tanh),
+  "relu": Kind(nn.relu),
+  "gelu": Kind(gelu),  # by tanh; Hendrycks & Gimpel 2016, arXiv:1606.08415
+  "gelu_exact": Kind(functools.partial(nn.gelu, approximate=False)),
+  "silu": Kind(nn.silu),
+  # Dauphin et al. 2016 (arXiv:1612.08083), Shazeer 2020 (arXiv:2002.05202)
+  "glu": Kind(nn.sigmoid, gated=True),
+  "reglu": Kind(nn.relu, gated=True),
+  "geglu": Kind(gelu, gated=True),
+  "swiglu": Kind(nn.silu, gated=True),
+  "bilinear": Kind(lambda x: x, gated=True),
+}
+
+
+class FeedForward(nn.Module):
+  """Expand, activate, contract.
+
+  Attributes:
+    kind: one of FEED_FORWARDS.
     width: width F between the two layers.
     use_bias: whether the layers have biases.
-    init_scale: standard deviation of the first kernel.
+    init_scale: standard deviation of the first kernels.
     out_scale: standard deviation of the kernel that writes to the residual.
+    initializer: how kernels are drawn; all but "normal" ignore the scales.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """
 
+  kind: str
   width: int
   use_bias: bool = False
   init_scale: float = 0.02
   out_scale: float = 0.02
+  initializer: str = "normal"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
-
-  def dense(self, features: int, scale: float, name: str) -> Dense:
-    """Make one of the layers."""
-    return Dense(
-      (features,),
-      use_bias=self.use_bias,
-      init_scale=scale,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
-
-  def activate(self, x_BTD: Array) -> Array:
-    """Map to the inner width: [B, T, D] to [B, T, F]."""
-    inner_BTF = self.dense(self.width, self.init_scale, "up")(x_BTD)
-    return gelu(inner_BTF)
 
   @nn.compact
   def __call__(self, x_BTD: Array) -> Array:
     """Transform each position by itself, [B, T, D] to [B, T, D]."""
-    inner_BTF = self.activate(x_BTD)
-    return self.dense(x_BTD.shape[-1], self.out_scale, "down")(inner_BTF)
 
+    def dense(x: Array, features: int, scale: float, name: str) -> Array:
+      return Dense(
+        (features,),
+        use_bias=self.use_bias,
+        init_scale=scale,
+        initializer=self.initializer,
+        dtype=self.dtype,
+        param_dtype=self.param_dtype,
+        name=name,
+      )(x)
 
-class SwiGLUFeedForward(GELUFeedForward):
-  """Expand twice, multiply SiLU of one by the other, contract.
-
-  Shazeer 2020 (arXiv:2002.05202).
-  """
-
-  def activate(self, x_BTD: Array) -> Array:
-    """Map to the inner width: [B, T, D] to [B, T, F]."""
-    gate_BTF = self.dense(self.width, self.init_scale, "gate")(x_BTD)
-    inner_BTF = self.dense(self.width, self.init_scale, "up")(x_BTD)
-    return nn.silu(gate_BTF) * inner_BTF
-
-
-class GEGLUFeedForward(GELUFeedForward):
-  """Expand twice, multiply GELU of one by the other, contract.
-
-  Shazeer 2020 (arXiv:2002.05202).
-  """
-
-  def activate(self, x_BTD: Array) -> Array:
-    """Map to the inner width: [B, T, D] to [B, T, F]."""
-    gate_BTF = self.dense(self.width, self.init_scale, "gate")(x_BTD)
-    inner_BTF = self.dense(self.width, self.init_scale, "up")(x_BTD)
-    return gelu(gate_BTF) * inner_BTF
-
-
-FEED_FORWARDS = {
-  "gelu": GELUFeedForward,
-  "swiglu": SwiGLUFeedForward,
-  "geglu": GEGLUFeedForward,
-}
+    kind = FEED_FORWARDS[self.kind]
+    if kind.gated:
+      gate_BTF = dense(x_BTD, self.width, self.init_scale, "gate")
+      up_BTF = dense(x_BTD, self.width, self.init_scale, "up")
+      inner_BTF = kind.activate(gate_BTF) * up_BTF
+    else:
+      up_BTF = dense(x_BTD, self.width, self.init_scale, "up")
+      inner_BTF = kind.activate(up_BTF)
+    return dense(inner_BTF, x_BTD.shape[-1], self.out_scale, "down")

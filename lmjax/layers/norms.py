@@ -1,14 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisations by name; both compute their statistics in float32."""
+"""Normalisations by name; all compute their statistics in float32."""
 
 import functools
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lmjax.ops.rows import mean_over_rows
+from lmjax.types import Array
+
+
+class BatchNorm(nn.Module):
+  """Normalise each feature over all positions of the batch, of all devices.
+
+  Ioffe & Szegedy 2015 (arXiv:1502.03167). It goes by the batch's own mean and
+  variance, and moves the running ones towards them, exactly while the caller
+  lets the collection "batch_stats" change; else it goes by the running ones.
+  In training a position thus depends on later ones; in evaluation it does not.
+
+  Attributes:
+    momentum: share of the running statistics that a batch leaves.
+    epsilon: added to the variance.
+    dtype: dtype of what is returned.
+    param_dtype: dtype of the parameters.
+  """
+
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """Normalise [..., D] over all axes but the last."""
+    shape = x.shape[-1:]
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    scale = self.param("scale", ones, shape, self.param_dtype)
+    bias = self.param("bias", zeros, shape, self.param_dtype)
+    running = {
+      "mean": self.variable("batch_stats", "mean", jnp.zeros, shape),
+      "variance": self.variable("batch_stats", "variance", jnp.ones, shape),
+    }
+    x32 = x.astype(jnp.float32)
+    if self.is_mutable_collection("batch_stats"):
+      axes = tuple(range(x.ndim - 1))
+      mean = mean_over_rows(x32.mean(axes))
+      variance = mean_over_rows(jnp.square(x32 - mean).mean(axes))
+      if not self.is_initializing():
+        for name, new in (("mean", mean), ("variance", variance)):
+          old = running[name].value
+          new = self.momentum * old + (1.0 - self.momentum) * new
+          running[name].value = jax.lax.stop_gradient(new)
+    else:
+      mean, variance = running["mean"].value, running["variance"].value
+    factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+    return ((x32 - mean) * factor + bias).astype(self.dtype)
+
 
 NORMS = {
   "layer": nn.LayerNorm,  # Ba et al. 2016, arXiv:1607.06450
   "layer_no_bias": functools.partial(nn.LayerNorm, use_bias=False),
   "rms": nn.RMSNorm,  # Zhang & Sennrich 2019, arXiv:1910.07467
+  "batch": BatchNorm,
 }
 
 # Each head [..., H, K] by itself, without a bias.

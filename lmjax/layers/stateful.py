@@ -7,7 +7,7 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.layers.feedforward import FEED_FORWARDS
+from lmjax.layers.feedforward import FEED_FORWARDS, FeedForward
 from lmjax.types import Array, PyTree
 
 State = tuple[Array, ...]  # arrays [B, ...] in float32
@@ -38,7 +38,7 @@ class StatefulLayer(nn.Module):
     return {}
 
 
-class FeedForward(StatefulLayer):
+class FeedForwardLayer(StatefulLayer):
   """A feed-forward layer among others; its state is empty.
 
   Attributes:
@@ -67,7 +67,8 @@ class FeedForward(StatefulLayer):
   ) -> tuple[Array, State]:
     """Transform each position by itself."""
     del resets_BT
-    layer = FEED_FORWARDS[self.kind](
+    layer = FeedForward(
+      self.kind,
       self.inner_width,
       use_bias=self.use_bias,
       init_scale=self.init_scale,
@@ -87,5 +88,5 @@ class FeedForward(StatefulLayer):
   @nn.nowrap
   def flops_per_token(self, inputs: int) -> int:
     """Count multiply–adds times two of the matmuls of one forward token."""
-    kernels = 2 if self.kind == "gelu" else 3
+    kernels = 3 if FEED_FORWARDS[self.kind].gated else 2
     return 2 * kernels * inputs * self.inner_width

@@ -20,12 +20,16 @@ starts, names)` makes the variables that are counted in the training text.
 """
 
 from lmjax.models import (
+  encoder,
+  encoder_decoder,
   gated_convolution,
   min_rnn,
   ngram,
   recurrent,
   rg_lru,
   transformer,
+  transformer_xl,
+  word_vectors,
   xlstm,
 )
 
@@ -41,4 +45,8 @@ MODELS = {
   "xlstm": xlstm.build,
   "gated_convolution": gated_convolution.build,
   "transformer": transformer.build,
+  "transformer_xl": transformer_xl.build,
+  "encoder": encoder.build,
+  "encoder_decoder": encoder_decoder.build,
+  "word_vectors": word_vectors.build,
 }

@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError, UserError
+from lmjax.models.choices import check_choice
 from lmjax.models.language_model import LanguageModel
 from lmjax.ngrams import arpa, smoothing
 from lmjax.ngrams.backoff import Backoff
@@ -242,11 +243,7 @@ def build(config: ConfigDict, vocab_size: int) -> NGram:
     raise UsageError(
       f"model.order={model.order} must be between 1 and {MAX_ORDER}."
     )
-  if model.smoothing not in SMOOTHINGS:
-    raise UsageError(
-      f"model.smoothing={model.smoothing} is not known; choose one of "
-      f"{', '.join(SMOOTHINGS)}."
-    )
+  check_choice(model, "smoothing", SMOOTHINGS)
   if config.loss.label_smoothing or config.loss.z_loss:
     raise UsageError(
       "model.name=ngram has no use for loss.label_smoothing and loss.z_loss; "

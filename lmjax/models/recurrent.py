@@ -13,6 +13,7 @@ from lmjax.layers.activation_regularization import ActivationRegularization
 from lmjax.layers.embedding_dropout import EmbeddingDropout
 from lmjax.layers.locked_dropout import LockedDropout
 from lmjax.layers.recurrent import IMPLEMENTATIONS, RecurrentLayer
+from lmjax.models.choices import check_choice
 from lmjax.models.stack import Stack, State
 from lmjax.types import Array
 
@@ -83,11 +84,7 @@ def build_lstm(config: ConfigDict, vocab_size: int) -> RecurrentStack:
     UsageError: if the sizes do not fit together.
   """
   model, data = config.model, config.data
-  if model.implementation not in IMPLEMENTATIONS:
-    raise UsageError(
-      f"model.implementation={model.implementation} is not known; choose one "
-      f"of {', '.join(IMPLEMENTATIONS)}."
-    )
+  check_choice(model, "implementation", IMPLEMENTATIONS)
   if model.implementation == "cudnn" and (
     jax.default_backend() != "gpu"
     or model.dtype != "float32"
@@ -125,13 +122,8 @@ def build_rnn(config: ConfigDict, vocab_size: int) -> RecurrentStack:
   Raises:
     UsageError: if the activation is not known or sizes do not fit together.
   """
-  activation = config.model.activation
-  if activation not in RNN_CELLS:
-    raise UsageError(
-      f"model.activation={activation} is not known; choose one of "
-      f"{', '.join(RNN_CELLS)}."
-    )
-  return _build(config, vocab_size, RNN_CELLS[activation])
+  check_choice(config.model, "activation", RNN_CELLS)
+  return _build(config, vocab_size, RNN_CELLS[config.model.activation])
 
 
 def _build(

@@ -2,15 +2,14 @@
 """Layers with a state on a residual stream."""
 
 import functools
-from collections.abc import Collection
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lmjax.errors import UsageError
 from lmjax.layers.feedforward import FEED_FORWARDS
 from lmjax.layers.norms import NORMS
-from lmjax.layers.stateful import FeedForward
+from lmjax.layers.stateful import FeedForwardLayer
+from lmjax.models.choices import check_choice
 from lmjax.models.stack import Stack, State
 from lmjax.types import Array
 
@@ -53,15 +52,6 @@ class ResidualStack(Stack):
     return x if self.norm == "none" else self.final_norm(x)
 
 
-def check_choice(model: ConfigDict, key: str, choices: Collection[str]) -> None:
-  """Raise a UsageError if the value of a key is not among its choices."""
-  if model[key] not in choices:
-    raise UsageError(
-      f"model.{key}={model[key]} is not known; choose one of "
-      f"{', '.join(choices)}."
-    )
-
-
 def residual_scale(model: ConfigDict, inputs: int) -> float:
   """Return the deviation of kernels of so many inputs that add to the stream.
 
@@ -79,7 +69,7 @@ def feed_forward(
     return ()
   inner_width = model.feed_forward_width or round(expansion * model.width)
   layer = functools.partial(
-    FeedForward,
+    FeedForwardLayer,
     kind=model.feed_forward,
     width=model.width,
     inner_width=inner_width,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causal attention block by block, with a hand-written gradient.
+"""Attention block by block, with a hand-written gradient.
 
 Scores of one block of queries with one block of keys exist at a time, blocks
 that the mask hides are left out, and the way back makes the scores again from
@@ -19,23 +19,26 @@ import jax.numpy as jnp
 
 from lmjax.ops.blocks import cut
 from lmjax.ops.matmul import wide
+from lmjax.ops.rows import on_own_rows
+from lmjax.ops.toeplitz import spread
 from lmjax.types import Array, PyTree
 
 # Above this number of pairs of blocks, one loop goes over all of them.
 _MAX_UNROLLED = 24
-_HIDDEN = -1e30
+# The score of what is not seen; finite, so that no sight at all makes no NaN.
+HIDDEN = -1e30
 
 
 class _Options(NamedTuple):
   block: int  # of queries
   window: int  # positions that a query sees, itself among them; 0: all
-  aligned: bool  # query i and key i stand at the same place
+  aligned: bool  # query i sees no key behind place i
 
 
 class _Positions(NamedTuple):
-  """Cut into blocks, or None for plain causal attention over places."""
+  """Cut into blocks, or None where places alone say who sees whom."""
 
-  query_NBQ: Array
+  highest_NBQ: Array
   lowest_NBQ: Array
   key_NBQ: Array
 
@@ -46,21 +49,24 @@ def blocked_attention(
   value_BSGK: Array,
   positions: tuple[Array, Array, Array] | None = None,
   *,
+  bias_HN: Array | None = None,
   aligned: bool = True,
   window: int = 0,
   block: int = 128,
 ) -> Array:
-  """Attend to what lies at or before each query.
+  """Attend from each query to the keys between two positions.
 
   Args:
     query_BTHK: queries, not scaled yet.
     key_BSGK: keys; G divides H.
     value_BSGK: values.
-    positions: (position of each query [B, T], lowest position that it sees
-      [B, T], position of each key [B, S]); None where query i stands at i and
-      sees the keys from i - window + 1 to i.
-    aligned: whether query i and key i stand at the same place, so that blocks
-      above the diagonal can be left out.
+    positions: (highest position that each query sees [B, T], lowest one
+      [B, T], position of each key [B, S]). None where places say it: if
+      aligned, query i sees the keys from i - window + 1 to i; else all.
+    bias_HN: what is added to the scores of each distance, from 1 - T to S - 1,
+      N = S + T - 1. The last query and the last key stand at the same place.
+    aligned: whether query i sees no key behind place i, so that blocks above
+      the diagonal can be left out.
     window: how many positions are seen at most, if that is to leave out blocks
       below the diagonal; 0 for all.
     block: how many queries or keys a block has at most.
@@ -68,12 +74,29 @@ def blocked_attention(
   Returns:
     [B, T, H, K] in the dtype of the query.
   """
+  blocks = functools.partial(
+    _cut_and_attend, aligned=aligned, window=window, most=block
+  )
+  rows = (query_BTHK, key_BSGK, value_BSGK, positions)
+  if bias_HN is None:
+    return blocks(rows, None)
+  return on_own_rows(blocks, rows, bias_HN)
+
+
+def _cut_and_attend(
+  rows: PyTree, bias_HN: Array | None, *, aligned: bool, window: int, most: int
+) -> Array:
+  query_BTHK, key_BSGK, value_BSGK, positions = rows
   batch, time, heads, width = query_BTHK.shape
-  groups = key_BSGK.shape[2]
-  keys_block = _equal(key_BSGK.shape[1], block)
-  block = _equal(time, block)
+  num_keys, groups = key_BSGK.shape[1:3]
+  keys_block = _equal(num_keys, most)
+  block = _equal(time, most)
   if aligned:
     keys_block = block
+  elif positions is None and num_keys % keys_block:  # hide the padding
+    places_1S = jnp.arange(num_keys)[None]
+    zeros_1T = jnp.zeros((1, time), jnp.int32)
+    positions = (zeros_1T + num_keys, zeros_1T, places_1S)
   scaled = query_BTHK * jnp.asarray(width**-0.5, query_BTHK.dtype)
   query = cut(scaled, block)
   query = query.reshape(*query.shape[:3], groups, -1, width)
@@ -82,15 +105,19 @@ def blocked_attention(
   key, value = (
     cut(x, keys_block).transpose(0, 1, 3, 2, 4) for x in (key_BSGK, value_BSGK)
   )
+  if bias_HN is not None:
+    padding = (len(key) * keys_block - num_keys, len(query) * block - time)
+    bias_HN = jnp.pad(bias_HN, ((0, 0), padding))
   if positions is not None:
-    query_BT, lowest_BT, key_BS = positions
+    highest_BT, lowest_BT, key_BS = positions
     positions = _Positions(
-      cut(query_BT, block, -1),
+      cut(highest_BT, block, -1),
       cut(lowest_BT, block, 0),
       cut(key_BS, keys_block, jnp.iinfo(jnp.int32).max),
     )
   options = _Options(block, window, aligned)
-  out = _attention(options, query, key, value, positions)  # [N, B, G, RQ, K]
+  # [N, B, G, RQ, K]
+  out = _attention(options, query, key, value, bias_HN, positions)
   out = out.reshape(*out.shape[:3], heads // groups, block, width)
   out = out.transpose(1, 0, 4, 2, 3, 5).reshape(batch, -1, heads, width)
   return out[:, :time]
@@ -141,14 +168,38 @@ def _dot(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
   )
 
 
-def _scores(options, query, key, positions, i, j) -> Array:
+def _bias(options, bias_HN, key, i, j) -> tuple[Array, int]:
+  """Return the biases of the distances within a pair of blocks, [H, .].
+
+  The first is that of the first query and the last key; beside, it is said
+  where they are among all.
+  """
+  keys_block = key.shape[3]
+  start = i * options.block + (len(key) - 1 - j) * keys_block
+  size = options.block + keys_block - 1
+  return jax.lax.dynamic_slice_in_dim(bias_HN, start, size, 1), start
+
+
+def _spread_bias(options, bias_HL, groups: int, keys_block: int) -> Array:
+  """Turn biases of distances into those of scores, [G, keys, queries]."""
+  bias_HKQ = spread(bias_HL, keys_block)
+  bias = bias_HKQ.reshape(groups, -1, keys_block, options.block)
+  return jnp.swapaxes(bias, 1, 2).reshape(groups, keys_block, -1)
+
+
+def _scores(options, query, key, bias_HN, positions, i, j) -> Array:
   """Return masked scores [B, G, keys, queries]."""
   scores = _dot(key[j], query[i], (1, 1))
+  if bias_HN is not None:
+    bias_HL, _ = _bias(options, bias_HN, key, i, j)
+    scores += _spread_bias(options, bias_HL, *key.shape[2:4])
   if positions is not None:
     key_BQ1 = positions.key_NBQ[j][:, :, None]
-    seen = key_BQ1 <= positions.query_NBQ[i][:, None]
+    seen = key_BQ1 <= positions.highest_NBQ[i][:, None]
     seen &= key_BQ1 >= positions.lowest_NBQ[i][:, None]
     seen = seen[:, None]
+  elif not options.aligned:
+    return scores
   else:
     static = isinstance(i, int)
     span = (i - j + 1) * options.block
@@ -160,17 +211,17 @@ def _scores(options, query, key, positions, i, j) -> Array:
     if options.window:
       seen &= distance < options.window
   heads = scores.shape[-1] // options.block
-  return jnp.where(jnp.tile(seen, heads), scores, _HIDDEN)
+  return jnp.where(jnp.tile(seen, heads), scores, HIDDEN)
 
 
-def _forward(options, query, key, value, positions):
+def _forward(options, query, key, value, bias_HN, positions):
   """Return the output, and the log of each query's softmax denominator."""
   value_KQ = jnp.swapaxes(value, -1, -2)
   dtype = wide(query.dtype)
 
   def absorb(carry, i, j):
     out, highest, total = carry
-    scores = _scores(options, query, key, positions, i, j)
+    scores = _scores(options, query, key, bias_HN, positions, i, j)
     higher = jnp.maximum(highest[i], jnp.max(scores, axis=2))
     power = jnp.exp(scores - higher[:, :, None])
     shrink = jnp.exp(highest[i] - higher)
@@ -185,45 +236,59 @@ def _forward(options, query, key, value, positions):
   shape = (number, batch, groups, rows)
   initial = (
     jnp.zeros((number, batch, groups, width, rows), dtype),
-    jnp.full(shape, _HIDDEN, dtype),
+    jnp.full(shape, HIDDEN, dtype),
     jnp.zeros(shape, dtype),
   )
   pairs = _pairs(options, number, len(key))
   out, highest, total = _over_pairs(absorb, initial, pairs)
   # Until a query has seen something it adds up nonsense, which shrinks to
   # nothing then; one that never sees anything gives zeros.
-  total = jnp.where(highest > 0.5 * _HIDDEN, total, jnp.inf)
+  total = jnp.where(highest > 0.5 * HIDDEN, total, jnp.inf)
   out = jnp.swapaxes(out / total[:, :, :, None], -1, -2).astype(query.dtype)
   return out, highest + jnp.log(total)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(options, query, key, value, positions):
-  return _forward(options, query, key, value, positions)[0]
+def _attention(options, query, key, value, bias_HN, positions):
+  return _forward(options, query, key, value, bias_HN, positions)[0]
 
 
-def _fwd(options, query, key, value, positions):
-  out, log_z = _forward(options, query, key, value, positions)
-  return out, (query, key, value, positions, out, log_z)
+def _fwd(options, query, key, value, bias_HN, positions):
+  out, log_z = _forward(options, query, key, value, bias_HN, positions)
+  return out, (query, key, value, bias_HN, positions, out, log_z)
 
 
 def _bwd(options, saved, dout):
-  query, key, value, positions, out, log_z = saved
+  query, key, value, bias_HN, positions, out, log_z = saved
   dtype = log_z.dtype
   mean = jnp.sum(out.astype(dtype) * dout.astype(dtype), axis=-1)
   key_KQ = jnp.swapaxes(key, -1, -2)
 
+  def bias_gradient(dbias_HN, dscores, i, j):
+    bias_HL, start = _bias(options, dbias_HN, key, i, j)
+    _, gather = jax.vjp(
+      lambda x: _spread_bias(options, x, *key.shape[2:4]), bias_HL
+    )
+    (new_HL,) = gather(jnp.sum(dscores, axis=0))
+    return jax.lax.dynamic_update_slice_in_dim(
+      dbias_HN, bias_HL + new_HL, start, 1
+    )
+
   def absorb(carry, i, j):
-    dquery_KQ, dkey, dvalue = carry
-    scores = _scores(options, query, key, positions, i, j)
+    dquery_KQ, dkey, dvalue, dbias_HN = carry
+    scores = _scores(options, query, key, bias_HN, positions, i, j)
     power = jnp.exp(scores - log_z[i][:, :, None])
     slope = _dot(value[j], dout[i], (1, 1)) - mean[i][:, :, None]
-    dscores = (power * slope).astype(key.dtype)
+    dscores = power * slope
+    if bias_HN is not None:
+      dbias_HN = bias_gradient(dbias_HN, dscores, i, j)
+    dscores = dscores.astype(key.dtype)
     power = power.astype(value.dtype)
     return (
       dquery_KQ.at[i].add(_dot(key_KQ[j], dscores, (1, 0))),
       dkey.at[j].add(_dot(dscores, query[i], (1, 0))),
       dvalue.at[j].add(_dot(power, dout[i], (1, 0))),
+      dbias_HN,
     )
 
   number, batch, groups, rows, width = query.shape
@@ -231,12 +296,13 @@ def _bwd(options, saved, dout):
     jnp.zeros((number, batch, groups, width, rows), dtype),
     jnp.zeros(key.shape, dtype),
     jnp.zeros(value.shape, dtype),
+    None if bias_HN is None else jnp.zeros(bias_HN.shape, dtype),
   )
   pairs = _pairs(options, number, len(key))
-  dquery_KQ, dkey, dvalue = _over_pairs(absorb, initial, pairs)
+  dquery_KQ, dkey, dvalue, dbias_HN = _over_pairs(absorb, initial, pairs)
   dquery = jnp.swapaxes(dquery_KQ, -1, -2)
-  gradients = (dquery, dkey, dvalue)
-  primals = (query, key, value)
+  gradients = (dquery, dkey, dvalue, dbias_HN)
+  primals = (query, key, value, bias_HN)
   cast = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, primals)
   return (*cast, None)
 

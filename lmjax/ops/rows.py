@@ -7,7 +7,21 @@ from collections.abc import Callable
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-from lmjax.types import PyTree
+from lmjax.types import Array, PyTree
+
+
+def mean_over_rows(own: Array) -> Array:
+  """Average over all devices what is a mean over each one's own rows.
+
+  Where one program sees all rows of the batch, it is that already.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = tuple(
+    name
+    for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+    if kind == AxisType.Manual
+  )
+  return jax.lax.pmean(own, axes) if axes else own
 
 
 def on_own_rows(

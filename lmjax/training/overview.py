@@ -4,6 +4,7 @@
 import math
 
 import jax
+import numpy as np
 
 from lmjax.config import difference_from_base
 from lmjax.experiment import Experiment
@@ -29,6 +30,16 @@ def table(variables: PyTree) -> str:
   )
 
 
+def entropy(counts: np.ndarray) -> float:
+  """Compute the entropy, in nats, of what was counted.
+
+  It is the loss of the best model that knows how frequent each token is and
+  nothing else.
+  """
+  share = counts[counts > 0] / counts.sum()
+  return float(-(share * np.log(share)).sum())
+
+
 def overview(
   experiment: Experiment, state: TrainState, num_devices: int
 ) -> str:
@@ -40,18 +51,25 @@ def overview(
   with_resets = data.reset_at_documents or data.order == "stateful"
   choices = experiment.model.choices(with_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
-  others = (
+  others = state.collections and (
     f"other variables:\n{table(state.collections)}\n"
-    if state.collections
-    else ""
+  )
+  coverage = experiment.folder.load_corpus().get("pretrained")
+  pretrained = coverage and (
+    f"pretrained vectors: of {coverage['types']:.1%} of the vocabulary and "
+    f"{coverage['tokens']:.1%} of the training text\n"
   )
   kind = jax.devices()[0].device_kind
+  split = "valid" if experiment.config.train.eval_every else "train"
+  counts = experiment.stream(split).counts(experiment.tokenizer.vocab_size)
   return (
     f"different from base.py:\n{config}\n"
-    f"parameters:\n{table(state.params)}\n{others}"
+    f"parameters:\n{table(state.params)}\n{others or ''}"
     f"training text: {stream.num_tokens:,} tokens in "
     f"{stream.num_documents:,} documents, vocabulary "
     f"{experiment.tokenizer.vocab_size:,}\n"
+    f"unigram entropy of {split}: {entropy(counts):.4f} nats a token\n"
+    f"{pretrained or ''}"
     f"chosen: {chosen or 'nothing'}\n"
     f"devices: {num_devices} × {kind}"
   )

@@ -12,6 +12,7 @@ import pytest
 
 from lmjax.layers.mlstm import MLSTMLayer
 from lmjax.models.transformer import Transformer
+from lmjax.models.transformer_xl import TransformerXL
 from lmjax.tree import named_leaves
 from tests.tiny_models import VOCAB_SIZE, make_models
 
@@ -29,13 +30,17 @@ def model(request):
   """A model, its variables with weights large enough to matter, and tokens."""
   model = MODELS[request.param]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
-  variables = init(model, tokens)
-  keys = iter(jax.random.split(jax.random.key(2), 99))
-  variables = jax.tree.map(
-    lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
-    variables,
-  )
-  return model, variables, tokens
+
+  @jax.jit
+  def draw():
+    variables = model.init(jax.random.key(0), tokens)
+    keys = iter(jax.random.split(jax.random.key(2), 99))
+    return jax.tree.map(
+      lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
+      variables,
+    )
+
+  return model, draw(), tokens
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -101,7 +106,7 @@ def test_no_token_sees_a_later_one(model):
     changed["embedding"] = {"embedding": own}
     own_tokens = V + jnp.arange(T)[None]
     wider = model.clone(vocab_size=V + T)
-    hidden, _ = wider.apply({"params": changed}, own_tokens)
+    hidden, _ = wider.apply({**variables, "params": changed}, own_tokens)
     return jnp.sum(hidden[0, t] ** 2)
 
   zeros = jnp.zeros((T, table.shape[1]))
@@ -186,19 +191,24 @@ def test_flops_count_every_matmul_once(model):
   A matrix memory counts as it does step by step.
   """
   model, variables, _ = model
-  weights = {
-    name: math.prod(leaf.shape)
-    for name, leaf in named_leaves(variables["params"]).items()
-    if name.endswith(("kernel", "blocks", "table"))
-  }
-  matmuls = sum(weights.values())
-  if model.tie_embeddings:
-    matmuls += math.prod(variables["params"]["embedding"]["embedding"].shape)
+  matmuls = 0
+  for name, leaf in named_leaves(variables["params"]).items():
+    table = name == "embedding/embedding" and model.tie_embeddings
+    if name.endswith(("kernel", "blocks", "table")) or table:
+      share = 1.0
+      if "feed_forward" in name and leaf.ndim == 4:  # of experts
+        share = model.experts.per_token / model.experts.number
+      if "distance/" in name:  # of which all rows of a batch share
+        share = 0.0
+      matmuls += share * math.prod(leaf.shape)
   attention = 0
   if isinstance(model, Transformer):
     reach = model.attention_window or T
     shown = sum(min(t + 0.5, reach) for t in range(T)) / T
-    attention = 4 * model.num_layers * round(model.width * shown)
+    products = 2
+    if isinstance(model, TransformerXL):
+      shown, products = shown + model.memory, 3
+    attention = 2 * products * model.num_layers * round(model.width * shown)
   memory = 0
   for make in getattr(model, "make_layers", ()):
     if make.func is MLSTMLayer:

@@ -1,34 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lmjax.ops import blocked_attention as blocked
-from lmjax.ops.attention import Sight, attend, attend_in, look_back
+from lmjax.ops.attention import attend, attend_in, attention_weights
 from lmjax.ops.blocked_attention import blocked_attention
+from lmjax.ops.sight import Sight, look_back, run_ends
 
 B, T, H, G, K = 2, 11, 6, 2, 4
 STARTS = jnp.array([[0] * 11, [0, 0, 0, 3, 3, 5, 5, 5, 5, 9, 9]])
 PLACES = jnp.broadcast_to(jnp.arange(T), (B, T))
 
 
-def full(query, key, value, seen_BTS):
+def full(query, key, value, seen_BTS, bias_HN=None):
   """Attention with a stored mask, differentiated by JAX."""
   heads = query.shape[2] // key.shape[2]
   key, value = (jnp.repeat(x, heads, axis=2) for x in (key, value))
   scores = jnp.einsum("bthk,bshk->bhts", query, key) / query.shape[-1] ** 0.5
+  if bias_HN is not None:
+    time, number = scores.shape[2:]
+    query_place = number - time + np.arange(time)  # the last ones are level
+    distance = query_place[:, None] - np.arange(number)
+    scores += bias_HN[:, distance + time - 1]
   scores = jnp.where(seen_BTS[:, None], scores, -jnp.inf)
   weights = jax.nn.softmax(scores, axis=-1)
   return jnp.einsum("bhts,bshk->bthk", weights, value)
 
 
-def seen_by(sight, num_keys):
-  if sight is None:
-    return jnp.tril(jnp.ones((B, T, num_keys), bool))
-  keys = sight.query_BT if sight.key_BS is None else sight.key_BS
-  seen = keys[:, None] <= sight.query_BT[..., None]
-  return seen & (keys[:, None] >= sight.lowest_BT[..., None])
+class Case(NamedTuple):
+  sight: Sight | None
+  num_keys: int = T
+  window: int = 0
+  causal: bool = True
+  biased: bool = False
+
+  def seen(self):
+    if self.sight is None and not self.causal:
+      return jnp.ones((B, T, self.num_keys), bool)
+    if self.sight is None:
+      seen = jnp.tril(jnp.ones((B, T, T), bool))
+      return jnp.triu(seen, 1 - self.window) if self.window else seen
+    highest, lowest, keys = self.sight
+    keys = highest if keys is None else keys
+    seen = keys[:, None] <= highest[..., None]
+    return seen & (keys[:, None] >= lowest[..., None])
+
+  def bias(self, dtype=jnp.float32):
+    number = self.num_keys + T - 1
+    bias = np.random.default_rng(9).normal(size=(H, number))
+    return jnp.array(bias, dtype) if self.biased else None
 
 
 def draw(dtype, num_keys=T, seed=0):
@@ -49,71 +73,96 @@ def with_gradients(function, arguments, cotangent):
 # Rings of a cache: some slots hold nothing, the order of the others is turned.
 RING = jnp.array([[6, 7, 8, 4, 5], [-2, -1, 0, -4, -3]])
 BEHIND = PLACES + jnp.array([[9], [1]])
-SIGHTS = {
-  "causal": (None, 0),
-  "window": (None, 3),
-  "packed": (look_back(PLACES, STARTS), 0),
-  "packed window": (look_back(PLACES, STARTS, window=3), 3),
-  "cache": (
-    look_back(BEHIND, 0 * BEHIND, jnp.concatenate([RING, BEHIND], 1), 6),
-    6,
-  ),
+CACHE = look_back(BEHIND, 0 * BEHIND, jnp.concatenate([RING, BEHIND], 1), 6)
+PREFIX = jnp.array([[1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [1] * 6 + [0] * 5])
+RUNS = run_ends(PLACES, STARTS, PREFIX.astype(bool))
+PADDED = jnp.where(jnp.arange(T + 5) < jnp.array([[T + 5], [4]]), 0, -1)
+CASES = {
+  "causal": Case(None),
+  "window": Case(None, window=3),
+  "packed": Case(look_back(PLACES, STARTS)),
+  "packed window": Case(look_back(PLACES, STARTS, window=3), window=3),
+  "cache": Case(CACHE, T + 5, window=6),
+  "prefix": Case(Sight(RUNS, STARTS, PLACES)),
+  "both sides": Case(None, T + 5, causal=False),
+  "padded": Case(Sight(0 * PLACES, 0 * PLACES, PADDED), T + 5, causal=False),
+  "causal, biased": Case(None, biased=True),
+  "cache, biased": Case(CACHE, T + 5, biased=True),
 }
 
 
-@pytest.mark.parametrize("kind", SIGHTS)
 @pytest.mark.parametrize(
-  ("block", "unrolled"), [(3, 99), (3, 0), (4, 99), (64, 99)]
+  ("kind", "block", "unrolled"),
+  [
+    *((kind, 4, 99) for kind in CASES),
+    *((kind, 3, 0) for kind in CASES),
+    ("causal", 64, 99),
+    ("cache, biased", 64, 99),
+  ],
 )
 def test_blocks_and_their_gradients_equal_full_attention(
   kind, block, unrolled, monkeypatch
 ):
   monkeypatch.setattr(blocked, "_MAX_UNROLLED", unrolled)
-  sight, window = SIGHTS[kind]
+  case = CASES[kind]
   with jax.enable_x64(True):
-    num_keys = T + 5 if kind == "cache" else T
-    *arguments, cotangent = draw(jnp.float64, num_keys)
-    seen = seen_by(sight, num_keys)
-    if kind == "window":
-      seen &= jnp.triu(jnp.ones((T, T), bool), -2)
-    positions, aligned = None, True
-    if sight is not None:
-      aligned = sight.key_BS is None
-      keys = sight.query_BT if aligned else sight.key_BS
-      positions = (sight.query_BT, sight.lowest_BT, keys)
+    *arguments, cotangent = draw(jnp.float64, case.num_keys)
+    if case.biased:
+      arguments.append(case.bias(jnp.float64))
+    positions, aligned = None, case.causal
+    if case.sight is not None:
+      aligned = case.sight.key_BS is None
+      keys = case.sight.highest_BT if aligned else case.sight.key_BS
+      positions = (case.sight.highest_BT, case.sight.lowest_BT, keys)
 
-    def ours(*a):
+    def ours(query, key, value, bias=None):
       return blocked_attention(
-        *a, positions, aligned=aligned, window=window, block=block
+        query,
+        key,
+        value,
+        positions,
+        bias_HN=bias,
+        aligned=aligned,
+        window=case.window,
+        block=block,
       )
 
+    def theirs(query, key, value, bias=None):
+      return full(query, key, value, case.seen(), bias)
+
     results = with_gradients(ours, arguments, cotangent)
-    expected = with_gradients(lambda *a: full(*a, seen), arguments, cotangent)
+    expected = with_gradients(theirs, arguments, cotangent)
     for a, b in zip(results, expected, strict=True):
       np.testing.assert_allclose(a, b, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", SIGHTS)
+@pytest.mark.parametrize("kind", CASES)
 def test_attend_equals_full_attention(kind):
-  sight, window = SIGHTS[kind]
-  num_keys = T + 5 if kind == "cache" else T
-  query, key, value, _ = draw(jnp.float32, num_keys)
-  seen = seen_by(sight, num_keys)
-  if kind == "window":
-    seen &= jnp.triu(jnp.ones((T, T), bool), -2)
-  out = jax.jit(attend, static_argnums=4)(query, key, value, sight, window)
-  np.testing.assert_allclose(out, full(query, key, value, seen), atol=1e-6)
-  half = [x.astype(jnp.bfloat16) for x in (query, key, value)]
-  rounded = jax.jit(attend, static_argnums=4)(*half, sight, window)
+  case = CASES[kind]
+  query, key, value, _ = draw(jnp.float32, case.num_keys)
+  how = (case.sight, case.window, case.causal, case.bias())
+
+  @jax.jit
+  def run(query, key, value):
+    weights = attention_weights(query, key, *how)
+    return attend(query, key, value, *how), weights
+
+  out, weights = run(query, key, value)
+  expected = full(query, key, value, case.seen(), how[-1])
+  np.testing.assert_allclose(out, expected, atol=1e-6)
+  repeated = jnp.repeat(value, H // G, axis=2)
+  averaged = jnp.einsum("bhts,bshk->bthk", weights, repeated)
+  np.testing.assert_allclose(averaged, out, atol=1e-6)
+  rounded, _ = run(*(x.astype(jnp.bfloat16) for x in (query, key, value)))
   assert rounded.dtype == jnp.bfloat16
   assert 0 < np.abs(out - rounded.astype(jnp.float32)).max() < 0.05
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_one_query_a_row_equals_the_last_of_many(dtype):
-  sight, _ = SIGHTS["cache"]
+  sight = CACHE
   query, key, value, _ = draw(dtype, T + 5)
-  last = Sight(sight.query_BT[:, -1:], sight.lowest_BT[:, -1:], sight.key_BS)
+  last = Sight(sight.highest_BT[:, -1:], sight.lowest_BT[:, -1:], sight.key_BS)
   cached = tuple(jnp.swapaxes(x, 1, 2) for x in (key, value))
   out = attend_in(query[:, -1:], cached, last)
   assert out.dtype == dtype
@@ -124,6 +173,19 @@ def test_one_query_a_row_equals_the_last_of_many(dtype):
   )
 
 
+def test_one_query_a_row_finds_the_biases_of_a_ring():
+  """Slots are in any order; what is added goes by their positions."""
+  query, key, value, _ = draw(jnp.float32, T)
+  bias_HN = jnp.array(np.random.default_rng(9).normal(size=(H, T)))
+  turn = lambda x: jnp.roll(x, 4, axis=1)  # noqa: E731
+  last = Sight(PLACES[:, -1:], PLACES[:, 2:3], turn(PLACES))
+  cached = tuple(jnp.swapaxes(turn(x), 1, 2) for x in (key, value))
+  out = attend_in(query[:, -1:], cached, last, bias_HN)
+  seen = PLACES[:, None] >= 2
+  expected = full(query[:, -1:], key, value, seen, bias_HN)
+  np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
 def test_a_query_that_sees_nothing_gives_zeros_and_no_gradient():
   query, key, value, cotangent = draw(jnp.float32)
   sight = Sight(PLACES, PLACES.at[1, 4].set(99), PLACES)
@@ -132,12 +194,6 @@ def test_a_query_that_sees_nothing_gives_zeros_and_no_gradient():
   gradients = vjp(cotangent)
   assert not gradients[0][1, 4].any()
   assert all(np.isfinite(g).all() for g in gradients)
-
-
-def test_look_back_as_documented():
-  positions, starts = jnp.array([[0, 1, 2, 3]]), jnp.array([[0, 0, 0, 3]])
-  lowest = look_back(positions, starts, window=2).lowest_BT
-  np.testing.assert_array_equal(lowest, [[0, 0, 1, 3]])
 
 
 def test_blocks_that_the_mask_hides_are_left_out():

@@ -89,6 +89,11 @@ SETTINGS = {
     "transformer",
     {"optim.schedule": "constant", "optim.plateau_factor": 0.5},
   ),
+  "skip-gram": ("word_vectors", {}),
+  "glove, frozen": (
+    "word_vectors",
+    {"task": "glove", "optim.frozen": "^output/", "optim.name": "adagrad"},
+  ),
 }
 
 

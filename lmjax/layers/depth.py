@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks one on the other, with parameters stacked [L, ...] or apart."""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lmjax.types import Array, PyTree
+
+DEPTHS = ("auto", "scan", "unrolled")
+_FEW_LAYERS = 8
+_COLLECTIONS = ("params", "batch_stats", "losses", "intermediates")
+
+
+def choose_depth(depth: str, num_layers: int) -> str:
+  """Say how blocks are to run; "auto" unrolls a few on a CPU: it is faster."""
+  if depth != "auto":
+    return depth
+  few = num_layers <= _FEW_LAYERS and jax.default_backend() == "cpu"
+  return "unrolled" if few else "scan"
+
+
+def stack_blocks(
+  make_block: functools.partial, num_layers: int, depth: str, remat: bool
+) -> nn.Module | list[nn.Module]:
+  """Make the blocks.
+
+  Args:
+    make_block: a module and its attributes; it is called as layers.block is.
+    num_layers: how many there are.
+    depth: "scan" compiles one block and loops over it, "unrolled" compiles
+      them all; parameters are stacked for either. "separate" makes a list of
+      blocks with parameters of their own, for decoding alone.
+    remat: whether the backward pass computes each block again instead of
+      storing its activations.
+  """
+  block = make_block.func
+  if remat:  # only a scan keeps a block from being merged with its copy
+    block = nn.remat(block, prevent_cse=depth != "scan")
+  if depth == "separate":
+    return [block(**make_block.keywords) for _ in range(num_layers)]
+  stack = nn.scan(
+    block,
+    variable_axes=dict.fromkeys(_COLLECTIONS, 0),
+    split_rngs={"params": True, "dropout": True},
+    in_axes=(0, nn.broadcast, nn.broadcast),
+    length=num_layers,
+    unroll=num_layers if depth == "unrolled" else 1,
+  )
+  return stack(**make_block.keywords)
+
+
+def apply_blocks(
+  blocks: nn.Module | list[nn.Module],
+  x_BTD: Array,
+  remembered: Sequence[PyTree],
+  *shared: PyTree,
+) -> tuple[Array, list[PyTree]]:
+  """Apply all blocks.
+
+  Args:
+    blocks: what `stack_blocks` made.
+    x_BTD: the input of the first.
+    remembered: something for each layer, all of one structure.
+    *shared: something for all layers.
+
+  Returns:
+    The output of the last, and what each returns beside.
+  """
+  if isinstance(blocks, nn.Module):
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *remembered)
+    x_BTD, stacked = blocks(x_BTD, stacked, *shared)
+    return x_BTD, _unstack(stacked, len(remembered))
+  results = []
+  for block, own in zip(blocks, remembered, strict=True):
+    x_BTD, result = block(x_BTD, own, *shared)
+    results.append(result)
+  return x_BTD, results
+
+
+def separate(variables: PyTree, num_layers: int) -> PyTree:
+  """Give each layer arrays of its own, which a loop need not slice.
+
+  Variables of "blocks" become those of "layers_0", "layers_1", ...
+  """
+  apart = {}
+  for name, collection in variables.items():
+    apart[name] = collection = dict(collection)
+    if "blocks" in collection:
+      layers = _unstack(collection.pop("blocks"), num_layers)
+      for index, layer in enumerate(layers):
+        collection[f"layers_{index}"] = layer
+  return apart
+
+
+def _unstack(tree: PyTree, number: int) -> list[PyTree]:
+  return [
+    jax.tree.map(lambda leaf, i=index: leaf[i], tree) for index in range(number)
+  ]

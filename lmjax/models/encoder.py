@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The encoder-only Transformer, whose tokens see both sides."""
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.models.transformer import Transformer
+from lmjax.models.trunk import trunk_settings
+from lmjax.types import Array, PyTree
+
+
+class Encoder(Transformer, kw_only=True):
+  """Encoder that scores the token of each place (Devlin et al. 2018).
+
+  arXiv:1810.04805. It keeps no carry, and so can neither draw text nor learn
+  from windows that go on.
+  """
+
+  kinds = ("encoder",)
+
+  causal: bool = False
+
+  def __call__(
+    self,
+    tokens_BT: Array,
+    carry: None = None,
+    resets_BT: Array | None = None,
+    mask_BT: Array | None = None,
+  ) -> tuple[Array, None]:
+    """Read whole texts.
+
+    Args:
+      tokens_BT: int tokens.
+      carry: None.
+      resets_BT: true where a document begins; no token sees across.
+      mask_BT: true on tokens, false on padding, which nobody sees.
+
+    Returns:
+      hidden_BTD in `dtype`, and None for the carry.
+    """
+    assert carry is None, "an encoder keeps no carry"
+    x_BTD = self.embedding(tokens_BT)
+    hidden_BTD = self.read_around(x_BTD, resets_BT, mask_BT)
+    if self.is_initializing():
+      self.unembedding()
+    return hidden_BTD, None
+
+  @nn.nowrap
+  def initial_carry(self, batch_size: int, capacity: int) -> PyTree:
+    """Refuse."""
+    raise UsageError(
+      "model.name=encoder reads whole texts and cannot draw any; choose "
+      "model.name=transformer for that."
+    )
+
+
+def build(config: ConfigDict, vocab_size: int) -> Encoder:
+  """Make the model that a config describes.
+
+  Raises:
+    UsageError: if the sizes do not fit together.
+  """
+  if config.data.order == "stateful":
+    raise UsageError(
+      "model.name=encoder keeps no memory; choose data.order=stateless."
+    )
+  return Encoder(
+    vocab_size=vocab_size,
+    tie_embeddings=config.model.tie_embeddings,
+    **trunk_settings(config),
+  )

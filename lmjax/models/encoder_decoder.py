@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The encoder–decoder Transformer: one text read while another is written."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.layers.dense import Affine, Parameters, apply_affine
+from lmjax.layers.view import look_at
+from lmjax.models.transformer import Transformer
+from lmjax.models.trunk import Trunk, trunk_settings
+from lmjax.ops.key_value_cache import KeyValueCache
+from lmjax.types import Array
+
+
+class Memory(NamedTuple):
+  """A source text as the decoder's layers attend to it, batch first.
+
+  Attributes:
+    keys_BGSK: one array a layer.
+    values_BGSK: one array a layer.
+    mask_BS: false on padding; None if there is none.
+  """
+
+  keys_BGSK: tuple[Array, ...]
+  values_BGSK: tuple[Array, ...]
+  mask_BS: Array | None
+
+
+class EncoderDecoder(Transformer, kw_only=True):
+  """A decoder that attends to what an encoder makes of a source text.
+
+  Vaswani et al. 2017 (arXiv:1706.03762); with relative positions, RMS norms
+  before the layers and no biases, T5 (Raffel et al. 2020, arXiv:1910.10683).
+  Both texts have one vocabulary and one embedding table.
+
+  Attributes:
+    num_encoder_layers: number of blocks of the encoder.
+  """
+
+  kinds = ("encoder_decoder",)
+
+  num_encoder_layers: int
+  crosses: bool = True
+
+  def setup(self):
+    """Create the layers."""
+    super().setup()
+    fields = Trunk.__dataclass_fields__.keys() - {"parent", "name"}
+    settings = {name: getattr(self, name) for name in fields}
+    settings |= dict(
+      num_layers=self.num_encoder_layers,
+      causal=False,
+      crosses=False,
+      attention_window=0,
+      depth="auto" if self.depth == "separate" else self.depth,
+    )
+    self.encoder = Trunk(**settings)
+    projection = nn.vmap(
+      Affine,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      axis_size=self.num_layers,
+    )
+    self.memory_key, self.memory_value = (
+      projection(
+        (self.width,),
+        (self.num_kv_heads, self.width // self.num_heads),
+        use_bias=self.use_bias,
+        initializer=self.initializer,
+        param_dtype=self.param_dtype,
+      )
+      for _ in range(2)
+    )
+
+  def encode(self, sources_BS: Array, mask_BS: Array | None = None) -> Memory:
+    """Read source texts.
+
+    Keys and values of all layers are made here, once a text.
+
+    Args:
+      sources_BS: int tokens.
+      mask_BS: true on tokens, false on padding; None for no padding.
+    """
+    x_BSD = self.encoder.read_around(self.embedding(sources_BS), None, mask_BS)
+
+    def by_layer(stacked: Parameters) -> list[Parameters]:
+      kernels, biases = stacked
+      if biases is None:
+        biases = [None] * self.num_layers
+      return list(zip(kernels, biases, strict=True))
+
+    maps = by_layer(self.memory_key()) + by_layer(self.memory_value())
+    made = [
+      jnp.swapaxes(x_BSGK, 1, 2)
+      for x_BSGK in apply_affine(x_BSD, maps, 1, self.dtype)
+    ]
+    keys_BGSK, values_BGSK = made[: self.num_layers], made[self.num_layers :]
+    return Memory(tuple(keys_BGSK), tuple(values_BGSK), mask_BS)
+
+  def __call__(
+    self,
+    tokens_BT: Array,
+    carry: KeyValueCache | None = None,
+    resets_BT: Array | None = None,
+    memory: Memory | None = None,
+    sources_BS: Array | None = None,
+    source_mask_BS: Array | None = None,
+  ) -> tuple[Array, KeyValueCache | None]:
+    """Read target tokens behind those of a carry.
+
+    Args:
+      tokens_BT: int tokens.
+      carry: keys and values of the tokens before; None for no tokens before.
+      resets_BT: true where a document begins; no token sees across.
+      memory: what `encode` made of the sources.
+      sources_BS: the sources themselves, in place of a memory.
+      source_mask_BS: false on their padding.
+
+    Returns:
+      hidden_BTD in `dtype`, and the carry with the new tokens in it, or None
+      if none was given.
+
+    Raises:
+      UsageError: if there is no source.
+    """
+    if memory is None:
+      if sources_BS is None and self.is_initializing():
+        sources_BS = tokens_BT  # parameters depend on no length
+      if sources_BS is None:
+        raise UsageError(
+          "model.name=encoder_decoder writes one text while it reads another; "
+          "choose a task that gives it both."
+        )
+      memory = self.encode(sources_BS, source_mask_BS)
+    memories = list(zip(memory.keys_BGSK, memory.values_BGSK, strict=True))
+    sight = look_at(memory.mask_BS, tokens_BT.shape[1])
+    return self._read(
+      tokens_BT, carry, resets_BT, memories=memories, sight=sight
+    )
+
+  @nn.nowrap
+  def flops_per_token(self, window: int) -> int:
+    """Count multiply–adds times two of the matmuls of one forward token.
+
+    Sources are taken to be as long as targets.
+    """
+    key_value_width = self.width * self.num_kv_heads // self.num_heads
+    crossing = 2 * self.width * (self.width + key_value_width + window)
+    encoder = self.clone(causal=False, attention_window=0)
+    return (
+      super().flops_per_token(window)
+      + 2 * self.num_layers * crossing
+      + 2 * self.num_encoder_layers * encoder.block_flops(window)
+    )
+
+
+def build(config: ConfigDict, vocab_size: int) -> EncoderDecoder:
+  """Make the model that a config describes.
+
+  Raises:
+    UsageError: if the sizes do not fit together.
+  """
+  model = config.model
+  if config.data.order == "stateful":
+    raise UsageError(
+      "model.name=encoder_decoder reads texts that are whole; choose "
+      "data.order=stateless."
+    )
+  return EncoderDecoder(
+    vocab_size=vocab_size,
+    tie_embeddings=model.tie_embeddings,
+    num_encoder_layers=model.num_encoder_layers or model.num_layers,
+    **trunk_settings(config),
+  )

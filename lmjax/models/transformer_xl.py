@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transformer-XL: segments that remember the hidden states of those before."""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lmjax.errors import UsageError
+from lmjax.layers.positions import sinusoids
+from lmjax.layers.relative_attention import RelativeAttention, SegmentView
+from lmjax.models.transformer import Transformer
+from lmjax.models.trunk import block_settings
+from lmjax.ops.key_value_cache import document_starts
+from lmjax.ops.sight import look_back
+from lmjax.types import Array
+
+
+class SegmentMemory(NamedTuple):
+  """What the model remembers; every leaf has its batch axis first.
+
+  Attributes:
+    inputs_BMD: the newest inputs of each layer's attention.
+    length_B: tokens seen since the memory was empty.
+    start_B: position at which the present document began.
+  """
+
+  inputs_BMD: tuple[Array, ...]
+  length_B: Array
+  start_B: Array
+
+
+class TransformerXL(Transformer, kw_only=True):
+  """Decoder with a memory of hidden states (Dai et al. 2019).
+
+  arXiv:1901.02860. What layer l remembers was made of what layer l - 1
+  remembered then, so the top sees L memories far.
+
+  Attributes:
+    memory: how many of the newest tokens are remembered.
+  """
+
+  kinds = ("decoder",)
+
+  memory: int
+  positions: str = "none"  # attention has distances of its own
+  context: None = None  # a memory of any text is of one size
+
+  def self_attention(self) -> functools.partial:
+    """Return what makes the attention of a block."""
+    return functools.partial(RelativeAttention, **self.attention_settings())
+
+  def __call__(
+    self,
+    tokens_BT: Array,
+    carry: SegmentMemory | None = None,
+    resets_BT: Array | None = None,
+  ) -> tuple[Array, SegmentMemory | None]:
+    """Read tokens behind those of a memory.
+
+    Args:
+      tokens_BT: int tokens.
+      carry: the memory; None for no tokens before.
+      resets_BT: true where a document begins; no token sees across.
+
+    Returns:
+      hidden_BTD in `dtype`, and the memory with the new tokens in it, or None
+      if none was given.
+    """
+    batch, time = tokens_BT.shape
+    if carry is None:
+      seen_B = start_B = jnp.zeros(batch, jnp.int32)
+      num_keys, memories = time, [None] * self.num_layers
+    else:
+      memories, seen_B, start_B = carry
+      num_keys = memories[0].shape[1] + time
+    ends_B1 = seen_B[:, None] + time
+    positions_BS = ends_B1 + jnp.arange(-num_keys, 0)
+    rows_BT = positions_BS[:, num_keys - time :]
+    starts_BT = document_starts(rows_BT, start_B, resets_BT)
+    sight = look_back(rows_BT, starts_BT, positions_BS)
+    distances_1S = jnp.arange(num_keys)[None, ::-1]
+    view = SegmentView(sight, sinusoids(distances_1S, self.width)[0])
+    remembered = [(memory, None) for memory in memories]
+    x_BTD = self.embedding(tokens_BT)
+    hidden_BTD, kept = self.transform(x_BTD, view, remembered)
+    if self.is_initializing():
+      self.unembedding()
+    if carry is None:
+      return hidden_BTD, None
+    return hidden_BTD, SegmentMemory(
+      tuple(kept), ends_B1[:, 0], starts_BT[:, -1]
+    )
+
+  @nn.nowrap
+  def initial_carry(self, batch_size: int, capacity: int) -> SegmentMemory:
+    """Make an empty memory, for `capacity` tokens if those are fewer."""
+    size = min(self.memory, capacity or self.memory)
+    shape = (batch_size, size, self.width)
+    return SegmentMemory(
+      tuple(jnp.zeros(shape, self.dtype) for _ in range(self.num_layers)),
+      length_B=jnp.zeros(batch_size, jnp.int32),
+      start_B=jnp.zeros(batch_size, jnp.int32),
+    )
+
+  @nn.nowrap
+  def flops_per_token(self, window: int) -> int:
+    """Count multiply–adds times two of the matmuls of one forward token.
+
+    The memory is taken to be full; the vectors of distances, which all rows of
+    a batch share, are left out.
+    """
+    distances = self.width * (window / 2 + self.memory)
+    memory = 2 * self.width * self.memory + distances
+    return super().flops_per_token(window) + 2 * self.num_layers * round(memory)
+
+
+def build(config: ConfigDict, vocab_size: int) -> TransformerXL:
+  """Make the model that a config describes.
+
+  Raises:
+    UsageError: if the sizes do not fit together.
+  """
+  model = config.model
+  if model.width % 2:
+    raise UsageError(
+      f"model.width={model.width} must be even for the sinusoids of distances."
+    )
+  return TransformerXL(
+    vocab_size=vocab_size,
+    tie_embeddings=model.tie_embeddings,
+    num_kv_heads=model.num_heads,
+    memory=model.memory,
+    **block_settings(model),
+  )

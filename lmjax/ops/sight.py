@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who sees whom, said by positions, so that no mask is stored."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lmjax.types import Array
+
+
+class Sight(NamedTuple):
+  """What each query sees: the keys between two positions, both included.
+
+  Attributes:
+    highest_BT: highest position that each query sees.
+    lowest_BT: lowest position that it sees.
+    key_BS: position of each key, negative for none; None if they are the
+      highest that the queries see, so that each sees up to its own place.
+  """
+
+  highest_BT: Array
+  lowest_BT: Array
+  key_BS: Array | None
+
+
+def look_back(
+  positions_BT: Array,
+  starts_BT: Array,
+  keys_BS: Array | None = None,
+  window: int = 0,
+) -> Sight:
+  """Let each token see its own document up to itself.
+
+  >>> look_back([[0, 1, 2, 3]], [[0, 0, 0, 3]], window=2).lowest_BT
+  [[0, 0, 1, 3]]
+
+  Args:
+    positions_BT: position of each token in its row.
+    starts_BT: position at which its document began.
+    keys_BS: positions of the keys; None for those of the tokens.
+    window: how many positions are seen at most; 0 for all.
+  """
+  lowest_BT = starts_BT
+  if window:
+    lowest_BT = jnp.maximum(starts_BT, positions_BT - window + 1)
+  return Sight(positions_BT, lowest_BT, keys_BS)
+
+
+def run_ends(
+  positions_BT: Array, starts_BT: Array, bidirectional_BT: Array
+) -> Array:
+  """Give the highest position of each token's run, or its own outside of runs.
+
+  A run is made of neighbours of one document that are all bidirectional.
+
+  >>> run_ends([[0, 1, 2, 3, 4]], [[0, 0, 0, 0, 4]], [[1, 1, 0, 1, 1]])
+  [[1, 1, 2, 3, 4]]
+
+  Args:
+    positions_BT: position of each token in its row.
+    starts_BT: position at which its document began.
+    bidirectional_BT: whether tokens are seen from before.
+  """
+  inside_BT = bidirectional_BT[:, :-1] & bidirectional_BT[:, 1:]
+  inside_BT &= starts_BT[:, :-1] == starts_BT[:, 1:]
+  inside_BT = jnp.pad(inside_BT, ((0, 0), (0, 1)))
+  far = jnp.iinfo(positions_BT.dtype).max
+  ends_BT = jnp.where(inside_BT, far, positions_BT)
+  return jax.lax.cummin(ends_BT, axis=1, reverse=True)
