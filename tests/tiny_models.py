@@ -3,10 +3,14 @@
 
 import functools
 
+import jax
+
 from configs import base
 from lmjax.layers.moe import Experts
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models import MODELS
+from lmjax.models.encoder import Encoder
+from lmjax.models.encoder_decoder import EncoderDecoder
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
@@ -70,6 +74,32 @@ def built(family: str, vocab_size: int = VOCAB_SIZE, **options):
   config = base.get_config(model=family)
   config.model.update(dict(num_layers=1, width=8) | options)
   return MODELS[family](config, vocab_size)
+
+
+def encoder(vocab_size: int = VOCAB_SIZE, **options) -> Encoder:
+  """Make an encoder."""
+  return Encoder(vocab_size=vocab_size, **(TRANSFORMER | options))
+
+
+def encoder_decoder(vocab_size: int = VOCAB_SIZE, **options) -> EncoderDecoder:
+  """Make an encoder–decoder."""
+  settings = {**TRANSFORMER, "num_encoder_layers": 2}
+  return EncoderDecoder(vocab_size=vocab_size, **(settings | options))
+
+
+def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):
+  """Make variables large enough that all of them matter."""
+
+  @jax.jit
+  def make():
+    variables = model.init(jax.random.key(0), *inputs, **options)
+    keys = iter(jax.random.split(jax.random.key(2), 99))
+    return jax.tree.map(
+      lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
+      variables,
+    )
+
+  return make()
 
 
 def make_models(dropout: float) -> dict[str, LanguageModel]:
