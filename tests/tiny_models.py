@@ -4,6 +4,8 @@
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from configs import base
 from lmjax.layers.moe import Experts
@@ -15,6 +17,7 @@ from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_xl import TransformerXL
+from lmjax.tree import map_named
 
 VOCAB_SIZE = 11
 
@@ -88,18 +91,20 @@ def encoder_decoder(vocab_size: int = VOCAB_SIZE, **options) -> EncoderDecoder:
 
 
 def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):
-  """Make variables large enough that all of them matter."""
+  """Make variables large enough that all of them matter.
 
-  @jax.jit
-  def make():
-    variables = model.init(jax.random.key(0), *inputs, **options)
-    keys = iter(jax.random.split(jax.random.key(2), 99))
-    return jax.tree.map(
-      lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
-      variables,
-    )
+  NumPy draws them all: to compile the initialisation would take longer.
+  """
+  rng = np.random.default_rng(0)
 
-  return make()
+  def one(name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    centre = float(name.endswith(("scale", "variance")))
+    values = centre + 0.4 * rng.normal(size=leaf.shape)
+    values = np.abs(values) if name.endswith("variance") else values
+    return jnp.array(values, leaf.dtype)
+
+  key = jax.random.key(0)
+  return map_named(one, jax.eval_shape(model.init, key, *inputs, **options))
 
 
 def make_models(dropout: float) -> dict[str, LanguageModel]:

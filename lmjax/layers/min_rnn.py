@@ -31,7 +31,7 @@ def min_gru(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
 def min_lstm(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
   """Return what is kept of the state, and what is added; shares of one."""
   forget_BTD, input_BTD = map(jax.nn.sigmoid, gates)
-  total_BTD = forget_BTD + input_BTD + jnp.finfo(jnp.float32).tiny
+  total_BTD = forget_BTD + input_BTD + 1e-12  # both may be closed
   return forget_BTD / total_BTD, input_BTD / total_BTD * candidate_BTD
 
 

@@ -74,10 +74,9 @@ class RGLRU(nn.Module):
     ).astype(jnp.float32)
     decay_BTR = jnp.exp(-_SHARPNESS * jax.nn.softplus(scale_R) * decay_BTR)
     share_BTR = jnp.maximum(1.0 - decay_BTR * decay_BTR, _LEAST_SHARE)
-    first_BT = jnp.zeros(x_BTR.shape[:2], bool)
+    first_BT = (seen_B1 == 0) & (jnp.arange(x_BTR.shape[1]) == 0)
     if resets_BT is not None:
-      first_BT = resets_BT.astype(bool)
-    first_BT = first_BT.at[:, 0].set(first_BT[:, 0] | (seen_B1[:, 0] == 0))
+      first_BT |= resets_BT.astype(bool)
     root_BTR = jnp.where(first_BT[..., None], 1.0, jnp.sqrt(share_BTR))
     hidden_BTR, state_BR = linear_recurrence(
       decay_BTR, root_BTR * input_BTR * x_BTR, state_BR, resets_BT

@@ -147,8 +147,9 @@ def _chunk(memory: Memory, xs: tuple[Array, ...]) -> tuple[Memory, Array]:
   found_BHL = score_BHLS.sum(axis=3) + weight_BHL1[..., 0] * einsum(
     "bhlk,bhk->bhl", query_BHLK, keys_BHK.astype(dtype)
   )
-  # 1 in multiples of exp(scale); that scale is bounded where it underflows.
-  one_BHL = jnp.exp(-jnp.minimum(scale_BHL, 80.0))
+  # 1 in multiples of exp(scale), within what can be squared in float32; beyond
+  # that it is far from what was found.
+  one_BHL = jnp.exp(-jnp.clip(scale_BHL, -40.0, 40.0))
   out_BHLJ = read_BHLJ / jnp.maximum(jnp.abs(found_BHL), one_BHL)[..., None]
 
   written_BHLK = key_BHLK * weight_BHLS[:, :, -1, :, None]

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +36,13 @@ def test_values_and_gradients_equal_autodiff_of_a_loop(
     )
     resets = rng.random((B, time)) < 0.3
     cotangents = rng.normal(size=(B, time, D)), rng.normal(size=(B, D))
-    results = []
-    for function in (linear_recurrence, loop):
-      out, vjp = jax.vjp(lambda *a, f=function: f(*a, resets), *arguments)
-      results.append((out, vjp(cotangents)))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_gradients(function):
+      out, vjp = jax.vjp(lambda *a: function(*a, resets), *arguments)
+      return out, vjp(cotangents)
+
+    results = with_gradients(linear_recurrence), with_gradients(loop)
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from lmjax.ops.slstm import empty_cells, slstm
 
@@ -35,50 +36,44 @@ def empty():
   return jax.tree.map(jnp.float64, empty_cells(B, H, K))
 
 
-@pytest.mark.parametrize("with_resets", [False, True])
-def test_values_and_gradients_equal_autodiff_of_a_loop(with_resets):
+def test_values_and_gradients_equal_autodiff_of_a_loop():
+  """In one piece, and in two, of which the first has no resets."""
   with jax.enable_x64(True):
     gates, kernel, resets, rng = example()
     cotangents = rng.normal(size=(B, T, H, K)), rng.normal(size=(B, H, K))
+    resets[:, :2] = False
 
-    def ours(gates, kernel):
-      some = resets if with_resets else None
-      hidden, cells = slstm(gates, kernel, empty(), some)
+    def whole(gates, kernel):
+      hidden, cells = slstm(gates, kernel, empty(), resets)
       return hidden, cells.hidden
 
-    theirs = lambda *a: loop(*a, resets * with_resets)  # noqa: E731
-    results = []
-    for function in (ours, theirs):
-      out, vjp = jax.vjp(function, gates, kernel)
-      results.append((out, vjp(cotangents)))
-    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-      np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
-
-
-def test_two_pieces_equal_the_whole_and_pass_their_gradient_on():
-  with jax.enable_x64(True):
-    gates, kernel, resets, rng = example()
-    cotangent = rng.normal(size=(B, T, H, K))
-
     def pieces(gates, kernel):
-      first, cells = slstm(gates[:, :2], kernel, empty(), resets[:, :2])
-      second, _ = slstm(gates[:, 2:], kernel, cells, resets[:, 2:])
-      return jnp.concatenate([first, second], axis=1)
+      first, cells = slstm(gates[:, :2], kernel, empty())
+      second, cells = slstm(gates[:, 2:], kernel, cells, resets[:, 2:])
+      return jnp.concatenate([first, second], axis=1), cells.hidden
 
-    whole = lambda *a: slstm(*a, empty(), resets)[0]  # noqa: E731
-    results = []
-    for function in (pieces, whole):
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_gradients(function):
       out, vjp = jax.vjp(function, gates, kernel)
-      results.append((out, vjp(cotangent)))
-    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-      np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+      return out, vjp(cotangents)
+
+    expected = with_gradients(lambda *a: loop(*a, resets))
+    for function in (whole, pieces):
+      results = with_gradients(function), expected
+      for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
 def test_gates_as_large_as_they_may_get_overflow_nowhere():
   _, kernel, resets, _ = example()
+
+  @jax.jit
+  @functools.partial(jax.grad, argnums=(0, 1))
+  def slopes(gates, kernel):
+    return slstm(gates, kernel, empty_cells(B, H, K), resets)[0].sum()
+
   signs = jnp.array([1.0, -1.0, 1.0, -1.0])[:, None, None]
   for size in (-300.0, 300.0):
     gates = jnp.broadcast_to(size * signs, (B, T, 4, H, K))
-    total = lambda g, k: slstm(g, k, empty_cells(B, H, K), resets)[0].sum()  # noqa: E731
-    for leaf in jax.tree.leaves(jax.grad(total, (0, 1))(gates, kernel)):
+    for leaf in slopes(gates, kernel):
       assert np.isfinite(leaf).all()
