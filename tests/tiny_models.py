@@ -98,9 +98,11 @@ def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):
   rng = np.random.default_rng(0)
 
   def one(name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    centre = float(name.endswith(("scale", "variance")))
-    values = centre + 0.4 * rng.normal(size=leaf.shape)
-    values = np.abs(values) if name.endswith("variance") else values
+    values = 0.4 * rng.normal(size=leaf.shape)
+    if name.endswith("scale"):
+      values = 1.0 + values
+    elif name.endswith("variance"):
+      values = 1.0 + np.abs(values)
     return jnp.array(values, leaf.dtype)
 
   key = jax.random.key(0)
