@@ -44,7 +44,9 @@ def test_incremental_equals_full(model, sizes):
     out, carry = logits(model, variables, piece, carry)
     pieces.append(out)
     start += size
-  np.testing.assert_allclose(full, jnp.concatenate(pieces, 1), atol=2e-5)
+  np.testing.assert_allclose(
+    full, jnp.concatenate(pieces, 1), rtol=1e-5, atol=2e-5
+  )
 
 
 @pytest.mark.parametrize("rows", [1, B])
@@ -58,7 +60,9 @@ def test_the_layout_for_decoding_computes_the_same(model, rows):
     piece = tokens[:, start:stop]
     out, carry = logits(decoder, laid_out, piece, carry)
     pieces.append(out)
-  np.testing.assert_allclose(expected, jnp.concatenate(pieces, 1), atol=2e-5)
+  np.testing.assert_allclose(
+    expected, jnp.concatenate(pieces, 1), rtol=1e-5, atol=2e-5
+  )
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -74,7 +78,7 @@ def test_a_full_ring_shows_as_many_tokens_whatever_the_pieces(size):
   out, _ = logits(model, variables, tokens[:, start:], carry)
   kept = tokens[:, start - capacity :]
   expected, _ = logits(model, variables, kept)  # rotary: distances alone count
-  np.testing.assert_allclose(out, expected[:, capacity:], atol=2e-5)
+  np.testing.assert_allclose(out, expected[:, capacity:], rtol=1e-5, atol=2e-5)
 
 
 def test_no_token_sees_a_later_one(model):
@@ -110,7 +114,9 @@ def test_documents_in_one_row_equal_documents_alone(model, with_carry):
   for row, cuts in enumerate([[0, 3, 5, 7], [0, 3, 7]]):
     for start, stop in zip(cuts, cuts[1:], strict=False):
       alone, _ = logits(model, variables, tokens[row : row + 1, start:stop])
-      np.testing.assert_allclose(packed[row, start:stop], alone[0], atol=2e-5)
+      np.testing.assert_allclose(
+        packed[row, start:stop], alone[0], rtol=1e-5, atol=2e-5
+      )
 
 
 def test_a_reset_inside_a_later_piece_hides_the_carry(model):
@@ -120,11 +126,11 @@ def test_a_reset_inside_a_later_piece_hides_the_carry(model):
   resets = jnp.zeros((B, 4), bool).at[:, 0].set(True)
   after, carry = logits(model, variables, tokens[:, 3:], carry, resets)
   alone, _ = logits(model, variables, tokens[:, 3:])
-  np.testing.assert_allclose(after, alone, atol=2e-5)
+  np.testing.assert_allclose(after, alone, rtol=1e-5, atol=2e-5)
   more, _ = logits(model, variables, tokens[:, :2], carry)
   longer = jnp.concatenate([tokens[:, 3:], tokens[:, :2]], axis=1)
   alone, _ = logits(model, variables, longer)
-  np.testing.assert_allclose(more, alone[:, 4:], atol=2e-5)
+  np.testing.assert_allclose(more, alone[:, 4:], rtol=1e-5, atol=2e-5)
 
 
 def test_every_leaf_of_a_carry_has_its_batch_first(model):
