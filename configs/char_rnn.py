@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A character RNN of Elman within the budget of configs/char_lstm.py.
+
+As many tokens and as many weights in its one layer (745 k of 742 k), so the
+cells can be compared.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+  """Return the experiment."""
+  config = base.get_config(model="rnn")
+  config.model.num_layers = 1
+  config.model.width = 832
+  config.model.embedding_width = 64
+  config.data.order = "stateful"
+  config.data.window = 16
+  config.data.batch_size = 32
+  config.optim.learning_rate = 1e-3
+  config.optim.final_fraction = 0.01
+  config.optim.weight_decay = 0.0
+  config.train.num_steps = 3000
+  return config
