@@ -44,6 +44,8 @@ def test_every_config_runs(name, tmp_path):
   config.train.eval_batches = 1
   config.sample.num_tokens = 2
   config.parallel.num_devices = 1
+  if "depth" in config.model:
+    config.model.depth = "scan"  # one block is compiled, not all
   assert loop.train(config, tmp_path / "run") == 0
 
 
@@ -112,6 +114,11 @@ def test_differences_are_named_by_dotted_key():
     ),
     ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
     ("word_vectors", "data.order", "stateful", "choose stateless"),
+    ("encoder", "task", "language_modeling", "learns by masked_lm; change one"),
+    ("encoder", "data.order", "stateful", "not for task=masked_lm"),
+    ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),
+    ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
+    ("lstm", "objective.mask_rate", 0.0, "must be at least 0.001"),
     ("word_vectors", "word_vectors.context", 0, "must be at least 1"),
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
     ("lstm", "parallel.num_devices", -1, "must be at least 0"),
@@ -192,6 +199,7 @@ def test_no_key_is_there_that_nobody_reads(
     *({"optim.schedule": name} for name in SCHEDULES),
     *({"optim.name": name} for name in OPTIMIZERS),
     {"optim.plateau_factor": 0.5, "optim.ema_decay": 0.5},
+    {"task": "fill_in_the_middle"},
   ]
   reads, all_keys = set(), set()
   for model in MODELS:
