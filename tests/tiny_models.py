@@ -3,8 +3,12 @@
 
 import functools
 
+import jax
+
 from lmjax.layers.moe import Experts
 from lmjax.layers.recurrent import RecurrentLayer
+from lmjax.models.encoder import Encoder
+from lmjax.models.encoder_decoder import EncoderDecoder
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.stack import Stack
 from lmjax.models.transformer import Transformer
@@ -54,6 +58,32 @@ def transformer_xl(vocab_size: int = VOCAB_SIZE, **options) -> TransformerXL:
   settings = {**TRANSFORMER, "memory": 16}
   del settings["positions"], settings["context"]
   return TransformerXL(vocab_size=vocab_size, **(settings | options))
+
+
+def encoder(vocab_size: int = VOCAB_SIZE, **options) -> Encoder:
+  """Make an encoder."""
+  return Encoder(vocab_size=vocab_size, **(TRANSFORMER | options))
+
+
+def encoder_decoder(vocab_size: int = VOCAB_SIZE, **options) -> EncoderDecoder:
+  """Make an encoder–decoder."""
+  settings = {**TRANSFORMER, "num_encoder_layers": 2}
+  return EncoderDecoder(vocab_size=vocab_size, **(settings | options))
+
+
+def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):
+  """Make variables large enough that all of them matter."""
+
+  @jax.jit
+  def make():
+    variables = model.init(jax.random.key(0), *inputs, **options)
+    keys = iter(jax.random.split(jax.random.key(2), 99))
+    return jax.tree.map(
+      lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
+      variables,
+    )
+
+  return make()
 
 
 def make_models(dropout: float) -> dict[str, LanguageModel]:

@@ -13,7 +13,7 @@ import pytest
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_xl import TransformerXL
 from lmjax.tree import named_leaves
-from tests.tiny_models import VOCAB_SIZE, make_models
+from tests.tiny_models import VOCAB_SIZE, draw, make_models
 
 B, T, V = 2, 7, VOCAB_SIZE
 MODELS = make_models(dropout=0.3)
@@ -24,17 +24,7 @@ def model(request):
   """A model, its variables with weights large enough to matter, and tokens."""
   model = MODELS[request.param]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
-
-  @jax.jit
-  def draw():
-    variables = model.init(jax.random.key(0), tokens)
-    keys = iter(jax.random.split(jax.random.key(2), 99))
-    return jax.tree.map(
-      lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
-      variables,
-    )
-
-  return model, draw(), tokens
+  return model, draw(model, tokens), tokens
 
 
 @functools.partial(jax.jit, static_argnums=0)

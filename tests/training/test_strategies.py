@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from configs import base
 from lmjax.errors import UserError
+from lmjax.layers.moe import Experts
 from lmjax.optim import make_optimizer
 from lmjax.parallel import STRATEGIES
 from lmjax.parallel.jit import JitStrategy
@@ -32,6 +33,21 @@ TASKS = {
     False,
   ),
 }
+# What goes by the batch as a whole, of all devices but not of all parts.
+WHOLE = {
+  "batch norm, experts, stateful": (
+    transformer(
+      V,
+      num_layers=2,
+      context=6,
+      num_kv_heads=2,
+      positions="relative",
+      norm="batch",
+      experts=Experts(3, 2, balance_loss=0.3, router_z_loss=0.1),
+    ),
+    True,
+  ),
+}
 
 
 def batches():
@@ -49,7 +65,7 @@ def batches():
 
 
 def make(name):
-  model, stateful = TASKS[name]
+  model, stateful = (TASKS | WHOLE)[name]
   task = LanguageModeling(model, np.ones(V, np.float32), "byte", stateful)
   config = base.get_config(model="lstm").optim
   config.learning_rate, config.warmup_steps = 0.01, 0
@@ -88,6 +104,7 @@ def run(name, strategy, num_microbatches=1):
     results[f"train {index}"] = sums.means()
   state = jax.device_get(strategy.collect(state))
   results["params"] = state.params
+  results["collections"] = state.collections
   results["carry"] = state.carry
   return named_leaves(results)
 
@@ -106,7 +123,7 @@ def agree(results, name, tolerance=1e-5):
     )
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", TASKS | WHOLE)
 @pytest.mark.parametrize("kind", ["data", "fsdp", "pmap"])
 def test_four_devices_equal_one(name, kind):
   devices = jax.devices()[:4]
@@ -135,7 +152,7 @@ def test_accumulated_parts_on_many_devices_equal_one_batch(strategy):
   agree(run(name, strategy(), 2), name)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", TASKS | WHOLE)
 def test_devices_exchange_sums_alone(name):
   """What is gathered on every device is computed on every device."""
   task, optimizer, make_state = make(name)
