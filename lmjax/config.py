@@ -96,7 +96,7 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
   config = ConfigDict(config.to_dict())
   flat = flatten(config)
   for key in PATHS:
-    if flat[key]:
+    if flat.get(key):
       flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
       config.update_from_flattened_dict({key: flat[key]})
   for key, choices in CHOICES.items():

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from configs import base
 from lmjax import config as config_lib
 from lmjax import platform
+from lmjax.data.examples import EXAMPLES
 from lmjax.data.sources import JSONLines
 from lmjax.data.tfds_writer import write_dataset
 from lmjax.errors import UsageError
@@ -16,6 +17,8 @@ from lmjax.experiment import Experiment
 from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES, make_schedule
 from lmjax.run_folder import RunFolder
+from lmjax.samples import SAMPLES
+from lmjax.tasks import TASKS
 from lmjax.training import loop
 
 CONFIGS = sorted(
@@ -61,6 +64,10 @@ def test_every_model_has_its_defaults_in_base():
   assert base.MODELS.keys() == MODELS.keys()
 
 
+def test_every_task_has_examples_and_samples():
+  assert TASKS.keys() == EXAMPLES.keys() == SAMPLES.keys()
+
+
 def test_paths_are_kept_absolute(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = load("char_lstm")
@@ -70,6 +77,9 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
   assert config.data.path == "books/*.txt"  # the caller's own is left alone
   config.data.path = "/elsewhere/*.txt"
   assert config_lib.incompatible(final, config) == {}
+  config.pretrained.vectors = "glove.txt"
+  final = config_lib.finalize(config)
+  assert final.pretrained.vectors == str(tmp_path / "glove.txt")
 
 
 def test_every_range_is_of_a_key_that_is_there():

@@ -26,6 +26,8 @@ MAY_IMPORT = {
   "decoding": GROUND,
   "parallel": GROUND | {"state"},
   "state": GROUND,
+  "interop": GROUND,
+  "analysis": GROUND,
   "training.step": GROUND | {"metrics", "tasks", "state"},
 }
 

@@ -16,6 +16,7 @@ rows hold T words of the text in order:
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class WordWindows:
     tokens = rows.batch_size * rows.window
     kept = tokens * (counts_V @ self.keep_V) / counts_V.sum()
     room = 1.1 * kept + 4 * np.sqrt(kept)
-    self.width = -(-int(min(room, tokens)) // rows.batch_size)
+    self.width = math.ceil(min(room, tokens) / rows.batch_size)
 
   def __len__(self) -> int:
     """Return the number of batches that cover the text once."""
