@@ -18,7 +18,7 @@ from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES, make_schedule
 from lmjax.run_folder import RunFolder
 from lmjax.samples import SAMPLES
-from lmjax.tasks import TASKS
+from lmjax.tasks import KINDS, TASKS
 from lmjax.training import loop
 
 CONFIGS = sorted(
@@ -65,7 +65,7 @@ def test_every_model_has_its_defaults_in_base():
 
 
 def test_every_task_has_examples_and_samples():
-  assert TASKS.keys() == EXAMPLES.keys() == SAMPLES.keys()
+  assert TASKS.keys() == KINDS.keys() == EXAMPLES.keys() == SAMPLES.keys()
 
 
 def test_paths_are_kept_absolute(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lmjax
-from lmjax.errors import UserError
+from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.optim import averaged_params, plateau_scale
 from lmjax.run_folder import RunFolder
@@ -142,6 +142,11 @@ def copy(trained, tmp_path):
   config, folder = trained
   shutil.copytree(folder, tmp_path / "run")
   return config.copy_and_resolve_references(), tmp_path / "run"
+
+
+def test_a_run_that_learned_no_blanks_fills_none(trained):
+  with pytest.raises(UsageError, match="language_modeling fills no blanks"):
+    lmjax.load(trained[1]).fill("a ___")
 
 
 def test_more_steps_go_on(trained, tmp_path):
