@@ -80,14 +80,29 @@ MODELS = dict(
     norm="rms",
     feed_forward="relu",
   ),
+  word_vectors=dict(
+    name="word_vectors",
+    width=100,
+    dtype="float32",
+    param_dtype="float32",
+  ),
 )
+# Of models that do not go on from a text: what they learn, and show.
+TASKS = dict(
+  encoder="masked_lm",
+  encoder_decoder="span_corruption",
+  word_vectors="skip_gram",
+)
+PROMPTS = dict(encoder="the ___", encoder_decoder="the ___")
 
 
 def get_config(model: str) -> ConfigDict:
   """Return the defaults for a model, locked against unknown keys."""
   config = ConfigDict()
   config.seed = 0
-  config.task = "language_modeling"
+  # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
+  # span_corruption | skip_gram | cbow | glove
+  config.task = TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
 
   config.data = dict(
@@ -102,17 +117,28 @@ def get_config(model: str) -> ConfigDict:
     train_files="*train*",  # name: comma-separated patterns on file names
     valid_files="*valid*,*val*,*dev*",
     test_files="*test*",
-    tokenizer="character",  # byte | character | word | bpe
-    vocab_size=0,  # character, word: at most; bpe: exactly; 0: no limit
+    # byte | character | word | word_punctuation | bpe
+    tokenizer="character",
+    # character, word: at most; bpe: exactly; 0: no limit; marks that a task
+    # puts into the text come on top
+    vocab_size=0,
     min_freq=1,
     lower_case=False,
     append_eos=True,  # end each document in <eos>
     order="stateless",  # stateless | stateful
     reset_at_documents=False,  # empty memory where a document begins
-    window=128,  # tokens in a row of a batch
+    window=128,  # tokens in a row of a batch; span_corruption: in its sources
     batch_size=32,  # rows of a batch, over all devices
     num_threads=1,  # threads that read batches ahead
     cache_dir="",  # encoded corpora; empty: the run folder
+  )
+
+  config.objective = dict(  # what becomes of the text before it is learned
+    mask_rate=0.15,  # masked_lm, span_corruption: share of the tokens
+    whole_words=False,  # masked_lm: choose words, not tokens
+    span_length=3.0,  # span_corruption: mean
+    fim_rate=0.5,  # fill_in_the_middle: share of the rows
+    spm_share=0.5,  # fill_in_the_middle: of these, with the suffix first
   )
 
   config.loss = dict(
@@ -120,8 +146,22 @@ def get_config(model: str) -> ConfigDict:
     z_loss=0.0,  # weight of the squared log of the softmax's normaliser
   )
 
+  config.word_vectors = dict(  # what task=skip_gram, cbow and glove look at
+    context=5,  # words to either side at most
+    subsample=1e-3,  # share of the text above which words are left out; 0: none
+    num_negatives=5.0,  # what the negative words of a pair weigh
+    num_drawn=64,  # negative words drawn for a row of a batch
+    noise_exponent=0.75,  # of the counts that they are drawn by
+    x_max=100.0,  # glove: the count from which on pairs weigh the same
+    weight_exponent=0.75,  # glove: of the weights of counts below
+  )
+
+  config.pretrained = dict(
+    vectors="",  # file of word vectors that the embedding begins with
+  )
+
   config.optim = dict(
-    name="adamw",  # adam | adamw | sgd
+    name="adamw",  # adam | adamw | adagrad | sgd
     learning_rate=1e-3,
     schedule="cosine",  # constant | cosine | wsd | inverse_sqrt
     warmup_steps=100,
@@ -138,6 +178,7 @@ def get_config(model: str) -> ConfigDict:
     nesterov=False,  # sgd
     weight_decay=0.1,  # adamw
     no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
+    frozen="",  # parameters that do not learn: a regular expression on paths
     clip_norm=1.0,  # global norm of the gradients; 0: no limit
     ema_decay=0.0,  # average of the parameters for evaluation; 0: none
   )
@@ -159,8 +200,10 @@ def get_config(model: str) -> ConfigDict:
   )
 
   config.sample = dict(  # what training shows of itself
-    prompt="\n",
-    num_tokens=200,
+    # masked_lm, span_corruption, fill_in_the_middle: a text with blanks ___;
+    # skip_gram, cbow, glove: words to show neighbours of
+    prompt=PROMPTS.get(model, "\n"),
+    num_tokens=200,  # or how many neighbours of each
     temperature=0.8,
     top_k=0,  # 0: all
     top_p=1.0,

@@ -14,12 +14,13 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from configs import base
 from lmjax.data.batching import TRAIN_ORDERS
 from lmjax.data.datasets import DATASETS
+from lmjax.data.objectives import make_objective
 from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
 from lmjax.errors import UsageError
 from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
-from lmjax.tasks import TASKS
+from lmjax.tasks import KINDS, TASKS
 
 CHOICES = {
   "task": TASKS,
@@ -44,7 +45,14 @@ RANGES = {
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
+  "word_vectors.context": POSITIVE,
+  "word_vectors.num_drawn": POSITIVE,
+  "word_vectors.x_max": (1e-9, math.inf),
   "data.batch_size": POSITIVE,
+  "objective.mask_rate": (1e-3, 0.999),
+  "objective.span_length": POSITIVE,
+  "objective.fim_rate": (0, 1),
+  "objective.spm_share": (0, 1),
   "loss.label_smoothing": SHARE,
   "optim.decay_fraction": (0, 1),
   "optim.final_fraction": (0, 1),
@@ -63,7 +71,8 @@ RANGES = {
 }
 # Paths, kept absolute so that a run can be used from any folder, and the
 # sources that read what cannot be ignored in silence.
-PATHS = ("path", "data_dir", "cache_dir")
+DATA_PATHS = ("data.path", "data.data_dir", "data.cache_dir")
+PATHS = (*DATA_PATHS, "pretrained.vectors")
 READ_BY = {"data.path": ("text", "jsonl"), "data.name": ("tfds",)}
 # What may differ when a run goes on: how long it takes, what it shows and
 # keeps, where it runs, and where its text lies, whose content is checked
@@ -74,7 +83,7 @@ MAY_CHANGE = (
   "sample.",
   "parallel.",
   "data.num_threads",
-  *(f"data.{path}" for path in PATHS),
+  *DATA_PATHS,
 )
 
 
@@ -85,10 +94,11 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     UsageError: naming the key, its value and what is accepted.
   """
   config = ConfigDict(config.to_dict())
-  for name in PATHS:
-    if config.data[name]:
-      config.data[name] = os.path.abspath(os.path.expanduser(config.data[name]))
   flat = flatten(config)
+  for key in PATHS:
+    if flat.get(key):
+      flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
+      config.update_from_flattened_dict({key: flat[key]})
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UsageError(
@@ -115,7 +125,7 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
         f"set data.source to {' or '.join(sources)}."
       )
   _check_together(config)
-  MODELS[config.model.name](config, vocab_size=len(SPECIALS))
+  _check_task(config)
   return FrozenConfigDict(config)
 
 
@@ -127,6 +137,11 @@ def _check_together(config: ConfigDict) -> None:
       "data.valid_fraction and data.test_fraction must add up to less than 1; "
       "nothing would be left to train on."
     )
+  if data.order == "stateful" and config.task != "language_modeling":
+    raise UsageError(
+      f"data.order=stateful is not for task={config.task}, which remembers "
+      "nothing; choose stateless."
+    )
   if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
       f"data.vocab_size={data.vocab_size} must be 0 for no limit or above "
@@ -137,7 +152,8 @@ def _check_together(config: ConfigDict) -> None:
       f"train.num_microbatches={train.num_microbatches} must divide "
       f"data.batch_size={data.batch_size}."
     )
-  patterns = {"optim.no_decay": config.optim.no_decay}
+  optim = config.optim
+  patterns = {"optim.no_decay": optim.no_decay, "optim.frozen": optim.frozen}
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
       patterns[f"parallel.rules[{number}]"] = pattern
@@ -151,6 +167,18 @@ def _check_together(config: ConfigDict) -> None:
       re.compile(pattern)
     except (re.error, TypeError):
       raise UsageError(f"{key}={pattern} is no regular expression.") from None
+
+
+def _check_task(config: ConfigDict) -> None:
+  """Check the task, the model, and that they go together."""
+  make_objective(config)
+  model = MODELS[config.model.name](config, vocab_size=len(SPECIALS))
+  if KINDS[config.task] not in model.kinds:
+    tasks = [task for task, kind in KINDS.items() if kind in model.kinds]
+    raise UsageError(
+      f"task={config.task} does not go with model.name={config.model.name}, "
+      f"which learns by {' or '.join(tasks)}; change one of them."
+    )
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a config to the objects that it names."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,9 +13,20 @@ from ml_collections import ConfigDict
 
 from lmjax.data.batching import EVAL_ORDERS, TRAIN_ORDERS, Rows
 from lmjax.data.datasets import DATASETS
+from lmjax.data.examples import EXAMPLES
+from lmjax.data.loader import Batches
+from lmjax.data.objectives import make_objective
+from lmjax.data.objectives.objective import Objective
 from lmjax.data.sources import Source
 from lmjax.data.stream import TokenStream, open_stream
 from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
+from lmjax.embedding import (
+  Pretrained,
+  check_width,
+  put_in,
+  read_vectors,
+  table_of,
+)
 from lmjax.errors import UserError
 from lmjax.models import MODELS
 from lmjax.optim import make_optimizer
@@ -51,18 +63,24 @@ class Experiment:
     return DATASETS[data.source](data, self.cache_dir)
 
   @functools.cached_property
+  def objective(self) -> Objective:
+    """Make what rewrites the text for the task."""
+    return make_objective(self.config)
+
+  @functools.cached_property
   def tokenizer(self) -> Tokenizer:
     """Load the run's tokenizer, or train one on the split train."""
     if self.folder.has_begun():
       return self.folder.load_tokenizer()
     data = self.config.data
     train = self.sources["train"]
-    return TOKENIZERS[data.tokenizer].train(
+    tokenizer = TOKENIZERS[data.tokenizer].train(
       (train[index] for index in range(len(train))),
       data.vocab_size,
       data.min_freq,
       data.lower_case,
     )
+    return tokenizer.with_extras(self.objective.extras)
 
   def stream(self, split: str) -> TokenStream:
     """Open the tokens of a split.
@@ -83,7 +101,7 @@ class Experiment:
         else f"{corpus} has no text in split {split}; give it a share by "
         f"data.{split}_fraction or data.{split}_files."
       )
-    needed = data.window + 1 if split == "train" else 2
+    needed = self.objective.window + 1 if split == "train" else 2
     if stream.num_tokens < needed:
       raise UserError(
         f"split {split} of {corpus} has {stream.num_tokens} tokens and needs "
@@ -97,7 +115,7 @@ class Experiment:
     data = self.config.data
     return order(
       self.stream(split),
-      data.window,
+      self.objective.window,
       data.batch_size,
       seed=self.config.seed,
       reset_at_documents=data.reset_at_documents,
@@ -105,13 +123,24 @@ class Experiment:
       process_count=jax.process_count(),
     )
 
-  def train_batches(self) -> Rows:
-    """Return the batches to train on, by number."""
-    return self.rows(TRAIN_ORDERS[self.config.data.order], "train")
+  def examples(self, orders: dict[str, type[Rows]], split: str) -> Batches:
+    """Make of a split's rows what the task learns from."""
+    config = self.config
+    return EXAMPLES[config.task](
+      config,
+      self.rows(orders[config.data.order], split),
+      functools.partial(self.stream, "train"),
+      self.tokenizer,
+      self.cache_dir,
+    )
 
-  def eval_batches(self, split: str) -> Rows:
+  def train_batches(self) -> Batches:
+    """Return the batches to train on, by number."""
+    return self.examples(TRAIN_ORDERS, "train")
+
+  def eval_batches(self, split: str) -> Batches:
     """Return the batches that cover a split once."""
-    return self.rows(EVAL_ORDERS[self.config.data.order], split)
+    return self.examples(EVAL_ORDERS, split)
 
   @property
   def fingerprints(self) -> dict[str, str]:
@@ -125,12 +154,16 @@ class Experiment:
   def describe_corpus(self) -> dict:
     """Name the text of each split by digest and size."""
     train = self.stream("train")
-    return dict(
+    description = dict(
       fingerprints=self.fingerprints,
       train_tokens=train.num_tokens,
       train_documents=train.num_documents,
       tokenizer=self.tokenizer.fingerprint,
     )
+    if self.pretrained:
+      counts_V = train.counts(self.tokenizer.vocab_size)
+      description["pretrained"] = self.pretrained.coverage(counts_V)
+    return description
 
   @functools.cached_property
   def model(self) -> nn.Module:
@@ -140,15 +173,21 @@ class Experiment:
 
   @functools.cached_property
   def task(self) -> Task:
-    """Build the task."""
-    return TASKS[self.config.task](
+    """Build the task, from what its fields ask for."""
+    config, task = self.config, TASKS[self.config.task]
+    offered = dict(
       model=self.model,
       units_V=self.tokenizer.units(),
       unit=self.tokenizer.unit,
-      stateful=self.config.data.order == "stateful",
-      label_smoothing=self.config.loss.label_smoothing,
-      z_loss=self.config.loss.z_loss,
+      stateful=config.data.order == "stateful",
+      label_smoothing=config.loss.label_smoothing,
+      z_loss=config.loss.z_loss,
+      num_negatives=config.word_vectors.num_negatives,
+      x_max=config.word_vectors.x_max,
+      weight_exponent=config.word_vectors.weight_exponent,
     )
+    wanted = [field.name for field in dataclasses.fields(task)]
+    return task(**{name: offered[name] for name in wanted})
 
   @functools.cached_property
   def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -168,16 +207,35 @@ class Experiment:
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)
 
+  @functools.cached_property
+  def pretrained(self) -> Pretrained | None:
+    """Read the vectors that a new run's embedding begins with.
+
+    Raises:
+      UserError: if there are vectors that cannot be put in.
+    """
+    path = self.config.pretrained.vectors
+    if not path or self.folder.has_begun():
+      return None
+    params = jax.eval_shape(self.make_state).params
+    table = table_of(params, self.config.model.name)
+    pretrained = read_vectors(path, self.tokenizer)
+    check_width(pretrained, table, path)
+    return pretrained
+
   def begin(self, strategy: Strategy) -> TrainState:
     """Make the state before the first step, where it is to live.
 
-    What models count in the text is put in from the host: as constants of a
-    compiled program it would be there twice and compile for minutes.
+    What models count in the text, and what they begin with, is put in from the
+    host: as constants of a compiled program it would be there twice and compile
+    for minutes.
     """
     state, stream = strategy.create(self.make_state), self.stream("train")
     counted = self.model.estimate(stream.tokens, stream.starts)
-    if not counted:
+    if not counted and not self.pretrained:
       return state
     state = strategy.collect(state)
-    collections = {**state.collections, **counted}
-    return strategy.place(state.replace(collections=collections))
+    state = state.replace(collections={**state.collections, **counted})
+    if self.pretrained:
+      state = put_in(state, self.pretrained)
+    return strategy.place(state)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from lmjax.tree import map_named
+from lmjax.errors import UsageError
+from lmjax.tree import map_named, named_leaves
 from lmjax.types import Array, PyTree
 
 Schedule = Callable[[Array], Array]
@@ -100,7 +101,12 @@ def sgd(config: ConfigDict) -> optax.GradientTransformation:
   return optax.trace(decay=config.momentum, nesterov=config.nesterov)
 
 
-OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd}
+def adagrad(config: ConfigDict) -> optax.GradientTransformation:
+  """Make Adagrad's direction (Duchi et al. 2011), from sums that begin at 0."""
+  return optax.scale_by_rss(initial_accumulator_value=0.0, eps=config.eps**2)
+
+
+OPTIMIZERS = {"adam": adam, "adamw": adamw, "adagrad": adagrad, "sgd": sgd}
 
 
 def clip_norm(limit: float) -> optax.GradientTransformationExtraArgs:
@@ -118,6 +124,45 @@ def clip_norm(limit: float) -> optax.GradientTransformationExtraArgs:
     return jax.tree.map(lambda leaf: leaf * factor, updates), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def freeze(
+  pattern: str, optimizer: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+  """Leave parameters as they are, without moments and decay.
+
+  Args:
+    pattern: regular expression on their paths.
+    optimizer: what treats the others; it sees nothing of the frozen ones, so
+      their gradients are not in the norm that it clips.
+
+  Raises:
+    UsageError: when its state is made, if the pattern matches no parameter.
+  """
+  search = re.compile(pattern).search
+
+  def roles(params: PyTree) -> PyTree:
+    return map_named(
+      lambda name, _: "frozen" if search(name) else "learning", params
+    )
+
+  both = optax.partition(
+    {"learning": optimizer, "frozen": optax.set_to_zero()}, roles
+  )
+
+  def init(params: PyTree) -> optax.OptState:
+    if "frozen" not in jax.tree.leaves(roles(params)):
+      raise UsageError(
+        f"optim.frozen={pattern} matches no parameter; there are "
+        f"{', '.join(named_leaves(params))}."
+      )
+    return both.init(params)
+
+  def update(updates, state, params=None, *, grad_norm=None, **extra):
+    del grad_norm
+    return both.update(updates, state, params, **extra)
+
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 class Average(NamedTuple):
@@ -161,7 +206,7 @@ def plateau_scale(opt_state: PyTree) -> float:
 def make_optimizer(
   config: ConfigDict, num_steps: int
 ) -> optax.GradientTransformationExtraArgs:
-  """Chain clipping, direction, decay, learning rate, plateau and average.
+  """Chain clipping, direction, freezing, rate, plateau and average.
 
   Args:
     config: the `optim` section.
@@ -175,6 +220,8 @@ def make_optimizer(
   if config.clip_norm:
     parts.append(clip_norm(config.clip_norm))
   parts.append(OPTIMIZERS[config.name](config))
+  if config.frozen:
+    parts = [freeze(config.frozen, optax.chain(*parts))]
   schedule = make_schedule(config, num_steps)
   parts.append(optax.scale_by_learning_rate(schedule))
   if config.plateau_factor < 1.0:

@@ -8,12 +8,15 @@ import jax
 
 from lmjax.config import finalize
 from lmjax.data.tokenizers import Tokenizer
+from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.interop.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
-from lmjax.text_sampler import TextSampler
+from lmjax.text_filler import FILLERS, Filled
+from lmjax.text_sampler import SAMPLERS, TextSampler
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
 
@@ -63,8 +66,26 @@ class Run:
     return self.experiment.tokenizer
 
   @functools.cached_property
+  def vectors(self) -> WordVectors:
+    """Return the names of tokens, and what the run knows of each as a vector.
+
+    Raises:
+      UserError: if its model has no vector a token.
+    """
+    return learned_vectors(
+      self.variables["params"], self.experiment.config, self.tokenizer
+    )
+
+  @functools.cached_property
   def _sampler(self) -> TextSampler:
-    return TextSampler(self.experiment.model, self.tokenizer)
+    task = self.experiment.config.task
+    if task not in SAMPLERS:
+      tool = "fill.py" if task in FILLERS else "embed.py"
+      raise UsageError(
+        f"a run of task={task} does not go on from a text; scripts/{tool} "
+        "shows what it has learned."
+      )
+    return SAMPLERS[task](self.experiment.model, self.tokenizer)
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings
@@ -79,6 +100,21 @@ class Run:
       self.variables, prompt, num_samples=number, **settings
     )
     return texts[0] if num_samples is None else texts
+
+  def fill(self, text: str, **settings) -> Filled:
+    """Fill the blanks `___` of a text; see lmjax.text_filler for settings.
+
+    Raises:
+      UsageError: if the run's task fills no blanks.
+    """
+    task = self.experiment.config.task
+    if task not in FILLERS:
+      raise UsageError(
+        f"a model that learned task={task} fills no blanks; train one with "
+        f"task={' or '.join(FILLERS)}."
+      )
+    filler = FILLERS[task](self.experiment.model, self.tokenizer)
+    return filler(self.variables, text, **settings)
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
     """Judge the parameters on a whole split, "train", "valid" or "test"."""

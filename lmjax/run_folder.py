@@ -120,14 +120,19 @@ class RunFolder:
       UserError: if the file is broken or another run's.
     """
     tokenizer = load(self.tokenizer)
-    if tokenizer.fingerprint != self._corpus()["tokenizer"]:
+    if tokenizer.fingerprint != self.load_corpus()["tokenizer"]:
       raise UserError(
         f"{self.tokenizer} has another vocabulary ({tokenizer.vocab_size} "
         "tokens) than the checkpoints beside it; restore the run's own file."
       )
     return tokenizer
 
-  def _corpus(self) -> dict:
+  def load_corpus(self) -> dict:
+    """Read what the run began with: `Experiment.describe_corpus`.
+
+    Raises:
+      UserError: if the file is broken.
+    """
     try:
       return json.loads(self.corpus.read_text())
     except (OSError, ValueError) as error:
@@ -141,7 +146,7 @@ class RunFolder:
     Raises:
       UserError: if it is not.
     """
-    if self.has_begun() and self._corpus()["fingerprints"] != fingerprints:
+    if self.has_begun() and self.load_corpus()["fingerprints"] != fingerprints:
       raise UserError(
         f"the corpus has changed since the run in {self.path} began; restore "
         "it or choose another --workdir."

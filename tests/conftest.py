@@ -21,6 +21,8 @@ def tiny_config():
     if model == "lstm":
       config.model.num_layers = 1
       config.model.width = 16
+    elif model == "word_vectors":
+      config.model.width = 16
     else:
       config.model.num_layers = 2
       config.model.num_heads = 2

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from configs import base
 from lmjax import config as config_lib
 from lmjax import platform
+from lmjax.data.examples import EXAMPLES
 from lmjax.data.sources import JSONLines
 from lmjax.data.tfds_writer import write_dataset
 from lmjax.errors import UsageError
@@ -16,6 +17,8 @@ from lmjax.experiment import Experiment
 from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES, make_schedule
 from lmjax.run_folder import RunFolder
+from lmjax.samples import SAMPLES
+from lmjax.tasks import KINDS, TASKS
 from lmjax.training import loop
 
 CONFIGS = sorted(
@@ -44,6 +47,8 @@ def test_every_config_runs(name, tmp_path):
   config.train.eval_batches = 1
   config.sample.num_tokens = 2
   config.parallel.num_devices = 1
+  if "depth" in config.model:
+    config.model.depth = "scan"  # one block is compiled, not all
   assert loop.train(config, tmp_path / "run") == 0
 
 
@@ -59,6 +64,10 @@ def test_every_model_has_its_defaults_in_base():
   assert base.MODELS.keys() == MODELS.keys()
 
 
+def test_every_task_has_examples_and_samples():
+  assert TASKS.keys() == KINDS.keys() == EXAMPLES.keys() == SAMPLES.keys()
+
+
 def test_paths_are_kept_absolute(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = load("char_lstm")
@@ -68,6 +77,9 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
   assert config.data.path == "books/*.txt"  # the caller's own is left alone
   config.data.path = "/elsewhere/*.txt"
   assert config_lib.incompatible(final, config) == {}
+  config.pretrained.vectors = "glove.txt"
+  final = config_lib.finalize(config)
+  assert final.pretrained.vectors == str(tmp_path / "glove.txt")
 
 
 def test_every_range_is_of_a_key_that_is_there():
@@ -91,7 +103,7 @@ def test_differences_are_named_by_dotted_key():
   ("model", "key", "value", "message"),
   [
     ("lstm", "data.source", "nope", "data.source=nope is not known; choose"),
-    ("lstm", "optim.name", "adma", "optim.name=adma .* adam, adamw, sgd"),
+    ("lstm", "optim.name", "adma", "optim.name=adma .* adamw, adagrad, sgd"),
     ("lstm", "model.name", "transformer", "not those of model.name=transf"),
     ("lstm", "seed", -1, "seed=-1 must be at least 0"),
     ("lstm", "model.width", 0, "model.width=0 must be at least 1"),
@@ -103,6 +115,21 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
     ("lstm", "optim.no_decay", "(", "is no regular expression"),
+    ("lstm", "optim.frozen", "(", "optim.frozen=. is no regular expression"),
+    (
+      "lstm",
+      "task",
+      "cbow",
+      "with model.name=lstm, which learns by language_m",
+    ),
+    ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
+    ("word_vectors", "data.order", "stateful", "choose stateless"),
+    ("encoder", "task", "language_modeling", "learns by masked_lm; change one"),
+    ("encoder", "data.order", "stateful", "not for task=masked_lm"),
+    ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),
+    ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
+    ("lstm", "objective.mask_rate", 0.0, "must be at least 0.001"),
+    ("word_vectors", "word_vectors.context", 0, "must be at least 1"),
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
     ("lstm", "parallel.num_devices", -1, "must be at least 0"),
     ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
@@ -119,7 +146,7 @@ def test_values_that_cannot_be_are_sentences(model, key, value, message):
   config = base.get_config(model=model)
   if model == "lstm":
     config.model.embedding_width = 99
-  else:
+  if model == "transformer":
     config.model.positions = "learned"
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UsageError, match=message):
@@ -182,6 +209,7 @@ def test_no_key_is_there_that_nobody_reads(
     *({"optim.schedule": name} for name in SCHEDULES),
     *({"optim.name": name} for name in OPTIMIZERS),
     {"optim.plateau_factor": 0.5, "optim.ema_decay": 0.5},
+    {"task": "fill_in_the_middle"},
   ]
   reads, all_keys = set(), set()
   for model in MODELS:

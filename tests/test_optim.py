@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from lmjax.errors import UsageError
 from lmjax.optim import (
   OPTIMIZERS,
   SCHEDULES,
@@ -12,6 +13,7 @@ from lmjax.optim import (
   make_optimizer,
   make_schedule,
 )
+from lmjax.tree import named_leaves
 
 PARAMS = {"up": {"kernel": jnp.array([2.0, -1.0]), "bias": jnp.array([3.0])}}
 GRADS = {"up": {"kernel": jnp.array([0.1, 0.2]), "bias": jnp.array([-0.3])}}
@@ -30,7 +32,11 @@ def take_steps(optimizer, params, grads, count, value=1.0):
   opt_state = optimizer.init(params)
   for _ in range(count):
     updates, opt_state = optimizer.update(
-      grads, opt_state, params, value=jnp.array(value)
+      grads,
+      opt_state,
+      params,
+      value=jnp.array(value),
+      grad_norm=optax.tree.norm(grads),
     )
     params = optax.apply_updates(params, updates)
   return params, opt_state
@@ -82,6 +88,7 @@ def test_first_steps_follow_the_formulas(tiny_config):
   expected = {  # Adam's first step is the sign; momentum adds up
     "adam": lambda g: -0.1 * jnp.sign(g),
     "adamw": lambda g: -0.1 * jnp.sign(g),
+    "adagrad": lambda g: -0.1 * jnp.sign(g),
     "sgd": lambda g: -0.1 * g,
   }
   assert expected.keys() == OPTIMIZERS.keys()
@@ -103,6 +110,39 @@ def test_sgd_momentum(tiny_config):
   params, _ = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
   moved = PARAMS["up"]["bias"] - params["up"]["bias"]
   np.testing.assert_allclose(moved, -0.3 * 0.1 * (1 + 1.5), rtol=1e-5)
+
+
+def test_adagrad_divides_by_the_root_of_all_squares(tiny_config):
+  config = optim_config(tiny_config, name="adagrad")
+  params, _ = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 3)
+  moved = PARAMS["up"]["bias"] - params["up"]["bias"]
+  expected = -0.1 * (1 + 1 / 2**0.5 + 1 / 3**0.5)
+  np.testing.assert_allclose(moved, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_frozen_has_no_update_no_decay_no_moment(tiny_config, name):
+  config = optim_config(
+    tiny_config, name=name, frozen="kernel$", weight_decay=0.5, clip_norm=0.1
+  )
+  params, opt_state = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
+  np.testing.assert_array_equal(params["up"]["kernel"], PARAMS["up"]["kernel"])
+  assert not [leaf for leaf in named_leaves(opt_state) if "kernel" in leaf]
+  # The others learn as if the frozen ones were not there, clipping as well.
+  config.frozen = ""
+  alone = {"up": {"bias": PARAMS["up"]["bias"]}}
+  grads = {"up": {"bias": GRADS["up"]["bias"]}}
+  expected, _ = take_steps(make_optimizer(config, 9), alone, grads, 2)
+  np.testing.assert_allclose(
+    params["up"]["bias"], expected["up"]["bias"], rtol=1e-6
+  )
+
+
+def test_a_pattern_that_freezes_nothing_is_refused(tiny_config):
+  config = optim_config(tiny_config, frozen="embeding")
+  message = "optim.frozen=embeding matches no parameter; .* up/bias, up/kernel"
+  with pytest.raises(UsageError, match=message):
+    make_optimizer(config, 9).init(PARAMS)
 
 
 def test_clipping_keeps_the_direction_and_bounds_the_norm(tiny_config):

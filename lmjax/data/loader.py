@@ -8,7 +8,16 @@ import grain
 
 
 class Batches(Protocol):
-  """Batches by number."""
+  """Batches by number.
+
+  Attributes:
+    batch_size: rows of a global batch.
+  """
+
+  batch_size: int
+
+  def __len__(self) -> int:
+    """Return how many batches cover the text once."""
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Return batch `index`."""

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A permutation of the first n integers that needs no memory.
+"""Chance that needs no memory: permutations and draws that are functions.
 
-A Feistel network is a bijection on pairs of halves whatever its round function
-is (Luby & Rackoff 1988); values that fall outside the first n are sent through
-again until they fall inside (Black & Rogaway 2002).
+A permutation of the first n integers is a Feistel network: a bijection on pairs
+of halves whatever its round function is (Luby & Rackoff 1988); values that fall
+outside the first n are sent through again until they fall inside (Black &
+Rogaway 2002). Draws are SplitMix64's, begun at a key.
 """
+
+import math
 
 import numpy as np
 
 _ROUNDS = 4
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def mix(values: np.ndarray) -> np.ndarray:
   """Hash uint64 to uint64 (SplitMix64's finaliser, Steele et al. 2014)."""
   with np.errstate(over="ignore"):
-    z = np.asarray(values, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = np.asarray(values, np.uint64) + _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -44,3 +48,15 @@ def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     values[outside] = (left << half) | right
     outside = values >= np.uint64(size)
   return values.astype(np.int64)
+
+
+def draws(keys: np.ndarray, *shape: int) -> np.ndarray:
+  """Draw evenly from [0, 1): float64 [B, *shape], a function of each key.
+
+  Args:
+    keys: uint64 [B], distinct and mixed.
+    *shape: how many draws there are to a key.
+  """
+  steps = np.arange(math.prod(shape), dtype=np.uint64) * _GOLDEN
+  bits = mix(keys[:, None] + steps) >> np.uint64(11)
+  return (bits * 2.0**-53).reshape(-1, *shape)

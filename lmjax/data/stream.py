@@ -10,7 +10,6 @@ opening it maps the files without reading them.
 import dataclasses
 import functools
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,10 @@ import tqdm
 
 from lmjax.data.sources import Source, digest
 from lmjax.data.tokenizers import EOS, Tokenizer, pieces
+from lmjax.data.whole_folder import make_whole
 
 FORMAT = 1  # raise it when the layout of the folder changes
+BLOCK = 1 << 20  # tokens that are counted at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,14 @@ class TokenStream:
     """Map the index of each document's first token, int64."""
     return np.load(self.folder / "starts.npy", mmap_mode="r")
 
+  def counts(self, vocab_size: int) -> np.ndarray:
+    """Count how often each token occurs, int64 [V]."""
+    counts_V = np.zeros(vocab_size, np.int64)
+    for start in range(0, self.num_tokens, BLOCK):
+      block = self.tokens[start : start + BLOCK]
+      counts_V += np.bincount(block, minlength=vocab_size)
+    return counts_V
+
 
 def open_stream(
   source: Source, tokenizer: Tokenizer, cache_dir: Path, append_eos: bool
@@ -67,16 +76,9 @@ def open_stream(
   )
   folder = cache_dir / "streams" / key
   if not (folder / "stream.json").exists():
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-      dir=folder.parent, prefix="partial-", ignore_cleanup_errors=True
-    ) as partial:
-      _encode(source, tokenizer, Path(partial, "stream"), append_eos)
-      try:
-        Path(partial, "stream").rename(folder)
-      except OSError:  # another process was faster, with the same content
-        if not (folder / "stream.json").exists():
-          raise
+    make_whole(
+      folder, lambda partial: _encode(source, tokenizer, partial, append_eos)
+    )
   description = json.loads((folder / "stream.json").read_text())
   return TokenStream(folder, **description)
 

@@ -2,10 +2,14 @@
 """Tokenizers: text to integers and back.
 
 All of them give the first four integers to `<pad>`, `<unk>`, `<bos>` and
-`<eos>`, and none of the four ever stands for text but `<unk>`.
+`<eos>`, and none of the four ever stands for text but `<unk>`. The last ones
+may be extras: named marks that some objectives put into the text, which no text
+ever becomes.
 """
 
 import collections
+import copy
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,42 +46,100 @@ class Tokenizer:
 
   Attributes:
     unit: what `units` counts: "byte", "character" or "word".
+    extras: names of the marks behind the vocabulary.
   """
 
   kind: str
   unit: str
+  extras: tuple[str, ...] = ()
 
   @property
   def vocab_size(self) -> int:
-    """Number of tokens, specials counted."""
+    """Number of tokens, specials and extras counted."""
+    return self.num_plain + len(self.extras)
+
+  @property
+  def num_plain(self) -> int:
+    """Number of tokens without the extras, which come behind them."""
     raise TypeError("use a subclass")
+
+  def with_extras(self, names: Sequence[str]) -> "Tokenizer":
+    """Return the same tokenizer with marks of these names."""
+    other = copy.copy(self)
+    other.extras = tuple(names)
+    return other
+
+  def extra(self, name: str) -> int:
+    """Return the token of a mark."""
+    return self.num_plain + self.extras.index(name)
 
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
     raise TypeError("use a subclass")
 
   def decode(self, tokens: Sequence[int]) -> str:
-    """Turn tokens into text, leaving `<pad>`, `<bos>` and `<eos>` out."""
+    """Turn tokens into text, leaving `<pad>`, `<bos>` and `<eos>` out.
+
+    Extras show by their names.
+    """
+    text, plain = [], []
+    for token in map(int, tokens):
+      if token < self.num_plain:
+        plain.append(token)
+      else:
+        text += [self._decode(plain), self.extras[token - self.num_plain]]
+        plain = []
+    return "".join([*text, self._decode(plain)])
+
+  def _decode(self, tokens: list[int]) -> str:
+    """Turn tokens without extras into text."""
+    raise TypeError("use a subclass")
+
+  def names(self) -> list[str]:
+    """Name every token, as files of word vectors do."""
     raise TypeError("use a subclass")
 
   def units(self) -> np.ndarray:
     """Return how many of `unit` each token stands for, float32 [V]."""
     units = np.ones(self.vocab_size, np.float32)
     units[[PAD, BOS, EOS]] = 0.0
+    units[self.num_plain :] = 0.0
     return units
 
-  def to_json(self) -> dict:
-    """Return all that is needed to build the same tokenizer again."""
+  @functools.cached_property
+  def edges(self) -> np.ndarray:
+    """Class the first and last character of tokens, int8 [num_plain, 2].
+
+    0 stands for white space and for what is no text. A token goes on with the
+    word of the token before where the two characters that meet have the same
+    class, and that is not 0.
+    """
+    edges = np.zeros((self.num_plain, 2), np.int8)
+    for token in range(len(SPECIALS), self.num_plain):
+      edges[token] = self._edges(token)
+    return edges
+
+  def _edges(self, token: int) -> tuple[int, int]:
+    """Class the first and the last character of a token."""
     raise TypeError("use a subclass")
+
+  def to_json(self) -> dict:
+    """Return all that is needed to build the same tokenizer, but extras."""
+    raise TypeError("use a subclass")
+
+  @property
+  def _record(self) -> dict:
+    extras = {"extras": list(self.extras)} if self.extras else {}
+    return {**self.to_json(), **extras}
 
   @property
   def fingerprint(self) -> str:
     """Digest of the tokenizer."""
-    return digest(json.dumps(self.to_json()).encode())
+    return digest(json.dumps(self._record).encode())
 
   def save(self, path: Path) -> None:
     """Write the tokenizer to a file that `load` reads."""
-    record = {"kind": self.kind, **self.to_json()}
+    record = {"kind": self.kind, **self._record}
     path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
 
 
@@ -95,8 +157,8 @@ class ByteTokenizer(Tokenizer):
     return cls()
 
   @property
-  def vocab_size(self) -> int:
-    """Number of tokens, specials counted."""
+  def num_plain(self) -> int:
+    """Number of tokens without the extras, which come behind them."""
     return len(SPECIALS) + 256
 
   def encode(self, text: str) -> np.ndarray:
@@ -104,11 +166,21 @@ class ByteTokenizer(Tokenizer):
     data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     return data.astype(np.int32) + len(SPECIALS)
 
-  def decode(self, tokens: Sequence[int]) -> str:
+  def _decode(self, tokens: list[int]) -> str:
     """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
     offset = len(SPECIALS)
-    data = bytes(int(token) - offset for token in tokens if token >= offset)
+    data = bytes(token - offset for token in tokens if token >= offset)
     return data.decode("utf-8", errors="replace")
+
+  def names(self) -> list[str]:
+    """Name bytes by their hexadecimal digits: <0x0A>."""
+    digits = (f"<0x{byte:02X}>" for byte in range(256))
+    return [*SPECIALS, *digits, *self.extras]
+
+  def _edges(self, token: int) -> tuple[int, int]:
+    """Divide bytes by white space."""
+    inside = int(not bytes([token - len(SPECIALS)]).isspace())
+    return inside, inside
 
   def to_json(self) -> dict:
     """Return nothing: all byte tokenizers are alike."""
@@ -154,9 +226,13 @@ class Vocabulary(Tokenizer):
     raise TypeError("use a subclass")
 
   @property
-  def vocab_size(self) -> int:
-    """Number of tokens, specials counted."""
+  def num_plain(self) -> int:
+    """Number of tokens without the extras, which come behind them."""
     return len(self.tokens)
+
+  def names(self) -> list[str]:
+    """Return the strings themselves."""
+    return [*self.tokens, *self.extras]
 
   def to_json(self) -> dict:
     """Return the list of tokens."""
@@ -185,10 +261,15 @@ class CharacterTokenizer(Vocabulary):
     data = text.encode("utf-32-le", "surrogatepass")
     return self._by_code_point[np.frombuffer(data, np.uint32)]
 
-  def decode(self, tokens: Sequence[int]) -> str:
+  def _decode(self, tokens: list[int]) -> str:
     """Turn tokens into text; `<unk>` shows as U+FFFD."""
     shown = ["", "\N{REPLACEMENT CHARACTER}", "", "", *self.tokens[4:]]
     return "".join(shown[token] for token in tokens)
+
+  def _edges(self, token: int) -> tuple[int, int]:
+    """Divide characters by white space."""
+    inside = int(not self.tokens[token].isspace())
+    return inside, inside
 
 
 class WordTokenizer(Vocabulary):
@@ -198,10 +279,10 @@ class WordTokenizer(Vocabulary):
 
   _PATTERN = re.compile(r"\n|[^\s]+")
 
-  @staticmethod
-  def count(counts: collections.Counter, text: str) -> None:
+  @classmethod
+  def count(cls, counts: collections.Counter, text: str) -> None:
     """Add the words of a text to `counts`."""
-    counts.update(WordTokenizer._PATTERN.findall(text))
+    counts.update(cls._PATTERN.findall(text))
 
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
@@ -211,8 +292,26 @@ class WordTokenizer(Vocabulary):
 
   def decode(self, tokens: Sequence[int]) -> str:
     """Turn tokens into words with single spaces between them."""
-    words = [self.tokens[i] for i in tokens if i not in (PAD, BOS, EOS)]
+    names = self.names()
+    words = [names[i] for i in tokens if i not in (PAD, BOS, EOS)]
     return re.sub(r" ?\n ?", "\n", " ".join(words))
+
+  def _edges(self, token: int) -> tuple[int, int]:
+    """Let every word begin anew."""
+    del token
+    return 0, 0
+
+
+class WordPunctuationTokenizer(WordTokenizer):
+  """Words and punctuation marks apart, each mark a token; also a line's end.
+
+  >>> tokenizer.encode("it's a list, or `()`.")  # by name
+  ["it's", "a", "list", ",", "or", "`", "(", ")", "`", "."]
+  """
+
+  kind = "word_punctuation"
+
+  _PATTERN = re.compile(r"\n|\w+(?:['’]\w+)*|[^\w\s]")
 
 
 class BPETokenizer(Tokenizer):
@@ -264,34 +363,56 @@ class BPETokenizer(Tokenizer):
     return cls(tokenizer)
 
   @property
-  def vocab_size(self) -> int:
-    """Number of tokens, specials counted."""
+  def num_plain(self) -> int:
+    """Number of tokens without the extras, which come behind them."""
     return self._tokenizer.get_vocab_size()
 
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
     return np.array(self._tokenizer.encode(text).ids, np.int32)
 
-  def decode(self, tokens: Sequence[int]) -> str:
+  def _decode(self, tokens: list[int]) -> str:
     """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
-    return self._tokenizer.decode([int(token) for token in tokens])
+    return self._tokenizer.decode(tokens)
+
+  def names(self) -> list[str]:
+    """Name tokens as GPT-2 does, one character a byte: Ġthe."""
+    names = map(self._tokenizer.id_to_token, range(self.num_plain))
+    return [*names, *self.extras]
 
   def units(self) -> np.ndarray:
     """Return how many bytes each token stands for, float32 [V]."""
-    names = (self._tokenizer.id_to_token(i) for i in range(self.vocab_size))
-    units = np.array([len(name) for name in names], np.float32)
+    units = np.array([len(name) for name in self.names()], np.float32)
     units[: len(SPECIALS)] = 0.0
+    units[self.num_plain :] = 0.0
     return units
+
+  def _edges(self, token: int) -> tuple[int, int]:
+    """Divide as GPT-2 does: white space, letters, digits and the rest.
+
+    Of a character cut in two, which is no text yet, the bytes are letters.
+    """
+    text = self._tokenizer.decode([token])
+    return _class(text[0]), _class(text[-1])
 
   def to_json(self) -> dict:
     """Return the library's own description."""
     return {"tokenizer": json.loads(self._tokenizer.to_str())}
 
 
+def _class(character: str) -> int:
+  if character.isspace():
+    return 0
+  if character.isalpha() or character == "\N{REPLACEMENT CHARACTER}":
+    return 1
+  return 2 if character.isnumeric() else 3
+
+
 TOKENIZERS = {
   "byte": ByteTokenizer,
   "character": CharacterTokenizer,
   "word": WordTokenizer,
+  "word_punctuation": WordPunctuationTokenizer,
   "bpe": BPETokenizer,
 }
 
@@ -304,11 +425,13 @@ def load(path: Path) -> Tokenizer:
   """
   try:
     record = json.loads(path.read_text(encoding="utf-8"))
-    kind = TOKENIZERS[record.pop("kind")]
+    kind, extras = TOKENIZERS[record.pop("kind")], record.pop("extras", [])
     if kind is BPETokenizer:
       text = json.dumps(record["tokenizer"])
-      return BPETokenizer(hf.Tokenizer.from_str(text))
-    return kind(**record)
+      tokenizer = BPETokenizer(hf.Tokenizer.from_str(text))
+    else:
+      tokenizer = kind(**record)
+    return tokenizer.with_extras(extras)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f"{path} is not a tokenizer of lmjax; restore the file from the run "

@@ -25,6 +25,7 @@ from lmjax.models import (
   lstm,
   transformer,
   transformer_xl,
+  word_vectors,
 )
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
@@ -34,4 +35,5 @@ MODELS = {
   "transformer_xl": transformer_xl.build,
   "encoder": encoder.build,
   "encoder_decoder": encoder_decoder.build,
+  "word_vectors": word_vectors.build,
 }

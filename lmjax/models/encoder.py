@@ -17,6 +17,8 @@ class Encoder(Transformer, kw_only=True):
   from windows that go on.
   """
 
+  kinds = ("encoder",)
+
   causal: bool = False
 
   def __call__(
@@ -62,11 +64,6 @@ def build(config: ConfigDict, vocab_size: int) -> Encoder:
   if config.data.order == "stateful":
     raise UsageError(
       "model.name=encoder keeps no memory; choose data.order=stateless."
-    )
-  if config.train.sample_every:
-    raise UsageError(
-      f"train.sample_every={config.train.sample_every} must be 0 for "
-      "model.name=encoder, which reads whole texts and cannot draw any."
     )
   return Encoder(
     vocab_size=vocab_size,

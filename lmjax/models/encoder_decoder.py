@@ -41,6 +41,8 @@ class EncoderDecoder(Transformer, kw_only=True):
     num_encoder_layers: number of blocks of the encoder.
   """
 
+  kinds = ("encoder_decoder",)
+
   num_encoder_layers: int
   crosses: bool = True
 

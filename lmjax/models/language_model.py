@@ -23,7 +23,14 @@ class LanguageModel(nn.Module):
   `tie_embeddings`, `output`. A model that scores in another way overrides
   `logits` and `cross_entropy`; what `hidden` is, is then its own affair, as
   long as the axes of every leaf begin with batch and time.
+
+  Attributes:
+    kinds: what the model can be taken for: "decoder", which sees the tokens
+      before each alone; "prefix_decoder", whose call takes `bidirectional_BT`;
+      "encoder", which sees all; "encoder_decoder", which has `encode`.
   """
+
+  kinds = ("decoder",)
 
   def unembedding(self) -> Unembedding:
     """Return what scores the next token: table_VD, and bias_V or None."""

@@ -22,6 +22,8 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
     tie_embeddings: whether the embedding table makes the logits too.
   """
 
+  kinds = ("decoder", "prefix_decoder")
+
   vocab_size: int
   tie_embeddings: bool
 

@@ -42,6 +42,8 @@ class TransformerXL(Transformer, kw_only=True):
     memory: how many of the newest tokens are remembered.
   """
 
+  kinds = ("decoder",)
+
   memory: int
   positions: str = "none"  # attention has distances of its own
   context: None = None  # a memory of any text is of one size

@@ -1,6 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is learned, by name; to add a task, write its file and a line here."""
+"""What is learned, by name; to add a task, write its file and a line here.
+
+A task is a frozen dataclass that keeps the contract of task.py; its fields are
+filled by their names, from what `Experiment.task` offers.
+"""
 
 from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.tasks.masked_lm import MaskedLM
+from lmjax.tasks.seq2seq import Seq2Seq
+from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram
 
-TASKS = {"language_modeling": LanguageModeling}
+TASKS = {
+  "language_modeling": LanguageModeling,
+  "prefix_lm": LanguageModeling,
+  "fill_in_the_middle": LanguageModeling,
+  "masked_lm": MaskedLM,
+  "span_corruption": Seq2Seq,
+  "skip_gram": SkipGram,
+  "cbow": CBOW,
+  "glove": GloVe,
+}
+# Task → the kind of model that learns it; see LanguageModel.
+KINDS = {
+  "language_modeling": "decoder",
+  "prefix_lm": "prefix_decoder",
+  "fill_in_the_middle": "decoder",
+  "masked_lm": "encoder",
+  "span_corruption": "encoder_decoder",
+  "skip_gram": "word_vectors",
+  "cbow": "word_vectors",
+  "glove": "word_vectors",
+}

@@ -69,9 +69,9 @@ class LanguageModeling:
     variables = {"params": params, **collections}
     (hidden, carry), changed = self.model.apply(
       variables,
-      batch["inputs"],
+      batch,
       carry,
-      batch.get("resets"),
+      method=self.read,
       rngs=rngs if train else None,
       mutable=[*collections, "losses"] if train else ["losses"],
     )
@@ -97,6 +97,16 @@ class LanguageModeling:
     sums = Sums(entropy.loss + auxiliary * weight, weight, metrics)
     return Outcome(sums, {**collections, **changed}, carry)
 
+  @staticmethod
+  def read(
+    model: nn.Module, batch: Batch, carry: PyTree
+  ) -> tuple[PyTree, PyTree]:
+    """Let a model read a batch behind a carry: what it made, and the carry."""
+    options = {}
+    if "bidirectional" in batch:
+      options["bidirectional_BT"] = batch["bidirectional"]
+    return model(batch["inputs"], carry, batch.get("resets"), **options)
+
   def report(self, means: dict[str, float]) -> dict[str, float]:
     """Name what users read.
 
@@ -104,13 +114,23 @@ class LanguageModeling:
       means: sums divided by the weight: nats, accuracy and units a token.
 
     Returns:
-      "loss" in nats a token; "perplexity", its exponential, a token; and
-      "bits_per_character" or "bits_per_byte" where a token's length is known;
-      then the other means, as they are.
+      What `report_tokens` does, and "bits_per_character" or "bits_per_byte"
+      where a token's length is known.
     """
-    means = dict(means)
-    nats, units = means.pop("nats"), means.pop("units")
-    report = {**means, "perplexity": math.exp(min(nats, 700.0))}
-    if self.unit != "word" and units > 0:
-      report[f"bits_per_{self.unit}"] = nats / units / math.log(2)
+    report = report_tokens(means)
+    if self.unit != "word" and means["units"] > 0:
+      bits = means["nats"] / means["units"] / math.log(2)
+      report[f"bits_per_{self.unit}"] = bits
     return report
+
+
+def report_tokens(means: dict[str, float]) -> dict[str, float]:
+  """Name what is told of tokens of any kind.
+
+  Returns:
+    "loss" in nats a token; "perplexity", its exponential, a token; then the
+    other means, as they are.
+  """
+  report = dict(means)
+  nats, _ = report.pop("nats"), report.pop("units")
+  return {**report, "perplexity": math.exp(min(nats, 700.0))}

@@ -3,8 +3,7 @@
 
 import functools
 
-from lmjax.data.batching import Rows
-from lmjax.data.loader import load
+from lmjax.data.loader import Batches, load
 from lmjax.metrics import add_to, divide
 from lmjax.parallel import Strategy
 from lmjax.state import TrainState
@@ -24,7 +23,7 @@ class Evaluator:
   """
 
   def __init__(
-    self, task: Task, strategy: Strategy, batches: Rows, num_batches: int = 0
+    self, task: Task, strategy: Strategy, batches: Batches, num_batches: int = 0
   ):
     self._task, self._strategy, self._batches = task, strategy, batches
     self._num_batches = min(num_batches or len(batches), len(batches))

@@ -20,6 +20,7 @@ from lmjax.experiment import Experiment
 from lmjax.metrics import Sums
 from lmjax.optim import averaged_params, plateau_scale
 from lmjax.parallel import Strategy
+from lmjax.samples import SAMPLES
 from lmjax.state import TrainState
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
@@ -116,23 +117,21 @@ class Checkpoint:
 
 
 class Sample:
-  """Let the model write.
+  """Show what the model has learned, in words."""
 
-  Args:
-    every: how often.
-    generate: parameters to text.
-  """
-
-  def __init__(self, every: int, generate: Callable[[dict], str]):
-    self.every = every
-    self._generate = generate
+  def __init__(self, experiment: Experiment):
+    config = experiment.config
+    self.every = config.train.sample_every
+    if self.every:
+      make = SAMPLES[config.task]
+      self._show = make(config, experiment.model, experiment.tokenizer)
 
   def __call__(self, session: Session) -> None:
     """Write a sample into the records."""
     if jax.process_count() > 1:
       return  # parameters may be spread over machines
     params = jax.device_get(session.eval_params())
-    text = self._generate({"params": params, **session.state.collections})
+    text = self._show({"params": params, **session.state.collections})
     session.writer.write(session.step, "sample", {"text": text})
 
 
@@ -161,8 +160,10 @@ class Monitor:
     self._log_every, self._num_steps = train.log_every, train.num_steps
     self._task, self._session = experiment.task, session
     self._throughput, self._learning_rate = throughput, learning_rate
+    data = experiment.config.data
+    self._tokens_a_step = data.batch_size * data.window  # read, weighed or not
     self._pending: tuple[int, Sums] | None = None
-    self._clock, self._timed_tokens = None, 0.0
+    self._clock, self._timed_tokens = None, 0
     self._bar = tqdm.tqdm(
       total=self._num_steps,
       initial=session.step,
@@ -191,9 +192,9 @@ class Monitor:
     progress = self._session.progress
     progress.add(sums)
     progress.valid_loss = None
-    self._timed_tokens += float(sums.weight)
+    self._timed_tokens += self._tokens_a_step
     if self._clock is None:  # the first step compiles; the clock starts after
-      self._clock, self._timed_tokens = time.perf_counter(), 0.0
+      self._clock, self._timed_tokens = time.perf_counter(), 0
     if is_due(self._log_every, step, self._num_steps):
       self._record(step)
     self._bar.update()
@@ -226,7 +227,7 @@ class Monitor:
         refresh=False,
       )
     self._session.writer.write(step, "train", record)
-    self._clock, self._timed_tokens = time.perf_counter(), 0.0
+    self._clock, self._timed_tokens = time.perf_counter(), 0
 
   @contextmanager
   def paused(self) -> Iterator[None]:

@@ -17,7 +17,6 @@ from lmjax.optim import make_schedule
 from lmjax.parallel import STRATEGIES, Strategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState
-from lmjax.text_sampler import TextSampler, check_positive, make_filters
 from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.hooks import (
   Checkpoint,
@@ -144,20 +143,10 @@ def make_strategy(config: ConfigDict) -> Strategy:
 
 def make_hooks(experiment: Experiment, strategy: Strategy) -> list[Hook]:
   """Make the usual hooks, in the order in which they are called."""
-  config = experiment.config
-  sample = config.sample
-  sampler = TextSampler(experiment.model, experiment.tokenizer)
-  if config.train.sample_every:  # a mistake here must not show hours later
-    sampler.encode(sample.prompt)
-    make_filters(sample.temperature, sample.top_k, sample.top_p)
-    check_positive(num_tokens=sample.num_tokens)
   return [
     Evaluate(experiment, strategy),
-    Checkpoint(config.train.checkpoint_every),
-    Sample(
-      config.train.sample_every,
-      lambda variables: sampler(variables, **sample)[0],
-    ),
+    Checkpoint(experiment.config.train.checkpoint_every),
+    Sample(experiment),
   ]
 
 

@@ -4,6 +4,7 @@
 import math
 
 import jax
+import numpy as np
 
 from lmjax.config import difference_from_base
 from lmjax.experiment import Experiment
@@ -28,6 +29,16 @@ def parameter_table(params: PyTree) -> str:
   )
 
 
+def entropy(counts: np.ndarray) -> float:
+  """Compute the entropy, in nats, of what was counted.
+
+  It is the loss of the best model that knows how frequent each token is and
+  nothing else.
+  """
+  share = counts[counts > 0] / counts.sum()
+  return float(-(share * np.log(share)).sum())
+
+
 def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
   """Describe config, corpus, devices and parameters."""
   stream = experiment.stream("train")
@@ -37,13 +48,22 @@ def overview(experiment: Experiment, params: PyTree, num_devices: int) -> str:
   with_resets = data.reset_at_documents or data.order == "stateful"
   choices = experiment.model.choices(with_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
+  coverage = experiment.folder.load_corpus().get("pretrained")
+  pretrained = coverage and (
+    f"pretrained vectors: of {coverage['types']:.1%} of the vocabulary and "
+    f"{coverage['tokens']:.1%} of the training text\n"
+  )
   kind = jax.devices()[0].device_kind
+  split = "valid" if experiment.config.train.eval_every else "train"
+  counts = experiment.stream(split).counts(experiment.tokenizer.vocab_size)
   return (
     f"different from base.py:\n{config}\n"
     f"parameters:\n{parameter_table(params)}\n"
     f"training text: {stream.num_tokens:,} tokens in "
     f"{stream.num_documents:,} documents, vocabulary "
     f"{experiment.tokenizer.vocab_size:,}\n"
+    f"unigram entropy of {split}: {entropy(counts):.4f} nats a token\n"
+    f"{pretrained or ''}"
     f"chosen: {chosen}\n"
     f"devices: {num_devices} × {kind}"
   )

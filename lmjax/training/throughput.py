@@ -12,7 +12,8 @@ class Throughput:
 
   Model FLOPs use (MFU; Chowdhery et al. 2022, arXiv:2204.02311) counts the
   matmuls that the model needs, backward as twice the forward, not those that
-  rematerialisation repeats. It is left out where the peak is not known.
+  rematerialisation repeats. It is left out where the peak is not known, and of
+  models that count none.
 
   Args:
     model: gives `flops_per_token(window)` of one forward pass.
@@ -23,7 +24,7 @@ class Throughput:
   def __init__(self, model: nn.Module, window: int, num_devices: int):
     self._flops = 3 * model.flops_per_token(window)
     peak = peak_flops(jax.devices()[0].device_kind, str(model.dtype))
-    self._peak = peak and peak * num_devices
+    self._peak = peak and self._flops and peak * num_devices
 
   def __call__(self, tokens_per_second: float) -> dict[str, float]:
     """Return "tokens_per_second", and "mfu" between 0 and 1 if known."""

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lmjax.data import tokenizers
-from lmjax.data.tokenizers import EOS, TOKENIZERS, UNK, pieces
+from lmjax.data.tokenizers import EOS, SPECIALS, TOKENIZERS, UNK, pieces
 from lmjax.errors import UserError
 
 TEXTS = ["The cat sat.\nThe dog, too.\n", "Ünïcödé \N{SNOWMAN} and\n\n  more\n"]
@@ -20,7 +20,23 @@ def test_decoding_gives_the_text_back(tokenizer):
     decoded = tokenizer.decode(tokenizer.encode(text))
     if tokenizer.kind == "word":  # white space is not kept, lines are
       decoded, text = decoded.split(), text.split()
+    if tokenizer.kind == "word_punctuation":  # nor where there was none
+      decoded, text = ("".join(each.split()) for each in (decoded, text))
     assert decoded == text
+
+
+def test_every_token_has_a_name_of_its_own(tokenizer):
+  names = tokenizer.names()
+  assert len(names) == len(set(names)) == tokenizer.vocab_size
+  assert tuple(names[:4]) == SPECIALS
+
+
+def test_punctuation_marks_are_tokens():
+  text = "it's a `list()`, or_so.\n"
+  tokenizer = TOKENIZERS["word_punctuation"].train([text], 0, 1, False)
+  names = [tokenizer.names()[token] for token in tokenizer.encode(text)]
+  expected = ["it's", "a", "`", "list", "(", ")", "`", ",", "or_so", "."]
+  assert names == [*expected, "\n"]
 
 
 def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
@@ -30,6 +46,30 @@ def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
   assert loaded.fingerprint == tokenizer.fingerprint
   text = "The cat \N{SNOWMAN}, zzz"
   np.testing.assert_array_equal(loaded.encode(text), tokenizer.encode(text))
+
+
+def test_extras_come_behind_the_vocabulary_and_show_by_name(
+  tokenizer, tmp_path
+):
+  marked = tokenizer.with_extras(("<mask>", "<end>"))
+  mask, end = marked.extra("<mask>"), marked.extra("<end>")
+  assert (mask, end) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
+  assert marked.vocab_size == tokenizer.vocab_size + 2
+  assert tokenizer.extras == ()  # the other is left as it was
+  text = TEXTS[0] + "<mask> <end>"
+  tokens = marked.encode(text)
+  assert tokens.max() < mask  # text never becomes one
+  np.testing.assert_array_equal(tokens, tokenizer.encode(text))
+  parts = marked.encode("The"), [mask], marked.encode("cat"), [end]
+  shown = marked.decode(np.concatenate(parts))
+  between = " " if tokenizer.unit == "word" else ""
+  assert shown == between.join(["The", "<mask>", "cat", "<end>"])
+  assert not marked.units()[[mask, end]].any()
+  assert marked.names()[mask:] == ["<mask>", "<end>"]
+  marked.save(tmp_path / "t.json")
+  loaded = tokenizers.load(tmp_path / "t.json")
+  assert loaded.extras == marked.extras
+  assert loaded.fingerprint == marked.fingerprint != tokenizer.fingerprint
 
 
 def test_units_add_up_to_the_length_of_the_text(tokenizer):

@@ -47,6 +47,8 @@ def folder(run_folder, tmp_path):
   (tmp_path / "thesis" / "tokenizer.json").write_text("mine")
   (tmp_path / "empty.txt").write_text("")
   (tmp_path / "short.txt").write_text("too short")
+  (tmp_path / "vectors.txt").write_text("a 1 2 3\n")
+  (tmp_path / "broken.txt").write_text("a 1 2 3\nb 4 5\n")
   (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1") * 99)
   return tmp_path
 
@@ -124,6 +126,14 @@ CASES = {
   "a sample that could not be drawn": (
     [*TRAIN, "--workdir=new", "--config.sample.top_p=0"],
     ["top_p=0"],
+  ),
+  "vectors of another width than the embedding": (
+    [*TRAIN, "--workdir=new", "--config.pretrained.vectors=vectors.txt"],
+    ["vectors.txt has vectors of width 3", "embedding has width 128"],
+  ),
+  "a line of vectors that is too short": (
+    ["scripts/embed.py", "--vectors=broken.txt", "--nearest=a"],
+    ["broken.txt, line 2", "2 numbers found"],
   ),
   "a cache that cannot be": (
     [*TRAIN, "--workdir=new", "--config.data.cache_dir=short.txt"],

@@ -82,6 +82,21 @@ def test_evaluate_prints_one_json_object(folder):
     assert 0 < bits < 7 and report["perplexity"] > 1
 
 
+def test_embed_answers_and_exports(folder):
+  path = folder / "vectors.txt"
+  script = "scripts/embed.py"
+  text = output(
+    folder, script, "--workdir=run", "--nearest=e", "--export=v.txt"
+  )
+  assert text.startswith("e: ") and text.count(",") == 9
+  width = (folder / "v.txt").read_text().split("\n")[0].split()[1]
+  assert width == "64"
+  path.write_text("man 1 0\nking 1 1\nwoman -1 0\nqueen -1 1\n")
+  flags = ["--vectors=vectors.txt", "--analogy=man king woman", "--number=1"]
+  text = output(folder, script, *flags)
+  assert text.startswith("man : king = woman : queen")
+
+
 def test_a_run_folder_describes_itself(folder):
   run = folder / "run"
   assert json.loads((run / "config.json").read_text())["model"]["width"] == 16

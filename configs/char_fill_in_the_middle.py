@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A character Transformer that fills in the middle of a text.
+
+Half of the rows are rewritten as Bavarian et al. 2022 (arXiv:2207.14255) do;
+the other half are ordinary language modelling, so the model goes on from a
+text as well:
+
+    python scripts/fill.py --workdir=runs/a --text='if x ___ y:'
+    python scripts/sample.py --workdir=runs/a --prompt='if x '
+"""
+
+from ml_collections import ConfigDict
+
+from configs import char_transformer
+
+
+def get_config() -> ConfigDict:
+  """Return the experiment."""
+  config = char_transformer.get_config()
+  config.task = "fill_in_the_middle"
+  config.model.positions = "rotary"
+  config.data.window = 128
+  config.train.num_steps = 3000
+  config.sample.prompt = "The ___ of an object is its type.\n"
+  return config

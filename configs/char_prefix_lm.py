@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A character Transformer that reads a prefix in both directions.
+
+A prefix of random length is read as an encoder reads, the rest is predicted
+token by token (Raffel et al. 2020, arXiv:1910.10683, 3.2).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import char_transformer
+
+
+def get_config() -> ConfigDict:
+  """Return the experiment."""
+  config = char_transformer.get_config()
+  config.task = "prefix_lm"
+  config.model.positions = "rotary"
+  config.data.window = 128
+  config.sample.prompt = "The value of an object "
+  return config

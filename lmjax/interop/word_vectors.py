@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Word vectors in the files of word2vec and GloVe, plain or compressed (.gz).
+
+    word2vec          a line "V D", then V lines of a word and D numbers
+    word2vec_binary   the same line, then words, a space and D float32 each
+    glove             lines of a word and D numbers, without a first line
+
+A word in a file holds no line's end and, where lmjax writes, no space.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from lmjax.errors import UsageError, UserError
+
+_CHUNK = 1 << 20  # bytes of a binary file that are read at once
+
+
+class WordVectors(NamedTuple):
+  """Words and a vector for each.
+
+  Attributes:
+    words: the words.
+    vectors_VD: float32 [V, D].
+  """
+
+  words: list[str]
+  vectors_VD: np.ndarray
+
+
+def name_in_file(token: str) -> str:
+  r"""Name a token without line's end and space; the first is word2vec's way.
+
+  >>> [name_in_file(token) for token in ("the", "\n", " ")]
+  ["the", "</s>", "▁"]
+  """
+  return token.replace("\n", "</s>").replace(" ", "\u2581")
+
+
+def read(
+  path: str | Path, format: str = "auto", wanted: Container[str] | None = None
+) -> WordVectors:
+  """Read a file of word vectors.
+
+  Args:
+    path: the file.
+    format: one of FORMATS, or "auto": word2vec_binary if the name ends in .bin
+      or .bin.gz, else word2vec if the first line is two whole numbers, else
+      glove.
+    wanted: the words to keep; None for all. Of a word that comes twice, the
+      first vector counts.
+
+  Raises:
+    UserError: naming the line, or the word of a binary file, that is malformed.
+  """
+  found, width = {}, 0
+  try:
+    with _open(path, "rb") as file:
+      if format == "auto":
+        format = _guess(Path(path), file)
+      reader, _ = FORMATS[check_format(format)]
+      for entry, name, vector in reader(file):
+        width, word = len(vector), _decode(entry, name)
+        if word not in found and (wanted is None or word in wanted):
+          found[word] = vector
+  except _Malformed as error:
+    raise UserError(f"{path}, {error}.") from error
+  except (OSError, EOFError, zlib.error) as error:
+    reason = getattr(error, "strerror", None) or error
+    raise UserError(f"{path} cannot be read: {reason}.") from error
+  if not width:
+    raise UserError(f"{path} holds no word vectors.")
+  vectors_VD = np.array(list(found.values()), np.float32).reshape(-1, width)
+  return WordVectors(list(found), vectors_VD)
+
+
+def write(
+  path: str | Path, words: Iterable[str], vectors_VD: np.ndarray, format: str
+) -> None:
+  """Write a file of word vectors that `read` reads to the same bits.
+
+  Args:
+    path: the file; compressed if its name ends in .gz.
+    words: V distinct words.
+    vectors_VD: their vectors, [V, D].
+    format: one of FORMATS.
+
+  Raises:
+    UserError: if a word is empty or holds a space or a line's end.
+  """
+  _, writer = FORMATS[check_format(format)]
+  names = []
+  for word in words:
+    if not word or " " in word or "\n" in word:
+      raise UserError(
+        f"the word {word!r} cannot be written to a file of word vectors; it is "
+        "empty or holds a space or a line's end."
+      )
+    names.append(word.encode("utf-8", "replace"))
+  with _open(path, "wb") as file:
+    writer(file, names, np.asarray(vectors_VD, np.float32))
+
+
+def check_format(format: str) -> str:
+  """Return the name of a format, if it is one.
+
+  Raises:
+    UsageError: if it is not.
+  """
+  if format not in FORMATS:
+    raise UsageError(
+      f"format={format} is not known; choose one of {', '.join(FORMATS)}."
+    )
+  return format
+
+
+class _Malformed(Exception):
+  """Where a file is malformed, and how."""
+
+
+def _open(path: str | Path, mode: str) -> IO[bytes]:
+  opener = gzip.open if str(path).endswith(".gz") else open
+  return opener(path, mode)
+
+
+def _guess(path: Path, file: IO[bytes]) -> str:
+  if path.name.removesuffix(".gz").endswith(".bin"):
+    return "word2vec_binary"
+  first = file.readline()
+  file.seek(0)
+  return "word2vec" if re.fullmatch(rb"\d+ \d+\s*", first) else "glove"
+
+
+# Each reader yields what an entry is called, its word and its vector.
+_Entries = Iterator[tuple[str, bytes, np.ndarray]]
+
+
+def _read_header(file: IO[bytes]) -> tuple[int, int]:
+  match = re.fullmatch(rb"(\d+) (\d+)\s*", file.readline())
+  if not match or not int(match[2]):
+    raise _Malformed('line 1: it must be two whole numbers, "V D"')
+  return int(match[1]), int(match[2])
+
+
+def _read_word2vec(file: IO[bytes]) -> _Entries:
+  number, width = _read_header(file)
+  line = 1
+  for line, text in enumerate(file, 2):
+    if line > number + 1:
+      raise _Malformed(f"line {line}: line 1 promises {number} words, no more")
+    yield _parse(f"line {line}", text, width)
+  if line <= number:
+    raise _Malformed(f"line {line}: it is the last; line 1 promises {number}")
+
+
+def _read_glove(file: IO[bytes]) -> _Entries:
+  width = 0
+  for line, text in enumerate(file, 1):
+    width = width or text.rstrip(b" \r\n").count(b" ")
+    yield _parse(f"line {line}", text, width)
+
+
+def _parse(
+  entry: str, text: bytes, width: int
+) -> tuple[str, bytes, np.ndarray]:
+  """Cut a line behind its word, which in files of others may hold spaces."""
+  word, *numbers = text.rstrip(b" \r\n").rsplit(b" ", width)
+  found = len(numbers) + sum(map(_is_number, word.split(b" ")[1:]))
+  if found != width or not word or not width:
+    raise _Malformed(
+      f"{entry}: a word and {width or 'some'} numbers are wanted, "
+      f"{found} numbers found"
+    )
+  try:
+    vector = np.fromiter(map(float, numbers), np.float32, width)
+  except ValueError:
+    odd = next(text for text in numbers if not _is_number(text))
+    shown = odd.decode("utf-8", "replace")
+    raise _Malformed(f"{entry}: {shown!r} is no number") from None
+  if not np.isfinite(vector).all():
+    raise _Malformed(f"{entry}: a number is not finite")
+  return entry, word, vector
+
+
+def _decode(entry: str, name: bytes) -> str:
+  try:
+    return name.decode("utf-8")
+  except UnicodeDecodeError:
+    raise _Malformed(f"{entry}: the word is not UTF-8") from None
+
+
+def _is_number(text: bytes) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True
+
+
+def _read_binary(file: IO[bytes]) -> _Entries:
+  number, width = _read_header(file)
+  size, data, start = 4 * width, b"", 0
+  for count in range(1, number + 1):
+    while (space := data.find(b" ", start)) < 0 or len(data) <= space + size:
+      more = file.read(max(size, _CHUNK))
+      if not more:
+        raise _Malformed(
+          f"word {count}: the file ends in it; line 1 promises {number} words"
+        )
+      data, start = data[start:] + more, 0
+    vector = np.frombuffer(data, "<f4", width, space + 1)
+    if not np.isfinite(vector).all():
+      raise _Malformed(f"word {count}: a number is not finite")
+    yield f"word {count}", data[start:space].lstrip(b"\n"), vector
+    start = space + 1 + size
+  if (data[start:] + file.read(2)).strip():
+    raise _Malformed(f"word {number}: more follows; line 1 promises no more")
+
+
+def _write_glove(
+  file: IO[bytes], names: list[bytes], vectors_VD: np.ndarray
+) -> None:
+  for name, vector in zip(names, vectors_VD, strict=True):
+    # Strings of NumPy are the shortest that are read to the same bits.
+    numbers = " ".join(vector.astype(str)).encode()
+    file.write(name + b" " + numbers + b"\n")
+
+
+def _write_header(file: IO[bytes], vectors_VD: np.ndarray) -> None:
+  file.write("{} {}\n".format(*vectors_VD.shape).encode())
+
+
+def _write_word2vec(
+  file: IO[bytes], names: list[bytes], vectors_VD: np.ndarray
+) -> None:
+  _write_header(file, vectors_VD)
+  _write_glove(file, names, vectors_VD)
+
+
+def _write_binary(
+  file: IO[bytes], names: list[bytes], vectors_VD: np.ndarray
+) -> None:
+  _write_header(file, vectors_VD)
+  for name, vector in zip(names, vectors_VD.astype("<f4"), strict=True):
+    file.write(name + b" " + vector.tobytes() + b"\n")
+
+
+FORMATS = {
+  "word2vec": (_read_word2vec, _write_word2vec),
+  "word2vec_binary": (_read_binary, _write_binary),
+  "glove": (_read_glove, _write_glove),
+}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run shows of itself now and then, by its task.
+
+Each function gets a config, the model and the tokenizer, looks for mistakes in
+the section `sample`, which must not show hours later, and returns what turns
+the model's variables into a text.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from lmjax.analysis.word_similarity import WordSpace
+from lmjax.data.tokenizers import UNK, Tokenizer
+from lmjax.embedding import learned_vectors
+from lmjax.errors import UsageError
+from lmjax.text_filler import BLANK, FILLERS
+from lmjax.text_sampler import SAMPLERS, check_positive, make_filters
+from lmjax.types import PyTree
+
+Show = Callable[[PyTree], str]
+
+
+def continuation(
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> Show:
+  """Let the model go on from the prompt."""
+  sample = config.sample
+  sampler = SAMPLERS[config.task](model, tokenizer)
+  sampler.encode(sample.prompt)
+  make_filters(sample.temperature, sample.top_k, sample.top_p)
+  check_positive(num_tokens=sample.num_tokens)
+  return lambda variables: sampler(variables, **sample)[0]
+
+
+def filling(config: ConfigDict, model: nn.Module, tokenizer: Tokenizer) -> Show:
+  """Let the model fill the blanks of the prompt."""
+  settings = dict(config.sample)
+  prompt = settings.pop("prompt")
+  if BLANK not in prompt:
+    raise UsageError(
+      f"sample.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
+      "fills blanks; write one, or set train.sample_every=0."
+    )
+  filler = FILLERS[config.task](model, tokenizer)
+  filler.encode(prompt)
+  make_filters(settings["temperature"], settings["top_k"], settings["top_p"])
+  check_positive(num_tokens=settings["num_tokens"])
+  return lambda variables: filler(variables, prompt, **settings).texts[0]
+
+
+def filling_or_continuation(
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> Show:
+  """Let the model fill the blank of the prompt, or go on if it has none."""
+  make = filling if BLANK in config.sample.prompt else continuation
+  return make(config, model, tokenizer)
+
+
+def neighbors(
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> Show:
+  """List the nearest words of each word of the prompt."""
+  del model
+  sample, words = config.sample, []
+  check_positive(num_tokens=sample.num_tokens)
+  for word in sample.prompt.split():
+    tokens = tokenizer.encode(word)
+    if len(tokens) != 1 or tokens[0] == UNK:
+      raise UsageError(
+        f"sample.prompt={sample.prompt} holds {word!r}, which is not in the "
+        "vocabulary of the training text; choose other words."
+      )
+    words.append(tokenizer.names()[tokens[0]])
+
+  def show(variables: PyTree) -> str:
+    space = WordSpace(*learned_vectors(variables["params"], config, tokenizer))
+    return "\n".join(space.describe(word, sample.num_tokens) for word in words)
+
+  return show
+
+
+SAMPLES: dict[str, Callable[..., Show]] = {
+  "language_modeling": continuation,
+  "prefix_lm": continuation,
+  "fill_in_the_middle": filling_or_continuation,
+  "masked_lm": filling,
+  "span_corruption": filling,
+  "skip_gram": neighbors,
+  "cbow": neighbors,
+  "glove": neighbors,
+}

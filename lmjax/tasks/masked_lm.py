@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masked language modelling (Devlin et al. 2019, arXiv:1810.04805)."""
+
+import dataclasses
+
+from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskedLM(LanguageModeling):
+  """Predict the tokens that were chosen, from both sides.
+
+  The batches of data/objectives/masking.py weigh these positions alone, and
+  have as targets what stood there.
+  """
+
+  def report(self, means: dict[str, float]) -> dict[str, float]:
+    """Name what users read, of the chosen tokens alone.
+
+    No bits of a character or byte: tokens that are predicted one by one, each
+    with others beside it, do not add up to the probability of a text.
+    """
+    return report_tokens(means)

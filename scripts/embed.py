@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the word vectors of a run folder or a file, or write them to a file.
+
+python scripts/embed.py --workdir=runs/a --nearest="list method"
+python scripts/embed.py --vectors=glove.6B.50d.txt --analogy="man king woman"
+python scripts/embed.py --workdir=runs/a --export=vectors.txt
+"""
+
+from absl import flags
+
+from lmjax import command_line
+from lmjax.analysis.word_similarity import WordSpace, show
+from lmjax.errors import UsageError
+from lmjax.interop.word_vectors import check_format, name_in_file, read, write
+from lmjax.run import Run
+from lmjax.text_sampler import check_positive
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
+_VECTORS = flags.DEFINE_string("vectors", None, "A file instead of a run.")
+_FORMAT = flags.DEFINE_string(
+  "format", "auto", "Of --vectors: word2vec, word2vec_binary, glove or auto."
+)
+_NEAREST = flags.DEFINE_string("nearest", "", "Words to list neighbours of.")
+_ANALOGY = flags.DEFINE_multi_string(
+  "analogy", [], 'What is to c as b is to a, as "a b c"; may come again.'
+)
+_NUMBER = flags.DEFINE_integer("number", 10, "How many words a line.")
+_EXPORT = flags.DEFINE_string(
+  "export", None, "A file to write; .gz if so named."
+)
+_EXPORT_FORMAT = flags.DEFINE_string(
+  "export_format", "word2vec", "word2vec, word2vec_binary or glove."
+)
+
+
+def main() -> None:
+  """Print a line for each question, and write the file that is asked for."""
+  check_positive(number=_NUMBER.value)
+  check_format(_EXPORT_FORMAT.value)
+  analogies = [text.split() for text in _ANALOGY.value]
+  for text, words in zip(_ANALOGY.value, analogies, strict=True):
+    if len(words) != 3:
+      raise UsageError(f'--analogy="{text}" must be three words.')
+  if (_WORKDIR.value is None) == (_VECTORS.value is None):
+    raise UsageError("give either --workdir or --vectors.")
+  if _WORKDIR.value is None:
+    names, vectors = read(_VECTORS.value, _FORMAT.value)
+  else:
+    names, vectors = Run(_WORKDIR.value, _CHECKPOINT.value).vectors
+  space = WordSpace(names, vectors)
+  for word in _NEAREST.value.split():
+    print(space.describe(word, _NUMBER.value))
+  for a, b, c in analogies:
+    answers = space.analogy(a, b, c, _NUMBER.value)
+    print(f"{a} : {b} = {c} : {show(answers)}")
+  if _EXPORT.value is not None:
+    names = [name_in_file(name) for name in names]
+    write(_EXPORT.value, names, vectors, _EXPORT_FORMAT.value)
+
+
+if __name__ == "__main__":
+  command_line.run(main)
