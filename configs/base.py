@@ -219,7 +219,7 @@ def get_config(model: str) -> ConfigDict:
     append_eos=True,  # end each document in <eos>
     order="stateless",  # stateless | stateful
     reset_at_documents=False,  # empty memory where a document begins
-    window=128,  # tokens in a row of a batch
+    window=128,  # tokens in a row of a batch; span_corruption: in its sources
     batch_size=32,  # rows of a batch, over all devices
     num_threads=1,  # threads that read batches ahead
     cache_dir="",  # encoded corpora; empty: the run folder

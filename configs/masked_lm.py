@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
   """Return the experiment."""
   config = base.get_config(model="encoder")
   config.model.num_layers = 3
+  config.model.dropout = 0.1
   config.data.tokenizer = "word_punctuation"
   config.data.vocab_size = 4000
   config.data.lower_case = True

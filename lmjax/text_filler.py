@@ -16,6 +16,7 @@ from lmjax.errors import UsageError
 from lmjax.text_sampler import (
   TextSampler,
   check_length,
+  check_positive,
   make_filters,
   no_text,
 )
@@ -73,9 +74,10 @@ class MaskFiller:
       with blanks filled one after the other, the surest first.
 
     Raises:
-      UsageError: if there is no blank.
+      UsageError: if there is no blank, or `number` is below 1.
     """
     del sampling
+    check_positive(number=number)
     tokens = self.encode(text)
     candidates = []
     while len(blanks := np.flatnonzero(tokens == self._mask)):
@@ -152,6 +154,7 @@ class MiddleFiller:
     Raises:
       UsageError: if there is not one blank, or a number is out of range.
     """
+    check_positive(number=number)
     filters = make_filters(temperature, top_k, top_p)
     tokens = self.encode(text)
     if self._model.context is not None:  # what was before it would be forgotten
@@ -215,6 +218,7 @@ class SpanFiller:
       UsageError: if there is no blank, or more than the tokenizer has marks,
         or a number is out of range.
     """
+    check_positive(number=number)
     sources = self.encode(text)
     drawn = self._sampler.draw(
       variables,

@@ -18,7 +18,7 @@ from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES, make_schedule
 from lmjax.run_folder import RunFolder
 from lmjax.samples import SAMPLES
-from lmjax.tasks import TASKS
+from lmjax.tasks import KINDS, TASKS
 from lmjax.training import loop
 
 CONFIGS = sorted(
@@ -47,6 +47,8 @@ def test_every_config_runs(name, tmp_path):
   config.train.eval_batches = 1
   config.sample.num_tokens = 2
   config.parallel.num_devices = 1
+  if "depth" in config.model:
+    config.model.depth = "scan"  # one block is compiled, not all
   assert loop.train(config, tmp_path / "run") == 0
 
 
@@ -71,7 +73,7 @@ def test_every_model_has_its_defaults_in_base():
 
 
 def test_every_task_has_examples_and_samples():
-  assert TASKS.keys() == EXAMPLES.keys() == SAMPLES.keys()
+  assert TASKS.keys() == KINDS.keys() == EXAMPLES.keys() == SAMPLES.keys()
 
 
 def test_paths_are_kept_absolute(tmp_path, monkeypatch):
@@ -130,6 +132,11 @@ def test_differences_are_named_by_dotted_key():
     ),
     ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
     ("word_vectors", "data.order", "stateful", "choose stateless"),
+    ("encoder", "task", "language_modeling", "learns by masked_lm; change one"),
+    ("encoder", "data.order", "stateful", "not for task=masked_lm"),
+    ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),
+    ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
+    ("lstm", "objective.mask_rate", 0.0, "must be at least 0.001"),
     ("word_vectors", "word_vectors.context", 0, "must be at least 1"),
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
     ("lstm", "parallel.num_devices", -1, "must be at least 0"),

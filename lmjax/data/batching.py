@@ -12,6 +12,8 @@ Fields of a batch, each [rows, T]:
     weights  float32  1 where a target counts, 0 on padding
     resets   bool     where memory is emptied before the token; there only if
                       that can happen
+
+What a task makes of them, lmjax/data/examples.py names.
 """
 
 import dataclasses

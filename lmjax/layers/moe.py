@@ -110,7 +110,11 @@ class MixtureOfExperts(nn.Module):
       kernel_DX.astype(jnp.float32),
       precision=highest,
     )
-    gates_BTN, chosen_BTN = jax.lax.top_k(jax.nn.softmax(logits_BTX), per_token)
+    gates_BTN, chosen_BTN = on_own_rows(
+      lambda share_BTX, _: tuple(jax.lax.top_k(share_BTX, per_token)),
+      jax.nn.softmax(logits_BTX),
+      None,
+    )
     if not self.is_initializing():
       self.add_losses(logits_BTX, chosen_BTN)
     if per_token > 1:

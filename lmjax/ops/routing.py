@@ -24,7 +24,7 @@ class Plan(NamedTuple):
   block: int
 
 
-def plan_for_all(expert_A: Array, num_experts: int, most: int = 64) -> Plan:
+def plan_for_all(expert_A: Array, num_experts: int, most: int = 128) -> Plan:
   """Find a slot for every assignment, whatever experts have to do.
 
   Every expert has as many blocks as it needs, so at most one of its blocks is
@@ -37,7 +37,7 @@ def plan_for_all(expert_A: Array, num_experts: int, most: int = 64) -> Plan:
   """
   number = len(expert_A)
   block = 1
-  while block < most and block * num_experts < number:
+  while block < most and 2 * block * num_experts < number:
     block *= 2
   num_blocks = (number + num_experts * (block - 1)) // block
   order_A = jnp.argsort(expert_A, stable=True)

@@ -6,7 +6,6 @@ import pytest
 
 from configs import base
 from lmjax.data.batching import SequentialWindows, ShuffledWindows
-from lmjax.data.examples import EXAMPLES
 from lmjax.data.objectives import OBJECTIVES, make_objective
 from lmjax.data.objectives.masking import MASK, Masking, word_starts
 from lmjax.data.objectives.span_corruption import divide, fit
@@ -20,8 +19,6 @@ from lmjax.data.tokenizers import (
   CharacterTokenizer,
 )
 from lmjax.errors import UsageError
-from lmjax.samples import SAMPLES
-from lmjax.tasks import KINDS, TASKS
 
 REWRITING = sorted(OBJECTIVES)
 
@@ -61,10 +58,6 @@ def chi_square(counts, shares):
   expected = np.sum(counts) * np.array(shares)
   assert expected.min() > 5
   return ((np.array(counts) - expected) ** 2 / expected).sum()
-
-
-def test_every_task_has_examples_samples_and_a_kind_of_model():
-  assert TASKS.keys() == KINDS.keys() == EXAMPLES.keys() == SAMPLES.keys()
 
 
 def test_draws_are_even_and_a_function_of_their_key():

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from lmjax.models.language_model import LanguageModel
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.state import create_state
@@ -19,7 +20,7 @@ from lmjax.training.step import eval_step, train_step
 B, T, V, D = 8, 5, 11, 4
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
   """Embeddings with a running mean of them and a loss on their size."""
 
   context = None

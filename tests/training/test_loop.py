@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lmjax
-from lmjax.errors import UserError
+from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.optim import averaged_params, plateau_scale
@@ -89,6 +89,7 @@ SETTINGS = {
     "transformer",
     {"optim.schedule": "constant", "optim.plateau_factor": 0.5},
   ),
+  "masked words": ("encoder", {"objective.whole_words": True}),
   "skip-gram": ("word_vectors", {}),
   "glove, frozen": (
     "word_vectors",
@@ -116,7 +117,7 @@ def test_resumed_equals_uninterrupted(name, tiny_config, tmp_path):
   with open(tmp_path / "broken" / "metrics.jsonl", "a") as file:
     file.write('{"step": 6, "spl')  # half a line, as a power cut leaves it
   assert loop.train(config, tmp_path / "broken") == 0
-  straight, _ = final_state(config, tmp_path / "straight")
+  straight, expected = final_state(config, tmp_path / "straight")
   resumed, progress = final_state(config, tmp_path / "broken")
   assert_same(straight, resumed)
   for split in ("train", "valid"):
@@ -124,7 +125,9 @@ def test_resumed_equals_uninterrupted(name, tiny_config, tmp_path):
       tmp_path / "straight", split
     )
   assert [r["step"] for r in records(tmp_path / "broken")] == [3, 6, 9]
-  assert progress.tokens == 9 * 8 * 8
+  assert progress.tokens == expected.tokens
+  if config.task == "language_modeling":
+    assert progress.tokens == 9 * 8 * 8
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,11 @@ def copy(trained, tmp_path):
   config, folder = trained
   shutil.copytree(folder, tmp_path / "run")
   return config.copy_and_resolve_references(), tmp_path / "run"
+
+
+def test_a_run_that_learned_no_blanks_fills_none(trained):
+  with pytest.raises(UsageError, match="language_modeling fills no blanks"):
+    lmjax.load(trained[1]).fill("a ___")
 
 
 def test_more_steps_go_on(trained, tmp_path):

@@ -43,6 +43,7 @@ WHOLE = {
       num_kv_heads=2,
       positions="relative",
       norm="batch",
+      use_bias=False,  # whose gradients batch norms make zero, but for noise
       experts=Experts(3, 2, balance_loss=0.3, router_z_loss=0.1),
     ),
     True,
