@@ -12,4 +12,4 @@ if [ "${1:-}" = --slow ]; then
   marks=()
   shift
 fi
-exec .venv/bin/python -m pytest "${marks[@]}" "$@"
+exec .venv/bin/python -m pytest -n auto --dist loadfile "${marks[@]}" "$@"

@@ -13,7 +13,7 @@ from lmjax.data.batching import (
 from lmjax.data.loader import load
 from lmjax.data.shuffle import permute
 
-ORDERS = {ShuffledWindows, SequentialWindows, Lanes}
+ORDERS = (ShuffledWindows, SequentialWindows, Lanes)
 
 
 @dataclasses.dataclass
