@@ -42,6 +42,8 @@ RANGES = {
   "model.width": POSITIVE,
   "model.num_layers": POSITIVE,
   "model.dropout": SHARE,
+  "model.experts_per_token": POSITIVE,
+  "model.memory": POSITIVE,
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
