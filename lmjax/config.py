@@ -47,6 +47,8 @@ RANGES = {
   "model.hidden_dropout": SHARE,
   "model.output_dropout": SHARE,
   "model.weight_drop": SHARE,
+  "model.experts_per_token": POSITIVE,
+  "model.memory": POSITIVE,
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,

@@ -299,19 +299,17 @@ def block_settings(model: ConfigDict) -> dict:
       f"model.num_heads={model.num_heads} must divide model.width="
       f"{model.width}."
     )
-  experts = None
-  if model.num_experts:
-    if not 1 <= model.experts_per_token <= model.num_experts:
-      raise UsageError(
-        f"model.experts_per_token={model.experts_per_token} must be between 1 "
-        f"and model.num_experts={model.num_experts}."
-      )
-    experts = Experts(
-      number=model.num_experts,
-      per_token=model.experts_per_token,
-      capacity_factor=model.capacity_factor,
-      balance_loss=model.balance_loss,
-      router_z_loss=model.router_z_loss,
+  experts = Experts(
+    number=model.num_experts,
+    per_token=model.experts_per_token,
+    capacity_factor=model.capacity_factor,
+    balance_loss=model.balance_loss,
+    router_z_loss=model.router_z_loss,
+  )
+  if experts.number and not 1 <= experts.per_token <= experts.number:
+    raise UsageError(
+      f"model.experts_per_token={experts.per_token} must be between 1 and "
+      f"model.num_experts={experts.number}."
     )
   return dict(
     width=model.width,
@@ -319,7 +317,7 @@ def block_settings(model: ConfigDict) -> dict:
     num_heads=model.num_heads,
     feed_forward=model.feed_forward,
     feed_forward_width=model.feed_forward_width or 4 * model.width,
-    experts=experts,
+    experts=experts if experts.number else None,
     norm=model.norm,
     norm_position=model.norm_position,
     qk_norm=model.qk_norm,
