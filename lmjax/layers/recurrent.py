@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.layers.weight_drop import WeightDrop
+from lmjax.ops.bits import transposed
 from lmjax.ops.cells import CELLS, NORM_EPSILON, State
 from lmjax.ops.cudnn_lstm import cudnn_layer
 from lmjax.ops.matmul import matmul, product
@@ -196,7 +197,11 @@ class RecurrentLayer(nn.Module):
     )
     if not turned:
       return make, params
-    return make, jax.tree.map(lambda v: v.T if v.ndim == 2 else v, params)
+
+    def turn(leaf: Array) -> Array:
+      return transposed(leaf.astype(self.dtype)) if leaf.ndim == 2 else leaf
+
+    return make, jax.tree.map(turn, params)
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:

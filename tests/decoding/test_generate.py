@@ -183,6 +183,17 @@ def test_samples_are_reproducible_and_differ(sampler):
   assert first == again and first != other and len(set(first)) == 3
 
 
+def test_half_precision_is_drawn_alike_for_one_row_and_for_more():
+  """Kernels are turned for several rows; XLA has no bfloat16 Aᵀ·B on a CPU."""
+  tokenizer = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
+  model = recurrent("lstm", V, dtype=jnp.bfloat16)
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
+  sample = TextSampler(model, tokenizer)
+  options = dict(prompt="a", num_tokens=5, temperature=0.0)
+  alone = sample(variables, num_samples=1, **options)
+  assert sample(variables, num_samples=2, **options) == alone * 2
+
+
 def test_temperature_zero_is_greedy(sampler):
   sample, variables = sampler
   options = dict(num_tokens=9, num_samples=2, temperature=0.0)
