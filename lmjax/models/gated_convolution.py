@@ -26,6 +26,8 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
       f"model.embedding_width={embedding_width} must equal model.width="
       f"{model.width} when model.tie_embeddings is true."
     )
+  if not model.conv_size:
+    raise UsageError("model.conv_size=0 must be at least 1.")
   gated = functools.partial(
     GatedConvolution,
     model.width,

@@ -25,14 +25,15 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
     UsageError: if a choice is not known or the sizes do not fit together.
   """
   model = config.model
-  heads = model.num_heads
-  if heads <= 0 or model.recurrent_width % heads:
+  heads = max(model.num_heads, 1)
+  recurrent_width = (
+    model.recurrent_width or 4 * model.width // 3 // heads * heads
+  )
+  if not model.num_heads or not recurrent_width or recurrent_width % heads:
     raise UsageError(
-      f"model.num_heads={heads} must divide model.recurrent_width="
-      f"{model.recurrent_width}."
+      f"model.num_heads={model.num_heads} must divide model.recurrent_width="
+      f"{model.recurrent_width or 4 * model.width // 3}."
     )
-  recurrent_width = model.recurrent_width or 4 * model.width // 3
-  recurrent_width -= recurrent_width % heads
   recurrence = functools.partial(
     RecurrentBlock,
     model.width,
