@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -186,6 +189,18 @@ def test_runs_do_what_their_tasks_taught_them(
   assert len(filled.candidates[0]) == 2 and BLANK not in filled.texts[0]
   with pytest.raises(UsageError, match="task=masked_lm does not go on .*fill"):
     run.generate("7")
+  script = str(Path(__file__).parent.parent / "scripts" / "fill.py")
+  flags = [f"--workdir={tmp_path / 'masked'}", f"--text=7 {BLANK} is"]
+  printed = subprocess.check_output(
+    [sys.executable, script, *flags, "--number=2"], cwd=tmp_path, text=True
+  )
+  lines = printed.splitlines()
+  assert lines[0] == "blank 1:" and lines[-1] == filled.texts[0]
+  for line, candidate in zip(lines[1:3], filled.candidates[0], strict=True):
+    assert line.split("%") == [
+      f"  {candidate.probability:6.1%}"[:-1],
+      f"  {candidate.text!r}",
+    ]
   config.sample.prompt = "7 squared"
   with pytest.raises(UsageError, match="sample.prompt='7 squared' has no blan"):
     loop.train(config, tmp_path / "other")
