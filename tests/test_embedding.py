@@ -109,7 +109,8 @@ def test_frozen_rows_stay_and_resume_needs_no_file(make_config, tmp_path):
     np.testing.assert_array_equal, straight.variables, broken.variables
   )
   names, vectors = broken.vectors
-  before = jax.jit(broken.experiment.make_state)().params
+  state = jax.jit(broken.experiment.make_state)()
+  before = state.params
   expected = np.array(table_of(before, "lstm"))
   for index, word in enumerate(WORDS):
     if word in names:
@@ -119,7 +120,7 @@ def test_frozen_rows_stay_and_resume_needs_no_file(make_config, tmp_path):
   table = straight.variables["params"]["output"]["table"]
   assert np.abs(table - before["output"]["table"]).max() > 1e-3
   coverage = json.loads((folders[1] / "corpus.json").read_text())["pretrained"]
-  text = overview(broken.experiment, before, 1)
+  text = overview(broken.experiment, state, 1)
   assert f"{coverage['types']:.1%} of the vocabulary" in text
   assert f"{coverage['tokens']:.1%} of the training text" in text
 
