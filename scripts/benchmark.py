@@ -10,6 +10,7 @@ startup: train.py to the end of its first step, against PyTorch
 memory: the loss whose logits are never stored, against the plain one
 compile: 24 layers against 6
 growth: the train step against the length of a row and the size of a batch
+families: the train step of every family's character config (FAMILIES)
 all: all of them
 table: no measurement; the rows of --json=FILE as Markdown
 
@@ -18,6 +19,7 @@ PyTorch and transformers are optional (scripts/requirements-peers.txt); they
 may be in another environment, whose interpreter --peer_python names.
 """
 
+import importlib
 import json
 import re
 import shutil
@@ -45,6 +47,17 @@ WORDS = (
   "memory",
   "compile",
   "growth",
+  "families",
+)
+FAMILIES = (  # configs of one budget; all are compared with the first
+  "char_transformer",
+  "char_rnn",
+  "char_gru",
+  "char_lstm",
+  "char_min_lstm",
+  "char_rg_lru",
+  "char_mlstm",
+  "char_gated_convolution",
 )
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -98,7 +111,7 @@ def choose_cases(word: str) -> list[Case]:
     dtypes = (_DTYPE.value, "")
   cases = [
     case
-    for case in all_cases(to_json(finalize(_CONFIG.value)))
+    for case in all_cases(to_json(finalize(_CONFIG.value)), load_families())
     if word in (case.word, "all")
     and pattern.search(case.name)
     and case.dtype in dtypes
@@ -109,6 +122,17 @@ def choose_cases(word: str) -> list[Case]:
       f"--case={_CASE.value}."
     )
   return cases
+
+
+def load_families() -> dict[str, str]:
+  """Load the configs that `families` compares, as JSON."""
+  modules = {
+    name: importlib.import_module(f"configs.{name}") for name in FAMILIES
+  }
+  return {
+    name: to_json(finalize(module.get_config()))
+    for name, module in modules.items()
+  }
 
 
 def choose_settings() -> Settings:

@@ -53,6 +53,8 @@ class Contender:
 class Row:
   """One comparison.
 
+  Without a ratio that is asked for it is there to be read.
+
   Attributes:
     against: names of contenders; the fastest of them counts.
     at_least: how many times ours the other's figure must be.
@@ -343,11 +345,28 @@ def _growth() -> list[Case]:
   ]
 
 
-def all_cases(config: str) -> list[Case]:
+def _families(configs: Mapping[str, str]) -> Case:
+  """Make the case of whole models beside each other, not of their layers."""
+  contenders = tuple(
+    Contender(name, "lmjax", "ours", dict(kind="budget", config=config))
+    for name, config in configs.items()
+  )
+  first, *others = contenders
+  return Case(
+    "families",
+    "families",
+    f"train step of configs/{first.name}.py, a token",
+    contenders,
+    tuple(Row((contender.name,)) for contender in others),
+  )
+
+
+def all_cases(config: str, families: Mapping[str, str]) -> list[Case]:
   """List every case.
 
   Args:
     config: what `data` measures, a finalized config as JSON.
+    families: name → config that `families` compares, the first with all.
   """
   return [
     *_training(),
@@ -357,4 +376,5 @@ def all_cases(config: str) -> list[Case]:
     *_memory(),
     _compile(),
     *_growth(),
+    _families(families),
   ]

@@ -88,9 +88,8 @@ def make_rows(
 
 
 def _asked(row: Row) -> dict[str, float]:
-  if row.at_least is not None:
-    return {"at_least": row.at_least}
-  return {"at_most": row.at_most}
+  asked = dict(at_least=row.at_least, at_most=row.at_most)
+  return {key: ratio for key, ratio in asked.items() if ratio is not None}
 
 
 def _compare(case: Case, row: Row, values: Values) -> dict | None:

@@ -16,6 +16,7 @@ from benchmarks.tables import show
 from benchmarks.turns import take_turns
 
 Say = Callable[[str], None]
+SIZES = ("parameters", "step_bytes")  # facts that some contenders tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,8 @@ def measure(case: Case, settings: Settings, say: Say) -> dict[str, dict]:
   for name, row in rows.items():
     for contender, figure in row["contenders"].items():
       figure["rounds"] = len(values[contender])
-      figure["peak_bytes"] = facts[contender].get("peak_bytes")
+      for fact in ("peak_bytes", *SIZES):
+        figure[fact] = facts[contender].get(fact)
       figure.update(
         _rates(figure["median"], facts[contender]),
         environment=environments.get(contender),
@@ -139,6 +141,9 @@ def _describe(taken: list[float], unit: str, facts: dict) -> str:
   text = f"{show(median, unit)}, lowest {show(min(taken), unit)}"
   for name, value in _rates(median, facts).items():
     text += f", {value:,.3g} {name.replace('_', ' ')}"
+  for name in SIZES:
+    if name in facts:
+      text += f", {facts[name]:,} {name.replace('_', ' ')}"
   return text
 
 

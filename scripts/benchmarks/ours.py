@@ -120,6 +120,21 @@ class Training:
     self.batches = experiment.train_batches()
     self.facts = dict(environment=environment())
 
+  def tokens(self) -> int:
+    """Count the tokens of a step."""
+    data = self.experiment.config.data
+    return data.batch_size * data.window
+
+  def rates(self, tokens: int) -> dict[str, float]:
+    """Tell what tokens cost, for rates to be computed of seconds."""
+    data, model = self.experiment.config.data, self.experiment.model
+    kind = jax.devices()[0].device_kind
+    return dict(
+      tokens=tokens,
+      flops=3 * tokens * model.flops_per_token(data.window),
+      peak_flops=platform.peak_flops(kind, str(model.dtype)),
+    )
+
   def take_step(self, batch: PyTree) -> PyTree:
     """Make one update; return its sums without waiting for them."""
     self.state, sums = self.step(self.state, batch)
@@ -145,16 +160,7 @@ class Train(Training):
     for _ in range(NUM_COMPARED):
       sums = jax.device_get(self._next())
       losses.append(float(sums.loss / sums.weight))
-    data, model = experiment.config.data, experiment.model
-    tokens = data.batch_size * data.window
-    self.facts.update(
-      losses=losses,
-      tokens=tokens,
-      flops=3 * tokens * model.flops_per_token(data.window),
-      peak_flops=platform.peak_flops(
-        jax.devices()[0].device_kind, str(model.dtype)
-      ),
-    )
+    self.facts.update(losses=losses, **self.rates(self.tokens()))
 
   def _next(self) -> PyTree:
     return self.take_step(self.strategy.place_batch(next(self._loader)))
@@ -186,6 +192,31 @@ class Step(Training):
       self.take_step(self._placed)
     jax.block_until_ready(self.state)
     return (time.perf_counter() - began) / count
+
+
+class Budget(Step):
+  """The step, a token, with what it is made of and the memory it takes.
+
+  "step_bytes" are the arguments, results and temporary arrays of the compiled
+  program, what it writes over counted once.
+  """
+
+  def __init__(self, experiment: Experiment):
+    super().__init__(experiment)
+    program = self.step.lower(self.state, self._placed).compile()
+    memory = program.memory_analysis()
+    self.facts.update(
+      parameters=sum(leaf.size for leaf in jax.tree.leaves(self.state.params)),
+      step_bytes=memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      + memory.temp_size_in_bytes
+      - memory.alias_size_in_bytes,
+      **self.rates(1),
+    )
+
+  def run(self, count: int) -> float:
+    """Time steps; return seconds a token."""
+    return super().run(count) / self.tokens()
 
 
 class Load:
@@ -259,6 +290,7 @@ def _without_eos(name: str, leaf: jax.Array) -> jax.Array:
 KINDS = {
   "train": Train,
   "step": Step,
+  "budget": Budget,
   "load": Load,
   "compile": Compile,
   "generate": Generate,

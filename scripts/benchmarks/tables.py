@@ -46,13 +46,12 @@ def _cells(row: Mapping) -> tuple[str, ...]:
 
 
 def _worst(row: Mapping, ratio: Mapping[str, float]) -> float:
-  return ratio["minimum" if "at_least" in row["asked"] else "maximum"]
+  return ratio["maximum" if "at_most" in row["asked"] else "minimum"]
 
 
 def _asked(asked: Mapping[str, float]) -> str:
-  if "at_least" in asked:
-    return f"≥ {asked['at_least']:g}"
-  return f"≤ {asked['at_most']:g}"
+  signs = {"at_least": "≥", "at_most": "≤"}
+  return "".join(f"{signs[key]} {ratio:g}" for key, ratio in asked.items())
 
 
 def show(value: float, unit: str) -> str:

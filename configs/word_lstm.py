@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A word LSTM."""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+  """Return the experiment."""
+  config = base.get_config(model="lstm")
+  config.model.num_layers = 2
+  config.model.width = 512
+  config.model.embedding_width = 256
+  config.model.tie_embeddings = True
+  config.model.dropout = 0.3
+  config.model.dtype = "bfloat16"
+  config.data.tokenizer = "word"
+  config.data.order = "stateful"
+  config.data.window = 35
+  config.data.batch_size = 32
+  config.optim.learning_rate = 3e-3
+  config.optim.warmup_steps = 200
+  config.optim.final_fraction = 0.02
+  config.optim.weight_decay = 0.0
+  config.train.num_steps = 8000
+  config.train.eval_every = 2000
+  config.train.sample_every = 4000
+  config.sample.prompt = "The "
+  config.sample.num_tokens = 60
+  return config
