@@ -250,6 +250,8 @@ def get_config(model: str) -> ConfigDict:
 
   config.pretrained = dict(
     vectors="",  # file of word vectors that the embedding begins with
+    # auto (by name and first line) | word2vec | word2vec_binary | glove
+    format="auto",
   )
 
   config.optim = dict(
@@ -310,7 +312,7 @@ def get_config(model: str) -> ConfigDict:
     fsdp=1,  # jit: devices that a set of parameters is spread over
     rules=(  # jit: path → mesh axes, aligned with the last dimensions
       (r"(embedding|table)$", (None, "fsdp")),
-      (r"(query|key|value)/kernel$", ("fsdp", None, None)),
+      (r"(query|key|value|distance)/kernel$", ("fsdp", None, None)),
       (r"attention/out/kernel$", (None, None, "fsdp")),
       # Recurrent kernels stay whole: every step of a scan would have to wait
       # for the other devices.

@@ -167,6 +167,13 @@ def _check_together(config: ConfigDict) -> None:
       f"optim.ema_decay={optim.ema_decay} and optim.nt_asgd_every="
       f"{optim.nt_asgd_every} average the parameters both; set one to 0."
     )
+  averages = optim.ema_decay or optim.nt_asgd_every
+  if averages and "norm" in config.model and config.model.norm == "batch":
+    raise UsageError(
+      "model.norm=batch has running statistics of the parameters in training, "
+      "not of their average; set optim.ema_decay and optim.nt_asgd_every to 0, "
+      "or choose another norm."
+    )
   patterns = {"optim.no_decay": optim.no_decay, "optim.frozen": optim.frozen}
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
@@ -185,13 +192,20 @@ def _check_together(config: ConfigDict) -> None:
 
 def _check_task(config: ConfigDict) -> None:
   """Check the task, the model, and that they go together."""
-  make_objective(config)
+  objective = make_objective(config)
   model = MODELS[config.model.name](config, vocab_size=len(SPECIALS))
   if KINDS[config.task] not in model.kinds:
     tasks = [task for task, kind in KINDS.items() if kind in model.kinds]
     raise UsageError(
       f"task={config.task} does not go with model.name={config.model.name}, "
       f"which learns by {' or '.join(tasks)}; change one of them."
+    )
+  learned = "positions" in config.model and config.model.positions == "learned"
+  if learned and objective.longest > model.context:
+    raise UsageError(
+      f"task={config.task} makes rows of {objective.longest} tokens, more than "
+      f"the {model.context} learned positions; set model.context="
+      f"{objective.longest}."
     )
 
 

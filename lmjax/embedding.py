@@ -48,12 +48,12 @@ class Pretrained(NamedTuple):
     )
 
 
-def read_vectors(path: str, tokenizer: Tokenizer) -> Pretrained:
+def read_vectors(path: str, format: str, tokenizer: Tokenizer) -> Pretrained:
   """Read the vectors of a file that are of tokens, by their names."""
   tokens = {
     name_in_file(name): token for token, name in enumerate(tokenizer.names())
   }
-  words, vectors = read(path, wanted=tokens)
+  words, vectors = read(path, format, wanted=tokens)
   index = np.array([tokens[word] for word in words], np.int32)
   return Pretrained(index, vectors)
 
@@ -69,7 +69,8 @@ def table_of(params: PyTree, model: str) -> Array:
     table = table.get(name, {})
   if not hasattr(table, "shape"):
     raise UsageError(
-      f"model.name={model} has no table of embeddings, one vector a token."
+      f"model.name={model} has no table of embeddings, one vector a token; "
+      "choose another model."
     )
   return table
 

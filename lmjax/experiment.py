@@ -214,12 +214,13 @@ class Experiment:
     Raises:
       UserError: if there are vectors that cannot be put in.
     """
-    path = self.config.pretrained.vectors
+    wanted = self.config.pretrained
+    path = wanted.vectors
     if not path or self.folder.has_begun():
       return None
     params = jax.eval_shape(self.make_state).params
     table = table_of(params, self.config.model.name)
-    pretrained = read_vectors(path, self.tokenizer)
+    pretrained = read_vectors(path, wanted.format, self.tokenizer)
     check_width(pretrained, table, path)
     return pretrained
 

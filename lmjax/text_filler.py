@@ -2,6 +2,7 @@
 """Filling blanks: a text with `___` in it, and what belongs there."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -79,6 +80,7 @@ class MaskFiller:
     del sampling
     check_positive(number=number)
     tokens = self.encode(text)
+    (places,) = np.nonzero(tokens == self._mask)
     candidates = []
     while len(blanks := np.flatnonzero(tokens == self._mask)):
       chances_TV = np.array(self._chances(variables, tokens))
@@ -86,7 +88,8 @@ class MaskFiller:
         candidates = [self._best(chances_TV[i], number) for i in blanks]
       surest = blanks[chances_TV[blanks].max(axis=1).argmax()]
       tokens[surest] = chances_TV[surest].argmax()
-    return Filled([self._tokenizer.decode(tokens)], candidates)
+    answers = [self._tokenizer.decode([token]) for token in tokens[places]]
+    return Filled([put_in(split(text, self._tokenizer), answers)], candidates)
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens, with `<mask>` for every blank.
@@ -162,9 +165,8 @@ class MiddleFiller:
     drawn = self._sampler.draw(
       variables, tokens, num_tokens, number, filters, seed
     )
-    prefix, suffix = self._divide(text)
-    texts = [prefix + self._tokenizer.decode(new) + suffix for new in drawn]
-    return Filled(texts, [])
+    answers = map(self._tokenizer.decode, drawn)
+    return Filled([put_in(self._divide(text), [new]) for new in answers], [])
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens: prefix and suffix, each behind its mark.
@@ -219,7 +221,8 @@ class SpanFiller:
         or a number is out of range.
     """
     check_positive(number=number)
-    sources = self.encode(text)
+    if self._model.context is not None:  # what was before it would be forgotten
+      num_tokens = min(num_tokens, self._model.context)
     drawn = self._sampler.draw(
       variables,
       np.array([BOS]),
@@ -227,9 +230,10 @@ class SpanFiller:
       number,
       make_filters(temperature, top_k, top_p),
       seed,
-      sources,
+      self.encode(text),
     )
-    return Filled([self._put_in(sources, tokens) for tokens in drawn], [])
+    parts = split(text, self._tokenizer)
+    return Filled([put_in(parts, self._answers(new)) for new in drawn], [])
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens, with a mark of its own for every blank.
@@ -251,19 +255,16 @@ class SpanFiller:
     check_length(self._model, tokens)
     return tokens
 
-  def _put_in(self, sources: np.ndarray, drawn: list[int]) -> str:
-    """Put what was drawn behind each mark where the mark stands."""
-    answers, answer = {}, []
+  def _answers(self, drawn: list[int]) -> list[str]:
+    """Return what was drawn behind each mark, in the order of the marks."""
+    answers = [[] for _ in self._tokenizer.extras]
+    answer = []
     for token in drawn:
       if token >= self._tokenizer.num_plain:
-        answer = answers.setdefault(token, [])
+        answer = answers[token - self._tokenizer.num_plain]
       else:
         answer.append(token)
-    tokens = []
-    for token in sources.tolist():
-      is_mark = token >= self._tokenizer.num_plain
-      tokens += answers.get(token, []) if is_mark else [token]
-    return self._tokenizer.decode(tokens)
+    return [self._tokenizer.decode(tokens) for tokens in answers]
 
 
 def split(text: str, tokenizer: Tokenizer) -> list[str]:
@@ -281,6 +282,17 @@ def split(text: str, tokenizer: Tokenizer) -> list[str]:
       f"the text {text!r} has no blank; write {BLANK} where it has one."
     )
   return parts
+
+
+def put_in(parts: Sequence[str], answers: Iterable[str]) -> str:
+  """Put an answer between each part of a text and the next; the first count.
+
+  >>> put_in(["the ", " of ", ""], ["size", "it"])
+  "the size of it"
+  """
+  first, *others = parts
+  pairs = zip(answers, others, strict=False)
+  return first + "".join(answer + part for answer, part in pairs)
 
 
 # Task → what fills blanks with a model that learned it.

@@ -30,28 +30,38 @@ _EXPORT = flags.DEFINE_string(
   "export", None, "A file to write; .gz if so named."
 )
 _EXPORT_FORMAT = flags.DEFINE_string(
-  "export_format", "word2vec", "word2vec, word2vec_binary or glove."
+  "export_format",
+  "auto",
+  "word2vec, word2vec_binary, glove or auto: by the name of the file.",
 )
 
 
 def main() -> None:
   """Print a line for each question, and write the file that is asked for."""
   check_positive(number=_NUMBER.value)
-  check_format(_EXPORT_FORMAT.value)
+  for format in (_FORMAT.value, _EXPORT_FORMAT.value):
+    if format != "auto":
+      check_format(format)
+  if not (_NEAREST.value or _ANALOGY.value or _EXPORT.value):
+    raise UsageError("say what is wanted: --nearest, --analogy or --export.")
   analogies = [text.split() for text in _ANALOGY.value]
   for text, words in zip(_ANALOGY.value, analogies, strict=True):
     if len(words) != 3:
       raise UsageError(f'--analogy="{text}" must be three words.')
   if (_WORKDIR.value is None) == (_VECTORS.value is None):
     raise UsageError("give either --workdir or --vectors.")
+  spell = str
   if _WORKDIR.value is None:
     names, vectors = read(_VECTORS.value, _FORMAT.value)
   else:
-    names, vectors = Run(_WORKDIR.value, _CHECKPOINT.value).vectors
+    run = Run(_WORKDIR.value, _CHECKPOINT.value)
+    names, vectors = run.vectors
+    spell = str.lower if run.tokenizer.lower_case else str
   space = WordSpace(names, vectors)
-  for word in _NEAREST.value.split():
+  for word in map(spell, _NEAREST.value.split()):
     print(space.describe(word, _NUMBER.value))
-  for a, b, c in analogies:
+  for words in analogies:
+    a, b, c = map(spell, words)
     answers = space.analogy(a, b, c, _NUMBER.value)
     print(f"{a} : {b} = {c} : {show(answers)}")
   if _EXPORT.value is not None:

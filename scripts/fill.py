@@ -19,6 +19,8 @@ _NUMBER = flags.DEFINE_integer(
 )
 _NUM_TOKENS = flags.DEFINE_integer("num_tokens", 100, "Tokens in all blanks.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0: most likely only.")
+_TOP_K = flags.DEFINE_integer("top_k", 0, "Choose among the k best; 0: all.")
+_TOP_P = flags.DEFINE_float("top_p", 1.0, "Choose among probability p.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
 flags.mark_flags_as_required(["workdir", "text"])
 
@@ -31,6 +33,8 @@ def main() -> None:
     number=_NUMBER.value,
     num_tokens=_NUM_TOKENS.value,
     temperature=_TEMPERATURE.value,
+    top_k=_TOP_K.value,
+    top_p=_TOP_P.value,
     seed=_SEED.value,
   )
   for number, candidates in enumerate(filled.candidates, 1):

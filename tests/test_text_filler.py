@@ -90,6 +90,27 @@ def test_blanks_are_filled_the_surest_first(masked):
   assert fill(variables, text).texts == [by_hand]
 
 
+def test_the_text_around_blanks_stays_as_it_is(masked):
+  fill, _, _, variables = masked
+  text = f"A  {BLANK} of CELLS, {BLANK}\n(or lists)  "
+  before, between, behind = text.split(BLANK)
+  (filled,) = fill(variables, text).texts
+  assert filled.startswith(before) and filled.endswith(behind)
+  assert between in filled and "<unk>" not in filled
+  model, tokenizer, variables = make(
+    "character", encoder_decoder, ("<span_0>", "<span_1>"), context=16
+  )
+  options = dict(temperature=0.0, num_tokens=99)
+  (filled,) = SpanFiller(model, tokenizer)(
+    variables, "?" + BLANK, **options
+  ).texts
+  assert filled.startswith("?")
+  (same,) = SpanFiller(model, tokenizer)(
+    variables, "?" + BLANK, **(options | dict(num_tokens=16))
+  ).texts
+  assert filled == same  # the context ends it
+
+
 def test_bpe_blanks_stand_for_the_space_before_a_word_too(masked):
   del masked
   tokenizer = TOKENIZERS["bpe"].train([WORDS], 290, 1, False)
@@ -130,8 +151,8 @@ def test_spans_are_put_in_where_their_marks_are():
   assert sources.tolist() == expected
   drawn = [first, *tokenizer.encode("list"), first + 1]
   drawn += tokenizer.encode("cell").tolist()
-  assert fill._put_in(sources, drawn) == "a list of cells"
-  assert fill._put_in(sources, drawn[:3]) == "a li of s"  # cut off
+  assert fill._answers(drawn) == ["list", "cell", ""]
+  assert fill._answers(drawn[:3]) == ["li", "", ""]  # cut off
   options = dict(number=2, num_tokens=7, seed=3)
   texts = fill(variables, f"a {BLANK} of {BLANK}s", **options).texts
   assert len(texts) == 2 and texts[0] != texts[1]

@@ -51,7 +51,9 @@ class WordSpace:
 
   def _find(self, word: str) -> int:
     if word not in self._index:
-      raise UserError(f"{word!r} is none of the {len(self.words):,} words.")
+      raise UserError(
+        f"{word!r} is none of the {len(self.words):,} words; ask for others."
+      )
     return self._index[word]
 
   def _nearest(

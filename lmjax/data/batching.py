@@ -12,6 +12,8 @@ Fields of a batch, each [rows, T]:
     weights  float32  1 where a target counts, 0 on padding
     resets   bool     where memory is emptied before the token; there only if
                       that can happen
+    mask     bool     false behind the end of the text, where inputs stand for
+                      nothing; there only if that can happen
 
 What a task makes of them, lmjax/data/examples.py names.
 """
@@ -94,7 +96,7 @@ class ShuffledWindows(Rows):
 class SequentialWindows(Rows):
   """Stateless evaluation: every window once, from front to back.
 
-  Rows behind the end of the stream weigh 0.
+  What is behind the end of the stream weighs 0 and is masked.
   """
 
   def __len__(self) -> int:
@@ -104,7 +106,9 @@ class SequentialWindows(Rows):
   def __getitem__(self, index: int) -> dict:
     """Return this process's rows of batch `index`."""
     start = (index * self.batch_size + self.local_rows()) * self.window
-    return self.read(start, start + self.window + 1)
+    batch = self.read(start, start + self.window + 1)
+    place_BT = start[:, None] + np.arange(self.window)
+    return batch | {"mask": place_BT < self.stream.num_tokens}
 
 
 class Lanes(Rows):

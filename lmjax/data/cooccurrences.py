@@ -115,12 +115,14 @@ def _count(
   """Write a sorted run for each block of pairs, then merge the runs."""
   folder.mkdir()
   with tempfile.TemporaryDirectory(dir=folder, prefix="runs-") as place:
-    runs = []
-    for pairs in blocks:
-      if len(pairs):
-        path = Path(place, f"{len(runs)}.npy")
-        np.save(path, _add_up(pairs))
-        runs.append(np.load(path, mmap_mode="r"))
+    path, ends = Path(place, "pairs.bin"), []
+    with open(path, "wb") as file:
+      for pairs in blocks:
+        _add_up(pairs).tofile(file)
+        ends.append(file.tell() // _PAIR.itemsize)
+    # One map for all runs: a process may have a thousand files open or so.
+    all_pairs = np.memmap(path, _PAIR, "r") if any(ends) else np.zeros(0, _PAIR)
+    runs = np.split(all_pairs, ends[:-1])
     with open(folder / "entries.bin", "wb") as file:
       for sums in _merge(runs, block):
         entries = np.zeros(len(sums), ENTRY)
@@ -131,8 +133,6 @@ def _count(
 
 def _merge(runs: Sequence[np.ndarray], block: int) -> Iterator[np.ndarray]:
   """Add up sorted runs, in ranges of keys with some `block` pairs each."""
-  if not runs:
-    return
   # Every step-th key of each run, so that as many of all of these samples as
   # there are runs have about a block of pairs between them.
   step = max(1, block // len(runs))

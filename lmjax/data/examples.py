@@ -86,7 +86,8 @@ def cooccurrences(
 
 def is_word(tokenizer: Tokenizer) -> np.ndarray:
   """Tell words from specials and white space, bool [V]."""
-  words_V = np.array([bool(name.strip()) for name in tokenizer.names()])
+  texts = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+  words_V = np.array([bool(text.strip()) for text in texts])
   words_V[: len(SPECIALS)] = False
   return words_V
 

@@ -11,8 +11,8 @@ rows hold T words of the text in order:
                                    context, drawn from 1 to `context`; 0 on
                                    padding, which is out of everyone's reach
     negatives  int32    [rows, N]  words drawn as noise for all of a row
-    words      float32  [rows]     running words of text in the row, those that
-                                   were left out counted
+    words      float32  [rows]     running words of text that the row stands
+                                   for, those that were left out counted
 """
 
 import dataclasses
@@ -29,7 +29,8 @@ class WordWindows:
 
   Words close up where others are left out, so contexts reach further. What is
   kept of a batch is laid end to end into narrower rows of T words; T leaves a
-  tenth of room, and what would still not fit, at the end, is left out.
+  tenth of room behind the mean of the split, and what would still not fit, at
+  the end, is no part of the batch.
 
   Args:
     rows: windows of the text.
@@ -68,7 +69,8 @@ class WordWindows:
     self.keep_V = keep_probabilities(words_V, subsample)
     self._noise_V = noise_distribution(words_V, noise_exponent).cumsum()
     tokens = rows.batch_size * rows.window
-    kept = tokens * (counts_V @ self.keep_V) / counts_V.sum()
+    split_V = rows.stream.counts(len(counts_V))
+    kept = tokens * (split_V @ self.keep_V) / split_V.sum()
     room = 1.1 * kept + 4 * np.sqrt(kept)
     self.width = math.ceil(min(room, tokens) / rows.batch_size)
 
@@ -85,14 +87,17 @@ class WordWindows:
     begins_BT[:, 0] = True
     kept = rng.random(counts_BT.shape) < self.keep_V[text["inputs"]]
     kept = (kept & counts_BT).reshape(-1)
-    apart = self._context * np.cumsum(begins_BT)[kept]
     shape = self.batch_size, self.width
     size = self.batch_size * self.width
+    too_many = np.flatnonzero(kept)[size:]
+    end = too_many[0] if len(too_many) else kept.size
+    kept[end:] = False
+    apart = self._context * np.cumsum(begins_BT)[kept]
     inputs, positions = np.zeros((2, size), np.int32)
     reach = np.zeros(size, np.int32)
-    number = min(len(apart), size)
-    inputs[:number] = text["inputs"].reshape(-1)[kept][:number]
-    positions[:number] = np.arange(number) + apart[:number]
+    number = len(apart)
+    inputs[:number] = text["inputs"].reshape(-1)[kept]
+    positions[:number] = np.arange(number) + apart
     positions[number:] = -(self._context + 1) * np.arange(1, size - number + 1)
     reach[:number] = rng.integers(1, self._context, number, endpoint=True)
     uniform = rng.random((self.batch_size, self._num_drawn))
@@ -104,7 +109,9 @@ class WordWindows:
         self._noise_V[:-1], uniform * self._noise_V[-1], "right"
       ).astype(np.int32),
       words=np.full(
-        self.batch_size, counts_BT.sum() / self.batch_size, np.float32
+        self.batch_size,
+        counts_BT.reshape(-1)[:end].sum() / self.batch_size,
+        np.float32,
       ),
     )
     return {name: field[self._local] for name, field in batch.items()}

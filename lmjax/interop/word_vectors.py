@@ -52,7 +52,7 @@ def read(
     path: the file.
     format: one of FORMATS, or "auto": word2vec_binary if the name ends in .bin
       or .bin.gz, else word2vec if the first line is two whole numbers, else
-      glove.
+      glove. Bytes of a word that are no UTF-8 are read as "\ufffd".
     wanted: the words to keep; None for all. Of a word that comes twice, the
       first vector counts.
 
@@ -65,17 +65,18 @@ def read(
       if format == "auto":
         format = _guess(Path(path), file)
       reader, _ = FORMATS[check_format(format)]
-      for entry, name, vector in reader(file):
-        width, word = len(vector), _decode(entry, name)
+      for name, vector in reader(file):
+        # word2vec's own program cuts long words inside a character too.
+        width, word = len(vector), name.decode("utf-8", "replace")
         if word not in found and (wanted is None or word in wanted):
           found[word] = vector
   except _Malformed as error:
-    raise UserError(f"{path}, {error}.") from error
+    raise UserError(f"{path}, {error}; mend the file.") from error
   except (OSError, EOFError, zlib.error) as error:
     reason = getattr(error, "strerror", None) or error
     raise UserError(f"{path} cannot be read: {reason}.") from error
   if not width:
-    raise UserError(f"{path} holds no word vectors.")
+    raise UserError(f"{path} holds no word vectors; name a file that does.")
   vectors_VD = np.array(list(found.values()), np.float32).reshape(-1, width)
   return WordVectors(list(found), vectors_VD)
 
@@ -89,12 +90,22 @@ def write(
     path: the file; compressed if its name ends in .gz.
     words: V distinct words.
     vectors_VD: their vectors, [V, D].
-    format: one of FORMATS.
+    format: one of FORMATS, or "auto": word2vec_binary if the name ends in .bin
+      or .bin.gz, else word2vec.
 
   Raises:
+    UsageError: if the format and the name of the file contradict each other.
     UserError: if a word is empty or holds a space or a line's end.
   """
+  is_binary = _is_binary(Path(path))
+  if format == "auto":
+    format = "word2vec_binary" if is_binary else "word2vec"
   _, writer = FORMATS[check_format(format)]
+  if is_binary != (format == "word2vec_binary"):
+    raise UsageError(
+      f"a file of format={format} named {path} would be read as another; names "
+      "of word2vec_binary end in .bin or .bin.gz, and no others do."
+    )
   names = []
   for word in words:
     if not word or " " in word or "\n" in word:
@@ -129,22 +140,30 @@ def _open(path: str | Path, mode: str) -> IO[bytes]:
   return opener(path, mode)
 
 
+def _is_binary(path: Path) -> bool:
+  return path.name.removesuffix(".gz").endswith(".bin")
+
+
 def _guess(path: Path, file: IO[bytes]) -> str:
-  if path.name.removesuffix(".gz").endswith(".bin"):
+  if _is_binary(path):
     return "word2vec_binary"
   first = file.readline()
   file.seek(0)
   return "word2vec" if re.fullmatch(rb"\d+ \d+\s*", first) else "glove"
 
 
-# Each reader yields what an entry is called, its word and its vector.
-_Entries = Iterator[tuple[str, bytes, np.ndarray]]
+# Each reader yields words and their vectors.
+_Entries = Iterator[tuple[bytes, np.ndarray]]
+_MOST = 1 << 24  # numbers of a vector; more is no word vector
 
 
 def _read_header(file: IO[bytes]) -> tuple[int, int]:
   match = re.fullmatch(rb"(\d+) (\d+)\s*", file.readline())
-  if not match or not int(match[2]):
-    raise _Malformed('line 1: it must be two whole numbers, "V D"')
+  if not match or not 0 < int(match[2]) <= _MOST:
+    raise _Malformed(
+      'line 1: it must be two whole numbers, "V D", for V words of D numbers; '
+      "see that the format is right"
+    )
   return int(match[1]), int(match[2])
 
 
@@ -166,9 +185,7 @@ def _read_glove(file: IO[bytes]) -> _Entries:
     yield _parse(f"line {line}", text, width)
 
 
-def _parse(
-  entry: str, text: bytes, width: int
-) -> tuple[str, bytes, np.ndarray]:
+def _parse(entry: str, text: bytes, width: int) -> tuple[bytes, np.ndarray]:
   """Cut a line behind its word, which in files of others may hold spaces."""
   word, *numbers = text.rstrip(b" \r\n").rsplit(b" ", width)
   found = len(numbers) + sum(map(_is_number, word.split(b" ")[1:]))
@@ -185,14 +202,7 @@ def _parse(
     raise _Malformed(f"{entry}: {shown!r} is no number") from None
   if not np.isfinite(vector).all():
     raise _Malformed(f"{entry}: a number is not finite")
-  return entry, word, vector
-
-
-def _decode(entry: str, name: bytes) -> str:
-  try:
-    return name.decode("utf-8")
-  except UnicodeDecodeError:
-    raise _Malformed(f"{entry}: the word is not UTF-8") from None
+  return word, vector
 
 
 def _is_number(text: bytes) -> bool:
@@ -217,7 +227,7 @@ def _read_binary(file: IO[bytes]) -> _Entries:
     vector = np.frombuffer(data, "<f4", width, space + 1)
     if not np.isfinite(vector).all():
       raise _Malformed(f"word {count}: a number is not finite")
-    yield f"word {count}", data[start:space].lstrip(b"\n"), vector
+    yield data[start:space].lstrip(b"\n"), vector
     start = space + 1 + size
   if (data[start:] + file.read(2)).strip():
     raise _Malformed(f"word {number}: more follows; line 1 promises no more")

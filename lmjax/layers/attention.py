@@ -84,7 +84,9 @@ class SelfAttention(Attention, kw_only=True):
   """Attention of every position to what its view shows.
 
   With `mutable=["intermediates"]` the weights, [B, H, T, S], are sown as
-  "weights", computed beside the fast path; a decoding step sows none.
+  "weights", computed beside the fast path; a decoding step sows none. Behind a
+  cache S are its slots and the new tokens in the order of the text, the last of
+  them last; slots that hold nothing to be seen come first.
 
   Attributes:
     num_kv_heads: number G of key and value heads; divides `num_heads`, and
@@ -142,6 +144,11 @@ class SelfAttention(Attention, kw_only=True):
     how = (view.sight, self.window, self.causal, view.bias_HN)
     if self.shows_weights():
       weights_BHTS = attention_weights(query_BTHK, seen[0], *how)
+      if cached is not None:  # a ring's slots are in no order
+        order_BS = jnp.argsort(view.sight.key_BS, axis=1)
+        weights_BHTS = jnp.take_along_axis(
+          weights_BHTS, order_BS[:, None, None], axis=3
+        )
       self.sow("intermediates", "weights", weights_BHTS)
     return self.output(attend(query_BTHK, *seen, *how)), written
 

@@ -3,7 +3,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
+from lmjax.ops.rotary import angles
 from lmjax.types import Array
 
 
@@ -21,8 +23,7 @@ def sinusoids(positions_BT: Array, width: int) -> Array:
     float32 [B, T, width].
   """
   half = width // 2
-  frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions_BT[..., None].astype(jnp.float32) * frequency
+  angle = angles(positions_BT[..., None], 10_000.0 ** (-np.arange(half) / half))
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 

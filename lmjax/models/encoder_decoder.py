@@ -75,6 +75,9 @@ class EncoderDecoder(Transformer, kw_only=True):
       )
       for _ in range(2)
     )
+    key_norm = self.attention_settings()["qk_norm"]
+    if key_norm is not None:
+      self.memory_key_norms = [key_norm() for _ in range(self.num_layers)]
 
   def encode(self, sources_BS: Array, mask_BS: Array | None = None) -> Memory:
     """Read source texts.
@@ -94,12 +97,16 @@ class EncoderDecoder(Transformer, kw_only=True):
       return list(zip(kernels, biases, strict=True))
 
     maps = by_layer(self.memory_key()) + by_layer(self.memory_value())
-    made = [
-      jnp.swapaxes(x_BSGK, 1, 2)
-      for x_BSGK in apply_affine(x_BSD, maps, 1, self.dtype)
-    ]
-    keys_BGSK, values_BGSK = made[: self.num_layers], made[self.num_layers :]
-    return Memory(tuple(keys_BGSK), tuple(values_BGSK), mask_BS)
+    made = apply_affine(x_BSD, maps, 1, self.dtype)
+    keys_BSGK, values_BSGK = made[: self.num_layers], made[self.num_layers :]
+    if self.qk_norm != "none":
+      norms = zip(self.memory_key_norms, keys_BSGK, strict=True)
+      keys_BSGK = [norm(key_BSGK) for norm, key_BSGK in norms]
+
+    def heads_first(made: list[Array]) -> tuple[Array, ...]:
+      return tuple(jnp.swapaxes(x_BSGK, 1, 2) for x_BSGK in made)
+
+    return Memory(heads_first(keys_BSGK), heads_first(values_BSGK), mask_BS)
 
   def __call__(
     self,

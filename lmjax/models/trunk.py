@@ -53,6 +53,8 @@ class Trunk(nn.Module, kw_only=True):
     context: how many tokens the carry holds, and the number of learned
       positions.
     causal: whether tokens see those before them alone.
+    looks_ahead: whether tokens of a causal trunk may be told to see later ones
+      too, which "relative" positions must then tell apart.
     crosses: whether blocks attend to a memory too.
     attention_window: how many of the newest positions each sees; 0 for all.
     dropout: share of features dropped on the embeddings and residuals.
@@ -83,6 +85,7 @@ class Trunk(nn.Module, kw_only=True):
   norm_position: str = "pre"
   qk_norm: str = "none"
   causal: bool = True
+  looks_ahead: bool = False
   crosses: bool = False
   attention_window: int = 0
   initializer: str = "normal"
@@ -99,8 +102,9 @@ class Trunk(nn.Module, kw_only=True):
         self.context, self.width, param_dtype=self.param_dtype
       )
     if self.positions == "relative":
+      one_sided = self.causal and not self.looks_ahead
       self.relative_bias = RelativeBias(
-        self.num_heads, self.causal, param_dtype=self.param_dtype
+        self.num_heads, one_sided, param_dtype=self.param_dtype
       )
     self.drop = Dropout(self.dropout)
     make_block = functools.partial(
@@ -198,7 +202,7 @@ class Trunk(nn.Module, kw_only=True):
     if self.positions == "learned":
       x_BTD += self.position_embedding(view.positions_BT).astype(x_BTD.dtype)
     elif self.positions == "sinusoidal":
-      x_BTD *= self.width**0.5  # as loud as the waves (Vaswani et al., 3.4)
+      x_BTD *= self.width**0.5  # Vaswani et al., section 3.4
       x_BTD += sinusoids(view.positions_BT, self.width).astype(x_BTD.dtype)
     separate = self.depth == "separate"
     x_BTD, kept = apply_blocks(
@@ -278,7 +282,10 @@ def trunk_settings(config: ConfigDict) -> dict:
       f"model.width={model.width} must be even for model.positions=sinusoidal."
     )
   return settings | dict(
-    num_kv_heads=num_kv_heads, positions=model.positions, context=context
+    num_kv_heads=num_kv_heads,
+    positions=model.positions,
+    context=context,
+    looks_ahead=config.task == "prefix_lm",
   )
 
 

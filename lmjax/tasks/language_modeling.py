@@ -53,10 +53,11 @@ class LanguageModeling:
     rngs: dict[str, Array],
     train: bool,
   ) -> Outcome:
-    """Sum the cross-entropy of the targets, with what the model adds to it.
+    """Sum the cross-entropy of the targets; in training, with what is added.
 
     Auxiliary losses, which models sow into the collection "losses", are means
-    over a batch; they are weighed like its positions.
+    over a batch; they are weighed like its positions. They, label smoothing and
+    the z-loss help to learn and judge nothing.
 
     Args:
       params: the model's parameters.
@@ -73,15 +74,15 @@ class LanguageModeling:
       carry,
       method=self.read,
       rngs=rngs if train else None,
-      mutable=[*collections, "losses"] if train else ["losses"],
+      mutable=[*collections, "losses"] if train else [],
     )
     entropy = self.model.apply(
       variables,
       hidden,
       batch["targets"],
       batch["weights"],
-      self.label_smoothing,
-      self.z_loss,
+      self.label_smoothing if train else 0.0,
+      self.z_loss if train else 0.0,
       method="cross_entropy",
     )
     units_BT = jnp.asarray(self.units_V)[batch["targets"]]
@@ -128,7 +129,7 @@ def report_tokens(means: dict[str, float]) -> dict[str, float]:
   """Name what is told of tokens of any kind.
 
   Returns:
-    "loss" in nats a token; "perplexity", its exponential, a token; then the
+    "loss" a token; "perplexity", the exponential of the cross-entropy; then the
     other means, as they are.
   """
   report = dict(means)

@@ -97,6 +97,16 @@ def test_rows_that_are_met_again_are_rewritten_in_another_way(task):
   assert any((other[field] != same[field]).any() for field in other)
 
 
+def test_all_of_a_split_may_be_masked_and_nothing_behind_it():
+  objective = make("masked_lm", **{"objective.mask_rate": 1.0})
+  read = batches(objective, SequentialWindows, Numbers(31, (0,)), rows=2)
+  batch = read[1]  # places 26 to 51 of 31
+  places = 26 + np.arange(26).reshape(2, 13)
+  np.testing.assert_array_equal(batch["mask"], places < 31)
+  np.testing.assert_array_equal(batch["weights"] > 0, places < 31)
+  assert "mask" not in batches(objective, stream=Numbers(31, (0,)))[0]
+
+
 @pytest.mark.parametrize("task", REWRITING)
 def test_nothing_behind_the_end_of_the_text_counts(task):
   objective = make(task, **{"objective.mask_rate": 0.4})

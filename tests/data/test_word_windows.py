@@ -86,6 +86,34 @@ def test_frequent_words_are_left_out_by_their_frequency():
   np.testing.assert_array_equal(found[keep_V == 0], 0)
 
 
+def test_words_of_another_text_are_all_looked_at_and_counted_once():
+  """A text of words that are rare in the training text keeps more of them."""
+  counts = COUNTS[::-1].copy()
+  rows = SequentialWindows(STREAM, W, B)
+  batches = WordWindows(rows, counts, IS_WORD, 3, 1e-3, 6, 0.5)
+  whole = [batches[index] for index in range(len(batches))]
+  kept = sum((batch["reach"] > 0).sum() for batch in whole)
+  expected = COUNTS @ batches.keep_V
+  assert abs(kept - expected) < 4 * np.sqrt(expected)
+  words = sum(batch["words"].sum() for batch in whole)
+  assert words == pytest.approx(STREAM.num_tokens - 1)
+
+
+def test_what_does_not_fit_is_no_part_of_the_batch():
+  batches = make(rows=SequentialWindows, subsample=0.0)
+  plain = batches[1]
+  batches.width = 11
+  short = batches[1]
+  assert (short["reach"] > 0).all()
+  size = short["inputs"].size
+  np.testing.assert_array_equal(
+    short["inputs"].reshape(-1), plain["inputs"].reshape(-1)[:size]
+  )
+  text = batches._rows[1]["inputs"].reshape(-1)
+  end = np.flatnonzero(IS_WORD[text])[size]
+  assert short["words"].sum() == pytest.approx(end)
+
+
 def test_negatives_and_reaches_are_drawn_by_their_distributions():
   batches = make(batch_size=50)
   drawn = [batches[index] for index in range(60)]

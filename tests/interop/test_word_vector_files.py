@@ -68,12 +68,13 @@ nan = np.array([0.0, np.nan], np.float32).tobytes()
     ("g.txt", b"a 1 2\n\nb 3 4\n", "line 2: .* 0 numbers found"),
     ("g.txt", b"a 1 2\nb 3 x\n", "line 2: 'x' is no number"),
     ("g.txt", b"a 1 2\nb 3 inf\n", "line 2: a number is not finite"),
-    ("g.txt", b"a 1 2\n\xff 3 4\n", "line 2: the word is not UTF-8"),
     ("g.txt", b"word\n", "line 1: a word and some numbers are wanted"),
     ("g.txt", b"", "holds no word vectors"),
     ("w.txt", b"3 2\na 1 2\nb 3 4\n", "line 3: it is the last; .* 3"),
     ("w.txt", b"1 2\na 1 2\nb 3 4\n", "line 3: line 1 promises 1 words"),
     ("w.bin", b"a 1 2\n", "line 1: it must be two whole numbers"),
+    ("w.bin", b"1 99999999999999\na", "line 1: it must be .* format is right"),
+    ("w.txt", b"1 " + b"9" * 22 + b"\na 1", "line 1: it must be two whole"),
     ("w.bin", good[:-1], "word 1: the file ends in it"),
     ("w.bin", good + b"more", "word 1: more follows"),
     ("w.bin", b"1 2\nword " + nan, "word 1: a number is not finite"),
@@ -92,6 +93,24 @@ def test_a_malformed_file_is_named_with_its_line(
   path.write_bytes(content)
   with pytest.raises(UserError, match=f"{name}.*{message}"):
     read(path)
+
+
+def test_a_word_cut_inside_a_character_spoils_no_other(tmp_path):
+  path = tmp_path / "g.txt"
+  path.write_bytes(b"a 1 2\n\xe4\xb8 3 4\nb 5 6\n")
+  assert read(path).words == ["a", "\ufffd", "b"]
+  assert read(path, wanted={"b"}).vectors_VD.tolist() == [[5, 6]]
+
+
+def test_the_name_of_a_file_says_its_format(tmp_path):
+  vectors = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+  for name in ("v.bin", "v.bin.gz", "v.txt"):
+    write(tmp_path / name, ["a", "b"], vectors, "auto")
+    np.testing.assert_array_equal(read(tmp_path / name).vectors_VD, vectors)
+  for name, format in (("w.bin", "glove"), ("w.txt", "word2vec_binary")):
+    with pytest.raises(UsageError, match="would be read as another"):
+      write(tmp_path / name, ["a", "b"], vectors, format)
+    assert not (tmp_path / name).exists()
 
 
 def test_what_cannot_be_read_or_written_is_a_sentence(tmp_path):

@@ -22,6 +22,7 @@ def test_orthogonal_matrices_are_orthogonal(shape):
   [
     ("normal", 0.3**2),
     ("glorot_uniform", 2 / (48 + 160)),
+    ("glorot_normal", 2 / (48 + 160)),
     ("he_normal", 2 / 48),
     ("lecun_normal", 1 / 48),
     ("orthogonal", 1 / 160),

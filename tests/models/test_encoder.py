@@ -133,3 +133,23 @@ def test_weights_are_shown_of_every_layer(prefixed):
   # Of nine slots, in the order of the text, five are empty.
   assert not weights[..., :5].any() and (weights[..., 5:10] > 0).all()
   assert not weights[..., 0, 10:].any() and (weights[..., 2, 10:] > 0).all()
+
+
+def test_weights_behind_a_full_ring_are_in_the_order_of_the_text():
+  """A ring holds what is newest in slots of any order."""
+  model = transformer(num_layers=1, positions="rotary", context=4)
+  variables = draw(model, TOKENS)
+  carry = model.initial_carry(B, 4)
+  for piece in (TOKENS[:, :3], TOKENS[:, 3:5]):  # the ring turns
+    _, carry = hidden(model, variables, piece, carry)
+  apply = functools.partial(model.apply, mutable=["intermediates"])
+  _, seen = jax.jit(apply)(variables, TOKENS[:, 5:], carry)
+  (weights,) = seen["intermediates"]["blocks"]["attention"]["weights"]
+  _, seen = jax.jit(apply)(variables, TOKENS)
+  (whole,) = seen["intermediates"]["blocks"]["attention"]["weights"]
+  new = T - 5
+  expected = whole[..., 5:6, 1:]  # four old ones and itself
+  expected /= expected.sum(-1, keepdims=True)
+  shown = weights[..., :1, -(4 + new) :]
+  np.testing.assert_allclose(shown, expected, atol=1e-5)
+  assert not weights[..., : -(4 + new)].any()

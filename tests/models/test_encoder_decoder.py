@@ -110,6 +110,16 @@ def test_every_leaf_of_a_memory_has_its_batch_first(variables, memory):
   np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
 
 
+def test_normed_keys_of_a_memory_have_no_size(variables):
+  """However large keys are before their norm, they are the same behind it."""
+  params = dict(variables["params"])
+  params["memory_key"] = jax.tree.map(lambda x: 9 * x, params["memory_key"])
+  ours = encode(MODEL, {**variables, "params": params}, SOURCES, MASK)
+  plain = encode(MODEL, variables, SOURCES, MASK)
+  for key, same in zip(ours.keys_BGSK, plain.keys_BGSK, strict=True):
+    np.testing.assert_allclose(key, same, atol=1e-4)
+
+
 def test_without_a_source_it_says_so(variables):
   with pytest.raises(UsageError, match="a task that gives it both"):
     MODEL.apply(variables, TOKENS)

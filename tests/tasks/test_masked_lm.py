@@ -57,6 +57,15 @@ def test_the_loss_is_of_the_place_itself_with_both_sides_seen(masked):
     assert sums(batch | {"inputs": inputs}).loss != sums(batch).loss
 
 
+def test_what_is_behind_the_end_changes_nothing(masked):
+  _, _, batch, sums = masked
+  mask = np.arange(7) < np.array([[7], [5]])
+  first = sums(batch | {"mask": mask})
+  inputs = np.where(mask, batch["inputs"], (batch["inputs"] + 1) % VOCAB_SIZE)
+  assert sums(batch | {"mask": mask, "inputs": inputs}).loss == first.loss
+  assert sums(batch | {"inputs": inputs}).loss != sums(batch).loss
+
+
 def test_the_report_has_no_bits(masked):
   means = dict(loss=1.5, nats=0.0, units=2.0, accuracy=0.25)
   report = masked[0].report(means)

@@ -51,7 +51,8 @@ class Masking(Objective):
     if self.whole_words:
       firsts_BT = word_starts(tokens_BT, tokenizer.edges)
       choice = np.take_along_axis(choice, firsts_BT, axis=1)
-    is_text_BT = ~np.isin(tokens_BT, (PAD, BOS, EOS)) & (batch["weights"] > 0)
+    is_text_BT = ~np.isin(tokens_BT, (PAD, BOS, EOS))
+    is_text_BT &= batch.get("mask", True)
     chosen_BT = is_text_BT & (choice < self.rate)
     num_text = tokenizer.num_plain - len(SPECIALS)
     random_BT = len(SPECIALS) + (other * num_text).astype(np.int32)

@@ -31,6 +31,11 @@ class Objective:
 
   extras = ()
 
+  @property
+  def longest(self) -> int:
+    """Return the length of the longest row that a model sees."""
+    return self.window
+
   def over(self, rows: Rows, tokenizer: Tokenizer) -> "Rewritten":
     """Rewrite the batches of `rows`."""
     return Rewritten(rows, self, tokenizer)

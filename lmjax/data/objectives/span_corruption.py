@@ -66,6 +66,11 @@ class SpanCorruption(Objective):
   sizes: Sizes
 
   @property
+  def longest(self) -> int:
+    """Return the length of sources or targets, whichever is longer."""
+    return max(self.sizes.sources, self.sizes.targets)
+
+  @property
   def extras(self) -> tuple[str, ...]:
     """Name the marks."""
     return tuple(f"<span_{index}>" for index in range(self.sizes.spans))
