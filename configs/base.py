@@ -12,6 +12,11 @@ RECURRENT = dict(
   num_layers=2,
   width=256,
   embedding_width=0,  # 0: width
+  # Of the kernels of inputs, and of hidden vectors: uniform (±1/√inputs) |
+  # normal (0.02) | glorot_uniform | glorot_normal | he_normal | lecun_normal |
+  # orthogonal
+  initializer="glorot_uniform",
+  recurrent_initializer="uniform",
   residual=False,  # layers add to what they read, where widths are equal
   tie_embeddings=False,  # the last layer is then embedding_width wide
   dropout=0.0,  # on embeddings and behind layers, a mask a token
@@ -60,8 +65,8 @@ _BLOCKS = dict(
   dropout=0.0,
   use_bias=False,
   tie_embeddings=True,
-  # normal | glorot_uniform | glorot_normal | he_normal | lecun_normal |
-  # orthogonal
+  # normal | uniform | glorot_uniform | glorot_normal | he_normal |
+  # lecun_normal | orthogonal
   initializer="normal",
   remat=False,
   depth="auto",  # auto | scan | unrolled
@@ -75,6 +80,7 @@ _TRUNK = dict(
   # learned | sinusoidal | rotary | relative (T5) | alibi | none
   positions="rotary",
   context=0,  # tokens of the carry, learned positions; 0: data.window
+  attention_dropout=0.0,  # of its weights, which are then stored, T · T a head
 )
 MODELS = dict(
   ngram=dict(

@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
   config.optim.learning_rate = 2e-3
   config.optim.warmup_steps = 400
   config.optim.final_fraction = 0.02
-  config.train.num_steps = 8000
+  config.train.num_steps = 6000
   config.train.eval_every = 1000
-  config.train.sample_every = 4000
+  config.train.sample_every = 3000
   config.sample.prompt = ""  # begin a document
   return config

@@ -7,12 +7,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from lmjax.layers.dense import Affine, Dense, Parameters, apply_affine
+from lmjax.layers.dropout import Dropout
 from lmjax.layers.view import View
 from lmjax.ops.attention import (
   all_keys,
   attend,
   attend_in,
   attention_weights,
+  average,
 )
 from lmjax.ops.key_value_cache import write
 from lmjax.ops.rotary import rotate
@@ -27,6 +29,8 @@ class Attention(nn.Module):
     num_heads: number H of query heads; divides the model width.
     qk_norm: makes a normalisation of queries and keys by head, given a name;
       None for none.
+    weight_dropout: share of the weights that are dropped; they are then there
+      as a whole, [B, H, T, S], in training.
     use_bias: whether the projections have biases.
     init_scale: standard deviation of the kernels at initialisation.
     out_scale: standard deviation of the kernel that writes to the residual.
@@ -37,6 +41,7 @@ class Attention(nn.Module):
 
   num_heads: int
   qk_norm: functools.partial | None = None
+  weight_dropout: float = 0.0
   use_bias: bool = False
   init_scale: float = 0.02
   out_scale: float = 0.02
@@ -59,6 +64,39 @@ class Attention(nn.Module):
   def normed(self, x_BTHK: Array, name: str) -> Array:
     """Normalise queries or keys, if that is wanted."""
     return self.qk_norm(name=name)(x_BTHK) if self.qk_norm else x_BTHK
+
+  def look(
+    self,
+    query_BTHK: Array,
+    seen: tuple[Array, Array],
+    sight: Sight | None,
+    order_BS: Array | None = None,
+    **how: Array | int | bool | None,
+  ) -> Array:
+    """Attend, with weights shown and dropped as is wanted.
+
+    Args:
+      query_BTHK: queries.
+      seen: keys and values, [B, S, G, K] each.
+      sight: what is seen of them.
+      order_BS: the keys in the order of the text; None if they stand in it.
+      **how: see `attend`.
+    """
+    key_BSGK, value_BSGK = seen
+    drops = self.weight_dropout and self.has_rng("dropout")
+    weights_BHTS = None
+    if drops or self.shows_weights():
+      weights_BHTS = attention_weights(query_BTHK, key_BSGK, sight, **how)
+    if self.shows_weights():
+      shown_BHTS = weights_BHTS
+      if order_BS is not None:
+        order_B11S = order_BS[:, None, None]
+        shown_BHTS = jnp.take_along_axis(weights_BHTS, order_B11S, axis=3)
+      self.sow("intermediates", "weights", shown_BHTS)
+    if not drops:
+      return attend(query_BTHK, key_BSGK, value_BSGK, sight, **how)
+    weights_BHTS = Dropout(self.weight_dropout)(weights_BHTS)
+    return average(weights_BHTS, value_BSGK)
 
   def output(self, attended_BTHK: Array) -> Array:
     """Map what the heads found to the model width."""
@@ -141,16 +179,16 @@ class SelfAttention(Attention, kw_only=True):
         order = view.order_BC[:, None, :, None]
         cached = [jnp.take_along_axis(old, order, axis=2) for old in cached]
       seen = tuple(map(all_keys, cached, seen))
-    how = (view.sight, self.window, self.causal, view.bias_HN)
-    if self.shows_weights():
-      weights_BHTS = attention_weights(query_BTHK, seen[0], *how)
-      if cached is not None:  # a ring's slots are in no order
-        order_BS = jnp.argsort(view.sight.key_BS, axis=1)
-        weights_BHTS = jnp.take_along_axis(
-          weights_BHTS, order_BS[:, None, None], axis=3
-        )
-      self.sow("intermediates", "weights", weights_BHTS)
-    return self.output(attend(query_BTHK, *seen, *how)), written
+    attended_BTHK = self.look(
+      query_BTHK,
+      seen,
+      view.sight,
+      None if cached is None else jnp.argsort(view.sight.key_BS, axis=1),
+      window=self.window,
+      causal=self.causal,
+      bias_HN=view.bias_HN,
+    )
+    return self.output(attended_BTHK), written
 
 
 class CrossAttention(Attention):
@@ -172,8 +210,5 @@ class CrossAttention(Attention):
     query_BTHK = self.normed(query_BTHK, "query_norm")
     if x_BTD.shape[1] == 1:
       return self.output(attend_in(query_BTHK, memory, sight))
-    seen = [jnp.swapaxes(x, 1, 2).astype(self.dtype) for x in memory]
-    if self.shows_weights():
-      weights_BHTS = attention_weights(query_BTHK, seen[0], sight, causal=False)
-      self.sow("intermediates", "weights", weights_BHTS)
-    return self.output(attend(query_BTHK, *seen, sight, causal=False))
+    seen = tuple(jnp.swapaxes(x, 1, 2).astype(self.dtype) for x in memory)
+    return self.output(self.look(query_BTHK, seen, sight, causal=False))

@@ -42,9 +42,27 @@ def _plain(initializer: Initializer):
   return lambda scale: initializer
 
 
+def uniform(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+  """Draw from ±1/√inputs, as PyTorch does for recurrent kernels."""
+  limit = shape[0] ** -0.5
+  return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def by_gate(initializer: Initializer, num_gates: int) -> Initializer:
+  """Draw a matrix for each gate, as if it were alone; they lie side by side."""
+
+  def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+    keys = jax.random.split(key, num_gates)
+    shape = (shape[0], shape[1] // num_gates)
+    return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=1)
+
+  return init
+
+
 # Name → (standard deviation, read by "normal" alone) → initialiser.
 INITIALIZERS = {
   "normal": nn.initializers.normal,
+  "uniform": _plain(uniform),
   # Glorot & Bengio 2010
   "glorot_uniform": _plain(nn.initializers.glorot_uniform()),
   "glorot_normal": _plain(nn.initializers.glorot_normal()),

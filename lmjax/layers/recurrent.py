@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lmjax.layers.initializers import INITIALIZERS, by_gate
 from lmjax.layers.weight_drop import WeightDrop
 from lmjax.ops.bits import transposed
 from lmjax.ops.cells import CELLS, NORM_EPSILON, State
@@ -16,16 +17,7 @@ from lmjax.ops.recurrence import Kernels, scan_layer
 from lmjax.types import Array, PyTree
 
 IMPLEMENTATIONS = ("auto", "scan", "cudnn")
-
-
-def _uniform(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
-  """Draw from ±1/√D, as PyTorch does.
-
-  Orthogonal blocks would need QR decompositions, several of which in one
-  program can wait for each other without end in XLA's CPU backend.
-  """
-  limit = shape[0] ** -0.5
-  return jax.random.uniform(key, shape, dtype, -limit, limit)
+INIT_SCALE = 0.02  # standard deviation of initializer="normal"
 
 
 class RecurrentLayer(nn.Module):
@@ -39,6 +31,9 @@ class RecurrentLayer(nn.Module):
     cell_width: width D of the cell where a projection makes the hidden vector
       of it (Sak et al. 2014, arXiv:1402.1128); 0 for `width` and none.
     weight_drop: share of the recurrent kernel that is dropped; see WeightDrop.
+    initializer: how the kernel of inputs is drawn, one of INITIALIZERS.
+    recurrent_initializer: how the recurrent kernel, orthogonal gate by gate,
+      and the projection are drawn.
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
   """
@@ -49,6 +44,8 @@ class RecurrentLayer(nn.Module):
   turned: bool = False
   cell_width: int = 0
   weight_drop: float = 0.0
+  initializer: str = "glorot_uniform"
+  recurrent_initializer: str = "uniform"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -104,10 +101,14 @@ class RecurrentLayer(nn.Module):
       zeros = jnp.zeros(shape, dtype)
       return zeros.at[width : 2 * width].set(1.0) if self._is_lstm else zeros
 
-    glorot = nn.initializers.glorot_uniform()
-    recurrent = kernel("recurrent_kernel", _uniform, (self.width, columns))
+    init = INITIALIZERS[self.initializer](INIT_SCALE)
+    recurrent_init = INITIALIZERS[self.recurrent_initializer](INIT_SCALE)
+    gates_init = recurrent_init
+    if self.recurrent_initializer == "orthogonal":
+      gates_init = by_gate(recurrent_init, CELLS[self.cell].num_gates)
+    recurrent = kernel("recurrent_kernel", gates_init, (self.width, columns))
     kernels = Kernels(
-      kernel("input_kernel", glorot, (inputs, columns)),
+      kernel("input_kernel", init, (inputs, columns)),
       WeightDrop(self.weight_drop)(recurrent),
       vector("bias", columns, bias),
     )
@@ -117,7 +118,7 @@ class RecurrentLayer(nn.Module):
       kernels = kernels._replace(**added)
     if self.cell_width:
       shape = (width, self.width)
-      projection = kernel("projection_kernel", _uniform, shape)
+      projection = kernel("projection_kernel", recurrent_init, shape)
       kernels = kernels._replace(projection_DP=projection)
     if self.cell == "layer_norm_lstm":
       vectors = (

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from lmjax.errors import UsageError
 from lmjax.layers.activation_regularization import ActivationRegularization
 from lmjax.layers.embedding_dropout import EmbeddingDropout
+from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.locked_dropout import LockedDropout
 from lmjax.layers.recurrent import IMPLEMENTATIONS, RecurrentLayer
 from lmjax.models.choices import check_choice
@@ -135,6 +136,8 @@ def _build(
 ) -> RecurrentStack:
   """Make a model of layers with this cell."""
   model = config.model
+  for key in ("initializer", "recurrent_initializer"):
+    check_choice(model, key, INITIALIZERS)
   embedding_width = model.embedding_width or model.width
   widths = [projection_width or model.width] * model.num_layers
   if model.tie_embeddings:  # the table meets the last layer (Merity et al.)
@@ -159,6 +162,8 @@ def _build(
       width,
       cell_width=model.width if projection_width else 0,
       weight_drop=model.weight_drop,
+      initializer=model.initializer,
+      recurrent_initializer=model.recurrent_initializer,
       **options,
     )
     for width in widths

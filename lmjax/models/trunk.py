@@ -58,6 +58,7 @@ class Trunk(nn.Module, kw_only=True):
     crosses: whether blocks attend to a memory too.
     attention_window: how many of the newest positions each sees; 0 for all.
     dropout: share of features dropped on the embeddings and residuals.
+    attention_dropout: share of attention's weights dropped.
     use_bias: whether projections have biases.
     initializer: how kernels are drawn, one of INITIALIZERS. "normal" makes
       those that write to the residual smaller with depth (Radford et al.).
@@ -82,6 +83,7 @@ class Trunk(nn.Module, kw_only=True):
   use_bias: bool
   remat: bool
   experts: Experts | None = None
+  attention_dropout: float = 0.0
   norm_position: str = "pre"
   qk_norm: str = "none"
   causal: bool = True
@@ -143,7 +145,9 @@ class Trunk(nn.Module, kw_only=True):
         NORMS[self.qk_norm], dtype=self.dtype, param_dtype=self.param_dtype
       )
     return self.layer_settings() | dict(
-      num_heads=self.num_heads, qk_norm=qk_norm
+      num_heads=self.num_heads,
+      qk_norm=qk_norm,
+      weight_dropout=self.attention_dropout,
     )
 
   def self_attention(self) -> functools.partial:
@@ -285,6 +289,7 @@ def trunk_settings(config: ConfigDict) -> dict:
     num_kv_heads=num_kv_heads,
     positions=model.positions,
     context=context,
+    attention_dropout=model.attention_dropout,
     looks_ahead=config.task == "prefix_lm",
   )
 

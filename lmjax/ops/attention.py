@@ -104,6 +104,21 @@ def attention_weights(
   return jax.nn.softmax(scores_BHTS, where=seen_BTS[:, None])
 
 
+def average(weights_BHTS: Array, value_BSGK: Array) -> Array:
+  """Average values by weights that are there: [B, T, H, K] in their dtype."""
+  batch, heads, time, num_keys = weights_BHTS.shape
+  groups, width = value_BSGK.shape[2:]
+  weights_BGRTS = weights_BHTS.reshape(batch, groups, -1, time, num_keys)
+  out_BTGRK = jnp.einsum(
+    "bgrts,bsgk->btgrk",
+    weights_BGRTS.astype(value_BSGK.dtype),
+    value_BSGK,
+    preferred_element_type=wide(value_BSGK.dtype),
+  )
+  shape = (batch, time, heads, width)
+  return out_BTGRK.reshape(shape).astype(value_BSGK.dtype)
+
+
 def _cudnn_takes(query_BTHK: Array) -> bool:
   half = query_BTHK.dtype in (jnp.bfloat16, jnp.float16)
   width = query_BTHK.shape[-1]

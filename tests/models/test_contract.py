@@ -14,7 +14,7 @@ from lmjax.layers.mlstm import MLSTMLayer
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_xl import TransformerXL
 from lmjax.tree import named_leaves
-from tests.tiny_models import VOCAB_SIZE, draw, make_models
+from tests.tiny_models import VOCAB_SIZE, draw, make_models, transformer
 
 B, T, V = 2, 7, VOCAB_SIZE
 MODELS = make_models(dropout=0.3)
@@ -248,3 +248,20 @@ def test_remat_changes_no_gradient():
 def test_grouped_heads_store_fewer_keys():
   cache = MODELS["sinusoidal, one kv head, windowed"].initial_carry(B, 9)
   assert [key.shape for key in cache.keys_BGCK] == [(B, 1, 10, 2)] * 3
+
+
+def test_dropped_attention_weights_are_of_training_alone():
+  """The plain way with nothing dropped is the blocked one; a key drops some."""
+  model = transformer(num_layers=1, num_kv_heads=2)
+  tokens = jnp.arange(10).reshape(2, 5)
+  variables = draw(model, tokens)
+  key = {"dropout": jax.random.key(1)}
+
+  def hidden(rate, rngs):
+    dropping = model.clone(attention_dropout=rate)
+    return jax.jit(dropping.apply)(variables, tokens, rngs=rngs)[0]
+
+  plain = hidden(0.0, {})
+  np.testing.assert_array_equal(hidden(0.5, {}), plain)
+  np.testing.assert_allclose(hidden(1e-9, key), plain, atol=1e-5)
+  assert np.abs(hidden(0.5, key) - plain).max() > 1e-2
