@@ -59,6 +59,11 @@ def add_to(total: dict[str, float], sums: Sums) -> None:
     total[name] = total.get(name, 0.0) + float(value)
 
 
+def perplexity(nats: float) -> float:
+  """Return the exponential of nats a token; infinity beyond all floats."""
+  return math.inf if nats > 709.0 else math.exp(nats)
+
+
 def divide(total: dict[str, float]) -> dict[str, float]:
   """Divide a total by its weight; nothing weighed is not a number."""
   weight = total.get("weight", 0.0) or math.nan

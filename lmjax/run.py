@@ -153,11 +153,20 @@ class Run:
     return Evaluator(task, strategy, batches)(state)
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
-    """Score each token of a split, given those before it.
+    """Score each token of a split but the first, given those before it.
 
     Returns:
-      Log-probabilities in nats, float32 [N], in the order of the batches.
+      Log-probabilities in nats, float32 [N], in the order of the text.
+
+    Raises:
+      UsageError: if the run's task is not to predict the next token.
     """
+    name = self.experiment.config.task
+    if name != "language_modeling":
+      raise UsageError(
+        f"{self.experiment.folder.path} learned task={name}, which scores no "
+        "text token by token; give a run of task=language_modeling."
+      )
     self.experiment.check_corpus()
     task, batches = self._task(split)
     model = task.model
@@ -172,12 +181,16 @@ class Run:
       )
       return log_probs_BT, carry
 
-    carry, scores = task.initial_carry(batches.batch_size), []
+    carry = task.initial_carry(batches.batch_size)
+    scores, counted = [], []
     for index in range(len(batches)):
       batch = batches[index]
       log_probs_BT, carry = score(self.variables, batch, carry)
-      scores.append(np.asarray(log_probs_BT)[batch["weights"] > 0])
-    return np.concatenate(scores)
+      scores.append(np.asarray(log_probs_BT))
+      counted.append(batch["weights"] > 0)
+    # A row goes on in the next batch, or the next row goes on where it ends.
+    axis = 1 if task.stateful else 0
+    return np.concatenate(scores, axis)[np.concatenate(counted, axis)]
 
   def _task(self, split: str) -> tuple[Task, Rows]:
     """Return what turns batches into sums, and the batches of a split."""

@@ -165,7 +165,8 @@ class TextSampler:
 
     return generate(
       step,
-      functools.partial(model.initial_carry, capacity=capacity),
+      model.initial_carry(len(keys_B), capacity),
+      model.rewind,
       jnp.broadcast_to(prompt_T, (len(keys_B), len(prompt_T))),
       keys_B,
       num_tokens,

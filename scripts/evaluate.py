@@ -5,11 +5,10 @@ python scripts/evaluate.py --workdir=runs/a --split=test --cache_size=2000
 """
 
 import dataclasses
-import json
 
 from absl import flags
 
-from lmjax import command_line
+from lmjax import command_line, strict_json
 from lmjax.data.splits import SPLITS
 from lmjax.run import Run
 
@@ -36,7 +35,7 @@ def main() -> None:
   about = dict(split=_SPLIT.value, step=run.step, order=order)
   if cache:
     about["cache"] = dataclasses.asdict(cache)
-  print(json.dumps(about | report))
+  print(strict_json.dumps(about | report))
 
 
 if __name__ == "__main__":

@@ -3,56 +3,77 @@
 
 python scripts/interpolate.py --workdirs=runs/lstm,runs/ngram --split=test
 
-All must have the same vocabulary. They read the text as the first one is
-configured to, with memory kept from window to window.
+All must have the same vocabulary and read the same text. Each is judged as its
+own config says, with windows of its own, and keeps its memory between them or
+not.
 """
 
-import json
+from collections.abc import Iterable
 
 import numpy as np
 from absl import flags
 
-from lmjax import command_line
+from lmjax import command_line, strict_json
 from lmjax.analysis.interpolation import fit_weights, interpolate
 from lmjax.data.splits import SPLITS
 from lmjax.errors import UsageError
+from lmjax.metrics import perplexity
 from lmjax.run import Run
 
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "Two run folders or more.")
-_SPLIT = flags.DEFINE_enum("split", "valid", SPLITS, "The split to judge on.")
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "The split to judge on.")
 flags.mark_flag_as_required("workdirs")
 
 
 def main() -> None:
   """Print the weights, and the perplexity of each run and of the mixture."""
-  if len(_WORKDIRS.value) < 2:
+  workdirs = list(dict.fromkeys(_WORKDIRS.value))
+  if len(workdirs) < 2:
     raise UsageError("--workdirs needs two run folders or more, with commas.")
-  first = Run(_WORKDIRS.value[0], overrides={"data.order": "stateful"})
-  data = first.experiment.config.data
-  reading = {f"data.{k}": data[k] for k in ("order", "window", "batch_size")}
-  runs = [first]
-  for workdir in _WORKDIRS.value[1:]:
-    runs.append(Run(workdir, overrides=reading))
-    if runs[-1].tokenizer.fingerprint != first.tokenizer.fingerprint:
-      raise UsageError(
-        f"{workdir} has another vocabulary than {_WORKDIRS.value[0]}; "
-        "interpolate runs of one vocabulary."
-      )
-  weights = fit_weights(np.stack([run.log_probs("valid") for run in runs]))
-  log_probs = np.stack([run.log_probs(_SPLIT.value) for run in runs])
-  perplexity = np.exp(-log_probs.mean(axis=1)).tolist()
-  mixture = float(np.exp(-interpolate(log_probs, weights).mean()))
+  runs = [Run(workdir) for workdir in workdirs]
+  splits = dict.fromkeys(("valid", _SPLIT.value))
+  for run in runs[1:]:
+    _check_alike(runs[0], run, splits)
+  log_probs = {
+    split: np.stack([run.log_probs(split) for run in runs]) for split in splits
+  }
+  weights = fit_weights(log_probs["valid"])
+  judged = log_probs[_SPLIT.value]
+  nats = -judged.mean(axis=1, dtype=np.float64)
+  each = map(perplexity, nats.tolist())
   print(
-    json.dumps(
+    strict_json.dumps(
       dict(
         split=_SPLIT.value,
-        tokens=log_probs.shape[1],
-        weights=dict(zip(_WORKDIRS.value, weights.tolist(), strict=True)),
-        perplexity=dict(zip(_WORKDIRS.value, perplexity, strict=True)),
-        mixture=mixture,
+        tokens=judged.shape[1],
+        weights=dict(zip(workdirs, weights.tolist(), strict=True)),
+        perplexity=dict(zip(workdirs, each, strict=True)),
+        mixture=perplexity(-float(interpolate(judged, weights).mean())),
       )
     )
   )
+
+
+def _check_alike(first: Run, other: Run, splits: Iterable[str]) -> None:
+  """See that two runs score the same tokens of the same text.
+
+  Raises:
+    UsageError: if they do not.
+  """
+  folders = [run.experiment.folder.path for run in (other, first)]
+  if other.tokenizer.fingerprint != first.tokenizer.fingerprint:
+    raise UsageError(
+      f"{folders[0]} has another vocabulary than {folders[1]}; interpolate "
+      "runs of one vocabulary."
+    )
+  for split in splits:
+    ours, theirs = (r.experiment.stream(split) for r in (other, first))
+    if ours.folder.name != theirs.folder.name:  # a digest
+      raise UsageError(
+        f"{folders[0]} has another text in the split {split} than "
+        f"{folders[1]}, or another data.append_eos; interpolate runs of one "
+        "text."
+      )
 
 
 if __name__ == "__main__":

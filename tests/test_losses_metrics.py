@@ -7,8 +7,8 @@ import numpy as np
 import optax
 
 from lmjax.losses import cross_entropy
-from lmjax.metrics import Sums, add_to, weighted_sum
-from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.metrics import Sums, add_to, perplexity, weighted_sum
+from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
 from tests.tiny_models import recurrent
 
 
@@ -55,6 +55,12 @@ def test_the_report_names_losses_rightly():
     expected = {} if unit == "word" else {f"bits_per_{unit}": 2.0}
     assert bits.keys() == expected.keys()
     np.testing.assert_allclose(list(bits.values()), list(expected.values()))
+
+
+def test_a_perplexity_beyond_all_floats_is_infinite():
+  for nats, expected in ((700.0, math.exp(700)), (710.0, math.inf)):
+    assert report_tokens(dict(nats=nats, units=1.0))["perplexity"] == expected
+  assert perplexity(math.inf) == math.inf and math.isnan(perplexity(math.nan))
 
 
 def test_padding_changes_no_sum():

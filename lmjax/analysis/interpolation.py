@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from lmjax.errors import UserError
+
 
 def interpolate(log_probs_MN: np.ndarray, weights_M: np.ndarray) -> np.ndarray:
   """Mix what several models say of the same tokens.
@@ -23,7 +25,7 @@ def interpolate(log_probs_MN: np.ndarray, weights_M: np.ndarray) -> np.ndarray:
 
 
 def fit_weights(
-  log_probs_MN: np.ndarray, tolerance: float = 1e-6
+  log_probs_MN: np.ndarray, tolerance: float = 1e-6, max_steps: int = 1000
 ) -> np.ndarray:
   """Find the weights under which the mixture's likelihood is highest.
 
@@ -33,16 +35,28 @@ def fit_weights(
   Args:
     log_probs_MN: as in `interpolate`, of a text that the models have not seen.
     tolerance: the largest change of a weight at which to stop.
+    max_steps: how many steps to take at most.
 
   Returns:
     The share of each model, [M].
+
+  Raises:
+    UserError: if no token is possible under any model.
   """
-  probs_MN = np.exp(log_probs_MN - log_probs_MN.max(axis=0))
-  probs_MN = probs_MN[:, np.isfinite(probs_MN).all(axis=0)]
+  log_probs_MN = np.asarray(log_probs_MN, np.float64)
+  highest_N = log_probs_MN.max(axis=0)
+  possible_N = np.isfinite(highest_N)
+  if not possible_N.any():
+    raise UserError(
+      "no token of the text is possible under any of the models; give at least "
+      "one that was smoothed, or trained on text of that kind."
+    )
+  probs_MN = np.exp(log_probs_MN[:, possible_N] - highest_N[possible_N])
   weights_M = np.full(len(probs_MN), 1.0 / len(probs_MN))
-  while True:
+  for _ in range(max_steps):
     shares_MN = weights_M[:, None] * probs_MN
-    new_M = (shares_MN / shares_MN.sum(axis=0)).mean(axis=1)
-    if np.abs(new_M - weights_M).max() < tolerance:
-      return new_M
-    weights_M = new_M
+    before_M = weights_M
+    weights_M = (shares_MN / shares_MN.sum(axis=0)).mean(axis=1)
+    if np.abs(weights_M - before_M).max() < tolerance:
+      break
+  return weights_M

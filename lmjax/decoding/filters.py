@@ -23,8 +23,12 @@ class Ban:
   tokens: tuple[int, ...]
 
   def __call__(self, logits_BV: Array) -> Array:
-    """Set their logits to −∞."""
-    return logits_BV.at[:, jnp.array(self.tokens, jnp.int32)].set(-jnp.inf)
+    """Set their logits to −∞; others, if all are −∞, become alike likely."""
+    tokens = jnp.array(self.tokens, jnp.int32)
+    left_BV = logits_BV.at[:, tokens].set(-jnp.inf)
+    possible_B1 = jnp.any(left_BV > -jnp.inf, axis=-1, keepdims=True)
+    alike_BV = jnp.zeros_like(left_BV).at[:, tokens].set(-jnp.inf)
+    return jnp.where(possible_B1, left_BV, alike_BV)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,11 @@ def draw(keys_B: Array, logits_BV: Array) -> Array:
 
   Args:
     keys_B: a key a row; what a row draws depends on its own alone.
-    logits_BV: −inf for what must not be drawn.
+    logits_BV: −inf for what must not be drawn; see filters.Ban for a row of
+      which nothing else is left.
 
   Returns:
-    int32 tokens [B].
+    int32 tokens [B], below V whatever the logits are.
   """
   batch, vocab_size = logits_BV.shape
   highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
@@ -33,7 +34,8 @@ def draw(keys_B: Array, logits_BV: Array) -> Array:
   uniform_B2 = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
   block_B = _invert(jnp.sum(mass, axis=-1), uniform_B2[:, 0])
   within = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)[:, 0]
-  return block_B * _BLOCK + _invert(within, uniform_B2[:, 1])
+  token_B = block_B * _BLOCK + _invert(within, uniform_B2[:, 1])
+  return jnp.minimum(token_B, vocab_size - 1)
 
 
 def _invert(mass_BN: Array, uniform_B: Array) -> Array:

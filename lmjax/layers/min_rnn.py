@@ -29,10 +29,13 @@ def min_gru(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
 
 
 def min_lstm(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
-  """Return what is kept of the state, and what is added; shares of one."""
-  forget_BTD, input_BTD = map(jax.nn.sigmoid, gates)
-  total_BTD = forget_BTD + input_BTD + 1e-12  # both may be closed
-  return forget_BTD / total_BTD, input_BTD / total_BTD * candidate_BTD
+  """Return what is kept of the state, and what is added; shares of one.
+
+  By the logarithm of the gates' ratio, for both gates may be closed.
+  """
+  forget_BTD, input_BTD = map(jax.nn.log_sigmoid, gates)
+  odds_BTD = forget_BTD - input_BTD
+  return jax.nn.sigmoid(odds_BTD), jax.nn.sigmoid(-odds_BTD) * candidate_BTD
 
 
 # Name → what is kept and added, and the gates that it takes.

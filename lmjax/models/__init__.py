@@ -15,8 +15,10 @@ can hold, None if there is no limit. Leaves of `hidden` begin with the axes
 batch and time; most models have one, hidden_BTD, whose logits are a table times
 it plus a bias. `model.choices(with_resets)` names what each "auto" stands for.
 `model.for_decoding(variables, batch_size)` returns a model and variables that
-compute the same, laid out for one token at a time. `model.estimate(tokens,
-starts, names)` makes the variables that are counted in the training text.
+compute the same, laid out for one token at a time. `model.rewind(carry,
+num_tokens)` makes of a full carry one behind which its newest tokens are read
+again. `model.estimate(tokens, starts, names)` makes the variables that are
+counted in the training text.
 """
 
 from lmjax.models import (

@@ -84,6 +84,21 @@ class LanguageModel(nn.Module):
     raise NotImplementedError
 
   @nn.nowrap
+  def rewind(self, carry: PyTree, num_tokens: int) -> PyTree:
+    """Make a carry behind which the newest tokens are to be read again.
+
+    So generation goes on when no token fits into the context any more. All
+    tokens are forgotten, those before the newest for good.
+
+    Args:
+      carry: a carry of `context` tokens.
+      num_tokens: how many of the tokens that it has read will be read again.
+    """
+    del num_tokens
+    batch_size = len(jax.tree.leaves(carry)[0])
+    return self.initial_carry(batch_size, self.context)
+
+  @nn.nowrap
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple["LanguageModel", PyTree]:

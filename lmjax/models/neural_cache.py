@@ -12,7 +12,14 @@ from lmjax.errors import UsageError
 from lmjax.models.language_model import LanguageModel
 from lmjax.ops.blocks import cut
 from lmjax.ops.linear_cross_entropy import CrossEntropy
-from lmjax.ops.neural_cache import Found, Memory, empty_memory, mix, recall
+from lmjax.ops.neural_cache import (
+  Found,
+  Memory,
+  empty_memory,
+  mix,
+  recall,
+  rewind,
+)
 from lmjax.types import Array, PyTree
 
 _MAX_ELEMENTS = 1 << 23  # of the probabilities made at a time
@@ -147,6 +154,16 @@ class NeuralCache(LanguageModel):
     shape = jax.eval_shape(vectors)
     width, dtype = shape.shape[-1], shape.dtype
     return inner, empty_memory(batch_size, self.size, width, dtype)
+
+  @nn.nowrap
+  def rewind(
+    self, carry: tuple[PyTree, Memory], num_tokens: int
+  ) -> tuple[PyTree, Memory]:
+    """Let the model forget; the cache loses what is read again alone."""
+    inner, memory = carry
+    if self.keeps_memory:
+      inner = self.model.rewind(inner, num_tokens)
+    return inner, rewind(memory, num_tokens)
 
   @nn.nowrap
   def for_decoding(

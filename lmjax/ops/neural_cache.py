@@ -107,6 +107,22 @@ def recall(
   return (weights_BTS, entries_BTS), written
 
 
+def rewind(memory: Memory, num_tokens: int) -> Memory:
+  """Take the newest tokens out, to be read again in one call.
+
+  Their entries are then written over, with the new hidden vectors. Older ones
+  that they had taken the place of do not come back, so of what is read only the
+  last token sees all that it should.
+  """
+  length_B = memory.length_B - num_tokens
+  slots_B1 = new_slots(length_B, 1, memory.tokens_BC.shape[1])
+  vectors_B1D = jnp.take_along_axis(
+    memory.vectors_BCD, slots_B1[..., None], axis=1
+  )
+  # Where they are more than the capacity, the last does not see this one.
+  return memory._replace(last_BD=vectors_B1D[:, 0], length_B=length_B)
+
+
 def _softmax(scores: Array, visible: Array) -> Array:
   """Normalise over what is visible; nothing visible is all 0."""
   least = jnp.finfo(scores.dtype).min

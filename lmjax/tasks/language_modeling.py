@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.metrics import Sums, weighted_sum
+from lmjax.metrics import Sums, perplexity, weighted_sum
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
 
@@ -134,4 +134,4 @@ def report_tokens(means: dict[str, float]) -> dict[str, float]:
   """
   report = dict(means)
   nats, _ = report.pop("nats"), report.pop("units")
-  return {**report, "perplexity": math.exp(min(nats, 700.0))}
+  return {**report, "perplexity": perplexity(nats)}

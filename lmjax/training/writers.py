@@ -2,6 +2,7 @@
 """Where numbers go: metrics.jsonl, TensorBoard's events, the terminal."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import jax
 import tensorboardX
 import tqdm
 
+from lmjax import strict_json
+
 
 class MetricWriter:
   """Write records to all places.
 
-  metrics.jsonl is the source of truth: one object a line, flushed at once.
+  metrics.jsonl is the source of truth: one object a line, flushed at once,
+  with null for numbers that are not finite.
   Records later than the step that a run goes on from are taken out first, so
   that none is there twice.
 
@@ -42,13 +46,13 @@ class MetricWriter:
     """Write a record of numbers and texts, and show it."""
     if self._silent:
       return
-    line = json.dumps({"step": step, "split": split, **record})
+    line = strict_json.dumps({"step": step, "split": split, **record})
     self._file.write(line + "\n")
     self._file.flush()
     for name, value in record.items():
       if isinstance(value, str):
         self._events.add_text(f"{split}/{name}", value, step)
-      else:
+      elif math.isfinite(value):  # of others TensorBoard only warns
         self._events.add_scalar(f"{split}/{name}", value, step)
     show(f"step {step:>6} {split:<6} {_sentence(record)}")
 
@@ -76,11 +80,16 @@ def _step(line: str) -> float:
 def _sentence(record: dict) -> str:
   texts = [f"\n{value}\n" for value in record.values() if _is_text(value)]
   numbers = [
-    f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}"
+    f"{name} {_short(value)}"
     for name, value in record.items()
     if not _is_text(value)
   ]
   return "  ".join(numbers + texts)
+
+
+def _short(number: float) -> str:
+  whole = 1000 <= abs(number) < 1e9
+  return f"{number:,.0f}" if whole else f"{number:.4g}"
 
 
 def _is_text(value: object) -> bool:

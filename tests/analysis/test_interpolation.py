@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
 
 from lmjax.analysis.interpolation import fit_weights, interpolate
+from lmjax.errors import UserError
+
+# NumPy warns of numbers that are none; no text may lead to them.
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_weights_are_those_that_the_text_was_drawn_with():
@@ -29,3 +34,19 @@ def test_what_one_model_excludes_the_other_may_say():
   assert np.all(fit_weights(log_probs) > 0)
   nothing = np.full((2, 1), -np.inf)
   assert np.isneginf(interpolate(nothing, np.array([0.5, 0.5])))[0]
+
+
+def test_tokens_that_no_model_allows_change_no_weight():
+  log_probs = np.log(np.array([[0.5, 0.1, 0.2], [0.25, 0.5, 0.4]]))
+  impossible = np.full((2, 5), -np.inf)
+  both = np.concatenate([log_probs, impossible], axis=1)
+  np.testing.assert_array_equal(fit_weights(both), fit_weights(log_probs))
+  with pytest.raises(UserError, match="no token"):
+    fit_weights(impossible)
+
+
+def test_it_stops_after_as_many_steps_as_it_may_take():
+  """The weights of the second step, by hand; 0 is reached in none."""
+  log_probs = np.log(np.array([[0.6], [0.2]]))
+  weights = fit_weights(log_probs, tolerance=0.0, max_steps=2)
+  np.testing.assert_allclose(weights, [0.9, 0.1])

@@ -37,6 +37,19 @@ def test_which_tokens_are_left(choose, expected):
   assert kept(filtered) == expected
 
 
+@pytest.mark.parametrize("choose", [Temperature(0.5), TopK(3), TopP(1.0)])
+def test_where_only_the_banned_is_possible_all_others_are_alike(choose):
+  """In the first row; the second is as it would be."""
+  logits = LOGITS.at[0, 1:].set(-jnp.inf)
+  filtered = chain([Ban((0,)), choose])(logits)
+  assert kept(filtered) == [{1, 2, 3}] * 2
+  assert len(set(filtered[0, 1:].tolist())) == 1
+  np.testing.assert_array_equal(
+    filtered[1], chain([Ban((0,)), choose])(LOGITS)[1]
+  )
+  assert kept(chain([Ban((0,)), Greedy()])(logits)) == [{1}, {3}]
+
+
 def test_what_is_left_keeps_its_logits():
   filtered = TopK(2)(LOGITS)
   finite = np.isfinite(filtered)

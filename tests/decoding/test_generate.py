@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cached generation against one that reads everything again, and its laws."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,9 @@ from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.filters import Greedy, chain
 from lmjax.decoding.generate import generate
 from lmjax.errors import UsageError
+from lmjax.models.neural_cache import NeuralCache
 from lmjax.text_sampler import TextSampler
+from tests.tiny_models import draw as draw_variables
 from tests.tiny_models import recurrent, transformer
 
 V, CONTEXT = 11, 8
@@ -47,8 +47,8 @@ def model(request):
 def step_of(model, variables):
   def step(tokens, carry):
     hidden, carry = model.apply(variables, tokens, carry)
-    logits = model.apply(variables, hidden[:, -1:], method="logits")
-    return logits[:, 0], carry
+    last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
+    return model.apply(variables, last, method="logits")[:, 0], carry
 
   return step
 
@@ -58,7 +58,8 @@ def draw(model, variables, prompt, keys, num_tokens, choose=None, stop=NEVER):
   def run(prompt, keys):
     return generate(
       step_of(model, variables),
-      functools.partial(model.initial_carry, capacity=CONTEXT),
+      model.initial_carry(len(keys), CONTEXT),
+      model.rewind,
       prompt,
       keys,
       num_tokens,
@@ -100,6 +101,47 @@ def test_cached_equals_uncached_beyond_the_context(model, prompt_length):
   for row in range(2):
     expected = without_cache(model, variables, prompt[row], num_tokens)
     assert drawn[row].tolist() == expected
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_a_cache_goes_on_where_the_context_is_read_again(size):
+  """All of the text is in it, with the hidden vectors last made of each token.
+
+  Of a size below that of what is read again, and above that of all.
+  """
+  theta, share, num_tokens = 0.3, 0.6, 15
+  inner, prompt = MODELS["learned"], np.array([[1, 2, 3], [4, 4, 5]])
+  model = NeuralCache(inner, size, theta, share)
+  variables, seen = draw_variables(inner, jnp.zeros((1, 1), int)), []
+
+  def watch(logits):
+    jax.debug.callback(seen.append, logits, ordered=True)
+    return logits
+
+  keys = jax.random.split(jax.random.key(0), 2)
+  drawn = draw(model, variables, prompt, keys, num_tokens, watch)
+  jax.effects_barrier()
+
+  @jax.jit
+  def read(tokens):
+    hidden, _ = inner.apply(variables, tokens)
+    logits = inner.apply(variables, hidden, method="logits")
+    return hidden[0], jax.nn.softmax(logits)[0]
+
+  for row in range(2):
+    text = [*prompt[row], *drawn[row]]
+    vectors, start = np.zeros((len(text), 8)), 0
+    for step, length in enumerate(range(3, len(text))):
+      if length - start > CONTEXT:
+        start = length - CONTEXT // 2
+      window = np.pad(text[start:length], (0, CONTEXT - length + start))
+      hidden, probs = map(np.array, read(window[None]))
+      vectors[start:length] = hidden[: length - start]
+      found, last = np.zeros(V), length - 1
+      for i in range(max(last - size, 0), last):
+        found[text[i + 1]] += np.exp(theta * vectors[last] @ vectors[i])
+      mixed = (1 - share) * probs[last - start] + share * found / found.sum()
+      np.testing.assert_allclose(np.exp(seen[step][row]), mixed, atol=1e-5)
 
 
 def test_a_row_does_not_depend_on_its_batch(model):

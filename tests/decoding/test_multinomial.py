@@ -38,6 +38,14 @@ def test_what_is_impossible_is_never_drawn():
   assert (draw(jax.random.split(jax.random.key(0), 8), one) == 599).all()
 
 
+@pytest.mark.parametrize("logit", [-jnp.inf, jnp.nan])
+def test_no_token_is_beyond_the_vocabulary(logit):
+  """Not even where none can be drawn."""
+  logits = jnp.full((8, 300), logit)
+  drawn = np.array(draw(jax.random.split(jax.random.key(0), 8), logits))
+  assert (drawn >= 0).all() and (drawn < 300).all()
+
+
 def test_a_row_depends_on_its_own_key_alone():
   logits = jax.random.normal(jax.random.key(2), (6, 300))
   keys = jax.random.split(jax.random.key(3), 6)

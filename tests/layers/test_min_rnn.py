@@ -43,6 +43,13 @@ def test_states_are_those_of_the_form_in_log_space(cell):
   np.testing.assert_allclose(states, expected, rtol=1e-4)
 
 
+def test_gates_that_are_closed_alike_share_alike():
+  function, _ = CELLS["min_lstm"]
+  for size in (-80.0, -30.0, 30.0):
+    kept, added = function([jnp.full((1,), size)] * 2, jnp.ones(1))
+    np.testing.assert_allclose([kept, added], 0.5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_closed_gates_give_no_nonsense(cell):
   function, names = CELLS[cell]

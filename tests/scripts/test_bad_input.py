@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lmjax.data import tokenizers
 from lmjax.training import loop
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,6 +42,7 @@ def folder(run_folder, tmp_path):
   record = json.loads(tokenizer.read_text())
   record["tokens"].append("\N{SNOWMAN}")
   tokenizer.write_text(json.dumps(record))
+  _change_another(run_folder, tmp_path)
   shutil.copytree(run_folder, tmp_path / "no_checkpoint")
   shutil.rmtree(tmp_path / "no_checkpoint" / "checkpoints")
   (tmp_path / "thesis").mkdir()
@@ -51,6 +53,22 @@ def folder(run_folder, tmp_path):
   (tmp_path / "broken.txt").write_text("a 1 2 3\nb 4 5\n")
   (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1") * 99)
   return tmp_path
+
+
+def _change_another(run_folder: Path, folder: Path) -> None:
+  """Make runs of another vocabulary and of another text, as if trained so."""
+  words, text = folder / "other_words", folder / "other_text"
+  shutil.copytree(run_folder, words)
+  record = json.loads((words / "tokenizer.json").read_text())
+  record["tokens"][-1] = "\N{SNOWMAN}"
+  (words / "tokenizer.json").write_text(json.dumps(record))
+  corpus = json.loads((words / "corpus.json").read_text())
+  corpus["tokenizer"] = tokenizers.load(words / "tokenizer.json").fingerprint
+  (words / "corpus.json").write_text(json.dumps(corpus))
+  shutil.copytree(run_folder, text)
+  config = json.loads((text / "config.json").read_text())
+  config["data"]["append_eos"] = False
+  (text / "config.json").write_text(json.dumps(config))
 
 
 # name → (command, what the sentence must say)
@@ -166,6 +184,18 @@ CASES = {
   "a split that is not there": (
     ["scripts/evaluate.py", "--workdir=run", "--split=dev"],
     ["split", "valid"],
+  ),
+  "mixing one run": (
+    ["scripts/interpolate.py", "--workdirs=run,run"],
+    ["--workdirs needs two run folders"],
+  ),
+  "mixing runs of two vocabularies": (
+    ["scripts/interpolate.py", "--workdirs=run,other_words"],
+    ["other_words has another vocabulary than", "/run;"],
+  ),
+  "mixing runs of two texts": (
+    ["scripts/interpolate.py", "--workdirs=run,other_text"],
+    ["other_text has another text in the split valid than", "/run, or"],
   ),
   "preparing nothing": (
     [
