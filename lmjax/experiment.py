@@ -215,12 +215,12 @@ class Experiment:
       UserError: if there are vectors that cannot be put in.
     """
     wanted = self.config.pretrained
-    path = wanted.vectors
+    path, format = wanted.vectors, wanted.format
     if not path or self.folder.has_begun():
       return None
     params = jax.eval_shape(self.make_state).params
     table = table_of(params, self.config.model.name)
-    pretrained = read_vectors(path, wanted.format, self.tokenizer)
+    pretrained = read_vectors(path, format, self.tokenizer)
     check_width(pretrained, table, path)
     return pretrained
 
