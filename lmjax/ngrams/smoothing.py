@@ -160,7 +160,7 @@ def _adjusted(
   """
   counts = [
     np.bincount(longer.grams.suffixes, minlength=len(level.grams))
-    + np.bincount(level.openings, minlength=len(level.grams))
+    + level.openings
     for level, longer in zip(orders, orders[1:], strict=False)
   ]
   return _without([*counts, orders[-1].counts], excluded)
