@@ -48,17 +48,19 @@ class NGram(LanguageModel):
   Attributes:
     vocab_size: number of tokens V.
     order: the n.
-    smooth: counts of orders 1 to n, and tokens that never come next, to tables.
+    smooth: counts of orders 1 to n, and as `excluded` the tokens that never
+      come next, to tables.
     arpa: a file to read the tables from, instead of counting; empty for none.
     within_documents: whether grams end where a document does.
   """
 
   vocab_size: int
   order: int
-  smooth: Callable[[Sequence[Counts], Sequence[int]], list[Backoff]]
+  smooth: Callable[..., list[Backoff]]
   arpa: str = ""
   within_documents: bool = False
 
+  kinds = ("decoder",)  # what is counted is the text as it stands
   context = None  # older tokens do not count
   dtype = jnp.float32
 
