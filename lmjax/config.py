@@ -48,6 +48,7 @@ RANGES = {
   "model.output_dropout": SHARE,
   "model.weight_drop": SHARE,
   "model.experts_per_token": POSITIVE,
+  "model.add_k": (1e-9, math.inf),
   "model.memory": POSITIVE,
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,

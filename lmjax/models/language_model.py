@@ -28,11 +28,13 @@ class LanguageModel(nn.Module):
 
   Attributes:
     kinds: what the model can be taken for: "decoder", which sees the tokens
-      before each alone; "prefix_decoder", whose call takes `bidirectional_BT`;
-      "encoder", which sees all; "encoder_decoder", which has `encode`.
+      before each alone; "infiller", a decoder that learns from batches, in
+      which text may be rearranged; "prefix_decoder", whose call takes
+      `bidirectional_BT`; "encoder", which sees all; "encoder_decoder", which
+      has `encode`.
   """
 
-  kinds = ("decoder",)
+  kinds = ("decoder", "infiller")
 
   def unembedding(self) -> Unembedding:
     """Return what scores the next token: table_VD, and bias_V or None."""

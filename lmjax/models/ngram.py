@@ -19,7 +19,8 @@ from lmjax.models.choices import check_choice
 from lmjax.models.language_model import LanguageModel
 from lmjax.ngrams import arpa, smoothing
 from lmjax.ngrams.backoff import Backoff
-from lmjax.ngrams.counting import Counts, count
+from lmjax.ngrams.best_tokens import best_tokens
+from lmjax.ngrams.counting import count
 from lmjax.ngrams.grams import Grams, unigrams
 from lmjax.ops import ngram_lookup
 from lmjax.ops.linear_cross_entropy import CrossEntropy
@@ -48,17 +49,19 @@ class NGram(LanguageModel):
   Attributes:
     vocab_size: number of tokens V.
     order: the n.
-    smooth: counts of orders 1 to n, and tokens that never come next, to tables.
+    smooth: counts of orders 1 to n, and as `excluded` the tokens that never
+      come next, to tables.
     arpa: a file to read the tables from, instead of counting; empty for none.
     within_documents: whether grams end where a document does.
   """
 
   vocab_size: int
   order: int
-  smooth: Callable[[Sequence[Counts], Sequence[int]], list[Backoff]]
+  smooth: Callable[..., list[Backoff]]
   arpa: str = ""
   within_documents: bool = False
 
+  kinds = ("decoder",)  # what is counted is the text as it stands
   context = None  # older tokens do not count
   dtype = jnp.float32
 
@@ -74,14 +77,14 @@ class NGram(LanguageModel):
     for number in range(1, self.order + 1):
       first, last = number == 1, number == self.order
       logs = even if first else no_log
-      behind = jnp.zeros_like(logs)
+      behind, words = jnp.zeros_like(logs), jnp.zeros_like(logs, jnp.int32)
       orders.append(
         Order(
           words_N=None if first else table("words", number, none),
           starts=None if first else table("starts", number, none),
           log_probs_N=table("log_probs", number, logs),
           log_weights_N=None if last else table("log_weights", number, behind),
-          best_N=None if last else table("best", number, logs),
+          best_words_N=None if last else table("best_words", number, words),
         )
       )
     self.orders = tuple(orders)
@@ -126,13 +129,16 @@ class NGram(LanguageModel):
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets; there is nothing to regularise."""
+    """Sum the cross-entropy of targets; there is nothing to regularise.
+
+    Of several tokens that are most likely, the first is correct.
+    """
     del label_smoothing, z_loss
     log_probs_BT = self.log_probs(places_BTK, targets_BT)
-    best_BT = ngram_lookup.best_log_prob(self.orders, places_BTK)
+    best_BT = ngram_lookup.best_words(self.orders, places_BTK)
     counts_BT = weights_BT > 0  # what is impossible elsewhere is no matter
     nats = -jnp.sum(jnp.where(counts_BT, log_probs_BT * weights_BT, 0.0))
-    correct = jnp.sum(weights_BT * (log_probs_BT >= best_BT))
+    correct = jnp.sum(weights_BT * (targets_BT == best_BT))
     return CrossEntropy(nats, nats, correct)
 
   @nn.nowrap
@@ -163,7 +169,7 @@ class NGram(LanguageModel):
 
     Raises:
       UserError: if the text has no gram of the highest order, or the file
-        cannot be read or is of another order.
+        cannot be read, is of another order, or lacks tokens of the text.
     """
     if self.arpa:
       levels = arpa.read(Path(self.arpa), names)
@@ -172,11 +178,12 @@ class NGram(LanguageModel):
           f"model.arpa={self.arpa} has order {len(levels)}; set model.order to "
           "it."
         )
+      self._check_covers(levels[0], tokens, names)
     else:
       documents = starts if self.within_documents else starts[:1]
       counts = count(tokens, self.order, self.vocab_size, documents)
       never = [names.index(name) for name in NEVER_NEXT if name in names]
-      levels = self.smooth(counts, never)
+      levels = self.smooth(counts, excluded=never)
     if not all(len(level.grams) for level in levels):
       raise UserError(
         f"the training text has no {self.order} tokens in a row; give more "
@@ -184,31 +191,41 @@ class NGram(LanguageModel):
       )
     return {"ngrams": _tables(levels)}
 
+  def _check_covers(
+    self, unigrams: Backoff, tokens: np.ndarray, names: Sequence[str]
+  ) -> None:
+    """See that the file has each token of the text."""
+    (occurring,) = count(tokens, 1, self.vocab_size)
+    lacking = np.isneginf(unigrams.log_probs) & (occurring.counts > 0)
+    missing = [repr(names[token]) for token in np.flatnonzero(lacking)]
+    if missing:
+      more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+      raise UserError(
+        f"model.arpa={self.arpa} lacks tokens of the training text: "
+        f"{', '.join(missing[:5])}{more}; make it from text that has them."
+      )
+
 
 def _tables(levels: Sequence[Backoff]) -> dict[str, np.ndarray]:
   """Lay a back-off model out as the variables of NGram."""
-  tables, best = {}, None
+  levels = [
+    Backoff(
+      level.grams,
+      level.log_probs.astype(np.float32),
+      level.log_weights.astype(np.float32),
+    )
+    for level in levels
+  ]
+  tables = {}
   for number, level in enumerate(levels, 1):
     if number > 1:
-      tables[f"words_{number}"] = level.grams.words.astype(np.int32)
-      tables[f"starts_{number}"] = level.grams.starts.astype(np.int32)
-    tables[f"log_probs_{number}"] = level.log_probs.astype(np.float32)
-    if number == len(levels):
-      break
-    # Behind a gram the most likely token is one that was seen there, or the
-    # one behind its suffix.
-    shorter = level.log_probs.max() if best is None else best
-    best = level.log_weights + (
-      shorter if number == 1 else shorter[level.grams.suffixes]
-    )
-    longer = levels[number]
-    parents = np.flatnonzero(np.diff(longer.grams.starts))
-    seen = np.maximum.reduceat(
-      longer.log_probs, longer.grams.starts[parents].astype(np.int64)
-    )
-    best[parents] = np.maximum(best[parents], seen)
-    tables[f"log_weights_{number}"] = level.log_weights.astype(np.float32)
-    tables[f"best_{number}"] = best.astype(np.float32)
+      tables[f"words_{number}"] = level.grams.words
+      tables[f"starts_{number}"] = level.grams.starts
+    tables[f"log_probs_{number}"] = level.log_probs
+    if number < len(levels):
+      tables[f"log_weights_{number}"] = level.log_weights
+  for number, words in enumerate(best_tokens(levels), 1):
+    tables[f"best_words_{number}"] = words
   return tables
 
 

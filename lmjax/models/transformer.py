@@ -22,7 +22,7 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
     tie_embeddings: whether the embedding table makes the logits too.
   """
 
-  kinds = ("decoder", "prefix_decoder")
+  kinds = ("decoder", "infiller", "prefix_decoder")
 
   vocab_size: int
   tie_embeddings: bool

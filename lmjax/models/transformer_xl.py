@@ -42,7 +42,7 @@ class TransformerXL(Transformer, kw_only=True):
     memory: how many of the newest tokens are remembered.
   """
 
-  kinds = ("decoder",)
+  kinds = ("decoder", "infiller")
 
   memory: int
   positions: str = "none"  # attention has distances of its own

@@ -44,6 +44,8 @@ _LINES = 1 << 16  # read or written at a time
 def write(path: Path, orders: Sequence[Backoff], tokens: Sequence[str]) -> None:
   """Write a model, with seven significant digits.
 
+  The file is there whole or not at all.
+
   Args:
     path: the file, compressed if it ends in .gz.
     orders: the model.
@@ -53,7 +55,7 @@ def write(path: Path, orders: Sequence[Backoff], tokens: Sequence[str]) -> None:
     UserError: if the file cannot be written.
   """
   names = [_name(token) for token in tokens]
-  with _open(path, "wb") as file:
+  with _open_to_write(path) as file:
     file.write(b"\\data\\\n")
     for k, level in enumerate(orders, 1):
       file.write(b"ngram %d=%d\n" % (k, len(level.grams)))
@@ -85,7 +87,7 @@ def read(path: Path, tokens: Sequence[str]) -> list[Backoff]:
   # A word may also be a token as it is: others write a backslash plainly.
   ids = {_encode(token): i for i, token in enumerate(tokens)}
   ids |= {_encode(name): i for i, name in enumerate(names)}
-  with _open(path, "rb") as file:
+  with _open_to_read(path) as file:
     sections = _Reader(path, file, ids).sections()
   if b"<s>" in ids:
     rows, log_probs, _ = sections[0]
@@ -286,17 +288,31 @@ def _from_base_10(logs: Sequence[float]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _open(path: Path, mode: str) -> Iterator[BinaryIO]:
+def _open_to_read(path: Path) -> Iterator[BinaryIO]:
   """Open a file, compressed if its name says so."""
   try:
-    with open(path, mode) as file:
-      if path.suffix != ".gz":
-        yield file
-      elif mode == "rb":  # buffered: lines are found faster
-        yield io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 20)
-      else:
-        with gzip.GzipFile(path.stem, mode, 6, file, mtime=0) as compressed:
-          yield compressed
+    with open(path, "rb") as file:
+      if path.suffix == ".gz":  # buffered: lines are found faster
+        file = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 20)
+      yield file
   except (OSError, EOFError, zlib.error) as error:
-    verb = "read" if mode == "rb" else "written"
-    raise UserError(f"{path} cannot be {verb}: {error}.") from error
+    raise UserError(f"{path} cannot be read: {error}.") from error
+
+
+@contextlib.contextmanager
+def _open_to_write(path: Path) -> Iterator[BinaryIO]:
+  """Open what takes the place of a file once it is written to its end."""
+  partial = path.with_name(f"{path.name}.partial")
+  try:
+    with open(partial, "wb") as file:
+      if path.suffix == ".gz":
+        with gzip.GzipFile(path.stem, "wb", 6, file, mtime=0) as compressed:
+          yield compressed
+      else:
+        yield file
+    partial.replace(path)
+  except OSError as error:
+    raise UserError(f"{path} cannot be written: {error}.") from error
+  finally:
+    with contextlib.suppress(OSError):
+      partial.unlink()

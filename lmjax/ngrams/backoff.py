@@ -4,6 +4,8 @@
 A gram in the tables has its log-probability. One that is not there has that of
 its suffix plus the weight of its context, its parent, which is 0 where the
 tables do not have the context either (Katz 1987).
+
+With a gram the tables have its parent and its suffix.
 """
 
 import dataclasses

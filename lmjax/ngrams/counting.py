@@ -3,20 +3,25 @@
 
 Every position of the text is labelled with the gram that begins there, and a
 gram of order k is the label of order k - 1 with one more token. So each order
-is one sort of 64-bit keys. The text is sorted in pieces, whose distinct keys
-are then merged; labels lie in temporary files, read and written from front to
-back, so that text and labels may be larger than memory.
+is one sort of 64-bit keys. It is made a block of the text at a time; the
+distinct keys of each block, and the labels, lie in temporary files. The keys
+are merged range by range, and what a label became is looked up again block by
+block. So only the result must fit into memory, not the text.
 """
 
 import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from lmjax.errors import UserError
-from lmjax.ngrams.grams import Grams, distinct, offsets, unigrams
+from lmjax.ngrams.disk_array import DiskArray
+from lmjax.ngrams.grams import Grams, distinct, unigrams
+from lmjax.ngrams.runs import ENTRY, Runs
+
+BLOCK = 1 << 22  # positions that are counted, or grams merged, at once
+MOST = np.iinfo(np.int32).max  # grams of an order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +32,7 @@ class Counts:
     grams: the grams; of order 1 all tokens of the vocabulary, of the others
       those that occur.
     counts: how often each occurs, int64 [N].
-    openings: the gram that each document begins with, int32 [documents];
-      documents too short to have one are left out.
+    openings: how many documents begin with each, int64 [N].
   """
 
   grams: Grams
@@ -41,7 +45,7 @@ def count(
   order: int,
   vocab_size: int,
   document_starts: np.ndarray | Sequence[int] = (0,),
-  max_positions: int = 1 << 22,
+  block: int = BLOCK,
 ) -> list[Counts]:
   """Count the grams of orders 1 to `order`.
 
@@ -49,39 +53,48 @@ def count(
   follow shorter contexts than others. By default all is one document, as for a
   model whose contexts run across `<eos>`.
 
-  Memory is that of the grams, some 80 bytes for each gram of one order while
-  they are merged, and as much for each of `max_positions`. The temporary files
-  hold 8 bytes a token, in the folder that TMPDIR names.
+  Memory is that of the result, once more that of its last order, and some 100
+  bytes for each of a block. The temporary files, in the folder that TMPDIR
+  names, hold 8 bytes a token and up to 20 more: for each gram of each block.
 
   Args:
     tokens: integers [N] below `vocab_size`, perhaps on disk.
     order: the highest order.
     vocab_size: number of tokens V.
     document_starts: ascending positions of the first tokens of documents, the
-      first one 0.
-    max_positions: how many positions of the text are in memory at a time.
+      first one 0; perhaps on disk.
+    block: positions of the text, or grams to merge, that are in memory at a
+      time.
 
   Raises:
-    UserError: if there is no text, or more grams than 32 bits can number.
+    UserError: if there is no text, more grams than 32 bits can number, or no
+      room for the temporary files.
   """
   if not len(tokens):
     raise UserError("There is no token to count n-grams of; give more text.")
-  starts = np.unique(document_starts)
-  starts = starts[starts < len(tokens)]
-  counts = np.zeros(vocab_size, np.int64)
-  for piece in _pieces(len(tokens), max_positions):
-    counts += np.bincount(tokens[piece], minlength=vocab_size)
-  orders = [Counts(unigrams(vocab_size), counts, np.int32(tokens[starts]))]
-  with tempfile.TemporaryDirectory() as folder:
-    labels = tokens
-    for k in range(2, order + 1):
-      path = Path(folder, str(k % 2))  # no labels but the last are read again
-      longer = np.memmap(path, np.int32, "w+", shape=len(tokens))
-      shorter = orders[-1].grams
-      orders.append(
-        _extend(tokens, starts, shorter, labels, longer, k, max_positions)
-      )
-      labels = longer
+  starts = np.asarray(document_starts)
+  counts, openings = np.zeros((2, vocab_size), np.int64)
+  for piece in _pieces(len(tokens), block):
+    words = tokens[piece]
+    counts += np.bincount(words, minlength=vocab_size)
+    begins = words[_starts_within(starts, piece)]
+    openings += np.bincount(begins, minlength=vocab_size)
+  orders = [Counts(unigrams(vocab_size), counts, openings)]
+  try:
+    with DiskArray(np.int32) as even, DiskArray(np.int32) as odd:
+      labels = tokens
+      for k in range(2, order + 1):
+        longer = odd if k % 2 else even  # older labels are not read again
+        shorter = orders[-1].grams
+        orders.append(
+          _extend(tokens, starts, shorter, labels, longer, k, block)
+        )
+        labels = longer
+  except OSError as error:
+    raise UserError(
+      f"n-grams cannot be counted in {tempfile.gettempdir()}: {error}; set "
+      "TMPDIR to a folder with more room."
+    ) from error
   return orders
 
 
@@ -89,10 +102,10 @@ def _extend(
   tokens: np.ndarray,
   starts: np.ndarray,
   shorter: Grams,
-  labels: np.ndarray,
-  longer: np.ndarray,
+  labels: np.ndarray | DiskArray,
+  longer: DiskArray,
   k: int,
-  max_positions: int,
+  block: int,
 ) -> Counts:
   """Count the grams of order k.
 
@@ -100,57 +113,66 @@ def _extend(
     tokens: the text.
     starts: where its documents begin.
     shorter: the grams of order k - 1.
-    labels: the place in `shorter` of the gram that begins at each token, −1
+    labels: the place in `shorter` of the gram that begins at each position, −1
       where its document ends too early.
     longer: where the labels of order k are written.
     k: the order.
-    max_positions: how many labels are in memory at a time.
+    block: how many positions or grams are in memory at a time.
   """
-  size = max(len(tokens) - k + 1, 0)
-  pieces = list(_pieces(size, max_positions))
-  longer[size:] = -1
-  empty = np.zeros(0, np.int64)
-  keys, counts = [empty], [empty]
-  suffixes = [np.zeros(0, np.int32)]
-  for piece in pieces:
-    parents = np.asarray(labels[piece.start : piece.stop + 1], np.int64)
-    words = tokens[piece.start + k - 1 : piece.stop + k - 1]
-    whole = parents[:-1] >= 0
-    ends = starts - (k - 1) - piece.start  # their last token would begin one
-    whole[ends[(ends >= 0) & (ends < len(whole))]] = False
-    positions = np.flatnonzero(whole)
-    found = (parents[positions] << 32) | words[positions]
-    first, places, numbers = distinct([found])
-    keys.append(found[first])
-    suffixes.append(parents[positions[first] + 1].astype(np.int32))
-    counts.append(numbers)
-    own = np.full(len(whole), -1, np.int32)
-    own[positions] = places
-    longer[piece] = own
-  lengths = [len(part) for part in keys[1:]]
-  keys = np.concatenate(keys)
-  suffixes = np.concatenate(suffixes)
-  counts = np.concatenate(counts)
-  if len(keys) > np.iinfo(np.int32).max:
-    raise UserError(
-      f"There are more n-grams of order {k} than 32 bits can number; choose a "
-      "lower order or less text."
-    )
-  first, places, _ = distinct([keys])
-  begin = 0
-  for piece, length in zip(pieces, lengths, strict=True):
-    merged = np.append(places[begin : begin + length], np.int32(-1))
-    longer[piece] = merged[longer[piece]]
-    begin += length
-  keys = keys[first]
-  grams = Grams(
-    (keys & 0xFFFFFFFF).astype(np.int32),
-    offsets(keys >> 32, len(shorter)),
-    suffixes[first],
-  )
-  total = np.bincount(places, counts).astype(np.int64)
-  openings = np.asarray(longer[starts])
-  return Counts(grams, total, openings[openings >= 0])
+  pieces = list(_pieces(max(len(tokens) - k + 1, 0), block))
+  with Runs(len(pieces), block) as runs:
+    for piece in pieces:
+      parents = np.asarray(labels[piece.start : piece.stop + 1], np.int64)
+      last = slice(piece.start + k - 1, piece.stop + k - 1)
+      whole = parents[:-1] >= 0
+      whole[_starts_within(starts, last)] = False
+      positions = np.flatnonzero(whole)
+      keys = (parents[positions] << 32) | tokens[last][positions]
+      first, places, numbers = distinct([keys])
+      run = np.empty(len(first), ENTRY)
+      run["key"], run["count"] = keys[first], numbers
+      run["suffix"] = parents[positions[first] + 1]
+      runs.append(run)
+      own = np.full(len(whole), -1, np.int32)
+      own[positions] = places
+      longer[piece] = own
+    grams, counts = _merge(runs, len(shorter), k)
+    openings = np.zeros(len(grams), np.int64)
+    for number, piece in enumerate(pieces):
+      own = np.append(runs.places(number), np.int32(-1))[longer[piece]]
+      longer[piece] = own
+      begins = own[_starts_within(starts, piece)]
+      np.add.at(openings, begins[begins >= 0], 1)
+  return Counts(grams, counts, openings)
+
+
+def _merge(runs: Runs, num_parents: int, k: int) -> tuple[Grams, np.ndarray]:
+  """Merge the grams of order k, and their counts."""
+  none = np.zeros(0, np.int32)
+  words, suffixes, counts = [none], [none], [np.zeros(0, np.int64)]
+  ends, size = np.zeros(num_parents + 1, np.int64), 0
+  for keys, own_suffixes, own_counts in runs.merge():
+    size += len(keys)
+    if size > MOST:
+      raise UserError(
+        f"There are more n-grams of order {k} than 32 bits can number; choose "
+        "a lower order or less text."
+      )
+    first = 1 + int(keys[0] >> 32)
+    children = np.bincount((keys >> 32) - (keys[0] >> 32))
+    ends[first : first + len(children)] += children
+    words.append(keys.astype(np.int32))  # the lower half
+    suffixes.append(own_suffixes)
+    counts.append(own_counts)
+  starts = np.cumsum(ends).astype(np.int32)
+  grams = Grams(np.concatenate(words), starts, np.concatenate(suffixes))
+  return grams, np.concatenate(counts)
+
+
+def _starts_within(starts: np.ndarray, piece: slice) -> np.ndarray:
+  """Return which positions of a piece begin a document, each once."""
+  low, high = np.searchsorted(starts, [piece.start, piece.stop])
+  return np.unique(starts[low:high]) - piece.start
 
 
 def _pieces(size: int, most: int) -> Iterator[slice]:

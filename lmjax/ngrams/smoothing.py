@@ -60,10 +60,10 @@ def stupid_backoff(
 ) -> list[Backoff]:
   """Divide counts and discount nothing (Brants et al. 2007).
 
-  The results are scores, not probabilities: they do not sum to one. A token
-  that never followed a context has `factor` times its score in the shorter
-  one, and a token that never occurred `factor` / V. Contexts that were never
-  seen cost nothing here; in the paper they cost every token the same factor.
+  A token that never followed a context has `factor` times its score in the
+  shorter one, and a token that never occurred `factor` / V. In the paper the
+  scores of a context do not sum to one; here they are divided by their sum,
+  which makes them probabilities and leaves their ratios as they are.
   """
   probs, weights = [], []
   for level, counts in zip(orders, _raw(orders, excluded), strict=True):
@@ -72,7 +72,7 @@ def stupid_backoff(
     weights.append(np.where(totals > 0, factor, 1.0))
   unseen = factor * _uniform(orders, excluded)
   probs[0] = np.where(probs[0] > 0, probs[0], unseen)
-  return _tables(orders, probs, weights)
+  return _tables(orders, *_normalize(orders, probs, weights))
 
 
 def kneser_ney(
@@ -160,7 +160,7 @@ def _adjusted(
   """
   counts = [
     np.bincount(longer.grams.suffixes, minlength=len(level.grams))
-    + np.bincount(level.openings, minlength=len(level.grams))
+    + level.openings
     for level, longer in zip(orders, orders[1:], strict=False)
   ]
   return _without([*counts, orders[-1].counts], excluded)
@@ -185,6 +185,37 @@ def _uniform(orders: Sequence[Counts], excluded: Sequence[int]) -> np.ndarray:
   allowed = np.ones(len(orders[0].grams))
   allowed[list(excluded)] = 0.0
   return allowed / allowed.sum()
+
+
+def _normalize(
+  orders: Sequence[Counts],
+  scores: Sequence[np.ndarray],
+  weights: Sequence[np.ndarray],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """Divide the scores behind each context by their sum.
+
+  That is the sum over its own grams, and its weight times what the shorter
+  context has for all other tokens.
+
+  Returns:
+    The probabilities, and the weights that go with them.
+  """
+  probs, new_weights, sums = [], [], []
+  for k, (level, own, weight) in enumerate(
+    zip(orders, scores, weights, strict=True)
+  ):
+    parents = level.grams.of_parents(np.arange(len(weight)))
+    total = np.bincount(parents, own, len(weight))
+    if k:
+      shorter = sums[-1][orders[k - 1].grams.suffixes]
+      backed_off = scores[k - 1][level.grams.suffixes]
+      rest = shorter - np.bincount(parents, backed_off, len(weight))
+      total = total + weight * rest
+      weight = weight * shorter / total
+    probs.append(own / total[parents])
+    new_weights.append(weight)
+    sums.append(total)
+  return probs, new_weights
 
 
 def _tables(

@@ -27,15 +27,14 @@ class Order(NamedTuple):
     log_probs_N: log-probability of the last token behind those before.
     log_weights_N: logarithm of what shorter contexts count for, behind it;
       None in the highest order.
-    best_N: log-probability of the most likely token behind it; None in the
-      highest order.
+    best_words_N: the most likely token behind it; None in the highest order.
   """
 
   words_N: Array | None
   starts: Array | None
   log_probs_N: Array
   log_weights_N: Array | None
-  best_N: Array | None
+  best_words_N: Array | None
 
 
 def find(order: Order, parents: Array, words: Array) -> Array:
@@ -59,7 +58,7 @@ def find(order: Order, parents: Array, words: Array) -> Array:
 
   def halve(_, bounds):
     low, high = bounds
-    middle = (low + high) // 2
+    middle = low + (high - low) // 2
     before = order.words_N[jnp.minimum(middle, size - 1)] < words
     searching = low < high
     low = jnp.where(searching & before, middle + 1, low)
@@ -124,13 +123,14 @@ def log_prob(
   return score_BT
 
 
-def best_log_prob(orders: tuple[Order, ...], places_BTK: Array) -> Array:
-  """Return the log-probability of the most likely token, float32 [B, T]."""
-  best_BT = jnp.full(places_BTK.shape[:2], jnp.max(orders[0].log_probs_N))
+def best_words(orders: tuple[Order, ...], places_BTK: Array) -> Array:
+  """Return the most likely token behind each context, int32 [B, T]."""
+  first = jnp.argmax(orders[0].log_probs_N).astype(jnp.int32)
+  best_BT = jnp.full(places_BTK.shape[:2], first)
   for index, order in enumerate(orders[:-1]):
-    if len(order.best_N):
+    if len(order.best_words_N):
       context_BT = places_BTK[..., index]
-      here_BT = order.best_N[context_BT]
+      here_BT = order.best_words_N[context_BT]
       best_BT = jnp.where(context_BT >= 0, here_BT, best_BT)
   return best_BT
 
@@ -159,18 +159,19 @@ def _go_on(order, weights, place_N, scores_NV):
   low_N = order.starts[jnp.maximum(place_N, 0)]
   end_N = jnp.where(known_N, order.starts[jnp.maximum(place_N, 0) + 1], low_N)
   rows_N1 = jnp.arange(len(place_N))[:, None]
+  number_C = jnp.arange(_CHILDREN)
 
   def some(loop):
     low_N, scores_NV = loop
-    place_NC = low_N[:, None] + jnp.arange(_CHILDREN)
-    there_NC = place_NC < end_N[:, None]
-    place_NC = jnp.minimum(place_NC, len(order.words_N) - 1)
+    left_N1 = (end_N - low_N)[:, None]
+    there_NC = number_C < left_N1
+    place_NC = low_N[:, None] + jnp.minimum(number_C, left_N1 - 1)
     nowhere = scores_NV.shape[1]
     word_NC = jnp.where(there_NC, order.words_N[place_NC], nowhere)
     scores_NV = scores_NV.at[rows_N1, word_NC].set(
       order.log_probs_N[place_NC], mode="drop"
     )
-    return low_N + _CHILDREN, scores_NV
+    return low_N + jnp.minimum(left_N1[:, 0], _CHILDREN), scores_NV
 
   return jax.lax.while_loop(
     lambda loop: jnp.any(loop[0] < end_N),

@@ -24,7 +24,7 @@ TASKS = {
 KINDS = {
   "language_modeling": "decoder",
   "prefix_lm": "prefix_decoder",
-  "fill_in_the_middle": "decoder",
+  "fill_in_the_middle": "infiller",
   "masked_lm": "encoder",
   "span_corruption": "encoder_decoder",
   "skip_gram": "word_vectors",

@@ -2,6 +2,7 @@
 """The n-gram model finds in its tables what the tables' own rule finds."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmjax.errors import UserError
-from lmjax.models.ngram import NGram, levels_of
+from lmjax.models.ngram import MAX_ORDER, SMOOTHINGS, NGram, build, levels_of
 from lmjax.ngrams import arpa, smoothing
 from lmjax.ngrams.backoff import score
 from lmjax.ngrams.counting import count
@@ -89,9 +90,99 @@ def test_cross_entropy_adds_the_scores_and_knows_the_best(made):
   )
   picked = np.take_along_axis(scores, targets[..., None], 2)[..., 0]
   np.testing.assert_allclose(sums.loss, -(picked * weights).sum(), rtol=1e-5)
-  best = picked >= scores.max(-1) - 1e-6
+  best = targets == scores.argmax(-1)
   np.testing.assert_allclose(sums.correct, (best * weights).sum(), rtol=1e-5)
   assert 0 < best.sum() < best.size
+
+
+@pytest.fixture(scope="module")
+def long_text():
+  """Text of a vocabulary of 200, where each token leans on the one before."""
+  rng = np.random.default_rng(0)
+  shares = 1 / np.arange(1, 197)
+  text = rng.choice(196, 6000, p=shares / shares.sum())
+  text[1::2] = (text[::2] * 7 + text[1::2] // 20) % 196
+  return text + 4
+
+
+@pytest.mark.parametrize("smoothing_name", SMOOTHINGS)
+def test_the_most_likely_token_is_correct(
+  smoothing_name, tiny_config, long_text
+):
+  config = tiny_config(
+    "ngram", **{"model.smoothing": smoothing_name, "model.order": 4}
+  )
+  model = build(config, 200)
+  names = [*NAMES[:4], *map(str, range(196))]
+  variables = model.estimate(long_text, np.zeros(1, int), names)
+  variables = jax.tree.map(jnp.asarray, variables)
+  # As it was counted, and with every third token another, so that it backs off.
+  tokens = np.stack([long_text[:512], long_text[512:1024]])
+  tokens[1, ::3] = np.random.default_rng(1).integers(4, 200, 171)
+  scores, hidden, _ = logits(model, variables, tokens)
+  top = np.sort(scores)[..., -2:]
+  clear = (top[..., 1] > top[..., 0] + 1e-5).astype(np.float32)
+  assert clear.mean() > 0.1
+  best = scores.argmax(-1)
+  for targets, share in ((best, 1.0), (best ^ 1, 0.0)):
+    sums = model.apply(
+      variables, hidden, targets, clear, method="cross_entropy"
+    )
+    assert sums.correct == share * clear.sum()
+
+
+def test_every_smoothing_is_what_the_config_says(tiny_config, long_text):
+  """With add_k and backoff_factor having an effect, where they are used."""
+
+  def tables(**changes):
+    flat = {f"model.{key}": value for key, value in changes.items()}
+    model = build(tiny_config("ngram", **{"model.order": 3, **flat}), 200)
+    names = [*NAMES[:4], *map(str, range(196))]
+    return model.estimate(long_text, np.zeros(1, int), names)["ngrams"]
+
+  counts, excluded = count(long_text, 3, 200), (0, 2)
+  expected = {
+    "add_k": smoothing.add_k(counts, 0.1, excluded),
+    "stupid_backoff": smoothing.stupid_backoff(counts, 0.4, excluded),
+  }
+  for name in SMOOTHINGS:
+    if name not in expected:
+      expected[name] = getattr(smoothing, name)(counts, excluded)
+    found = levels_of({"ngrams": tables(smoothing=name)})
+    for level, other in zip(found, expected[name], strict=True):
+      np.testing.assert_allclose(level.log_probs, other.log_probs, rtol=1e-5)
+      np.testing.assert_allclose(
+        level.log_weights, other.log_weights, rtol=1e-4, atol=1e-6
+      )
+  for name, key in (("add_k", "add_k"), ("stupid_backoff", "backoff_factor")):
+    one, other = (tables(smoothing=name, **{key: x}) for x in (0.2, 0.3))
+    assert not np.array_equal(one["log_weights_2"], other["log_weights_2"])
+
+
+@pytest.mark.parametrize("order", [6, MAX_ORDER])
+def test_long_orders_score_as_their_tables(order, tiny_config):
+  model = build(tiny_config("ngram", **{"model.order": order}), V)
+  text = np.random.default_rng(0).integers(4, 7, 150)
+  counted = model.estimate(text, np.zeros(1, int), NAMES)
+  variables = jax.tree.map(jnp.asarray, counted)
+  scores, _, _ = logits(model, variables, text[None, :40])
+  picked = np.take_along_axis(scores[0, :-1], text[1:40, None], 1)[:, 0]
+  levels = smoothing.modified_kneser_ney(count(text, order, V), (0, 2))
+  np.testing.assert_allclose(picked, score(levels, text[:40])[1:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_grams_end_with_documents_where_memory_does(resets, tiny_config):
+  text = np.random.default_rng(0).integers(4, 7, 60)
+  starts = np.array([0, 20, 41])
+  changes = {"model.order": 3, "data.reset_at_documents": resets}
+  model = build(tiny_config("ngram", **changes), V)
+  found = levels_of(model.estimate(text, starts, NAMES))
+  documents = starts if resets else starts[:1]
+  levels = smoothing.modified_kneser_ney(count(text, 3, V, documents), (0, 2))
+  for level, other in zip(found, levels, strict=True):
+    np.testing.assert_array_equal(level.grams.starts, other.grams.starts)
+    np.testing.assert_allclose(level.log_probs, other.log_probs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -132,6 +223,68 @@ def test_a_run_is_counted_judged_sampled_and_gone_on_with(
   config.model.order = 3
   with pytest.raises(UserError, match="has order 5; set model.order to it"):
     train(config, tmp_path / "other")
+
+
+@pytest.fixture
+def write_documents(tmp_path):
+  """Write documents for each split; return what a config needs for them."""
+
+  def write(**splits):
+    for split, documents in splits.items():
+      lines = [json.dumps({"text": text}) + "\n" for text in documents]
+      (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    return {
+      "data.source": "jsonl",
+      "data.path": str(tmp_path),
+      "data.split_by": "name",
+      "data.order": "stateful",
+      "model.order": 3,
+    }
+
+  return write
+
+
+def test_documents_are_scored_alone(tiny_config, tmp_path, write_documents):
+  """Each as the tables score it, its first token behind no context."""
+  rng = np.random.default_rng(0)
+  train_texts, valid_texts = (
+    ["".join(rng.choice([*"abc"], n)) for n in sizes]
+    for sizes in ((30, 50, 1, 40), (20, 9, 1, 33))
+  )
+  documents = write_documents(train=train_texts, valid=valid_texts)
+  changes = {**documents, "data.reset_at_documents": True}
+  assert train(tiny_config("ngram", **changes), tmp_path / "run") == 0
+  run = Run(tmp_path / "run", overrides={"data.batch_size": 1})
+  stream = run.experiment.stream("valid")
+  expected = score(levels_of(run.variables), stream.tokens, stream.starts)
+  np.testing.assert_allclose(run.log_probs("valid"), expected[1:], rtol=1e-5)
+
+
+def test_a_text_may_be_impossible(tiny_config, tmp_path, write_documents):
+  """By counts alone; it is no matter of learning rates."""
+  documents = write_documents(train=["abababab" * 9] * 2, valid=["abba" * 9])
+  changes = {"model.smoothing": "maximum_likelihood", **documents}
+  assert train(tiny_config("ngram", **changes), tmp_path / "run") == 0
+  assert Run(tmp_path / "run").evaluate("valid")["loss"] == np.inf
+  # Without <eos>, the documents' first tokens follow what they never followed.
+  changes |= {"data.append_eos": False, "data.reset_at_documents": True}
+  write_documents(train=["ababab" * 9, "bababa" * 9], valid=["abab"])
+  changes["data.batch_size"] = 1
+  changes["data.window"] = 100
+  assert train(tiny_config("ngram", **changes), tmp_path / "alone") == 0
+  assert Run(tmp_path / "alone").evaluate("train")["loss"] == np.inf
+
+
+def test_a_file_that_lacks_tokens_of_the_text_is_refused(tmp_path):
+  tables = smoothing.kneser_ney(count(np.array([0, 1, 0, 2, 1]), 2, 3))
+  arpa.write(tmp_path / "few.arpa", tables, ["a", "b", "c"])
+  model = NGram(V, 2, None, arpa=str(tmp_path / "few.arpa"))
+  text = np.array([4, 5, 6, 5])
+  assert model.estimate(text, np.zeros(1, int), NAMES)
+  with pytest.raises(UserError, match="lacks .* text: '<eos>', 'd', 'f'; make"):
+    model.estimate(np.append(text, [3, 7, 9]), np.zeros(1, int), NAMES)
+  with pytest.raises(UserError, match="'d', 'e', 'f', 'g', 'h' and 1 more; m"):
+    model.estimate(np.arange(4, V), np.zeros(1, int), NAMES)
 
 
 def test_text_shorter_than_the_order_is_refused():

@@ -162,6 +162,20 @@ def test_an_error_names_the_line(tmp_path, old, new, message):
     arpa.read(path, ["<bos>", "<eos>", "a", "\\", "c"])
 
 
+@pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
+def test_a_file_is_written_whole_or_not_at_all(
+  model, tmp_path, name, monkeypatch
+):
+  def interrupt(*_):
+    assert list(tmp_path.iterdir())
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(arpa, "_entries", interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    arpa.write(tmp_path / name, model, TOKENS)
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_not_there_or_broken_is_an_error(tmp_path, model):
   with pytest.raises(UserError, match="cannot be read"):
     arpa.read(tmp_path / "none.arpa", TOKENS)

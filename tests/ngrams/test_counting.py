@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import collections
+import tempfile
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from lmjax.errors import UserError
+from lmjax.ngrams import counting
 from lmjax.ngrams.counting import count
 from lmjax.ngrams.grams import spell
 
@@ -30,10 +32,12 @@ def by_hand(tokens, starts, k):
   return counts, openings
 
 
-@pytest.mark.parametrize("max_positions", [1, 7, 1000])
+@pytest.mark.parametrize("order", [ORDER, 7])
+@pytest.mark.parametrize("block", [1, 7, 1000])
 @pytest.mark.parametrize("starts", [[0], DOCUMENTS])
-def test_counts_are_those_of_a_counter(starts, max_positions):
-  orders = count(TEXT.astype(np.uint8), ORDER, V, starts, max_positions)
+def test_counts_are_those_of_a_counter(starts, block, order):
+  orders = count(TEXT.astype(np.uint8), order, V, starts, block)
+  assert len(orders) == order
   grams = [level.grams for level in orders]
   for k, level in enumerate(orders, 1):
     counts, openings = by_hand(TEXT, starts, k)
@@ -43,9 +47,29 @@ def test_counts_are_those_of_a_counter(starts, max_positions):
     found = list(map(tuple, rows.tolist()))
     assert found == sorted(counts)
     np.testing.assert_array_equal(level.counts, [counts[row] for row in found])
-    assert openings == collections.Counter(
-      found[place] for place in level.openings
+    np.testing.assert_array_equal(
+      level.openings, [openings[row] for row in found]
     )
+
+
+@pytest.mark.parametrize("block", [100, 701])
+def test_many_blocks_count_as_one(block):
+  rng = np.random.default_rng(1)
+  text = rng.integers(0, 50, 2000) * rng.integers(0, 2, 2000)
+  starts = np.sort(rng.integers(0, 2000, 70))
+  starts[0] = 0
+  whole = count(text, 5, 50, starts, len(text))
+  for level, other in zip(
+    count(text, 5, 50, starts, block), whole, strict=True
+  ):
+    for field in ("words", "starts", "suffixes"):
+      array, wanted = getattr(level.grams, field), getattr(other.grams, field)
+      assert array.dtype == wanted.dtype == np.int32
+      np.testing.assert_array_equal(array, wanted)
+    for field in ("counts", "openings"):
+      array, wanted = getattr(level, field), getattr(other, field)
+      assert array.dtype == wanted.dtype == np.int64
+      np.testing.assert_array_equal(array, wanted)
 
 
 def test_a_suffix_lacks_the_first_token():
@@ -61,7 +85,7 @@ def test_a_text_may_be_shorter_than_the_order(size):
   orders = count(TEXT[:size], ORDER, V)
   found = [int(level.counts.sum()) for level in orders]
   assert found == [max(size - k, 0) for k in range(ORDER)]
-  assert [len(level.openings) for level in orders] == [
+  assert [level.openings.sum() for level in orders] == [
     k < size for k in range(ORDER)
   ]
 
@@ -71,13 +95,37 @@ def test_no_text_is_an_error():
     count(TEXT[:0], ORDER, V)
 
 
-def test_memory_is_that_of_a_piece(tmp_path):
-  text = np.random.default_rng(1).integers(0, 3, 1 << 19).astype(np.uint8)
-  text.tofile(tmp_path / "tokens.bin")
-  tokens = np.memmap(tmp_path / "tokens.bin", np.uint8, "r")
+@pytest.fixture(scope="module")
+def text_on_disk(tmp_path_factory):
+  """Text of few bigrams, most of which occur in any block of 1024 tokens."""
+  path = tmp_path_factory.mktemp("text") / "tokens.bin"
+  text = np.random.default_rng(1).integers(0, 32, 1 << 16)
+  text.astype(np.uint8).tofile(path)
+  return np.memmap(path, np.uint8, "r")
+
+
+def test_memory_is_that_of_a_block(text_on_disk):
+  """The bigrams of all blocks together would take 0.8 MB at the least."""
   tracemalloc.start()
-  orders = count(tokens, 3, 3, max_positions=1 << 12)
+  (_, bigrams) = count(text_on_disk, 2, 32, block=1 << 10)
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
-  assert orders[-1].counts.sum() == len(text) - 2
-  assert peak < len(text)  # a place in every file takes 4 bytes
+  assert bigrams.counts.sum() == len(text_on_disk) - 1
+  assert peak < 1 << 19
+
+
+def test_only_distinct_grams_need_numbers(text_on_disk, monkeypatch):
+  monkeypatch.setattr(counting, "MOST", 32**2)
+  (_, bigrams) = count(text_on_disk, 2, 32, block=1 << 10)
+  assert len(bigrams.grams) == 32**2
+  monkeypatch.setattr(counting, "MOST", 32**2 - 1)
+  with pytest.raises(UserError, match="more n-grams of order 2 than"):
+    count(text_on_disk, 2, 32, block=1 << 10)
+
+
+def test_a_full_disk_is_an_error(monkeypatch):
+  monkeypatch.setattr(
+    tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b")
+  )
+  with pytest.raises(UserError, match="No space left on device; set TMPDIR"):
+    count(TEXT, ORDER, V)
