@@ -7,21 +7,29 @@ from lmjax.run import Run
 from lmjax.training.loop import train
 
 
-def test_scores_are_in_the_order_of_the_text(
-  tiny_config, text_folder, tmp_path
-):
+@pytest.fixture
+def trained(tiny_config, text_folder, tmp_path):
+  """Train a model on a small text, and return the run folder."""
+
+  def make(model, **changes):
+    text = {
+      "data.source": "text",
+      "data.path": str(text_folder),
+      "data.split_by": "name",
+      "data.window": 7,
+      "data.batch_size": 3,
+    }
+    assert train(tiny_config(model, **text, **changes), tmp_path) == 0
+    return tmp_path
+
+  return make
+
+
+def test_scores_are_in_the_order_of_the_text(trained):
   """A unigram knows no context, so each token has a score of its own."""
-  text = {
-    "data.source": "text",
-    "data.path": str(text_folder),
-    "data.split_by": "name",
-    "data.window": 7,
-    "data.batch_size": 3,
-  }
-  config = tiny_config("ngram", **text, **{"model.order": 1})
-  assert train(config, tmp_path) == 0
+  folder = trained("ngram", **{"model.order": 1})
   for order in ("stateless", "stateful"):
-    run = Run(tmp_path, overrides={"data.order": order})
+    run = Run(folder, overrides={"data.order": order})
     scores = run.log_probs("test")
     targets = run.experiment.stream("test").tokens[1:]
     scores_V = np.full(run.tokenizer.vocab_size, np.nan)
@@ -30,11 +38,11 @@ def test_scores_are_in_the_order_of_the_text(
     np.testing.assert_array_equal(scores, scores_V[targets])
 
 
-def test_only_what_predicts_the_next_token_scores_a_text(
-  tiny_config, text_folder, tmp_path
-):
-  changes = {"task": "prefix_lm", "data.source": "text"}
-  changes |= {"data.path": str(text_folder), "data.split_by": "name"}
-  assert train(tiny_config("transformer", **changes), tmp_path) == 0
+def test_scores_are_what_evaluation_sums(trained):
+  """Of a model that counts from the start of each window."""
+  folder = trained("transformer", **{"model.positions": "learned"})
+  run = Run(folder)
+  loss = run.evaluate("test")["loss"]
+  np.testing.assert_allclose(-run.log_probs("test").mean(), loss, rtol=1e-5)
   with pytest.raises(UsageError, match="learned task=prefix_lm"):
-    Run(tmp_path).log_probs("test")
+    Run(folder, overrides={"task": "prefix_lm"}).log_probs("test")
