@@ -9,13 +9,15 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from configs import base
+from lmjax.config import finalize
 from lmjax.errors import UserError
 from lmjax.layers.moe import Experts
+from lmjax.models import MODELS
 from lmjax.optim import make_optimizer
 from lmjax.parallel import STRATEGIES
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.parallel.rules import partition_spec
+from lmjax.parallel.rules import partition_spec, tree_shardings
 from lmjax.state import create_state
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.training.step import eval_step, train_step
@@ -274,3 +276,17 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
   jax.effects_barrier()
   rows = [row for step_rows in seen.values() for row in step_rows]
   assert len(seen) == STEPS and len(set(rows)) == len(rows)
+
+
+# No parameters; a width of 100.
+@pytest.mark.parametrize(
+  "family", sorted(set(MODELS) - {"ngram", "word_vectors"})
+)
+def test_the_rules_of_base_fit_every_family_of_base(family):
+  config = finalize(base.get_config(model=family))
+  model = MODELS[family](config, vocab_size=4096)
+  tokens = np.zeros((1, config.data.window), np.int32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)
+  mesh = jax.make_mesh((1, 8), ("data", "fsdp"), devices=jax.devices())
+  shardings = tree_shardings(shapes, config.parallel.rules, mesh)
+  assert any("fsdp" in leaf.spec for leaf in jax.tree.leaves(shardings))
