@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A word LSTM."""
+"""A word LSTM for a corpus of two million words, such as WikiText-2.
+
+Two layers, the upper one as wide as the embeddings, whose table makes the
+logits (Inan et al. 2017, arXiv:1611.01462); matmuls in bfloat16, for the table
+is most of the work. 8,000 steps go through WikiText-2 4.3 times. The README has
+what it reaches there, alone and mixed with an n-gram model.
+"""
 
 from ml_collections import ConfigDict
 
