@@ -18,6 +18,7 @@ from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
 from lmjax.run_folder import RunFolder
+from lmjax.samples import make_sampler
 from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
@@ -101,7 +102,7 @@ class Run:
     model = self.experiment.model
     if self._cache:
       model = self._cache.around(model)
-    return SAMPLERS[task](model, self.tokenizer)
+    return make_sampler(self.experiment.config, model, self.tokenizer)
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings

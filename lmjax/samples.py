@@ -16,10 +16,25 @@ from lmjax.data.tokenizers import UNK, Tokenizer
 from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError
 from lmjax.text_filler import BLANK, FILLERS
-from lmjax.text_sampler import SAMPLERS, check_positive, make_filters
+from lmjax.text_sampler import (
+  SAMPLERS,
+  TextSampler,
+  check_positive,
+  make_filters,
+)
 from lmjax.types import PyTree
 
 Show = Callable[[PyTree], str]
+
+
+def make_sampler(
+  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+) -> TextSampler:
+  """Make what goes on from a text as a run has learned to."""
+  data = config.data
+  opens_documents = data.reset_at_documents and data.append_eos
+  sampler = SAMPLERS[config.task]
+  return sampler(model, tokenizer, opens_documents=opens_documents)
 
 
 def continuation(
@@ -27,7 +42,7 @@ def continuation(
 ) -> Show:
   """Let the model go on from the prompt."""
   sample = config.sample
-  sampler = SAMPLERS[config.task](model, tokenizer)
+  sampler = make_sampler(config, model, tokenizer)
   sampler.encode(sample.prompt)
   make_filters(sample.temperature, sample.top_k, sample.top_p)
   check_positive(num_tokens=sample.num_tokens)

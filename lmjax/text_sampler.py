@@ -32,6 +32,8 @@ class TextSampler:
     reads_prefix: whether the model reads prompts in both directions, as prefix
       language modelling teaches it.
     writes_marks: whether the tokenizer's extras may be drawn.
+    opens_documents: whether prompts begin a document, behind `<eos>`, as those
+      of training do where memory is emptied at documents.
   """
 
   def __init__(
@@ -40,9 +42,11 @@ class TextSampler:
     tokenizer: Tokenizer,
     reads_prefix: bool = False,
     writes_marks: bool = False,
+    opens_documents: bool = False,
   ):
     self._model, self._tokenizer = model, tokenizer
     self._reads_prefix = reads_prefix
+    self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
     self._generate = jax.jit(
       self._draw, static_argnames=("num_tokens", "filters")
@@ -134,8 +138,10 @@ class TextSampler:
       UsageError: if it is longer than the model's context.
     """
     tokens = self._tokenizer.encode(prompt)
+    if self._opens_documents or not len(tokens):
+      tokens = np.array([EOS, *tokens])
     check_length(self._model, tokens)
-    return tokens if len(tokens) else np.array([EOS])
+    return tokens
 
   def _draw(
     self,

@@ -46,3 +46,29 @@ def test_scores_are_what_evaluation_sums(trained):
   np.testing.assert_allclose(-run.log_probs("test").mean(), loss, rtol=1e-5)
   with pytest.raises(UsageError, match="learned task=prefix_lm"):
     Run(folder, overrides={"task": "prefix_lm"}).log_probs("test")
+
+
+def test_a_run_that_forgets_at_documents_begins_its_texts_behind_eos(
+  tiny_config, tmp_path
+):
+  """As in training: so a text has its first token, and a prompt its place."""
+  lines = tmp_path / "lines.tsv"
+  lines.write_text("abcdef\n" * 400)
+  config = tiny_config(
+    "lstm",
+    **{
+      "data.source": "tsv",
+      "data.field": "0",
+      "data.path": str(lines),
+      "data.order": "stateful",
+      "data.reset_at_documents": True,
+      "optim.learning_rate": 0.05,
+      "train.num_steps": 60,
+      "train.eval_every": 0,
+    },
+  )
+  assert train(config, tmp_path / "run") == 0
+  run = Run(tmp_path / "run")
+  options = dict(num_tokens=9, temperature=0.0)
+  assert run.generate("", **options) == "abcdef"
+  assert run.generate("abc", **options) == "def"

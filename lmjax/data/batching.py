@@ -12,6 +12,7 @@ Fields of a batch, each [rows, T]:
     weights  float32  1 where a target counts, 0 on padding
     resets   bool     where memory is emptied before the token; there only if
                       that can happen
+    begins   bool     where a document begins, if that was asked for
     mask     bool     false behind the end of the text, where inputs stand for
                       nothing; there only if that can happen
 
@@ -35,7 +36,9 @@ class Rows:
     window: length T of a row.
     batch_size: rows of a global batch.
     seed: seed of the order.
-    reset_at_documents: whether memory is emptied where a document begins.
+    reset_at_documents: whether memory is emptied where a document begins; see
+      TokenStream.begins.
+    mark_documents: whether batches tell where documents begin.
     process_index: which slice of each batch is wanted.
     process_count: how many slices there are; divides `batch_size`.
   """
@@ -45,6 +48,7 @@ class Rows:
   batch_size: int
   seed: int = 0
   reset_at_documents: bool = False
+  mark_documents: bool = False
   process_index: int = 0
   process_count: int = 1
 
@@ -65,13 +69,15 @@ class Rows:
       weights=counts_BT.astype(np.float32),
     )
     if self.reset_at_documents:
-      batch["resets"] = self._begins_document(index_BT[:, :-1])
+      batch["resets"] = _are_among(index_BT[:, :-1], self.stream.begins)
+    if self.mark_documents:
+      batch["begins"] = _are_among(index_BT[:, :-1], self.stream.starts)
     return batch
 
-  def _begins_document(self, index_BT: np.ndarray) -> np.ndarray:
-    starts = self.stream.starts
-    nearest = np.searchsorted(starts, index_BT)
-    return starts[np.minimum(nearest, len(starts) - 1)] == index_BT
+
+def _are_among(index_BT: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+  nearest = np.searchsorted(ascending, index_BT)
+  return ascending[np.minimum(nearest, len(ascending) - 1)] == index_BT
 
 
 class ShuffledWindows(Rows):

@@ -32,12 +32,14 @@ class TokenStream:
     num_tokens: how many tokens there are.
     num_documents: how many documents they come from.
     dtype: name of the integer type on disk.
+    ends_in_eos: whether each document ends in `<eos>`.
   """
 
   folder: Path
   num_tokens: int
   num_documents: int
   dtype: str
+  ends_in_eos: bool = False
 
   @functools.cached_property
   def tokens(self) -> np.ndarray:
@@ -48,6 +50,15 @@ class TokenStream:
   def starts(self) -> np.ndarray:
     """Map the index of each document's first token, int64."""
     return np.load(self.folder / "starts.npy", mmap_mode="r")
+
+  @functools.cached_property
+  def begins(self) -> np.ndarray:
+    """Return where a model that forgets at documents is to forget, int64.
+
+    Before the `<eos>` in front of a document, if they end in it: behind that a
+    text begins, in training as in sampling.
+    """
+    return np.maximum(self.starts - 1, 0) if self.ends_in_eos else self.starts
 
   def counts(self, vocab_size: int) -> np.ndarray:
     """Count how often each token occurs, int64 [V]."""
@@ -80,7 +91,7 @@ def open_stream(
       folder, lambda partial: _encode(source, tokenizer, partial, append_eos)
     )
   description = json.loads((folder / "stream.json").read_text())
-  return TokenStream(folder, **description)
+  return TokenStream(folder, **description, ends_in_eos=append_eos)
 
 
 def _encode(

@@ -63,7 +63,7 @@ class WordWindows:
     self.batch_size = rows.batch_size
     self._local = rows.local_rows()
     self._rows = dataclasses.replace(
-      rows, reset_at_documents=True, process_index=0, process_count=1
+      rows, mark_documents=True, process_index=0, process_count=1
     )
     self._context, self._num_drawn = context, num_drawn
     self.keep_V = keep_probabilities(words_V, subsample)
@@ -83,7 +83,7 @@ class WordWindows:
     rng = np.random.default_rng((self._rows.seed, index))
     text = self._rows[index]
     counts_BT = text["weights"] > 0
-    begins_BT = text["resets"].copy()
+    begins_BT = text["begins"].copy()
     begins_BT[:, 0] = True
     kept = rng.random(counts_BT.shape) < self.keep_V[text["inputs"]]
     kept = (kept & counts_BT).reshape(-1)

@@ -27,6 +27,10 @@ class Numbers:
   def tokens(self):
     return np.arange(self.num_tokens)
 
+  @property
+  def begins(self):
+    return self.starts
+
 
 STREAM = Numbers(103, np.array([0, 10, 50, 51]))
 

@@ -31,7 +31,7 @@ class Numbers:
   starts: tuple = (0, 90, 95, 180)
 
   def __post_init__(self):
-    self.starts = np.array(self.starts)
+    self.starts = self.begins = np.array(self.starts)
 
   @property
   def tokens(self):

@@ -60,7 +60,7 @@ class FillInTheMiddle(Objective):
 
   def over(self, rows: Rows, tokenizer: Tokenizer) -> Rewritten:
     """Rewrite the batches of `rows`, which must tell where documents begin."""
-    rows = dataclasses.replace(rows, reset_at_documents=True)
+    rows = dataclasses.replace(rows, mark_documents=True)
     return super().over(rows, tokenizer)
 
   def rewrite(
@@ -115,7 +115,7 @@ def _whole_rows(batch: dict) -> dict:
   return dict(
     inputs=np.concatenate([batch["inputs"], batch["targets"][:, -1:]], axis=1),
     weights=np.concatenate([first_B1, batch["weights"]], axis=1),
-    begins=np.concatenate([batch["resets"], first_B1 < 0], axis=1),
+    begins=np.concatenate([batch["begins"], first_B1 < 0], axis=1),
   )
 
 
