@@ -233,7 +233,7 @@ class Experiment:
     """
     state, stream = strategy.create(self.make_state), self.stream("train")
     counted = self.model.estimate(
-      stream.tokens, stream.begins, self.tokenizer.names()
+      stream.tokens, stream.starts, self.tokenizer.names()
     )
     if not counted and not self.pretrained:
       return state

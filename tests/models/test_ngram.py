@@ -245,7 +245,7 @@ def write_documents(tmp_path):
 
 
 def test_documents_are_scored_alone(tiny_config, tmp_path, write_documents):
-  """Each as the tables score it, its first token behind <eos> alone."""
+  """Each as the tables score it, its first token behind no context."""
   rng = np.random.default_rng(0)
   train_texts, valid_texts = (
     ["".join(rng.choice([*"abc"], n)) for n in sizes]
@@ -256,7 +256,7 @@ def test_documents_are_scored_alone(tiny_config, tmp_path, write_documents):
   assert train(tiny_config("ngram", **changes), tmp_path / "run") == 0
   run = Run(tmp_path / "run", overrides={"data.batch_size": 1})
   stream = run.experiment.stream("valid")
-  expected = score(levels_of(run.variables), stream.tokens, stream.begins)
+  expected = score(levels_of(run.variables), stream.tokens, stream.starts)
   np.testing.assert_allclose(run.log_probs("valid"), expected[1:], rtol=1e-5)
 
 
