@@ -88,7 +88,7 @@ def test_coverage_counts_types_and_running_words(make_config, tmp_path):
   counts = np.zeros(tokenizer.vocab_size, int)
   text = tokenizer.encode("is is\n17 more words unseen is")
   np.add.at(counts, text, 1)
-  pretrained = read_vectors(make_config().pretrained.vectors, tokenizer)
+  pretrained = read_vectors(make_config().pretrained.vectors, "auto", tokenizer)
   coverage = pretrained.coverage(counts)
   assert coverage["types"] == 3 / 5  # is, line's end, 17; not more, words
   assert coverage["tokens"] == 6 / 8  # and <unk>, which has a vector
