@@ -18,6 +18,6 @@ def get_config() -> ConfigDict:
   config.model.width = 128
   config.data.window = 64
   config.data.batch_size = 12
-  config.optim.learning_rate = 3e-3
+  config.optim.learning_rate = 1e-2
   config.train.num_steps = 2000
   return config

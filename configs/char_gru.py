@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
   config.data.order = "stateful"
   config.data.window = 16
   config.data.batch_size = 32
-  config.optim.learning_rate = 4e-3
+  config.optim.learning_rate = 3e-3
   config.optim.final_fraction = 0.01
   config.optim.weight_decay = 0.0
   config.train.num_steps = 3000
