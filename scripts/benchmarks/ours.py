@@ -215,8 +215,8 @@ class Budget(Step):
     )
 
   def run(self, count: int) -> float:
-    """Time steps; return seconds a token."""
-    return super().run(count) / self.tokens()
+    """Time the steps that so many tokens take; return seconds of one."""
+    return super().run(-(-count // self.tokens())) / self.tokens()
 
 
 class Load:
