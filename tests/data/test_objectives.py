@@ -260,6 +260,37 @@ def test_documents_begin_at_their_first_mark():
   assert 0 < moved < 400
 
 
+def test_memory_is_emptied_at_marks_and_at_the_eos_before_a_text():
+  """Never between a mark and the <eos> that ends its middle."""
+  stream = Numbers(starts=(0, 7, 12, 23, 30, 48, 90))
+  tokens = stream.tokens.copy()
+  stream.begins = np.maximum(stream.starts - 1, 0)
+  tokens[stream.begins[1:]] = EOS
+  stream = type("Ended", (Numbers,), {"tokens": tokens})(starts=stream.starts)
+  stream.begins = np.maximum(stream.starts - 1, 0)
+  options = {"objective.fim_rate": 1.0, "data.reset_at_documents": True}
+  objective = make("fill_in_the_middle", **options)
+  read = batches(objective, stream=stream, rows=400, reset_at_documents=True)
+  batch, seen = read[0], 0
+  for row, resets in zip(batch["inputs"], batch["resets"], strict=True):
+    marks = np.flatnonzero(row >= 260)
+    if not len(marks):
+      continue
+    ends = marks[-1] + np.flatnonzero(row[marks[-1] :] == EOS)
+    end = ends[0] if len(ends) else len(row)
+    if np.array_equal(ends[:2], [end, end + 1]):  # of the text, of the middle
+      end += 1
+    assert not resets[marks[0] + 1 : end].any()
+    outside = np.ones(len(row), bool)
+    outside[marks[0] : end + 1] = False
+    assert resets[outside & (row == EOS)].all()
+    assert not resets[outside & (row != EOS)][1:].any()
+    if end + 1 < len(row):  # the next document follows
+      assert resets[end]
+      seen += 1
+  assert seen > 20
+
+
 @pytest.mark.parametrize("window", [3, 4, 13, 512])
 def test_sources_with_their_targets_are_the_text(window):
   objective = make("span_corruption", window)

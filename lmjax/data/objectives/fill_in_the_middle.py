@@ -84,20 +84,24 @@ class FillInTheMiddle(Objective):
       strict=True,
     ):
       section_BT[place_T >= cut_B1] = section
+    is_inside_BT = (section_BT != _BEFORE) & (section_BT != _BEHIND)
     section_BT = _append(section_BT, _MARKED)
     rank_B9 = np.where(is_spm_B[:, None] < self.spm_share, _SPM, _PSM)
     rank_BT = np.take_along_axis(rank_B9, section_BT, axis=1)
     order_BT = np.argsort(rank_BT, axis=1, kind="stable")
 
-    # The begin of the document moves to its first mark.
+    # Memory is emptied at the first mark of a document that begins here, and
+    # for the next one, if before its `<eos>`, at the one that ends the middle.
     first_B1 = np.take_along_axis(kept["begins"], begin_B1, axis=1)
-    begins_BT = kept["begins"] & (place_T != begin_B1)
+    is_next_BT = kept["resets"] & is_inside_BT & (place_T != begin_B1)
+    resets_BT = kept["resets"] & ~is_inside_BT
     moved = dict(
       inputs=_append(kept["inputs"], marks),
       weights=_append(kept["weights"], [0, 0, 0, 1]),
-      begins=_append(begins_BT, [False] * len(marks)),
+      resets=_append(resets_BT, [False] * len(marks)),
     )
-    moved["begins"][:, -len(marks)] = first_B1[:, 0]
+    moved["resets"][:, -len(marks)] = first_B1[:, 0]
+    moved["resets"][:, -1] = is_next_BT.any(axis=1)
     for name, array in moved.items():
       array = np.take_along_axis(array, order_BT, axis=1)
       text[name] = np.where(is_chosen_B[:, None], array, text[name])
@@ -106,7 +110,7 @@ class FillInTheMiddle(Objective):
       targets=text["inputs"][:, 1:],
       weights=text["weights"][:, 1:],
     )
-    return new | ({"resets": text["begins"][:, :-1]} if self.resets else {})
+    return new | ({"resets": text["resets"][:, :-1]} if self.resets else {})
 
 
 def _whole_rows(batch: dict) -> dict:
@@ -116,6 +120,9 @@ def _whole_rows(batch: dict) -> dict:
     inputs=np.concatenate([batch["inputs"], batch["targets"][:, -1:]], axis=1),
     weights=np.concatenate([first_B1, batch["weights"]], axis=1),
     begins=np.concatenate([batch["begins"], first_B1 < 0], axis=1),
+    resets=np.concatenate(
+      [batch.get("resets", batch["begins"]), first_B1 < 0], axis=1
+    ),
   )
 
 
