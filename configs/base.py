@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting with its default; the only place where a default lives.
 
-An experiment begins with `config = base.get_config(model="lstm")` and changes
-what it is about. Assigning a key that is not here is an error. A size of 0
-stands for "derived", as its comment says.
+An experiment begins with `config = base.get_config(model="lstm")`, or with
+`task="classification"` too where it learns from records, and changes what it is
+about. Assigning a key that is not here is an error. A size of 0 stands for
+"derived", as its comment says.
 """
 
 from ml_collections import ConfigDict
@@ -184,24 +185,109 @@ MODELS = dict(
     param_dtype="float32",
   ),
 )
+MODELS["recurrent_encoder"] = dict(
+  name="recurrent_encoder",
+  cell="lstm",  # lstm | layer_norm_lstm | gru | rnn | relu_rnn
+  bidirectional=True,
+  num_layers=1,
+  width=128,  # of a layer in one direction
+  embedding_width=0,  # 0: width
+  initializer="glorot_uniform",  # as of recurrent language models
+  recurrent_initializer="orthogonal",
+  dropout=0.3,  # on embeddings and behind layers, a mask a token
+  locked_dropout=0.0,  # there too, a mask a text
+  embedding_dropout=0.0,  # of whole tokens of the vocabulary
+  weight_drop=0.0,  # of recurrent kernels
+  dtype="float32",
+  param_dtype="float32",
+)
+
 # Of models that do not go on from a text: what they learn, and show.
 TASKS = dict(
+  recurrent_encoder="classification",
   encoder="masked_lm",
   encoder_decoder="span_corruption",
   word_vectors="skip_gram",
 )
 PROMPTS = dict(encoder="the ___", encoder_decoder="the ___")
 
+# Of tasks that learn from records: what the head of a model is, and what it is
+# taught by.
+RECORD_TASKS = dict(
+  classification=dict(
+    labels="one",  # one | many
+    separator=",",  # many: between labels
+    pooling="max",  # last | first | mean | max | attention
+    dropout=0.5,  # on the pooled features
+  ),
+)
+# And which columns of a table have what it needs: by name, or by number.
+COLUMNS = dict(
+  classification=dict(text="text", label="label"),
+)
+# And what they read where nothing else is named, inside every CPython.
+SOURCES = dict(classification="tsv")
 
-def get_config(model: str) -> ConfigDict:
-  """Return the defaults for a model, locked against unknown keys."""
+
+def get_config(model: str, task: str = "") -> ConfigDict:
+  """Return the defaults for a model and a task, locked against unknown keys.
+
+  Args:
+    model: a key of MODELS.
+    task: what it learns; empty for what such a model usually does. Tasks that
+      learn from running text have the same keys, each task that learns from
+      records has others.
+  """
   config = ConfigDict()
   config.seed = 0
   # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
-  # span_corruption | skip_gram | cbow | glove
-  config.task = TASKS.get(model, "language_modeling")
+  # span_corruption | skip_gram | cbow | glove | classification
+  config.task = task or TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
+  if config.task in RECORD_TASKS:
+    _learn_from_records(config)
+  else:
+    _learn_from_text(config, model)
+  _learn(config)
+  return config.lock()
 
+
+def _learn_from_records(config: ConfigDict) -> None:
+  """Set what tasks with records need."""
+  config[config.task] = RECORD_TASKS[config.task]
+
+  config.data = dict(
+    source=SOURCES[config.task],  # tsv
+    path="",  # a file, a folder or a glob
+    header=False,  # tsv: whether the first line names the columns
+    columns=COLUMNS[config.task],
+    split_by="ratio",  # ratio | name
+    valid_fraction=0.1,  # of the records, where no file is for valid
+    test_fraction=0.1,
+    train_files="*train*",  # name: comma-separated patterns on file names
+    valid_files="*valid*,*val*,*dev*",
+    test_files="*test*",
+    train_fraction=1.0,  # of the records of train: what is learned from
+    malformed="refuse",  # records that lack something: refuse | skip
+    # byte | character | word | word_punctuation | bpe
+    tokenizer="word_punctuation",
+    vocab_size=0,  # as for running text
+    min_freq=1,
+    lower_case=False,
+    window=128,  # tokens of a text; longer ones are cut
+    batch_size=32,  # rows of a batch, over all devices
+    num_buckets=4,  # of lengths: batches have at most so many shapes
+    num_threads=1,  # threads that read batches ahead
+    cache_dir="",  # digests of files; empty: the run folder
+  )
+
+  config.sample = dict(  # what training shows of itself
+    num_rows=4,  # of valid, with what is predicted
+  )
+
+
+def _learn_from_text(config: ConfigDict, model: str) -> None:
+  """Set what tasks with running text need."""
   config.data = dict(
     source="python_docs",  # python_docs | python_source | text | jsonl | tsv |
     # tfds
@@ -239,11 +325,6 @@ def get_config(model: str) -> ConfigDict:
     spm_share=0.5,  # fill_in_the_middle: of these, with the suffix first
   )
 
-  config.loss = dict(
-    label_smoothing=0.0,  # share of a target that is spread over all tokens
-    z_loss=0.0,  # weight of the squared log of the softmax's normaliser
-  )
-
   config.word_vectors = dict(  # what task=skip_gram, cbow and glove look at
     context=5,  # words to either side at most
     subsample=1e-3,  # share of the text above which words are left out; 0: none
@@ -252,6 +333,24 @@ def get_config(model: str) -> ConfigDict:
     noise_exponent=0.75,  # of the counts that they are drawn by
     x_max=100.0,  # glove: the count from which on pairs weigh the same
     weight_exponent=0.75,  # glove: of the weights of counts below
+  )
+
+  config.sample = dict(  # what training shows of itself
+    # masked_lm, span_corruption, fill_in_the_middle: a text with blanks ___;
+    # skip_gram, cbow, glove: words to show neighbours of
+    prompt=PROMPTS.get(model, "\n"),
+    num_tokens=200,  # or how many neighbours of each
+    temperature=0.8,
+    top_k=0,  # 0: all
+    top_p=1.0,
+  )
+
+
+def _learn(config: ConfigDict) -> None:
+  """Set what all tasks need."""
+  config.loss = dict(
+    label_smoothing=0.0,  # share of a target that is spread over all tokens
+    z_loss=0.0,  # weight of the squared log of the softmax's normaliser
   )
 
   config.pretrained = dict(
@@ -301,16 +400,6 @@ def get_config(model: str) -> ConfigDict:
     keep_best=1,  # by validation loss
   )
 
-  config.sample = dict(  # what training shows of itself
-    # masked_lm, span_corruption, fill_in_the_middle: a text with blanks ___;
-    # skip_gram, cbow, glove: words to show neighbours of
-    prompt=PROMPTS.get(model, "\n"),
-    num_tokens=200,  # or how many neighbours of each
-    temperature=0.8,
-    top_k=0,  # 0: all
-    top_p=1.0,
-  )
-
   config.parallel = dict(
     strategy="jit",  # jit | pmap
     num_devices=0,  # 0: all
@@ -325,4 +414,3 @@ def get_config(model: str) -> ConfigDict:
       (r"(/|input_)kernel$", ("fsdp", None)),
     ),
   )
-  return config.lock()

@@ -15,9 +15,12 @@ from configs import base
 from lmjax.data.batching import TRAIN_ORDERS
 from lmjax.data.datasets import DATASETS
 from lmjax.data.objectives import make_objective
+from lmjax.data.record_corpus import MALFORMED
+from lmjax.data.schemas import SCHEMAS
+from lmjax.data.tables import TABLES
 from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
 from lmjax.errors import UsageError
-from lmjax.models import MODELS
+from lmjax.models import MODELS, build_model
 from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
 from lmjax.tasks import KINDS, TASKS
@@ -25,8 +28,8 @@ from lmjax.tasks import KINDS, TASKS
 CHOICES = {
   "task": TASKS,
   "model.name": MODELS,
-  "data.source": DATASETS,
   "data.split_by": ("ratio", "name"),
+  "data.malformed": MALFORMED,
   "data.tokenizer": TOKENIZERS,
   "data.order": TRAIN_ORDERS,
   "optim.name": OPTIMIZERS,
@@ -57,6 +60,8 @@ RANGES = {
   "word_vectors.num_drawn": POSITIVE,
   "word_vectors.x_max": (1e-9, math.inf),
   "data.batch_size": POSITIVE,
+  "data.num_buckets": POSITIVE,
+  "data.train_fraction": (1e-9, 1),
   "objective.mask_rate": (1e-3, 0.999),
   "objective.span_length": POSITIVE,
   "objective.fim_rate": (0, 1),
@@ -109,18 +114,19 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     if flat.get(key):
       flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
       config.update_from_flattened_dict({key: flat[key]})
-  for key, choices in CHOICES.items():
+  sources = TABLES if config.task in SCHEMAS else DATASETS
+  for key, choices in {**CHOICES, "data.source": sources}.items():
     if key in flat and flat[key] not in choices:
       raise UsageError(
         f"{key}={flat[key]} is not known; choose one of {', '.join(choices)}."
       )
-  defaults = flatten(base.get_config(model=config.model.name))
+  defaults = flatten(base.get_config(config.model.name, config.task))
   if flat.keys() != defaults.keys():
     odd = min(flat.keys() ^ defaults.keys())
     raise UsageError(
       f"the keys of this config are not those of model.name="
-      f"{config.model.name} ({odd}); begin it with base.get_config(model="
-      f"{config.model.name!r})."
+      f"{config.model.name} and task={config.task} ({odd}); begin it with "
+      f"base.get_config(model={config.model.name!r}, task={config.task!r})."
     )
   for key, value in flat.items():
     low, high = RANGES.get(key, (0, math.inf))
@@ -129,13 +135,15 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
       limit = f"at least {low:g}" if value < low else highest
       raise UsageError(f"{key}={value} must be {limit}.")
   for key, sources in READ_BY.items():
-    if flat[key] and config.data.source not in sources:
+    if flat.get(key) and config.data.source not in sources:
       raise UsageError(
         f"{key}={flat[key]} is not read by data.source={config.data.source}; "
         f"set data.source to {' or '.join(sources)}."
       )
   _check_together(config)
   _check_task(config)
+  if config.task not in SCHEMAS:
+    _check_text(config)
   return FrozenConfigDict(config)
 
 
@@ -146,11 +154,6 @@ def _check_together(config: ConfigDict) -> None:
     raise UsageError(
       "data.valid_fraction and data.test_fraction must add up to less than 1; "
       "nothing would be left to train on."
-    )
-  if data.order == "stateful" and config.task != "language_modeling":
-    raise UsageError(
-      f"data.order=stateful is not for task={config.task}, which remembers "
-      "nothing; choose stateless."
     )
   if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
@@ -193,20 +196,31 @@ def _check_together(config: ConfigDict) -> None:
 
 def _check_task(config: ConfigDict) -> None:
   """Check the task, the model, and that they go together."""
-  objective = make_objective(config)
-  model = MODELS[config.model.name](config, vocab_size=len(SPECIALS))
+  model = build_model(config, vocab_size=len(SPECIALS))
   if KINDS[config.task] not in model.kinds:
     tasks = [task for task, kind in KINDS.items() if kind in model.kinds]
     raise UsageError(
       f"task={config.task} does not go with model.name={config.model.name}, "
       f"which learns by {' or '.join(tasks)}; change one of them."
     )
-  learned = "positions" in config.model and config.model.positions == "learned"
-  if learned and objective.longest > model.context:
+
+
+def _check_text(config: ConfigDict) -> None:
+  """Check what is particular to running text."""
+  if config.data.order == "stateful" and config.task != "language_modeling":
+    raise UsageError(
+      f"data.order=stateful is not for task={config.task}, which remembers "
+      "nothing; choose stateless."
+    )
+  objective = make_objective(config)
+  model = config.model
+  if "positions" not in model or model.positions != "learned":
+    return
+  context = model.context or config.data.window
+  if objective.longest > context:
     raise UsageError(
       f"task={config.task} makes rows of {objective.longest} tokens, more than "
-      f"the {model.context} learned positions; set model.context="
-      f"{objective.longest}."
+      f"the {context} learned positions; set model.context={objective.longest}."
     )
 
 
@@ -228,7 +242,8 @@ def with_new_keys(config: ConfigDict) -> ConfigDict:
   config = ConfigDict(config.to_dict())
   if config.get("model", {}).get("name") not in base.MODELS:
     return config  # `finalize` says what is wrong
-  for section, defaults in base.get_config(config.model.name).items():
+  current = base.get_config(config.model.name, config.get("task", ""))
+  for section, defaults in current.items():
     if isinstance(defaults, ConfigDict) and section in config:
       config[section] = {**defaults.to_dict(), **config[section].to_dict()}
   return config
@@ -258,7 +273,7 @@ def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
 
 def difference_from_base(config: ConfigDict) -> dict[str, Any]:
   """Find what an experiment changes."""
-  defaults = base.get_config(model=config.model.name)
+  defaults = base.get_config(config.model.name, config.task)
   return {key: new for key, (_, new) in difference(defaults, config).items()}
 
 

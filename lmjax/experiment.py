@@ -4,22 +4,19 @@
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from lmjax.data.batching import EVAL_ORDERS, TRAIN_ORDERS, Rows
-from lmjax.data.datasets import DATASETS
-from lmjax.data.examples import EXAMPLES
-from lmjax.data.loader import Batches
-from lmjax.data.objectives import make_objective
-from lmjax.data.objectives.objective import Objective
-from lmjax.data.sources import Source
-from lmjax.data.stream import TokenStream, open_stream
-from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
+from lmjax.data.corpus import Corpus
+from lmjax.data.record_corpus import RecordCorpus
+from lmjax.data.schemas import SCHEMAS
+from lmjax.data.text_corpus import TextCorpus
+from lmjax.data.tokenizers import Tokenizer
+from lmjax.data.vocabularies import Vocabularies
 from lmjax.embedding import (
   Pretrained,
   check_width,
@@ -27,13 +24,12 @@ from lmjax.embedding import (
   read_vectors,
   table_of,
 )
-from lmjax.errors import UserError
-from lmjax.models import MODELS
+from lmjax.models import build_model
 from lmjax.optim import make_optimizer
 from lmjax.parallel import Strategy
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState, create_state
-from lmjax.tasks import TASKS
+from lmjax.tasks import TASKS, sections_of
 from lmjax.tasks.task import Task
 
 
@@ -57,137 +53,54 @@ class Experiment:
     return chosen if data.cache_dir else self.folder.cache
 
   @functools.cached_property
-  def sources(self) -> dict[str, Source]:
-    """Open the corpus: split to documents."""
-    data = self.config.data
-    return DATASETS[data.source](data, self.cache_dir)
-
-  @functools.cached_property
-  def objective(self) -> Objective:
-    """Make what rewrites the text for the task."""
-    return make_objective(self.config)
-
-  @functools.cached_property
-  def tokenizer(self) -> Tokenizer:
-    """Load the run's tokenizer, or train one on the split train."""
-    if self.folder.has_begun():
-      return self.folder.load_tokenizer()
-    data = self.config.data
-    train = self.sources["train"]
-    tokenizer = TOKENIZERS[data.tokenizer].train(
-      (train[index] for index in range(len(train))),
-      data.vocab_size,
-      data.min_freq,
-      data.lower_case,
-    )
-    return tokenizer.with_extras(self.objective.extras)
-
-  def stream(self, split: str) -> TokenStream:
-    """Open the tokens of a split.
-
-    Raises:
-      UserError: if the split is not there, empty, or shorter than a window.
-    """
-    data = self.config.data
-    corpus = f"data.source={data.source} {data.path or data.name}".strip()
-    if split in self.sources:
-      stream = open_stream(
-        self.sources[split], self.tokenizer, self.cache_dir, data.append_eos
-      )
-    if split not in self.sources or not stream.num_tokens:
-      raise UserError(
-        f"{corpus} is empty; there is nothing to train on."
-        if split == "train"
-        else f"{corpus} has no text in split {split}; give it a share by "
-        f"data.{split}_fraction or data.{split}_files."
-      )
-    needed = self.objective.window + 1 if split == "train" else 2
-    if stream.num_tokens < needed:
-      raise UserError(
-        f"split {split} of {corpus} has {stream.num_tokens} tokens and needs "
-        f"at least {needed}; give more text or a smaller data.window="
-        f"{data.window}."
-      )
-    return stream
-
-  def rows(self, order: type[Rows], split: str) -> Rows:
-    """Cut a split into this process's rows of batches."""
-    data = self.config.data
-    return order(
-      self.stream(split),
-      self.objective.window,
-      data.batch_size,
-      seed=self.config.seed,
-      reset_at_documents=data.reset_at_documents,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
-
-  def examples(self, orders: dict[str, type[Rows]], split: str) -> Batches:
-    """Make of a split's rows what the task learns from."""
-    config = self.config
-    return EXAMPLES[config.task](
-      config,
-      self.rows(orders[config.data.order], split),
-      functools.partial(self.stream, "train"),
-      self.tokenizer,
-      self.cache_dir,
-    )
-
-  def train_batches(self) -> Batches:
-    """Return the batches to train on, by number."""
-    return self.examples(TRAIN_ORDERS, "train")
-
-  def eval_batches(self, split: str) -> Batches:
-    """Return the batches that cover a split once."""
-    return self.examples(EVAL_ORDERS, split)
+  def corpus(self) -> Corpus:
+    """Open what is learned from."""
+    folder, config = self.folder, self.config
+    known = folder.load_tokenizer() if folder.has_begun() else None
+    if config.task in SCHEMAS:
+      return RecordCorpus(config, known, {}, self.cache_dir)
+    return TextCorpus(config, known, self.cache_dir)
 
   @property
-  def fingerprints(self) -> dict[str, str]:
-    """Name the text of each split by its digest."""
-    return {k: v.fingerprint for k, v in sorted(self.sources.items())}
+  def tokenizer(self) -> Tokenizer | Vocabularies:
+    """Return what the run's texts are written in."""
+    return self.corpus.tokenizer
 
   def check_corpus(self) -> None:
-    """See that the text is still what the run began with."""
-    self.folder.check_corpus(self.fingerprints)
+    """See that the data are still what the run began with."""
+    self.folder.check_corpus(self.corpus.fingerprints)
 
   def describe_corpus(self) -> dict:
-    """Name the text of each split by digest and size."""
-    train = self.stream("train")
+    """Describe the data, by digests and sizes, for the run folder."""
     description = dict(
-      fingerprints=self.fingerprints,
-      train_tokens=train.num_tokens,
-      train_documents=train.num_documents,
+      fingerprints=self.corpus.fingerprints,
+      **self.corpus.describe(),
       tokenizer=self.tokenizer.fingerprint,
     )
     if self.pretrained:
-      counts_V = train.counts(self.tokenizer.vocab_size)
+      counts_V = self.corpus.counts()
       description["pretrained"] = self.pretrained.coverage(counts_V)
     return description
 
   @functools.cached_property
   def model(self) -> nn.Module:
     """Build the model."""
-    build = MODELS[self.config.model.name]
-    return build(self.config, vocab_size=self.tokenizer.vocab_size)
+    return build_model(self.config, **self.corpus.sizes)
 
   @functools.cached_property
   def task(self) -> Task:
     """Build the task, from what its fields ask for."""
-    config, task = self.config, TASKS[self.config.task]
-    offered = dict(
-      model=self.model,
-      units_V=self.tokenizer.units(),
-      unit=self.tokenizer.unit,
-      stateful=config.data.order == "stateful",
-      label_smoothing=config.loss.label_smoothing,
-      z_loss=config.loss.z_loss,
-      num_negatives=config.word_vectors.num_negatives,
-      x_max=config.word_vectors.x_max,
-      weight_exponent=config.word_vectors.weight_exponent,
-    )
+    task = TASKS[self.config.task]
+    offered = dict(self.corpus.offers, model=self.model)
+    sections = [self.config[name] for name in sections_of(self.config.task)]
+
+    def find(name: str) -> Any:
+      if name in offered:
+        return offered[name]
+      return next(section[name] for section in sections if name in section)
+
     wanted = [field.name for field in dataclasses.fields(task)]
-    return task(**{name: offered[name] for name in wanted})
+    return task(**{name: find(name) for name in wanted})
 
   @functools.cached_property
   def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -196,10 +109,7 @@ class Experiment:
 
   def make_variables(self, key: jax.Array) -> dict:
     """Initialise the model's variables."""
-    data = self.config.data
-    shape = (data.batch_size, data.window)
-    tokens = np.zeros(shape, np.int32)
-    return self.task.init(jax.random.fold_in(key, 0), {"inputs": tokens})
+    return self.task.init(jax.random.fold_in(key, 0), self.corpus.template)
 
   def make_state(self) -> TrainState:
     """Make the state before the first step; pure, so that it can be jitted."""
@@ -231,10 +141,8 @@ class Experiment:
     host: as constants of a compiled program it would be there twice and compile
     for minutes.
     """
-    state, stream = strategy.create(self.make_state), self.stream("train")
-    counted = self.model.estimate(
-      stream.tokens, stream.starts, self.tokenizer.names()
-    )
+    state = strategy.create(self.make_state)
+    counted = self.corpus.estimate(self.model)
     if not counted and not self.pretrained:
       return state
     state = strategy.collect(state)

@@ -3,13 +3,17 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from lmjax.config import finalize
 from lmjax.data.batching import EVAL_ORDERS, Rows
+from lmjax.data.schemas import SCHEMAS
+from lmjax.data.schemas.schema import Row
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError, UserError
@@ -17,6 +21,7 @@ from lmjax.experiment import Experiment
 from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
+from lmjax.predictor import Predictor
 from lmjax.run_folder import RunFolder
 from lmjax.samples import make_sampler
 from lmjax.state import TrainState
@@ -151,7 +156,36 @@ class Run:
       key=jax.random.key(0),
     )
     strategy = JitStrategy(jax.devices()[:1], fsdp=1, rules=())
-    return Evaluator(task, strategy, batches)(state)
+    report = Evaluator(task, strategy, batches)(state)
+    if self.experiment.config.task in SCHEMAS:
+      rows = self.experiment.corpus.rows(split)
+      predictor = Predictor(self.experiment)
+      report |= predictor.judge(predictor(self.variables, rows))
+    return report
+
+  def predict(
+    self, rows: Iterable[Row], batch_size: int = 0
+  ) -> Iterator[dict[str, Any]]:
+    """Say what is predicted of rows, in their order, as JSON has it.
+
+    Args:
+      rows: texts by role, as `config.data.columns` names the roles.
+      batch_size: rows that are read before any is answered; 0 for as many as in
+        a batch of training.
+
+    Raises:
+      UsageError: if the run's task learns from no records.
+    """
+    name = self.experiment.config.task
+    if name not in SCHEMAS:
+      raise UsageError(
+        f"{self.experiment.folder.path} learned task={name}, which predicts "
+        f"nothing of records; give a run of task={' or '.join(SCHEMAS)}."
+      )
+    numbered = ((f"row {i}", row) for i, row in enumerate(rows, 1))
+    predictor = Predictor(self.experiment, batch_size)
+    for _, prediction in predictor(self.variables, numbered):
+      yield prediction
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
     """Score each token of a split but the first, given those before it.
@@ -197,10 +231,10 @@ class Run:
     """Return what turns batches into sums, and the batches of a split."""
     task = self.experiment.task
     if not self._cache:
-      return task, self.experiment.eval_batches(split)
+      return task, self.experiment.corpus.eval_batches(split)
     model = self._cache.around(task.model, keeps_memory=task.stateful)
     task = dataclasses.replace(task, model=model, stateful=True)
-    return task, self.experiment.rows(EVAL_ORDERS["stateful"], split)
+    return task, self.experiment.corpus.rows(EVAL_ORDERS["stateful"], split)
 
 
 def _choose(checkpoints: Checkpoints, which: str | int) -> int:

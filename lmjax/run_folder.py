@@ -29,7 +29,8 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from lmjax.config import from_json, incompatible, to_json, with_new_keys
-from lmjax.data.tokenizers import Tokenizer, load
+from lmjax.data.tokenizers import Tokenizer
+from lmjax.data.vocabularies import load
 from lmjax.errors import UserError
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")

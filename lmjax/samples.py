@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run shows of itself now and then, by its task.
 
-Each function gets a config, the model and the tokenizer, looks for mistakes in
-the section `sample`, which must not show hours later, and returns what turns
-the model's variables into a text.
+Each function gets an experiment, looks for mistakes in the section `sample` of
+its config, which must not show hours later, and returns what turns the model's
+variables into a text.
 """
 
+import itertools
 from collections.abc import Callable
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from lmjax import strict_json
 from lmjax.analysis.word_similarity import WordSpace
+from lmjax.data.schemas import SCHEMAS
 from lmjax.data.tokenizers import UNK, Tokenizer
 from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError
+from lmjax.experiment import Experiment
+from lmjax.predictor import Predictor
 from lmjax.text_filler import BLANK, FILLERS
 from lmjax.text_sampler import (
   SAMPLERS,
@@ -37,20 +42,20 @@ def make_sampler(
   return sampler(model, tokenizer, opens_documents=opens_documents)
 
 
-def continuation(
-  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
-) -> Show:
+def continuation(experiment: Experiment) -> Show:
   """Let the model go on from the prompt."""
+  config = experiment.config
   sample = config.sample
-  sampler = make_sampler(config, model, tokenizer)
+  sampler = make_sampler(config, experiment.model, experiment.tokenizer)
   sampler.encode(sample.prompt)
   make_filters(sample.temperature, sample.top_k, sample.top_p)
   check_positive(num_tokens=sample.num_tokens)
   return lambda variables: sampler(variables, **sample)[0]
 
 
-def filling(config: ConfigDict, model: nn.Module, tokenizer: Tokenizer) -> Show:
+def filling(experiment: Experiment) -> Show:
   """Let the model fill the blanks of the prompt."""
+  config = experiment.config
   settings = dict(config.sample)
   prompt = settings.pop("prompt")
   if BLANK not in prompt:
@@ -58,26 +63,22 @@ def filling(config: ConfigDict, model: nn.Module, tokenizer: Tokenizer) -> Show:
       f"sample.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
       "fills blanks; write one, or set train.sample_every=0."
     )
-  filler = FILLERS[config.task](model, tokenizer)
+  filler = FILLERS[config.task](experiment.model, experiment.tokenizer)
   filler.encode(prompt)
   make_filters(settings["temperature"], settings["top_k"], settings["top_p"])
   check_positive(num_tokens=settings["num_tokens"])
   return lambda variables: filler(variables, prompt, **settings).texts[0]
 
 
-def filling_or_continuation(
-  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
-) -> Show:
+def filling_or_continuation(experiment: Experiment) -> Show:
   """Let the model fill the blank of the prompt, or go on if it has none."""
-  make = filling if BLANK in config.sample.prompt else continuation
-  return make(config, model, tokenizer)
+  has_blank = BLANK in experiment.config.sample.prompt
+  return (filling if has_blank else continuation)(experiment)
 
 
-def neighbors(
-  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
-) -> Show:
+def neighbors(experiment: Experiment) -> Show:
   """List the nearest words of each word of the prompt."""
-  del model
+  config, tokenizer = experiment.config, experiment.tokenizer
   sample, words = config.sample, []
   check_positive(num_tokens=sample.num_tokens)
   for word in sample.prompt.split():
@@ -96,6 +97,21 @@ def neighbors(
   return show
 
 
+def predictions(experiment: Experiment) -> Show:
+  """Predict the first rows of valid."""
+  number = experiment.config.sample.num_rows
+  rows = list(itertools.islice(experiment.corpus.rows("valid"), number))
+  predictor = Predictor(experiment, batch_size=max(number, 1))
+
+  def show(variables: PyTree) -> str:
+    pairs = predictor(variables, rows)
+    return "\n".join(
+      strict_json.dumps({**row, "predicted": made}) for row, made in pairs
+    )
+
+  return show
+
+
 SAMPLES: dict[str, Callable[..., Show]] = {
   "language_modeling": continuation,
   "prefix_lm": continuation,
@@ -105,4 +121,5 @@ SAMPLES: dict[str, Callable[..., Show]] = {
   "skip_gram": neighbors,
   "cbow": neighbors,
   "glove": neighbors,
+  **dict.fromkeys(SCHEMAS, predictions),
 }

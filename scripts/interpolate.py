@@ -67,7 +67,7 @@ def _check_alike(first: Run, other: Run, splits: Iterable[str]) -> None:
       "runs of one vocabulary."
     )
   for split in splits:
-    ours, theirs = (r.experiment.stream(split) for r in (other, first))
+    ours, theirs = (r.experiment.corpus.stream(split) for r in (other, first))
     if ours.folder.name != theirs.folder.name:  # a digest
       raise UsageError(
         f"{folders[0]} has another text in the split {split} than "

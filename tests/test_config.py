@@ -10,12 +10,14 @@ from configs import base
 from lmjax import config as config_lib
 from lmjax import platform
 from lmjax.data.examples import EXAMPLES
+from lmjax.data.schemas import SCHEMAS
 from lmjax.data.sources import JSONLines
 from lmjax.data.tfds_writer import write_dataset
 from lmjax.errors import UsageError
 from lmjax.experiment import Experiment
 from lmjax.models import MODELS
 from lmjax.optim import OPTIMIZERS, SCHEDULES, make_schedule
+from lmjax.predictions import PREDICTIONS
 from lmjax.run_folder import RunFolder
 from lmjax.samples import SAMPLES
 from lmjax.tasks import KINDS, TASKS
@@ -73,7 +75,10 @@ def test_every_model_has_its_defaults_in_base():
 
 
 def test_every_task_has_examples_and_samples():
-  assert TASKS.keys() == KINDS.keys() == EXAMPLES.keys() == SAMPLES.keys()
+  assert TASKS.keys() == KINDS.keys() == SAMPLES.keys()
+  assert TASKS.keys() == EXAMPLES.keys() | SCHEMAS.keys()
+  assert SCHEMAS.keys() == PREDICTIONS.keys()
+  assert SCHEMAS.keys() == base.RECORD_TASKS.keys()
 
 
 def test_paths_are_kept_absolute(tmp_path, monkeypatch):
@@ -132,7 +137,12 @@ def test_differences_are_named_by_dotted_key():
     ),
     ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
     ("word_vectors", "data.order", "stateful", "choose stateless"),
-    ("encoder", "task", "language_modeling", "learns by masked_lm; change one"),
+    (
+      "encoder",
+      "task",
+      "language_modeling",
+      "learns by masked_lm or classification",
+    ),
     ("encoder", "data.order", "stateful", "not for task=masked_lm"),
     ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),
     ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
@@ -278,6 +288,6 @@ def test_no_key_is_there_that_nobody_reads(
       make_schedule(recorder.optim, 9)(3)
       jax.eval_shape(experiment.make_state)
       if number == len(more[model]) - 1:
-        experiment.train_batches()[0]
+        experiment.corpus.train_batches()[0]
       reads |= recorder.reads
   assert all_keys - reads == set()

@@ -20,7 +20,7 @@ def text_config(tiny_config, text_folder, **changes):
 def describe(config, folder):
   experiment = Experiment(config, RunFolder(folder))
   corpus = experiment.describe_corpus()
-  experiment.eval_batches("valid")
+  experiment.corpus.eval_batches("valid")
   folder.mkdir(exist_ok=True)
   experiment.folder.write(config, experiment.tokenizer, corpus)
   (folder / "checkpoints" / "1").mkdir(parents=True)  # the run has begun
@@ -39,9 +39,9 @@ def test_opening_a_run_again_reads_no_text(
   monkeypatch.setattr(sources, "read_bytes", refuse)
   experiment = Experiment(config, RunFolder(tmp_path / "run"))
   assert experiment.describe_corpus() == corpus
-  batch = experiment.train_batches()[0]
+  batch = experiment.corpus.train_batches()[0]
   assert batch["inputs"].shape == (8, 8)
-  assert len(experiment.eval_batches("valid")) > 1
+  assert len(experiment.corpus.eval_batches("valid")) > 1
 
 
 def test_streams_are_shared_through_a_cache_folder(
@@ -70,7 +70,7 @@ def test_a_split_without_text_is_named(tiny_config, text_folder, tmp_path):
   config = text_config(tiny_config, text_folder, **{"data.test_fraction": 0.0})
   experiment = Experiment(config, RunFolder(tmp_path / "run"))
   with pytest.raises(UserError, match="no text in split test.*test_fraction"):
-    experiment.stream("test")
+    experiment.corpus.stream("test")
 
 
 @pytest.mark.parametrize("tokenizer", ["byte", "character", "word", "bpe"])
@@ -80,7 +80,7 @@ def test_every_tokenizer_trains_a_model(
   changes = {"data.tokenizer": tokenizer, "data.vocab_size": 300}
   config = text_config(tiny_config, text_folder, **changes)
   experiment = Experiment(config, RunFolder(tmp_path / "run"))
-  batch = experiment.train_batches()[0]
+  batch = experiment.corpus.train_batches()[0]
   state = jax.eval_shape(experiment.make_state)
   table = state.params["embedding"]["embedding"]
   assert table.shape[0] == experiment.tokenizer.vocab_size

@@ -31,7 +31,7 @@ def test_scores_are_in_the_order_of_the_text(trained):
   for order in ("stateless", "stateful"):
     run = Run(folder, overrides={"data.order": order})
     scores = run.log_probs("test")
-    targets = run.experiment.stream("test").tokens[1:]
+    targets = run.experiment.corpus.stream("test").tokens[1:]
     scores_V = np.full(run.tokenizer.vocab_size, np.nan)
     scores_V[targets] = scores
     assert len(set(scores.tolist())) > 9

@@ -200,7 +200,7 @@ def test_runs_do_what_their_tasks_taught_them(
   config.train.num_steps, config.train.sample_every = 1, 1
   assert loop.train(config, tmp_path / "masked") == 0
   run = Run(tmp_path / "masked")
-  tokens = run.experiment.stream("valid").tokens
+  tokens = run.experiment.corpus.stream("valid").tokens
   _, counts = np.unique(tokens, return_counts=True)
   entropy = -np.log(counts / len(tokens)) @ (counts / len(tokens))
   shown = f"unigram entropy of valid: {entropy:.4f} nats a token"

@@ -133,14 +133,19 @@ class Tokenizer:
     return {**self.to_json(), **extras}
 
   @property
+  def record(self) -> dict:
+    """Return what `restore` makes the same tokenizer of."""
+    return {"kind": self.kind, **self._record}
+
+  @property
   def fingerprint(self) -> str:
     """Digest of the tokenizer."""
     return digest(json.dumps(self._record).encode())
 
   def save(self, path: Path) -> None:
     """Write the tokenizer to a file that `load` reads."""
-    record = {"kind": self.kind, **self._record}
-    path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(self.record, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8")
 
 
 class ByteTokenizer(Tokenizer):
@@ -229,6 +234,12 @@ class Vocabulary(Tokenizer):
   def num_plain(self) -> int:
     """Number of tokens without the extras, which come behind them."""
     return len(self.tokens)
+
+  def look_up(self, tokens: Sequence[str]) -> np.ndarray:
+    """Turn texts that are divided already into int32 tokens [T]."""
+    if self.lower_case:
+      tokens = [token.lower() for token in tokens]
+    return np.array([self._ids.get(token, UNK) for token in tokens], np.int32)
 
   def names(self) -> list[str]:
     """Return the strings themselves."""
@@ -417,23 +428,13 @@ TOKENIZERS = {
 }
 
 
-def load(path: Path) -> Tokenizer:
-  """Read a tokenizer that `save` wrote.
-
-  Raises:
-    UserError: if the file is not one.
-  """
-  try:
-    record = json.loads(path.read_text(encoding="utf-8"))
-    kind, extras = TOKENIZERS[record.pop("kind")], record.pop("extras", [])
-    if kind is BPETokenizer:
-      text = json.dumps(record["tokenizer"])
-      tokenizer = BPETokenizer(hf.Tokenizer.from_str(text))
-    else:
-      tokenizer = kind(**record)
-    return tokenizer.with_extras(extras)
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(
-      f"{path} is not a tokenizer of lmjax; restore the file from the run "
-      "that its checkpoints came from."
-    ) from error
+def restore(record: dict) -> Tokenizer:
+  """Make a tokenizer of its record."""
+  record = dict(record)
+  kind, extras = TOKENIZERS[record.pop("kind")], record.pop("extras", [])
+  if kind is BPETokenizer:
+    text = json.dumps(record["tokenizer"])
+    tokenizer = BPETokenizer(hf.Tokenizer.from_str(text))
+  else:
+    tokenizer = kind(**record)
+  return tokenizer.with_extras(extras)

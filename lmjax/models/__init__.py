@@ -19,7 +19,12 @@ compute the same, laid out for one token at a time. `model.rewind(carry,
 num_tokens)` makes of a full carry one behind which its newest tokens are read
 again. `model.estimate(tokens, starts, names)` makes the variables that are
 counted in the training text.
+
+Encoders of texts keep the contract of text_encoder.py.
 """
+
+import flax.linen as nn
+from ml_collections import ConfigDict
 
 from lmjax.models import (
   encoder,
@@ -28,7 +33,9 @@ from lmjax.models import (
   min_rnn,
   ngram,
   recurrent,
+  recurrent_encoder,
   rg_lru,
+  text_classifier,
   transformer,
   transformer_xl,
   word_vectors,
@@ -51,4 +58,27 @@ MODELS = {
   "encoder": encoder.build,
   "encoder_decoder": encoder_decoder.build,
   "word_vectors": word_vectors.build,
+  "recurrent_encoder": recurrent_encoder.build,
 }
+# Task → what it puts on an encoder: (config, encoder, sizes) → module.
+HEADS = {
+  "classification": text_classifier.build,
+}
+
+
+def build_model(config: ConfigDict, vocab_size: int, **sizes: int) -> nn.Module:
+  """Make the model that a config describes, with the head of its task.
+
+  Args:
+    config: has the model's and the head's settings.
+    vocab_size: number of tokens.
+    **sizes: what else there is to know of the vocabulary, as how many labels;
+      builders have small defaults, by which settings can be checked.
+
+  Raises:
+    UsageError: if the settings do not fit together.
+  """
+  build, head = MODELS[config.model.name], HEADS.get(config.task)
+  if head is None:
+    return build(config, vocab_size, **sizes)
+  return head(config, build(config, vocab_size), **sizes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a model that name one of several things."""
+"""Settings that name one of several things."""
 
 from collections.abc import Collection
 
@@ -14,8 +14,23 @@ def check_choice(model: ConfigDict, key: str, choices: Collection[str]) -> None:
   Raises:
     UsageError: naming all of them.
   """
-  if model[key] not in choices:
+  _check(f"model.{key}", model[key], choices)
+
+
+def check_option(
+  config: ConfigDict, name: str, choices: Collection[str]
+) -> None:
+  """See the same of a key of any section, by its dotted name.
+
+  Raises:
+    UsageError: naming all of them.
+  """
+  section, key = name.split(".")
+  _check(name, config[section][key], choices)
+
+
+def _check(name: str, value: str, choices: Collection[str]) -> None:
+  if value not in choices:
     raise UsageError(
-      f"model.{key}={model[key]} is not known; choose one of "
-      f"{', '.join(choices)}."
+      f"{name}={value} is not known; choose one of {', '.join(choices)}."
     )

@@ -17,7 +17,8 @@ class Encoder(Transformer, kw_only=True):
   from windows that go on.
   """
 
-  kinds = ("encoder",)
+  kinds = ("encoder", "text_encoder")
+  backward_width = 0
 
   causal: bool = False
 
@@ -46,6 +47,24 @@ class Encoder(Transformer, kw_only=True):
       self.unembedding()
     return hidden_BTD, None
 
+  def embed(self, tokens_BT: Array) -> Array:
+    """Look tokens up, [B, T, D]."""
+    return self.embedding(tokens_BT)
+
+  def contextualize(self, x_BTD: Array, mask_BT: Array) -> Array:
+    """Read vectors of tokens, [B, T, D] to [B, T, D]."""
+    return self.read_around(x_BTD, None, mask_BT)
+
+  @property
+  def input_width(self) -> int:
+    """Width of what it reads."""
+    return self.width
+
+  @property
+  def hidden_width(self) -> int:
+    """Width of what comes out."""
+    return self.width
+
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> PyTree:
     """Refuse."""
@@ -61,10 +80,6 @@ def build(config: ConfigDict, vocab_size: int) -> Encoder:
   Raises:
     UsageError: if the sizes do not fit together.
   """
-  if config.data.order == "stateful":
-    raise UsageError(
-      "model.name=encoder keeps no memory; choose data.order=stateless."
-    )
   return Encoder(
     vocab_size=vocab_size,
     tie_embeddings=config.model.tie_embeddings,

@@ -172,11 +172,6 @@ def build(config: ConfigDict, vocab_size: int) -> EncoderDecoder:
     UsageError: if the sizes do not fit together.
   """
   model = config.model
-  if config.data.order == "stateful":
-    raise UsageError(
-      "model.name=encoder_decoder reads texts that are whole; choose "
-      "data.order=stateless."
-    )
   return EncoderDecoder(
     vocab_size=vocab_size,
     tie_embeddings=model.tie_embeddings,

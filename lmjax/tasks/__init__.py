@@ -2,9 +2,11 @@
 """What is learned, by name; to add a task, write its file and a line here.
 
 A task is a frozen dataclass that keeps the contract of task.py; its fields are
-filled by their names, from what `Experiment.task` offers.
+filled by their names, from what the corpus offers, and from the sections of the
+config that `sections_of` names.
 """
 
+from lmjax.tasks.classification import Classification
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
 from lmjax.tasks.seq2seq import Seq2Seq
@@ -19,6 +21,7 @@ TASKS = {
   "skip_gram": SkipGram,
   "cbow": CBOW,
   "glove": GloVe,
+  "classification": Classification,
 }
 # Task → the kind of model that learns it; see LanguageModel.
 KINDS = {
@@ -30,4 +33,12 @@ KINDS = {
   "skip_gram": "word_vectors",
   "cbow": "word_vectors",
   "glove": "word_vectors",
+  "classification": "text_encoder",
 }
+
+
+def sections_of(task: str) -> tuple[str, ...]:
+  """Name the sections of a config that hold what a task is told."""
+  if KINDS[task] == "word_vectors":
+    return ("loss", "word_vectors")
+  return ("loss", task) if KINDS[task] == "text_encoder" else ("loss",)

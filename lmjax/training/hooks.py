@@ -87,7 +87,7 @@ class Evaluate:
       self._evaluator = Evaluator(
         experiment.task,
         strategy,
-        experiment.eval_batches("valid"),
+        experiment.corpus.eval_batches("valid"),
         train.eval_batches,
       )
 
@@ -123,8 +123,7 @@ class Sample:
     config = experiment.config
     self.every = config.train.sample_every
     if self.every:
-      make = SAMPLES[config.task]
-      self._show = make(config, experiment.model, experiment.tokenizer)
+      self._show = SAMPLES[config.task](experiment)
 
   def __call__(self, session: Session) -> None:
     """Write a sample into the records."""
@@ -160,8 +159,7 @@ class Monitor:
     self._log_every, self._num_steps = train.log_every, train.num_steps
     self._task, self._session = experiment.task, session
     self._throughput, self._learning_rate = throughput, learning_rate
-    data = experiment.config.data
-    self._tokens_a_step = data.batch_size * data.window  # read, weighed or not
+    self._tokens_a_step = experiment.corpus.tokens_per_batch
     self._pending: tuple[int, Sums] | None = None
     self._clock, self._timed_tokens = None, 0
     self._bar = tqdm.tqdm(

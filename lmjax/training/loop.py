@@ -80,7 +80,7 @@ def run(
   log_every = experiment.config.train.log_every
   stop = stack.enter_context(stop_on_signals(log_every))
   batches = load(
-    experiment.train_batches(),
+    experiment.corpus.train_batches(),
     session.step,
     last_step,
     experiment.config.data.num_threads,

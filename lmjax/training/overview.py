@@ -4,7 +4,6 @@
 import math
 
 import jax
-import numpy as np
 
 from lmjax.config import difference_from_base
 from lmjax.experiment import Experiment
@@ -30,26 +29,13 @@ def table(variables: PyTree) -> str:
   )
 
 
-def entropy(counts: np.ndarray) -> float:
-  """Compute the entropy, in nats, of what was counted.
-
-  It is the loss of the best model that knows how frequent each token is and
-  nothing else.
-  """
-  share = counts[counts > 0] / counts.sum()
-  return float(-(share * np.log(share)).sum())
-
-
 def overview(
   experiment: Experiment, state: TrainState, num_devices: int
 ) -> str:
   """Describe config, corpus, devices and parameters."""
-  stream = experiment.stream("train")
   changes = difference_from_base(experiment.config)
   config = "\n".join(f"  {key} = {value}" for key, value in changes.items())
-  data = experiment.config.data
-  with_resets = data.reset_at_documents or data.order == "stateful"
-  choices = experiment.model.choices(with_resets)
+  choices = experiment.model.choices(experiment.corpus.has_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
   others = state.collections and (
     f"other variables:\n{table(state.collections)}\n"
@@ -61,14 +47,10 @@ def overview(
   )
   kind = jax.devices()[0].device_kind
   split = "valid" if experiment.config.train.eval_every else "train"
-  counts = experiment.stream(split).counts(experiment.tokenizer.vocab_size)
   return (
     f"different from base.py:\n{config}\n"
     f"parameters:\n{table(state.params)}\n{others or ''}"
-    f"training text: {stream.num_tokens:,} tokens in "
-    f"{stream.num_documents:,} documents, vocabulary "
-    f"{experiment.tokenizer.vocab_size:,}\n"
-    f"unigram entropy of {split}: {entropy(counts):.4f} nats a token\n"
+    f"{experiment.corpus.summary(split)}\n"
     f"{pretrained or ''}"
     f"chosen: {chosen or 'nothing'}\n"
     f"devices: {num_devices} × {kind}"

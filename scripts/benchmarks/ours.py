@@ -117,7 +117,7 @@ class Training:
     self.strategy = make_strategy(experiment.config)
     self.state = self.strategy.create(experiment.make_state)
     self.step = compile_train_step(experiment, self.strategy, self.state)
-    self.batches = experiment.train_batches()
+    self.batches = experiment.corpus.train_batches()
     self.facts = dict(environment=environment())
 
   def tokens(self) -> int:
@@ -224,7 +224,7 @@ class Load:
 
   def __init__(self, experiment: Experiment):
     threads = experiment.config.data.num_threads
-    self._loader = load(experiment.train_batches(), 0, ENDLESS, threads)
+    self._loader = load(experiment.corpus.train_batches(), 0, ENDLESS, threads)
     self.facts = dict(environment=environment())
 
   def run(self, count: int) -> float:

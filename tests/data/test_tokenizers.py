@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from lmjax.data import tokenizers
+from lmjax.data import vocabularies
 from lmjax.data.tokenizers import EOS, SPECIALS, TOKENIZERS, UNK, pieces
 from lmjax.errors import UserError
 
@@ -41,7 +41,7 @@ def test_punctuation_marks_are_tokens():
 
 def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
   tokenizer.save(tmp_path / "t.json")
-  loaded = tokenizers.load(tmp_path / "t.json")
+  loaded = vocabularies.load(tmp_path / "t.json")
   assert loaded.vocab_size == tokenizer.vocab_size
   assert loaded.fingerprint == tokenizer.fingerprint
   text = "The cat \N{SNOWMAN}, zzz"
@@ -67,7 +67,7 @@ def test_extras_come_behind_the_vocabulary_and_show_by_name(
   assert not marked.units()[[mask, end]].any()
   assert marked.names()[mask:] == ["<mask>", "<end>"]
   marked.save(tmp_path / "t.json")
-  loaded = tokenizers.load(tmp_path / "t.json")
+  loaded = vocabularies.load(tmp_path / "t.json")
   assert loaded.extras == marked.extras
   assert loaded.fingerprint == marked.fingerprint != tokenizer.fingerprint
 
@@ -130,4 +130,4 @@ def test_bpe_has_the_size_that_was_asked_for_and_refuses_too_few():
 def test_a_broken_file_is_named(tmp_path):
   (tmp_path / "tokenizer.json").write_text("{}")
   with pytest.raises(UserError, match="tokenizer.json is not a tokenizer"):
-    tokenizers.load(tmp_path / "tokenizer.json")
+    vocabularies.load(tmp_path / "tokenizer.json")

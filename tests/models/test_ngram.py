@@ -255,7 +255,7 @@ def test_documents_are_scored_alone(tiny_config, tmp_path, write_documents):
   changes = {**documents, "data.reset_at_documents": True}
   assert train(tiny_config("ngram", **changes), tmp_path / "run") == 0
   run = Run(tmp_path / "run", overrides={"data.batch_size": 1})
-  stream = run.experiment.stream("valid")
+  stream = run.experiment.corpus.stream("valid")
   expected = score(levels_of(run.variables), stream.tokens, stream.starts)
   np.testing.assert_allclose(run.log_probs("valid"), expected[1:], rtol=1e-5)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lmjax.data import tokenizers
+from lmjax.data import vocabularies
 from lmjax.training import loop
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,7 +63,7 @@ def _change_another(run_folder: Path, folder: Path) -> None:
   record["tokens"][-1] = "\N{SNOWMAN}"
   (words / "tokenizer.json").write_text(json.dumps(record))
   corpus = json.loads((words / "corpus.json").read_text())
-  corpus["tokenizer"] = tokenizers.load(words / "tokenizer.json").fingerprint
+  corpus["tokenizer"] = vocabularies.load(words / "tokenizer.json").fingerprint
   (words / "corpus.json").write_text(json.dumps(corpus))
   shutil.copytree(run_folder, text)
   config = json.loads((text / "config.json").read_text())

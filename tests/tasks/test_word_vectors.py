@@ -162,7 +162,7 @@ def train(experiment, strategy, num_microbatches=1):
     ),
     state,
   )
-  batches = experiment.train_batches()
+  batches = experiment.corpus.train_batches()
   for index in range(2):
     state, sums = step(state, strategy.place_batch(batches[index]))
   params = jax.device_get(strategy.collect(state).params)

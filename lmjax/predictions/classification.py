@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The class of a text, with the probability of each."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from lmjax.data.schemas.schema import Row
+from lmjax.data.vocabularies import Vocabularies
+from lmjax.predictions.prediction import Outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassPrediction:
+  """See lmjax.predictions.prediction.Prediction."""
+
+  vocabularies: Vocabularies
+
+  def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
+    """Name the label, and the probability of each."""
+    del row
+    names = self.vocabularies.labels["label"].names
+    shares = map(float, outputs["probabilities"])
+    probabilities = dict(zip(names, shares, strict=True))
+    best = max(probabilities, key=probabilities.get)
+    return dict(label=best, probabilities=probabilities)
+
+  def judge(
+    self, pairs: Iterable[tuple[dict[str, Any], Row]]
+  ) -> dict[str, float]:
+    """Return nothing: all figures are sums."""
+    del pairs
+    return {}
