@@ -130,7 +130,7 @@ class Experiment:
       return None
     params = jax.eval_shape(self.make_state).params
     table = table_of(params, self.config.model.name)
-    pretrained = read_vectors(path, format, self.tokenizer)
+    pretrained = read_vectors(path, format, self.corpus.text_tokenizer)
     check_width(pretrained, table, path)
     return pretrained
 

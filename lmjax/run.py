@@ -15,6 +15,7 @@ from lmjax.data.batching import EVAL_ORDERS, Rows
 from lmjax.data.schemas import SCHEMAS
 from lmjax.data.schemas.schema import Row
 from lmjax.data.tokenizers import Tokenizer
+from lmjax.data.vocabularies import Vocabularies
 from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
@@ -80,8 +81,8 @@ class Run:
       checkpoints.close()
 
   @property
-  def tokenizer(self) -> Tokenizer:
-    """Return the tokenizer of the run."""
+  def tokenizer(self) -> Tokenizer | Vocabularies:
+    """Return what the run's texts are written in."""
     return self.experiment.tokenizer
 
   @functools.cached_property
@@ -91,15 +92,19 @@ class Run:
     Raises:
       UserError: if its model has no vector a token.
     """
+    experiment = self.experiment
     return learned_vectors(
-      self.variables["params"], self.experiment.config, self.tokenizer
+      self.variables["params"],
+      experiment.config,
+      experiment.corpus.text_tokenizer,
     )
 
   @functools.cached_property
   def _sampler(self) -> TextSampler:
     task = self.experiment.config.task
     if task not in SAMPLERS:
-      tool = "fill.py" if task in FILLERS else "embed.py"
+      tool = "predict.py" if task in SCHEMAS else "embed.py"
+      tool = "fill.py" if task in FILLERS else tool
       raise UsageError(
         f"a run of task={task} does not go on from a text; scripts/{tool} "
         "shows what it has learned."

@@ -15,6 +15,7 @@ class Corpus(Protocol):
 
   Attributes:
     tokenizer: what the texts are written in; loaded if the run has begun.
+    text_tokenizer: what the embedding of a model is of.
     fingerprints: digests of the splits.
     sizes: what a model must know of the vocabulary, vocab_size at least.
     offers: what the fields of a task are filled with, by their names.
@@ -24,6 +25,7 @@ class Corpus(Protocol):
   """
 
   tokenizer: Tokenizer | Vocabularies
+  text_tokenizer: Tokenizer
   fingerprints: dict[str, str]
   sizes: dict[str, int]
   offers: dict[str, Any]

@@ -152,6 +152,11 @@ class RecordCorpus:
     rows = (row for _, row in self.rows("train") if row is not None)
     return self.schema.learn(rows, self._given)
 
+  @property
+  def text_tokenizer(self) -> Tokenizer:
+    """Return the tokenizer of the first text that a model sees."""
+    return self.tokenizer.tokenizers[self.schema.inputs[0]]
+
   def encode(self, where: str, row: Row) -> Example | None:
     """Make an example of a row; None if it is to be skipped.
 

@@ -62,6 +62,11 @@ class TextCorpus:
     )
     return tokenizer.with_extras(self.objective.extras)
 
+  @property
+  def text_tokenizer(self) -> Tokenizer:
+    """Return the same: there is but one."""
+    return self.tokenizer
+
   def stream(self, split: str) -> TokenStream:
     """Open the tokens of a split.
 
