@@ -131,14 +131,14 @@ class Encoded:
       starts_B = self.starts[mask][rows_B]
       sizes_B = self.starts[mask][rows_B + 1] - starts_B
       mask_BT = np.arange(width) < sizes_B[:, None]
-      index_BT = np.where(mask_BT, starts_B[:, None] + np.arange(width), 0)
+      index_N = (starts_B[:, None] + np.arange(width))[mask_BT]
       batch[mask] = mask_BT
       for field in fields:
         if field in self.values:
           values = self.values[field]
-          shown = mask_BT.reshape(mask_BT.shape + (1,) * (values.ndim - 1))
-          pad = np.array(self.pads.get(field, 0), values.dtype)
-          batch[field] = np.where(shown, values[index_BT], pad)
+          shape = (*mask_BT.shape, *values.shape[1:])
+          batch[field] = np.full(shape, self.pads.get(field, 0), values.dtype)
+          batch[field][mask_BT] = values[index_N]
     for field, values in self.values.items():
       if field not in batch:
         batch[field] = values[rows_B]

@@ -39,9 +39,8 @@ class PlainLines:
         if len(texts) == number:
           yield Record(line.where, dict(zip(self.columns, texts, strict=True)))
         else:
-          wanted = ", ".join(self.columns)
-          reason = f"it has {len(texts)} texts between tabs, not {number}"
-          yield Problem(line.where, f"{reason}: {wanted}")
+          wanted = f"{number} texts between tabs, {', '.join(self.columns)}"
+          yield Problem(line.where, f"it has {len(texts)}, and not {wanted}")
 
 
 def read_requests(
