@@ -191,6 +191,11 @@ class RecordCorpus:
       rows = filter(self._can_be_learned, self.rows("train"))
       return self.schema.learn((row for _, row in rows), self._given)
 
+  @property
+  def text_tokenizer(self) -> Tokenizer:
+    """Return the tokenizer of the first text that a model sees."""
+    return self.tokenizer.tokenizers[self.schema.inputs[0]]
+
   def _can_be_learned(self, place: tuple[str, Row]) -> bool:
     where, row = place
     known = dict.fromkeys(self.schema.roles, ByteTokenizer())
@@ -281,10 +286,10 @@ class RecordCorpus:
     encoded = Encoded.of(examples(), schema.groups, schema.pads)
     if not len(encoded):
       data = self._config.data
-      first = f"; {len(skipped):,} were skipped, as {skipped[0]}"
+      also = f"; {len(skipped):,} were skipped, as " if skipped else ""
       raise UserError(
         f"data.source={data.source} {data.path or data.name} has no record in "
-        f"split {split}{first if skipped else ''}."
+        f"split {split}{also}{''.join(skipped[:1])}."
       )
     folder.mkdir()
     encoded.save(folder)
