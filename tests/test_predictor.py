@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -25,13 +26,13 @@ def config_of(folder, **changes):
   config = base.get_config("recurrent_encoder", "classification")
   lines = [f"{row['text']}\t{row['label']}\n" for row in ROWS]
   (folder / "data.tsv").write_text("".join(lines))
-  config.model.width = 8
+  config.model.update(dict(width=8, cell="gru", bidirectional=False))
   config.data.update(
     dict(source="tsv", path=str(folder / "data.tsv"), batch_size=8)
   )
   config.data.columns.update(dict(text="0", label="1"))
   config.data.num_buckets = 2
-  config.optim.warmup_steps = 2
+  config.optim.update(dict(warmup_steps=2, schedule="constant"))
   config.parallel.num_devices = 1
   config.train.update(dict(num_steps=6, log_every=3, eval_every=6))
   config.train.update(dict(sample_every=0, checkpoint_every=3))
@@ -119,22 +120,23 @@ def test_malformed_rows_are_reported_and_left_out(experiment, variables):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """A run whose data are gone."""
+def folder(tmp_path_factory):
+  """A folder with data, and a run of six steps on them."""
   folder = tmp_path_factory.mktemp("trained")
   assert loop.train(config_of(folder), folder / "run") == 0
-  (folder / "data.tsv").unlink()
+  return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
   return Run(folder / "run")
 
 
-def test_a_run_predicts_without_its_data(run):
+def test_a_run_predicts_without_its_data(folder):
+  run = Run(folder / "run", overrides={"data.path": "nowhere.tsv"})
   made = list(run.predict(dict(text=text) for text in TEXTS))
   assert len(made) == len(TEXTS)
   assert {each["label"] for each in made} <= set(WORDS)
-  again = list(run.predict(ROWS, batch_size=3))
-  for one, two in zip(made, again, strict=True):
-    a, b = one["probabilities"], two["probabilities"]
-    np.testing.assert_allclose(list(a.values()), list(b.values()), atol=1e-6)
 
 
 def test_a_row_that_cannot_be_read_is_counted_from_one(run):
@@ -153,19 +155,7 @@ def test_long_texts_are_cut_as_in_training(run):
   assert whole == cut
 
 
-def test_a_run_of_running_text_predicts_nothing(
-  tiny_config, text_folder, tmp_path
-):
-  config = tiny_config("lstm", **{"train.num_steps": 1})
-  loop.train(config, tmp_path / "run")
-  with pytest.raises(UsageError, match="learned task=language_modeling, which"):
-    list(Run(tmp_path / "run").predict([dict(text="a")]))
-
-
-def test_accuracy_is_the_share_of_right_predictions(tmp_path):
-  config = config_of(tmp_path, **{"train.num_steps": 3})
-  loop.train(config, tmp_path / "run")
-  run = Run(tmp_path / "run")
+def test_accuracy_is_the_share_of_right_predictions(run):
   rows = [row for _, row in run.experiment.corpus.rows("train")]
   made = run.predict(rows)
   right = [
@@ -175,35 +165,42 @@ def test_accuracy_is_the_share_of_right_predictions(tmp_path):
   assert report["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
 
 
-def test_training_that_was_stopped_within_an_epoch_goes_on(tmp_path):
-  def train(name, num_steps):
+def test_training_that_was_stopped_within_an_epoch_goes_on(folder, tmp_path):
+  whole = Run(folder / "run", 6)
+  assert 3 % len(whole.experiment.corpus.train_batches()) != 0
+  for num_steps in (3, 6):
     config = config_of(tmp_path, **{"train.num_steps": num_steps})
-    config.optim.schedule = "constant"
-    assert loop.train(config, tmp_path / name) == 0
-    return Run(tmp_path / name, "latest").variables
-
-  whole = train("whole", 6)
-  train("parts", 3)
-  parts = train("parts", 6)
-  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+    assert loop.train(config, tmp_path / "run") == 0
+  parts = Run(tmp_path / "run", 6)
+  for a, b in zip(
+    jax.tree.leaves(whole.variables),
+    jax.tree.leaves(parts.variables),
+    strict=True,
+  ):
     np.testing.assert_array_equal(a, b)
 
 
-def test_another_corpus_is_refused(tmp_path):
-  config = config_of(tmp_path, **{"train.num_steps": 3})
-  loop.train(config, tmp_path / "run")
+def test_another_corpus_is_refused(folder, tmp_path):
+  shutil.copytree(folder / "run", tmp_path / "run")
+  config = config_of(tmp_path)
   with open(tmp_path / "data.tsv", "a") as file:
     file.write("good film\tgood\n")
+  changed = {"data.path": str(tmp_path / "data.tsv")}
   with pytest.raises(UserError, match="the corpus has changed since the run"):
-    Run(tmp_path / "run").evaluate("valid")
+    Run(tmp_path / "run", overrides=changed).evaluate("valid")
   with pytest.raises(UserError, match="the corpus has changed since the run"):
     loop.train(config, tmp_path / "run")
 
 
-def test_another_vocabulary_is_refused(tmp_path):
-  config = config_of(tmp_path, **{"train.num_steps": 3})
-  loop.train(config, tmp_path / "run")
+def test_another_vocabulary_is_refused(folder, tmp_path):
+  shutil.copytree(folder / "run", tmp_path / "run")
   path = tmp_path / "run" / "tokenizer.json"
   path.write_text(path.read_text().replace("film", "flim"))
   with pytest.raises(UserError, match="has another vocabulary than"):
     Run(tmp_path / "run")
+
+
+def test_a_run_of_running_text_predicts_nothing(tiny_config, tmp_path):
+  loop.train(tiny_config("ngram"), tmp_path / "run")
+  with pytest.raises(UsageError, match="learned task=language_modeling, which"):
+    list(Run(tmp_path / "run").predict([dict(text="a")]))

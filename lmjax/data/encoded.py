@@ -110,7 +110,7 @@ class Encoded:
 
   def __len__(self) -> int:
     """Return the number of rows."""
-    return len(self.values["weights"]) if self.values else 0
+    return len(next(iter(self.starts.values()))) - 1
 
   def lengths(self) -> np.ndarray:
     """Return how long each row's groups are, int64 [N, groups]."""

@@ -248,7 +248,7 @@ class RecordCorpus:
     """Open the examples of a split, encoding them first if they never were."""
     table, schema, data = self._table(split), self.schema, self._config.data
     decisive = [
-      *(FORMAT, table.fingerprint, self.tokenizer.fingerprint),
+      *(FORMAT, split, table.fingerprint, self.tokenizer.fingerprint),
       *(fingerprint(schema), self._columns, data.window, data.malformed),
     ]
     key = digest(json.dumps(decisive).encode())

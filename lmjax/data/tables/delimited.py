@@ -106,7 +106,6 @@ def _named(
       number = f"{len(columns)} column{'s' * (len(columns) != 1)}"
       yield Problem(where, f"it has {number}, and {first} has {len(numbers)}")
     else:
-      named = zip(names, columns, strict=False)
-      yield Record(
-        where, {**dict(zip(numbers, columns, strict=True)), **dict(named)}
-      )
+      fields = dict(zip(numbers, columns, strict=True))
+      fields.update(zip(names, columns, strict=False))
+      yield Record(where, fields)
