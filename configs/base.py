@@ -221,7 +221,7 @@ RECORD_TASKS = dict(
     dropout=0.5,  # on the pooled features
   ),
 )
-# And which columns of a table have what it needs: by name, or by number.
+# And which columns of a table have what it needs: by name, or by number from 0.
 COLUMNS = dict(
   classification=dict(text="text", label="label"),
 )
@@ -257,9 +257,11 @@ def _learn_from_records(config: ConfigDict) -> None:
   config[config.task] = RECORD_TASKS[config.task]
 
   config.data = dict(
-    source=SOURCES[config.task],  # tsv
-    path="",  # a file, a folder or a glob
-    header=False,  # tsv: whether the first line names the columns
+    source=SOURCES[config.task],  # tsv | csv | jsonl | tfds
+    path="",  # tsv, csv, jsonl: a file, a folder or a glob
+    header=False,  # tsv, csv: whether the first line names the columns
+    name="",  # tfds: name of the data set
+    data_dir="",  # tfds: folder that holds it
     columns=COLUMNS[config.task],
     split_by="ratio",  # ratio | name
     valid_fraction=0.1,  # of the records, where no file is for valid
@@ -278,7 +280,7 @@ def _learn_from_records(config: ConfigDict) -> None:
     batch_size=32,  # rows of a batch, over all devices
     num_buckets=4,  # of lengths: batches have at most so many shapes
     num_threads=1,  # threads that read batches ahead
-    cache_dir="",  # digests of files; empty: the run folder
+    cache_dir="",  # encoded records; empty: the run folder
   )
 
   config.sample = dict(  # what training shows of itself

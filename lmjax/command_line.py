@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the command lines begin and end."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -36,6 +37,9 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
     code = main()
   except UserError as error:
     _fail(str(error), error.exit_code)
+  except BrokenPipeError:  # who reads has enough, as `head` does
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 0
   except OSError as error:  # a full disk, a folder that is a file, ...
     named = f"{error.filename}: {error.strerror}" if error.filename else error
     _fail(f"{named}.", 1)

@@ -17,7 +17,7 @@ from lmjax.data.datasets import DATASETS
 from lmjax.data.objectives import make_objective
 from lmjax.data.record_corpus import MALFORMED
 from lmjax.data.schemas import SCHEMAS
-from lmjax.data.tables import TABLES
+from lmjax.data.tables import FILE_KINDS, TABLES
 from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
 from lmjax.errors import UsageError
 from lmjax.models import MODELS, build_model
@@ -88,7 +88,12 @@ RANGES = {
 MOVABLE_PATHS = ("data.path", "data.data_dir", "data.cache_dir", "model.arpa")
 PATHS = (*MOVABLE_PATHS, "pretrained.vectors")
 # The sources that read what cannot be ignored in silence.
-READ_BY = {"data.path": ("text", "jsonl", "tsv"), "data.name": ("tfds",)}
+READ_BY = {
+  "data.path": ("text", *FILE_KINDS),
+  "data.name": ("tfds",),
+  "data.data_dir": ("tfds",),
+  "data.header": ("tsv", "csv"),
+}
 # What may differ when a run goes on: how long it takes, what it shows and
 # keeps, where it runs, and where its text lies, whose content is checked
 # by itself. Everything else changes the model or its data.
@@ -134,11 +139,12 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
       highest = "below 1" if (low, high) == SHARE else f"at most {high:g}"
       limit = f"at least {low:g}" if value < low else highest
       raise UsageError(f"{key}={value} must be {limit}.")
-  for key, sources in READ_BY.items():
-    if flat.get(key) and config.data.source not in sources:
+  for key, readers in READ_BY.items():
+    if flat.get(key) and config.data.source not in readers:
+      there = [reader for reader in readers if reader in sources]
       raise UsageError(
         f"{key}={flat[key]} is not read by data.source={config.data.source}; "
-        f"set data.source to {' or '.join(sources)}."
+        f"set data.source to {' or '.join(there)}."
       )
   _check_together(config)
   _check_task(config)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from lmjax.data.encoded import Encoded
+from lmjax.data.record_corpus import Report
 from lmjax.data.schemas.schema import Example, Row
 from lmjax.experiment import Experiment
 from lmjax.predictions import PREDICTIONS
@@ -33,20 +34,27 @@ class Predictor:
     self._predict = jax.jit(experiment.task.predict)
 
   def __call__(
-    self, variables: PyTree, rows: Iterable[tuple[str, Row]]
+    self,
+    variables: PyTree,
+    rows: Iterable[tuple[str, Row]],
+    report: Report | None = None,
   ) -> Iterator[tuple[Row, dict[str, Any]]]:
     """Predict row by row, in their order.
 
     Args:
       variables: the model's variables.
-      rows: where each is, and its texts by role.
+      rows: where each is, and its texts by role; what the model does not see is
+        not looked at.
+      report: what is told of malformed rows, which are left out; None for what
+        refuses them unless data.malformed=skip.
 
     Raises:
-      UserError: naming the row that cannot be read, if data.malformed=refuse.
+      UserError: by `report`.
     """
     waiting = []
     for where, row in rows:
-      example = None if row is None else self._corpus.encode(where, row)
+      seen = {role: row[role] for role in self._corpus.schema.inputs}
+      example = self._corpus.encode(where, seen, report)
       if example is not None:
         waiting.append((row, self._corpus.cut(example)[0]))
       if len(waiting) == self._batch_size:

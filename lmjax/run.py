@@ -12,8 +12,10 @@ import numpy as np
 
 from lmjax.config import finalize
 from lmjax.data.batching import EVAL_ORDERS, Rows
+from lmjax.data.record_corpus import Report
 from lmjax.data.schemas import SCHEMAS
 from lmjax.data.schemas.schema import Row
+from lmjax.data.tables.table import Problem, Record
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.embedding import learned_vectors
@@ -180,6 +182,43 @@ class Run:
 
     Raises:
       UsageError: if the run's task learns from no records.
+      UserError: naming a row that is malformed, counted from 1.
+    """
+    columns = self.input_columns
+    records = (
+      Record(f"row {number}", {columns[k]: row[k] for k in row if k in columns})
+      for number, row in enumerate(rows, 1)
+    )
+    for _, prediction in self.predict_records(records, _refuse, batch_size):
+      yield prediction
+
+  def predict_records(
+    self,
+    records: Iterable[Record | Problem],
+    report: Report,
+    batch_size: int = 0,
+  ) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Say what is predicted of records, as JSON has it, after what was read.
+
+    Args:
+      records: in columns, as `config.data.columns` names them.
+      report: what is told of malformed records, which are left out.
+      batch_size: see `predict`.
+
+    Raises:
+      UsageError: if the run's task learns from no records.
+    """
+    corpus = self.experiment.corpus
+    rows = corpus.select(records, tuple(self.input_columns), report)
+    predictor = Predictor(self.experiment, batch_size)
+    return predictor(self.variables, rows, report)
+
+  @property
+  def input_columns(self) -> dict[str, str]:
+    """Name the columns that the model sees, by role.
+
+    Raises:
+      UsageError: if the run's task learns from no records.
     """
     name = self.experiment.config.task
     if name not in SCHEMAS:
@@ -187,10 +226,10 @@ class Run:
         f"{self.experiment.folder.path} learned task={name}, which predicts "
         f"nothing of records; give a run of task={' or '.join(SCHEMAS)}."
       )
-    numbered = ((f"row {i}", row) for i, row in enumerate(rows, 1))
-    predictor = Predictor(self.experiment, batch_size)
-    for _, prediction in predictor(self.variables, numbered):
-      yield prediction
+    columns = self.experiment.config.data.columns
+    return {
+      role: columns[role] for role in self.experiment.corpus.schema.inputs
+    }
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
     """Score each token of a split but the first, given those before it.
@@ -240,6 +279,10 @@ class Run:
     model = self._cache.around(task.model, keeps_memory=task.stateful)
     task = dataclasses.replace(task, model=model, stateful=True)
     return task, self.experiment.corpus.rows(EVAL_ORDERS["stateful"], split)
+
+
+def _refuse(problem: Problem) -> None:
+  raise UserError(f"{problem.where}: {problem.reason}; mend it.")
 
 
 def _choose(checkpoints: Checkpoints, which: str | int) -> int:

@@ -123,8 +123,8 @@ class RunFolder:
     tokenizer = load(self.tokenizer)
     if tokenizer.fingerprint != self.load_corpus()["tokenizer"]:
       raise UserError(
-        f"{self.tokenizer} has another vocabulary ({tokenizer.vocab_size} "
-        "tokens) than the checkpoints beside it; restore the run's own file."
+        f"{self.tokenizer} has another vocabulary than the checkpoints beside "
+        "it; restore the run's own file."
       )
     return tokenizer
 

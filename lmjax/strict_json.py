@@ -6,13 +6,18 @@ import math
 from typing import Any
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, ensure_ascii: bool = True) -> str:
   """Write a value in one line, and null for numbers that are not finite.
+
+  Args:
+    value: what is written.
+    ensure_ascii: whether other letters are escaped.
 
   >>> dumps({"step": 3, "perplexity": math.inf})
   '{"step": 3, "perplexity": null}'
   """
-  return json.dumps(_without_infinities(value), allow_nan=False)
+  finite = _without_infinities(value)
+  return json.dumps(finite, allow_nan=False, ensure_ascii=ensure_ascii)
 
 
 def _without_infinities(value: Any) -> Any:

@@ -26,6 +26,7 @@ TINY = {
   "encoder": dict(num_layers=2, num_heads=2, width=16),
   "encoder_decoder": dict(num_layers=2, num_heads=2, width=16),
   "word_vectors": dict(width=16),
+  "recurrent_encoder": dict(width=16),
 }
 
 
@@ -34,7 +35,7 @@ def tiny_config():
   """Make tiny configs: tiny_config("lstm", **{"train.num_steps": 3})."""
 
   def make(model: str, **changes):
-    config = base.get_config(model=model)
+    config = base.get_config(model=model, task=changes.get("task", ""))
     config.model.update(TINY.get(model, {}))
     config.data.window = 8
     config.data.batch_size = 8

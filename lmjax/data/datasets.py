@@ -85,8 +85,6 @@ def tsv(config: ConfigDict, cache_dir: Path) -> Splits:
 def tfds(config: ConfigDict, cache_dir: Path) -> Splits:
   """Open a TFDS data set by its own splits; by ratio if it has one alone."""
   splits = open_tfds(config.name, config.data_dir, config.field, cache_dir)
-  if "train" not in splits:
-    raise UserError(f"TFDS data set {config.name!r} has no split train.")
   return splits if len(splits) > 1 else _by_ratio(splits["train"], config)
 
 

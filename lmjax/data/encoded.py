@@ -1,12 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examples as arrays: many rows end to end, and padded ones side by side."""
 
+import array
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from lmjax.data.schemas.schema import Example
+
+
+class _Column:
+  """A field of examples while they come.
+
+  Args:
+    first: its value in the first example.
+    grows: whether its first axis is time.
+  """
+
+  def __init__(self, first: np.ndarray, grows: bool):
+    first = np.asarray(first)
+    self._dtype, self._shape = first.dtype, first.shape[grows:]
+    self._grows, self._bytes = grows, bytearray()
+
+  def append(self, value: np.ndarray) -> int:
+    """Add a value; return how long it is."""
+    value = np.asarray(value).astype(
+      self._dtype, casting="same_kind", copy=False
+    )
+    assert value.shape[self._grows :] == self._shape
+    self._bytes += value.tobytes()
+    return len(value) if self._grows else 1
+
+  def values(self) -> np.ndarray:
+    """Return all of them, end to end."""
+    return np.frombuffer(self._bytes, self._dtype).reshape(-1, *self._shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,21 +62,55 @@ class Encoded:
     groups: Mapping[str, tuple[str, ...]],
     pads: Mapping[str, int | float],
   ) -> "Encoded":
-    """Put examples end to end."""
-    examples = list(examples)
-    grouped = {field for fields in groups.values() for field in fields}
-    values, starts = {}, {}
-    for field in examples[0] if examples else ():
-      join = np.concatenate if field in grouped else np.stack
-      values[field] = join([example[field] for example in examples])
-    for mask, fields in groups.items():
-      sizes = [len(example[fields[0]]) for example in examples]
-      starts[mask] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    """Put examples end to end, without keeping them.
+
+    Args:
+      examples: all have the fields of the first, and their types.
+      groups: see Schema.
+      pads: see Schema.
+    """
+    columns = {}
+    ends = {mask: array.array("q", [0]) for mask in groups}
+    mask_of = {field: mask for mask in groups for field in groups[mask]}
+    for example in examples:
+      if not columns:
+        columns = {k: _Column(v, k in mask_of) for k, v in example.items()}
+      sizes = {mask: len(example[f[0]]) for mask, f in groups.items()}
+      for mask, size in sizes.items():
+        ends[mask].append(ends[mask][-1] + size)
+      for field, column in columns.items():
+        added = column.append(example[field])
+        assert field not in mask_of or added == sizes[mask_of[field]], field
+    values = {field: column.values() for field, column in columns.items()}
+    starts = {mask: np.frombuffer(x, np.int64) for mask, x in ends.items()}
     return cls(groups, pads, values, starts)
+
+  def save(self, folder: Path) -> None:
+    """Write all arrays into a folder that is there."""
+    for kind, arrays in (("values", self.values), ("starts", self.starts)):
+      for name, values in arrays.items():
+        np.save(folder / f"{kind}.{name}.npy", values)
+
+  @classmethod
+  def open(
+    cls,
+    folder: Path,
+    groups: Mapping[str, tuple[str, ...]],
+    pads: Mapping[str, int | float],
+  ) -> "Encoded":
+    """Map what `save` wrote; pages are read when they are used."""
+
+    def arrays(kind: str) -> dict[str, np.ndarray]:
+      paths = sorted(folder.glob(f"{kind}.*.npy"))
+      return {p.name.split(".")[1]: np.load(p, mmap_mode="r") for p in paths}
+
+    starts = arrays("starts")
+    starts = {mask: starts[mask] for mask in groups}
+    return cls(groups, pads, arrays("values"), starts)
 
   def __len__(self) -> int:
     """Return the number of rows."""
-    return len(self.values["weights"]) if self.values else 0
+    return len(next(iter(self.starts.values()))) - 1
 
   def lengths(self) -> np.ndarray:
     """Return how long each row's groups are, int64 [N, groups]."""
@@ -62,20 +125,20 @@ class Encoded:
       widths: how long each group becomes; at least as long as all rows.
     """
     fills_B = rows_B < 0
-    rows_B = np.where(fills_B, rows_B.max(), rows_B)
+    rows_B = np.where(fills_B, max(rows_B.max(), 0), rows_B)
     batch = {}
     for (mask, fields), width in zip(self.groups.items(), widths, strict=True):
       starts_B = self.starts[mask][rows_B]
       sizes_B = self.starts[mask][rows_B + 1] - starts_B
       mask_BT = np.arange(width) < sizes_B[:, None]
-      index_BT = np.where(mask_BT, starts_B[:, None] + np.arange(width), 0)
+      index_N = (starts_B[:, None] + np.arange(width))[mask_BT]
       batch[mask] = mask_BT
       for field in fields:
         if field in self.values:
           values = self.values[field]
-          shown = mask_BT.reshape(mask_BT.shape + (1,) * (values.ndim - 1))
-          pad = np.array(self.pads.get(field, 0), values.dtype)
-          batch[field] = np.where(shown, values[index_BT], pad)
+          shape = (*mask_BT.shape, *values.shape[1:])
+          batch[field] = np.full(shape, self.pads.get(field, 0), values.dtype)
+          batch[field][mask_BT] = values[index_N]
     for field, values in self.values.items():
       if field not in batch:
         batch[field] = values[rows_B]

@@ -2,12 +2,14 @@
 """Records with fields, each an example."""
 
 import functools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import tqdm
 from ml_collections import ConfigDict
 
 from lmjax.data.buckets import Buckets
@@ -19,15 +21,24 @@ from lmjax.data.schemas.schema import (
   Row,
   Schema,
   UnseenLabel,
+  fingerprint,
 )
+from lmjax.data.sources import digest
 from lmjax.data.tables import TABLES
 from lmjax.data.tables.portion import Portion
-from lmjax.data.tables.table import Problem, Table
-from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
+from lmjax.data.tables.table import Problem, Record, Table
+from lmjax.data.tokenizers import TOKENIZERS, ByteTokenizer, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.data.whole_folder import make_whole
 from lmjax.errors import UserError
 
 MALFORMED = ("refuse", "skip")
+
+
+FORMAT = 1  # raise it when encoded splits on disk are to be made anew
+NAMED = 3  # records that are named among those that were skipped
+
+Report = Callable[[Problem], None]  # told of records that are left out
 
 
 class Split(NamedTuple):
@@ -35,13 +46,15 @@ class Split(NamedTuple):
 
   Attributes:
     examples: the examples.
-    skipped: how many records were malformed and left out.
-    cut: how many texts were longer than data.window and were cut.
+    num_skipped: how many records were malformed and left out.
+    skipped: where the first of them are, and what is wrong there.
+    num_cut: how many records were longer than data.window and were cut.
   """
 
   examples: Encoded
-  skipped: int
-  cut: int
+  num_skipped: int
+  skipped: list[str]
+  num_cut: int
 
 
 class RecordCorpus:
@@ -54,7 +67,7 @@ class RecordCorpus:
     config: a finalized config.
     known: the vocabularies of a run that has begun; None to collect them.
     given: tokenizers by role that are there, where they are collected.
-    cache_dir: where digests of files are remembered.
+    cache_dir: where encoded splits and digests of files are kept.
   """
 
   has_resets = False
@@ -109,60 +122,103 @@ class RecordCorpus:
     salt = f"train_fraction {self._config.seed}"
     return Portion(self.tables["train"], columns, 0.0, fraction, salt)
 
-  def rows(self, split: str) -> Iterator[tuple[str, Row]]:
-    """Read the rows of a split by role, each with where it is.
+  def _table(self, split: str) -> Table:
+    """Return the records of a split.
 
     Raises:
-      UserError: if there is no such split, or a record is malformed and
-        data.malformed=refuse.
+      UserError: if there are none.
     """
     if split not in self.tables:
       raise UserError(
         f"there are no records in split {split}; give it a share by "
         f"data.{split}_fraction or data.{split}_files."
       )
-    table = self.learned if split == "train" else self.tables[split]
-    for record in table:
-      if isinstance(record, Problem):
-        yield record.where, self._malformed(record.where, record.reason)
-        continue
-      missing = [c for c in self._columns.values() if c not in record.fields]
-      if missing:
-        reason = (
-          f"there is no column {missing[0]!r} among "
-          f"{', '.join(map(repr, record.fields))}; see data.columns"
-        )
-        yield record.where, self._malformed(record.where, reason)
-        continue
-      row = {role: record.fields[c] for role, c in self._columns.items()}
-      yield record.where, row
+    return self.learned if split == "train" else self.tables[split]
 
-  def _malformed(self, where: str, reason: str) -> None:
-    """Refuse a record, or say that it is to be skipped."""
+  def refuse(self, problem: Problem) -> None:
+    """Refuse a record, unless data.malformed says that it is to be skipped."""
     if self._config.data.malformed == "refuse":
       raise UserError(
-        f"{where}: {reason}; mend the record or set data.malformed=skip."
+        f"{problem.where}: {problem.reason}; mend the record or set "
+        "data.malformed=skip."
       )
+
+  def rows(
+    self, split: str, report: Report | None = None
+  ) -> Iterator[tuple[str, Row]]:
+    """Read the rows of a split by role, each with where it is.
+
+    Args:
+      split: the split.
+      report: what is told of malformed records, which are left out; None for
+        `refuse`.
+
+    Raises:
+      UserError: if there is no such split, or by `report`.
+    """
+    return self.select(self._table(split), self.schema.roles, report)
+
+  def select(
+    self,
+    records: Iterable[Record | Problem],
+    roles: Sequence[str],
+    report: Report | None = None,
+  ) -> Iterator[tuple[str, Row]]:
+    """Read rows of records, as data.columns says; see `rows`."""
+    report = report or self.refuse
+    columns = {role: self._columns[role] for role in roles}
+    for record in records:
+      if isinstance(record, Problem):
+        report(record)
+        continue
+      where, fields = record
+      try:
+        row = {role: fields[column] for role, column in columns.items()}
+      except KeyError:
+        report(Problem(where, _missing(columns, fields)))
+        continue
+      yield where, row
 
   @functools.cached_property
   def tokenizer(self) -> Vocabularies:
     """Return the run's vocabularies, or collect them from the split train."""
     if self._known:
       return self._known
-    rows = (row for _, row in self.rows("train") if row is not None)
-    return self.schema.learn(rows, self._given)
+    rows = self.rows("train")
+    try:
+      return self.schema.learn((row for _, row in rows), self._given)
+    except BadRow:  # some row; look at them one by one
+      rows = filter(self._can_be_learned, self.rows("train"))
+      return self.schema.learn((row for _, row in rows), self._given)
 
   @property
   def text_tokenizer(self) -> Tokenizer:
     """Return the tokenizer of the first text that a model sees."""
     return self.tokenizer.tokenizers[self.schema.inputs[0]]
 
-  def encode(self, where: str, row: Row) -> Example | None:
-    """Make an example of a row; None if it is to be skipped.
+  def _can_be_learned(self, place: tuple[str, Row]) -> bool:
+    where, row = place
+    known = dict.fromkeys(self.schema.roles, ByteTokenizer())
+    try:
+      self.schema.learn([row], known)
+    except BadRow as error:
+      self.refuse(Problem(where, str(error)))
+      return False
+    return True
+
+  def encode(
+    self, where: str, row: Row, report: Report | None = None
+  ) -> Example | None:
+    """Make an example of a row; None if it is malformed and left out.
+
+    Args:
+      where: where the row is.
+      row: its texts by role.
+      report: see `rows`.
 
     Raises:
-      UserError: naming the row, if it is malformed or has a label that the
-        training text does not have.
+      UserError: naming the row, if it has a label that the training text does
+        not have, or by `report`.
     """
     try:
       return self.schema.encode(row, self.tokenizer)
@@ -172,36 +228,75 @@ class RecordCorpus:
         "mend it, or leave the record out."
       ) from None
     except BadRow as error:
-      self._malformed(where, str(error))
+      (report or self.refuse)(Problem(where, str(error)))
       return None
 
   def cut(self, example: Example) -> tuple[Example, bool]:
     """Cut the fields of an example that are longer than data.window."""
-    window, cut = self._config.data.window, False
-    for fields in self.schema.groups.values():
-      if len(example[fields[0]]) > window:
-        cut = True
-        example |= {k: example[k][:window] for k in fields if k in example}
-    return example, cut
+    window = self._config.data.window
+    long = {
+      field
+      for fields in self.schema.groups.values()
+      for field in fields
+      if field in example and len(example[field]) > window
+    }
+    return example | {field: example[field][:window] for field in long}, bool(
+      long
+    )
 
   def _read_split(self, split: str) -> Split:
-    examples, skipped, num_cut = [], 0, 0
-    for where, row in self.rows(split):
-      example = None if row is None else self.encode(where, row)
-      if example is None:
-        skipped += 1
-        continue
-      example, cut = self.cut(example)
-      examples.append(example)
-      num_cut += cut
-    if not examples:
-      raise UserError(
-        f"data.source={self._config.data.source} {self._config.data.path} has "
-        f"no record in split {split}."
+    """Open the examples of a split, encoding them first if they never were."""
+    table, schema, data = self._table(split), self.schema, self._config.data
+    decisive = [
+      *(FORMAT, split, table.fingerprint, self.tokenizer.fingerprint),
+      *(fingerprint(schema), self._columns, data.window, data.malformed),
+    ]
+    key = digest(json.dumps(decisive).encode())
+    folder = self._cache_dir / "records" / key
+    if not folder.exists():
+      make_whole(folder, lambda partial: self._write_split(split, partial))
+    description = json.loads((folder / "split.json").read_text())
+    encoded = Encoded.open(folder, schema.groups, schema.pads)
+    return Split(encoded, **description)
+
+  def _write_split(self, split: str, folder: Path) -> None:
+    skipped, num_cut = [], 0
+
+    def report(problem: Problem) -> None:
+      self.refuse(problem)
+      skipped.append(f"{problem.where}: {problem.reason}")
+
+    def examples() -> Iterator[Example]:
+      nonlocal num_cut
+      rows = tqdm.tqdm(
+        self.rows(split, report),
+        desc=f"encode {split}",
+        unit="row",
+        leave=False,
+        disable=None,
       )
+      for where, row in rows:
+        example = self.encode(where, row, report)
+        if example is not None:
+          example, is_cut = self.cut(example)
+          num_cut += is_cut
+          yield example
+
     schema = self.schema
-    encoded = Encoded.of(examples, schema.groups, schema.pads)
-    return Split(encoded, skipped, num_cut)
+    encoded = Encoded.of(examples(), schema.groups, schema.pads)
+    if not len(encoded):
+      data = self._config.data
+      also = f"; {len(skipped):,} were skipped, as " if skipped else ""
+      raise UserError(
+        f"data.source={data.source} {data.path or data.name} has no record in "
+        f"split {split}{also}{''.join(skipped[:1])}."
+      )
+    folder.mkdir()
+    encoded.save(folder)
+    description = dict(
+      num_skipped=len(skipped), skipped=skipped[:NAMED], num_cut=num_cut
+    )
+    (folder / "split.json").write_text(json.dumps(description))
 
   def _batches(self, split: str, shuffled: bool) -> Buckets:
     data = self._config.data
@@ -266,13 +361,16 @@ class RecordCorpus:
     """Describe what was read of train and another split."""
     lines = []
     for name in dict.fromkeys(("train", split)):
-      examples, skipped, cut = self._split(name)
+      examples, num_skipped, skipped, num_cut = self._split(name)
       shapes = self._batches(name, shuffled=False).shapes
       listed = ", ".join("+".join(map(str, shape)) for shape in shapes)
       lines.append(
-        f"{name}: {len(examples):,} rows, {skipped:,} skipped, {cut:,} cut to "
-        f"data.window; {len(shapes)} shapes of {listed} tokens"
+        f"{name}: {len(examples):,} rows, {num_skipped:,} skipped, {num_cut:,} "
+        f"cut to data.window; {len(shapes)} shapes of {listed} tokens"
       )
+      lines += [f"  skipped {place}" for place in skipped]
+      if num_skipped > len(skipped):
+        lines.append(f"  and {num_skipped - len(skipped):,} more")
     sizes = ", ".join(f"{k} {v:,}" for k, v in self.sizes.items())
     return "\n".join([*lines, f"vocabularies: {sizes}"])
 
@@ -280,3 +378,15 @@ class RecordCorpus:
     """Count nothing."""
     del model
     return {}
+
+
+def _missing(columns: Mapping[str, str], fields: Mapping[str, Any]) -> str:
+  """Say which column is missing, and which there are."""
+  role = next(r for r, column in columns.items() if column not in fields)
+  hint = "name one of these"
+  if all(name.isdecimal() for name in fields):
+    hint += ", or set data.header=True if the first line names them"
+  return (
+    f"data.columns.{role}={columns[role]} is none of its columns, "
+    f"{', '.join(fields)} ({hint})"
+  )

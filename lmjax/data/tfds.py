@@ -35,9 +35,8 @@ class TFDSDocuments:
   @functools.cached_property
   def fingerprint(self) -> str:
     """Digest of the split's files and of the field's name."""
-    paths = self._builder.info.splits[self._split].filepaths
-    shards = [Path(path) for path in sorted(paths)]
-    return digest_files(shards, self._cache_dir) + self._field
+    digest = digest_split(self._builder, self._split, self._cache_dir)
+    return digest + self._field
 
   def __len__(self) -> int:
     """Return the number of records."""
@@ -57,7 +56,7 @@ class TFDSDocuments:
 def open_tfds(
   name: str, data_dir: str, field: str, cache_dir: Path
 ) -> dict[str, Source]:
-  """Open the splits of a prepared data set.
+  """Open the texts of a prepared data set.
 
   Args:
     name: its name, with configuration and version if there are several.
@@ -71,6 +70,25 @@ def open_tfds(
   Raises:
     UserError: if there is no such data set, or none that can be read.
   """
+  builder = open_builder(name, data_dir)
+  features = builder.info.features
+  if field not in features:
+    raise UserError(
+      f"TFDS data set {name!r} has no feature {field!r}; set data.field to "
+      f"one of {', '.join(features)}."
+    )
+  return {
+    split: TFDSDocuments(builder, theirs, field, cache_dir)
+    for split, theirs in splits_of(builder).items()
+  }
+
+
+def open_builder(name: str, data_dir: str) -> Any:
+  """Open a prepared data set.
+
+  Raises:
+    UserError: if there is no such data set, or none that can be read.
+  """
   import tensorflow_datasets as tfds
 
   if not name:
@@ -78,7 +96,7 @@ def open_tfds(
   folder = os.path.expanduser(data_dir) if data_dir else None
   try:
     builder = tfds.builder(name, data_dir=folder, try_gcs=False)
-    features, splits = builder.info.features, builder.info.splits
+    splits = builder.info.splits
   except Exception as error:
     raise UserError(
       f"there is no TFDS data set {name!r} under data.data_dir="
@@ -95,17 +113,26 @@ def open_tfds(
       "only array_record can be read without TensorFlow: prepare it again "
       "with file_format=array_record."
     )
-  if field not in features:
-    raise UserError(
-      f"TFDS data set {name!r} has no feature {field!r}; set data.field to "
-      f"one of {', '.join(features)}."
-    )
+  return builder
+
+
+def splits_of(builder: Any) -> dict[str, str]:
+  """Name the splits that are there: lmjax's name to the data set's own.
+
+  Raises:
+    UserError: if there is none to train on.
+  """
+  there = builder.info.splits
   found = {
-    split: next((theirs for theirs in names if theirs in splits), None)
+    split: next((theirs for theirs in names if theirs in there), None)
     for split, names in SPLIT_NAMES.items()
   }
-  return {
-    split: TFDSDocuments(builder, theirs, field, cache_dir)
-    for split, theirs in found.items()
-    if theirs
-  }
+  if not found["train"]:
+    raise UserError(f"TFDS data set {builder.name!r} has no split train.")
+  return {split: theirs for split, theirs in found.items() if theirs}
+
+
+def digest_split(builder: Any, split: str, cache_dir: Path) -> str:
+  """Digest the files of a split."""
+  paths = builder.info.splits[split].filepaths
+  return digest_files([Path(path) for path in sorted(paths)], cache_dir)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a task makes of a record; to add one, see schemas/__init__.py."""
 
+import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from lmjax.data.sources import digest
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 
@@ -23,6 +26,9 @@ class UnseenLabel(BadRow):
 
 class Schema(Protocol):
   """How rows become the fields of batches.
+
+  A schema is a frozen dataclass; its fields, and the code of its file, are what
+  decides besides vocabularies.
 
   Attributes:
     roles: what a row must have; `config.data.columns` says where it is.
@@ -80,3 +86,14 @@ def text_of(row: Row, role: str) -> str:
   if not isinstance(text, str) or not text.strip():
     raise BadRow(f"its {role} is empty")
   return text
+
+
+def fingerprint(schema: Schema) -> str:
+  """Digest all that decides what a schema makes of rows and vocabularies."""
+  values = {
+    field.name: getattr(schema, field.name)
+    for field in dataclasses.fields(schema)
+  }
+  settings = {k: v for k, v in values.items() if not callable(v)}
+  code = inspect.getsource(inspect.getmodule(type(schema)))
+  return digest(f"{code}{type(schema).__name__}{settings}".encode())

@@ -3,30 +3,56 @@
 
 Each function gets the `data` section of a config and a folder to remember
 things in, and returns a table for each split that there is, train at least.
-What is missing is taken from it; see lmjax.data.record_corpus.
+What is missing is taken from it; see lmjax.data.record_corpus. A table whose
+records lie in the lines of files needs a format alone.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from lmjax.data.sources import TSV_SUFFIXES, find_files
+from lmjax.data.sources import JSONL_SUFFIXES, TSV_SUFFIXES, find_files
 from lmjax.data.splits import split_by_name
-from lmjax.data.tables.delimited import TabSeparatedTable
+from lmjax.data.tables.delimited import CommaSeparated, TabSeparated
+from lmjax.data.tables.file_table import FileTable, Format
+from lmjax.data.tables.json_lines import JSONLines
 from lmjax.data.tables.table import Table
+from lmjax.data.tables.tfds_records import TFDSTable
+from lmjax.data.tfds import open_builder, splits_of
 from lmjax.errors import UserError
 
 Tables = dict[str, Table]
 
 
-def _files(
-  config: ConfigDict,
-  suffixes: tuple[str, ...],
-  read: Callable[[list[Path]], Table],
-) -> Tables:
-  """Divide the files of a config by their names, or take all for train."""
-  paths = find_files(config.path, suffixes)
+class FileKind(NamedTuple):
+  """A kind of file that records lie in.
+
+  Attributes:
+    suffixes: what the names of such files end in.
+    format: makes how they are written of the `data` section of a config.
+  """
+
+  suffixes: tuple[str, ...]
+  format: Callable[[ConfigDict], Format]
+
+
+FILE_KINDS = {
+  "tsv": FileKind(TSV_SUFFIXES, lambda data: TabSeparated(data.header)),
+  "csv": FileKind((".csv",), lambda data: CommaSeparated(data.header)),
+  "jsonl": FileKind(JSONL_SUFFIXES, lambda data: JSONLines()),
+}
+
+
+def _files(kind: FileKind, config: ConfigDict, cache_dir: Path) -> Tables:
+  """Open files, divided by their names, or all of them as train."""
+
+  def read(paths: list[Path]) -> Table:
+    return FileTable(paths, kind.format(config), cache_dir)
+
+  paths = find_files(config.path, kind.suffixes)
   if config.split_by == "ratio":
     return {"train": read(paths)}
   patterns = dict(
@@ -41,15 +67,16 @@ def _files(
   return {split: read(found) for split, found in divided.items() if found}
 
 
-def tsv(config: ConfigDict, cache_dir: Path) -> Tables:
-  """Open files with columns between tabs, one record a line."""
-
-  def read(paths: list[Path]) -> Table:
-    return TabSeparatedTable(paths, config.header, cache_dir)
-
-  return _files(config, TSV_SUFFIXES, read)
+def tfds(config: ConfigDict, cache_dir: Path) -> Tables:
+  """Open a TFDS data set by its own splits."""
+  builder = open_builder(config.name, config.data_dir)
+  return {
+    split: TFDSTable(builder, theirs, cache_dir)
+    for split, theirs in splits_of(builder).items()
+  }
 
 
 TABLES: dict[str, Callable[[ConfigDict, Path], Tables]] = {
-  "tsv": tsv,
+  **{k: functools.partial(_files, kind) for k, kind in FILE_KINDS.items()},
+  "tfds": tfds,
 }

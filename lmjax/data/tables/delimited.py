@@ -1,62 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns between tabs, one record a line."""
+"""Columns side by side, by number from 0, and by name if there is a header."""
 
-import functools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import csv
+import dataclasses
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
-from lmjax.data.sources import decode, digest_files, read_bytes
+from lmjax.data.tables.lines import Line
 from lmjax.data.tables.table import Problem, Record
 
+Row = tuple[str, Sequence[str]]  # where, columns
 
-class TabSeparatedTable:
-  """Columns between tabs, by number from 0, and by name if there is a header.
+csv.field_size_limit(sys.maxsize)  # texts are longer than its 128 KiB
+
+
+@dataclasses.dataclass(frozen=True)
+class TabSeparated:
+  """Columns between tabs, one record a line.
 
   Nothing is quoted. Empty lines are no records.
 
-  Args:
-    paths: the files, plain or compressed.
-    header: whether the first line of each names the columns.
-    cache_dir: where content digests are remembered.
+  Attributes:
+    header: whether the first line names the columns.
   """
 
-  def __init__(self, paths: Sequence[Path], header: bool, cache_dir: Path):
-    self._paths, self._header = tuple(paths), header
-    self._cache_dir = cache_dir
+  header: bool = False
 
-  @functools.cached_property
-  def fingerprint(self) -> str:
-    """Digest of the files' content, and of how they are read."""
-    digest = digest_files(self._paths, self._cache_dir)
-    return f"{digest} header" if self._header else digest
-
-  def __iter__(self) -> Iterator[Record | Problem]:
+  def read(self, lines: Iterable[Line | Problem]) -> Iterator[Record | Problem]:
     """Read line by line."""
-    for path in self._paths:
-      names = []
-      for number, line in enumerate(lines(path), 1):
-        columns = line.split("\t")
-        if self._header and number == 1:
-          names = columns
-        elif line.strip():
-          yield self._record(f"{path}:{number}", names, columns)
-
-  def _record(
-    self, where: str, names: list[str], columns: list[str]
-  ) -> Record | Problem:
-    if names and len(columns) != len(names):
-      return Problem(
-        where, f"there are {len(columns)} columns, and {len(names)} names"
-      )
-    numbered = {str(index): text for index, text in enumerate(columns)}
-    return Record(where, numbered | dict(zip(names, columns, strict=False)))
+    return _named(_at_tabs(lines), self.header)
 
 
-def lines(path: Path) -> Iterator[str]:
-  """Read the lines of a file in UTF-8, without their ends."""
-  data, start = read_bytes(path), 0
-  while start < len(data):
-    end = data.find(b"\n", start)
-    end = len(data) if end < 0 else end
-    yield decode(bytes(data[start:end]), str(path)).removesuffix("\r")
-    start = end + 1
+@dataclasses.dataclass(frozen=True)
+class CommaSeparated:
+  """Columns between commas, quoted as in RFC 4180, even over several lines.
+
+  A record is where its first line is. Empty lines are no records.
+
+  Attributes:
+    header: whether the first record names the columns.
+  """
+
+  header: bool = False
+
+  def read(self, lines: Iterable[Line | Problem]) -> Iterator[Record | Problem]:
+    """Read record by record."""
+    return _named(_at_commas(lines), self.header)
+
+
+def _at_tabs(lines: Iterable[Line | Problem]) -> Iterator[Row | Problem]:
+  for line in lines:
+    if isinstance(line, Problem):
+      yield line
+    elif line.text.strip():
+      yield line.where, line.text.split("\t")
+
+
+def _at_commas(lines: Iterable[Line | Problem]) -> Iterator[Row | Problem]:
+  begun = []  # the lines of a record
+
+  def texts() -> Iterator[str]:
+    for line in lines:
+      begun.append(line)
+      yield "\n" if isinstance(line, Problem) else line.text + "\n"
+
+  reader = csv.reader(texts(), strict=True)
+  while True:
+    begun.clear()
+    try:
+      columns, reason = next(reader), ""
+    except StopIteration:
+      return
+    except csv.Error as error:
+      columns, reason = [], f"its quotes are broken ({error})"
+    broken = [line for line in begun if isinstance(line, Problem)]
+    if broken:
+      yield broken[0]
+    elif reason:
+      yield Problem(begun[0].where, reason)
+    elif columns:
+      yield begun[0].where, columns
+
+
+def _named(
+  rows: Iterable[Row | Problem], header: bool
+) -> Iterator[Record | Problem]:
+  """Give columns their numbers and names, and as many to each record.
+
+  Where there is no header, the first record says how many there are.
+  """
+  names, numbers, first = [], [], ""
+  for row in rows:
+    if isinstance(row, Problem):
+      yield row
+      continue
+    where, columns = row
+    is_header = header and not first
+    if not first:
+      first, numbers = where, [str(index) for index in range(len(columns))]
+    if is_header:
+      names = columns
+      if len(set(names)) < len(names):
+        yield Problem(where, "it names two columns alike")
+    elif len(columns) != len(numbers):
+      number = f"{len(columns)} column{'s' * (len(columns) != 1)}"
+      yield Problem(where, f"it has {number}, and {first} has {len(numbers)}")
+    else:
+      fields = dict(zip(numbers, columns, strict=True))
+      fields.update(zip(names, columns, strict=False))
+      yield Record(where, fields)
