@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lmjax.config import finalize
+from lmjax.config import finalize, flatten
 from lmjax.data.batching import EVAL_ORDERS, Rows
 from lmjax.data.record_corpus import Report
 from lmjax.data.schemas import SCHEMAS
@@ -70,6 +70,11 @@ class Run:
       )
     if "implementation" in config.model:  # any has the same parameters
       config.model.implementation = "auto"
+    strangers = (overrides or {}).keys() - flatten(config).keys()
+    if strangers:
+      raise UsageError(
+        f"a run of task={config.task} has no {', '.join(sorted(strangers))}."
+      )
     config.update_from_flattened_dict(overrides or {})
     self.experiment = Experiment(finalize(config), folder)
     if not folder.checkpoints.exists():

@@ -19,7 +19,8 @@ _ORDER = flags.DEFINE_enum(
   "order",
   None,
   ["stateless", "stateful"],
-  "Forget or keep the memory between windows; as in training if not given.",
+  "Forget or keep the memory between windows of running text; as in training "
+  "if not given.",
 )
 _CACHE = command_line.define_cache_flags()
 flags.mark_flag_as_required("workdir")
@@ -31,8 +32,10 @@ def main() -> None:
   cache = _CACHE()
   run = Run(_WORKDIR.value, _CHECKPOINT.value, overrides, cache)
   report = run.evaluate(_SPLIT.value)
-  order = run.experiment.config.data.order
-  about = dict(split=_SPLIT.value, step=run.step, order=order)
+  about = dict(split=_SPLIT.value, step=run.step)
+  data = run.experiment.config.data
+  if "order" in data:
+    about["order"] = data.order
   if cache:
     about["cache"] = dataclasses.asdict(cache)
   print(strict_json.dumps(about | report))

@@ -36,6 +36,11 @@ _HEADER = flags.DEFINE_boolean(
   "tsv, csv: Whether the first line names the columns; as in training if not "
   "given.",
 )
+_COLUMNS = flags.DEFINE_list(
+  "columns",
+  [],
+  "Where texts are if not in the columns of the training data: role=column,...",
+)
 _MALFORMED = flags.DEFINE_enum(
   "malformed", "refuse", MALFORMED, "What becomes of malformed records."
 )
@@ -55,7 +60,11 @@ def report(problem: Problem) -> None:
 
 def main() -> None:
   """Print what is predicted, a line a record."""
-  run = Run(_WORKDIR.value, _CHECKPOINT.value)
+  overrides = {}
+  for pair in _COLUMNS.value:
+    role, _, column = pair.partition("=")
+    overrides[f"data.columns.{role}"] = column
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, overrides)
   columns = run.input_columns
   data = ConfigDict(run.experiment.config.data.to_dict())
   if _HEADER.value is not None:

@@ -200,6 +200,11 @@ def test_another_vocabulary_is_refused(folder, tmp_path):
     Run(tmp_path / "run")
 
 
+def test_what_a_run_does_not_have_cannot_be_looked_at_differently(folder):
+  with pytest.raises(UsageError, match="classification has no data.order"):
+    Run(folder / "run", overrides={"data.order": "stateful"})
+
+
 def test_a_run_of_running_text_predicts_nothing(tiny_config, tmp_path):
   loop.train(tiny_config("ngram"), tmp_path / "run")
   with pytest.raises(UsageError, match="learned task=language_modeling, which"):

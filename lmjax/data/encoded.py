@@ -142,6 +142,5 @@ class Encoded:
     for field, values in self.values.items():
       if field not in batch:
         batch[field] = values[rows_B]
-    batch["weights"] = batch["weights"].copy()
     batch["weights"][fills_B] = 0.0
     return batch

@@ -7,7 +7,7 @@ import pytest
 from lmjax.data.buckets import Buckets, divide
 from lmjax.data.encoded import Encoded
 
-GROUPS = {"mask": ("inputs", "tags"), "target_mask": ("targets",)}
+GROUPS = {"mask": ("inputs", "tags"), "goal_mask": ("targets",)}
 PADS = {"tags": -1}
 
 
@@ -50,7 +50,7 @@ def test_examples_are_end_to_end_and_padded_side_by_side():
   ]
   assert batch["tags"][1].tolist() == [[0, 0], [0, 0], [-1, -1], [-1, -1]]
   assert batch["targets"].tolist() == [[1, 1], [0, 0]]
-  assert batch["target_mask"].tolist() == [[True, True], [True, False]]
+  assert batch["goal_mask"].tolist() == [[True, True], [True, False]]
   assert batch["label"].tolist() == [1, 0]
   dtypes = {name: values.dtype.name for name, values in batch.items()}
   assert dtypes == dict(
@@ -60,7 +60,7 @@ def test_examples_are_end_to_end_and_padded_side_by_side():
     label="int32",
     weights="float32",
     mask="bool",
-    target_mask="bool",
+    goal_mask="bool",
   )
 
 
@@ -158,17 +158,26 @@ def test_no_row_is_longer_than_its_batch_and_shapes_are_few():
   shapes = set()
   for index in range(2 * len(buckets)):
     batch = buckets[index]
-    shapes.add((batch["mask"].shape[1], batch["target_mask"].shape[1]))
+    shapes.add((batch["mask"].shape[1], batch["goal_mask"].shape[1]))
     rows = buckets.rows(index)
     for row, number in enumerate(rows):
       if number >= 0:
         length, target_length = encoded.lengths()[number]
         assert batch["mask"][row].sum() == length
-        assert batch["target_mask"][row].sum() == target_length
+        assert batch["goal_mask"][row].sum() == target_length
         assert batch["inputs"][row, length - 1] == 100 * number + length
   assert shapes <= {tuple(shape) for shape in buckets.shapes}
   assert 2 <= len(shapes) <= 3
   assert all(size % 8 == 0 for shape in shapes for size in shape)
+
+
+def test_what_is_left_of_a_bucket_fits_into_the_next():
+  encoded = encode([1, 40, 40], [20, 1, 1])
+  buckets = Buckets(encoded, 2, 2)
+  assert buckets.shapes == [[8, 24], [40, 24]]
+  batch = buckets[0]
+  assert batch["mask"].sum(axis=1).tolist() == [1, 40]
+  assert batch["goal_mask"].sum(axis=1).tolist() == [20, 1]
 
 
 def test_more_buckets_pad_less():

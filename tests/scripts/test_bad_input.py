@@ -185,6 +185,10 @@ CASES = {
     ["scripts/evaluate.py", "--workdir=run", "--split=dev"],
     ["split", "valid"],
   ),
+  "predicting with a run that goes on from texts": (
+    ["scripts/predict.py", "--workdir=run"],
+    ["learned task=language_modeling", "task=classification"],
+  ),
   "mixing one run": (
     ["scripts/interpolate.py", "--workdirs=run,run"],
     ["--workdirs needs two run folders"],

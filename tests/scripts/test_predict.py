@@ -76,15 +76,17 @@ def test_a_malformed_record_is_refused_by_file_and_line(folder):
 
 
 def test_each_line_is_answered_at_once_until_nobody_reads(folder):
-  process = start(folder, "--batch_size=1", "--format=jsonl")
+  process = start(
+    folder, "--batch_size=1", "--format=jsonl", "--columns=text=body"
+  )
   for number in range(3):
-    process.stdin.write(b'{"text": "film %d", "id": 7}\n' % number)
+    process.stdin.write(b'{"body": "film %d", "id": 7}\n' % number)
     process.stdin.flush()
     answer = json.loads(process.stdout.readline())
     assert answer["text"] == f"film {number}"
     assert answer.keys() == {"text", "label", "probabilities"}
   process.stdout.close()
-  process.stdin.write(b'{"text": "film"}\n' * 9)
+  process.stdin.write(b'{"body": "film"}\n' * 9)
   process.stdin.close()
   assert process.wait(timeout=60) == 0
   assert process.stderr.read() == b""
