@@ -84,9 +84,9 @@ RANGES = {
   "parallel.fsdp": POSITIVE,
 }
 # Paths, kept absolute so that a run can be used from any folder; all but the
-# last may lie elsewhere when a run goes on.
+# last two may lie elsewhere when a run goes on.
 MOVABLE_PATHS = ("data.path", "data.data_dir", "data.cache_dir", "model.arpa")
-PATHS = (*MOVABLE_PATHS, "pretrained.vectors")
+PATHS = (*MOVABLE_PATHS, "pretrained.vectors", "init.workdir")
 # The sources that read what cannot be ignored in silence.
 READ_BY = {
   "data.path": ("text", *FILE_KINDS),
@@ -184,7 +184,21 @@ def _check_together(config: ConfigDict) -> None:
       "not of their average; set optim.ema_decay and optim.nt_asgd_every to 0, "
       "or choose another norm."
     )
-  patterns = {"optim.no_decay": optim.no_decay, "optim.frozen": optim.frozen}
+  patterns = {
+    "optim.no_decay": optim.no_decay,
+    "optim.frozen": optim.frozen,
+    "init.parameters": config.init.parameters,
+  }
+  try:
+    for number, (pattern, factor) in enumerate(optim.rates):
+      patterns[f"optim.rates[{number}]"] = pattern
+      if not 0.0 <= factor < math.inf:
+        raise ValueError
+  except (TypeError, ValueError):
+    raise UsageError(
+      f"optim.rates={optim.rates} must be pairs of a regular expression and a "
+      "factor of at least 0."
+    ) from None
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
       patterns[f"parallel.rules[{number}]"] = pattern

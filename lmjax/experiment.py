@@ -31,6 +31,7 @@ from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS, sections_of
 from lmjax.tasks.task import Task
+from lmjax.transfer import Donor, Taken
 
 
 class Experiment:
@@ -57,9 +58,9 @@ class Experiment:
     """Open what is learned from."""
     folder, config = self.folder, self.config
     known = folder.load_tokenizer() if folder.has_begun() else None
-    if config.task in SCHEMAS:
-      return RecordCorpus(config, known, {}, self.cache_dir)
-    return TextCorpus(config, known, self.cache_dir)
+    given = self.donor.tokenizer if self.donor else None
+    kind = RecordCorpus if config.task in SCHEMAS else TextCorpus
+    return kind(config, known, given, self.cache_dir)
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
@@ -77,6 +78,8 @@ class Experiment:
       **self.corpus.describe(),
       tokenizer=self.tokenizer.fingerprint,
     )
+    if self.taken:
+      description["init"] = self.taken.report
     if self.pretrained:
       counts_V = self.corpus.counts()
       description["pretrained"] = self.pretrained.coverage(counts_V)
@@ -118,6 +121,30 @@ class Experiment:
     return create_state(key, self.make_variables(key), carry, self.optimizer)
 
   @functools.cached_property
+  def donor(self) -> Donor | None:
+    """Open the run that a new one begins with, if it does."""
+    init = self.config.init
+    if not init.workdir or self.folder.has_begun():
+      return None
+    return Donor(init.workdir, init.checkpoint)
+
+  @functools.cached_property
+  def taken(self) -> Taken | None:
+    """Choose the parameters that are taken of that run.
+
+    Raises:
+      UserError: if none fit.
+    """
+    if not self.donor:
+      return None
+    return self.donor.offer(
+      jax.eval_shape(self.make_state).params,
+      self.config.init.parameters,
+      self.config.model.name,
+      self.corpus.text_tokenizer,
+    )
+
+  @functools.cached_property
   def pretrained(self) -> Pretrained | None:
     """Read the vectors that a new run's embedding begins with.
 
@@ -143,10 +170,12 @@ class Experiment:
     """
     state = strategy.create(self.make_state)
     counted = self.corpus.estimate(self.model)
-    if not counted and not self.pretrained:
+    if not (counted or self.taken or self.pretrained):
       return state
     state = strategy.collect(state)
     state = state.replace(collections={**state.collections, **counted})
+    if self.taken:
+      state = self.taken.put_in(state)
     if self.pretrained:
       state = put_in(state, self.pretrained)
     return strategy.place(state)

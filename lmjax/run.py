@@ -31,7 +31,7 @@ from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
 from lmjax.text_sampler import SAMPLERS, TextSampler
-from lmjax.training.checkpoints import Checkpoints
+from lmjax.training.checkpoints import open_checkpoint
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
@@ -72,15 +72,10 @@ class Run:
       config.model.implementation = "auto"
     config.update_from_flattened_dict(overrides or {})
     self.experiment = Experiment(finalize(config), folder)
-    if not folder.checkpoints.exists():
-      raise UserError(f"{folder.path} holds no checkpoint yet; train longer.")
-    checkpoints = Checkpoints(folder.checkpoints)
-    try:
-      self.step = _choose(checkpoints, checkpoint)
+    with open_checkpoint(folder.checkpoints, checkpoint) as (opened, step):
+      self.step = step
       shapes = jax.eval_shape(self.experiment.make_state)
-      self.variables = checkpoints.restore_variables(shapes, self.step)
-    finally:
-      checkpoints.close()
+      self.variables = opened.restore_variables(shapes, step)
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
@@ -283,21 +278,3 @@ class Run:
 
 def _refuse(problem: Problem) -> None:
   raise UserError(f"{problem.where}: {problem.reason}; mend it.")
-
-
-def _choose(checkpoints: Checkpoints, which: str | int) -> int:
-  available = checkpoints.steps()
-  if not available:
-    raise UserError(
-      f"{checkpoints.folder} holds no checkpoint yet; train longer."
-    )
-  if which == "best":
-    return checkpoints.best()
-  if which == "latest":
-    return checkpoints.latest()
-  if str(which) not in map(str, available):
-    raise UsageError(
-      f"checkpoint={which} is not there; choose best, latest or one of "
-      f"{', '.join(map(str, available))}."
-    )
-  return int(which)

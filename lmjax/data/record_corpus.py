@@ -28,7 +28,7 @@ from lmjax.data.tables import TABLES
 from lmjax.data.tables.portion import Portion
 from lmjax.data.tables.table import Problem, Record, Table
 from lmjax.data.tokenizers import TOKENIZERS, ByteTokenizer, Tokenizer
-from lmjax.data.vocabularies import Vocabularies
+from lmjax.data.vocabularies import Vocabularies, by_role
 from lmjax.data.whole_folder import make_whole
 from lmjax.errors import UserError
 
@@ -66,7 +66,8 @@ class RecordCorpus:
   Args:
     config: a finalized config.
     known: the vocabularies of a run that has begun; None to collect them.
-    given: tokenizers by role that are there, where they are collected.
+    given: what a run that this one begins with is written in; None if it is
+      all collected.
     cache_dir: where encoded splits and digests of files are kept.
   """
 
@@ -76,7 +77,7 @@ class RecordCorpus:
     self,
     config: ConfigDict,
     known: Vocabularies | None,
-    given: Mapping[str, Tokenizer],
+    given: Vocabularies | Tokenizer | None,
     cache_dir: Path,
   ):
     self._config, self._known, self._given = config, known, given
@@ -184,12 +185,13 @@ class RecordCorpus:
     """Return the run's vocabularies, or collect them from the split train."""
     if self._known:
       return self._known
+    given = by_role(self._given, self.schema.inputs)
     rows = self.rows("train")
     try:
-      return self.schema.learn((row for _, row in rows), self._given)
+      return self.schema.learn((row for _, row in rows), given)
     except BadRow:  # some row; look at them one by one
       rows = filter(self._can_be_learned, self.rows("train"))
-      return self.schema.learn((row for _, row in rows), self._given)
+      return self.schema.learn((row for _, row in rows), given)
 
   @property
   def text_tokenizer(self) -> Tokenizer:
