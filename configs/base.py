@@ -361,6 +361,13 @@ def _learn(config: ConfigDict) -> None:
     parameters=".*",  # those that are taken: a regular expression on paths
   )
 
+  config.distill = dict(  # classification: what another run says of the texts
+    workdir="",  # its folder; empty: learn from the labels alone
+    checkpoint="best",  # best | latest | a step
+    weight=0.5,  # share in the loss; 0: as if there were none
+    temperature=2.0,  # of both softmaxes; above 1 small scores count more
+  )
+
   config.pretrained = dict(
     vectors="",  # file of word vectors that the embedding begins with
     # auto (by name and first line) | word2vec | word2vec_binary | glove

@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from lmjax.data.schemas import SCHEMAS
 from lmjax.data.text_corpus import TextCorpus
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.distillation import Teacher, load_scores, save_scores
 from lmjax.embedding import (
   Pretrained,
   check_width,
@@ -24,6 +26,7 @@ from lmjax.embedding import (
   read_vectors,
   table_of,
 )
+from lmjax.errors import UserError
 from lmjax.models import build_model
 from lmjax.optim import make_optimizer
 from lmjax.parallel import Strategy
@@ -31,7 +34,9 @@ from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS, sections_of
 from lmjax.tasks.task import Task
+from lmjax.training.checkpoints import open_checkpoint
 from lmjax.transfer import Donor, Taken
+from lmjax.types import PyTree
 
 
 class Experiment:
@@ -59,8 +64,10 @@ class Experiment:
     folder, config = self.folder, self.config
     known = folder.load_tokenizer() if folder.has_begun() else None
     given = self.donor.tokenizer if self.donor else None
-    kind = RecordCorpus if config.task in SCHEMAS else TextCorpus
-    return kind(config, known, given, self.cache_dir)
+    if config.task in SCHEMAS:
+      teacher = self._teacher_scores if self.is_taught else None
+      return RecordCorpus(config, known, given, self.cache_dir, teacher)
+    return TextCorpus(config, known, given, self.cache_dir)
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
@@ -78,6 +85,8 @@ class Experiment:
       **self.corpus.describe(),
       tokenizer=self.tokenizer.fingerprint,
     )
+    if self.teacher:
+      description["teacher"] = self.teacher.report
     if self.taken:
       description["init"] = self.taken.report
     if self.pretrained:
@@ -119,6 +128,60 @@ class Experiment:
     key = jax.random.key(self.config.seed)
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)
+
+  def restore(self, checkpoint: str | int) -> tuple[int, PyTree]:
+    """Read the model's variables from a checkpoint of the run folder.
+
+    Args:
+      checkpoint: "best" by validation loss, "latest", or a step.
+
+    Returns:
+      The step that they are of, and the variables.
+
+    Raises:
+      UserError: if there is no such checkpoint.
+    """
+    folder = self.folder.checkpoints
+    with open_checkpoint(folder, checkpoint) as (checkpoints, step):
+      shapes = jax.eval_shape(self.make_state)
+      return step, checkpoints.restore_variables(shapes, step)
+
+  @property
+  def is_taught(self) -> bool:
+    """Say whether it learns from what another run says."""
+    distill = self.config.distill
+    return bool(distill.workdir) and distill.weight > 0
+
+  @functools.cached_property
+  def teacher(self) -> Teacher | None:
+    """Open the run that a new one learns from, if it does.
+
+    Raises:
+      UserError: if that has learned something else.
+    """
+    if not self.is_taught or self.folder.has_begun():
+      return None
+    distill = self.config.distill
+    folder = RunFolder(distill.workdir)
+    config = folder.load_config()
+    if config.task != "classification":
+      raise UserError(
+        f"distill.workdir={folder.path} learned task={config.task}; give a run "
+        "of task=classification."
+      )
+    other = Experiment(config, folder)
+    step, variables = other.restore(distill.checkpoint)
+    report = dict(workdir=str(folder.path), step=step)
+    teacher = Teacher(other.corpus, other.task, variables, report)
+    teacher.check_labels(self.corpus.offers["labels"])
+    return teacher
+
+  def _teacher_scores(self) -> np.ndarray:
+    """Let it score the rows that are learned from, once for all starts."""
+    path = self.folder.teacher
+    if self.teacher:
+      save_scores(path, self.teacher.scores(self.corpus.kept_rows("train")))
+    return load_scores(path)
 
   @functools.cached_property
   def donor(self) -> Donor | None:

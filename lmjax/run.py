@@ -31,7 +31,6 @@ from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
 from lmjax.text_sampler import SAMPLERS, TextSampler
-from lmjax.training.checkpoints import open_checkpoint
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
@@ -72,10 +71,7 @@ class Run:
       config.model.implementation = "auto"
     config.update_from_flattened_dict(overrides or {})
     self.experiment = Experiment(finalize(config), folder)
-    with open_checkpoint(folder.checkpoints, checkpoint) as (opened, step):
-      self.step = step
-      shapes = jax.eval_shape(self.experiment.make_state)
-      self.variables = opened.restore_variables(shapes, step)
+    self.step, self.variables = self.experiment.restore(checkpoint)
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:

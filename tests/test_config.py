@@ -132,6 +132,10 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
     ("lstm", "optim.no_decay", "(", "is no regular expression"),
     ("lstm", "optim.frozen", "(", "optim.frozen=. is no regular expression"),
+    ("lstm", "optim.rates", (("(", 0.5),), "rates.0.=. is no regular expr"),
+    ("lstm", "optim.rates", ("up",), "optim.rates=.* must be pairs"),
+    ("lstm", "optim.rates", (("up", -0.5),), "a factor of at least 0"),
+    ("lstm", "optim.rates", (("up", "x"),), "a factor of at least 0"),
     (
       "lstm",
       "task",

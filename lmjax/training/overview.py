@@ -43,6 +43,10 @@ def overview(
   )
   taken = experiment.folder.load_corpus().get("init")
   begun = taken and f"{describe(taken)}\n"
+  teacher = experiment.folder.load_corpus().get("teacher")
+  taught = teacher and (
+    f"taught by step {teacher['step']:,} of {teacher['workdir']}\n"
+  )
   coverage = experiment.folder.load_corpus().get("pretrained")
   pretrained = coverage and (
     f"pretrained vectors: of {coverage['types']:.1%} of the vocabulary and "
@@ -54,7 +58,7 @@ def overview(
     f"different from base.py:\n{config}\n"
     f"parameters:\n{table(state.params)}\n{others or ''}"
     f"{experiment.corpus.summary(split)}\n"
-    f"{begun or ''}{pretrained or ''}"
+    f"{begun or ''}{taught or ''}{pretrained or ''}"
     f"chosen: {chosen or 'nothing'}\n"
     f"devices: {num_devices} × {kind}"
   )
