@@ -18,9 +18,10 @@ from lmjax.data.schemas.schema import Row
 from lmjax.data.tables.table import Problem, Record
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.embedding import learned_vectors
+from lmjax.embedding import learned_vectors, table_of
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.explaining.explainers import EXPLAINERS, Explanation
 from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
@@ -135,6 +136,36 @@ class Run:
       )
     filler = FILLERS[task](self.experiment.model, self.tokenizer)
     return filler(self.variables, text, **settings)
+
+  def explain(
+    self, text: str, target: str = "", num_points: int = 64
+  ) -> Explanation:
+    """Say which tokens of a text move the run to what it says of it.
+
+    Args:
+      text: any.
+      target: the label, or the next token, to explain; empty for the most
+        likely one.
+      num_points: see lmjax.explaining.attribution.integrated_gradients.
+
+    Raises:
+      UsageError: if nothing explains what the run's model says.
+    """
+    config = self.experiment.config
+    if config.task not in EXPLAINERS:
+      raise UsageError(
+        f"nothing explains a run of task={config.task}; give one of task="
+        f"{' or '.join(EXPLAINERS)}."
+      )
+    table_of(self.variables.get("params", {}), config.model.name)
+    return EXPLAINERS[config.task](
+      self.experiment.model,
+      self.variables,
+      self.tokenizer,
+      text,
+      target,
+      num_points,
+    )
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
     """Judge the parameters on a whole split, "train", "valid" or "test".
