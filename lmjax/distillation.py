@@ -84,6 +84,7 @@ class Teacher:
 
 def save_scores(path: Path, scores_NC: np.ndarray) -> None:
   """Write scores to a file that is there whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_suffix(f".{jax.process_index()}.partial")
   with partial.open("wb") as file:
     np.save(file, scores_NC)

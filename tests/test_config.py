@@ -265,7 +265,8 @@ def test_no_key_is_there_that_nobody_reads(
     {"optim.nt_asgd_every": 5},
   ]
   more = {
-    "lstm": settings,
+    "lstm": [{"init.workdir": tmp_path / "lstm"}, *settings],
+    "recurrent_encoder": [{"distill.workdir": tmp_path / "recurrent_encoder"}],
     "transformer": [
       {"model.num_experts": 2},
       {"task": "fill_in_the_middle", "model.positions": "rotary"},

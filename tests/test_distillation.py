@@ -102,7 +102,6 @@ def test_batches_hold_what_the_teacher_says_of_their_rows(
 ):
   """Row by row as the teacher says it alone, in every epoch; valid has none."""
   config = make_config(rows, **{"distill.workdir": str(teacher)})
-  (tmp_path / "run").mkdir()
   experiment = Experiment(config, RunFolder(tmp_path / "run"))
   run = lmjax.load(teacher)
   names = experiment.tokenizer.tokenizers["text"].names()
@@ -124,7 +123,6 @@ def test_batches_hold_what_the_teacher_says_of_their_rows(
 def test_the_loss_is_mixed_in_training_alone(rows, teacher, tmp_path):
   changes = {"distill.workdir": str(teacher), "distill.weight": 0.25}
   config = make_config(rows, **changes)
-  (tmp_path / "run").mkdir()
   experiment = Experiment(config, RunFolder(tmp_path / "run"))
   task, batch = experiment.task, experiment.corpus.train_batches()[0]
   params = jax.jit(experiment.make_state)().params

@@ -92,13 +92,15 @@ def attribution_bars(
 def attention_map(tokens: Sequence[str], weights_HTS: np.ndarray) -> bytes:
   """Draw what tokens look at, a picture a head; return a PNG.
 
-  Rows look at columns; the darker, the more. Of pooling there is one row.
+  Rows look at columns; the darker, the more, beside the largest of all weights.
+  Of pooling there is one row.
   """
   heads, rows, _ = weights_HTS.shape
   across = min(heads, 4)
   down = math.ceil(heads / across)
   side = min(max(2.2, 0.16 * len(tokens)), 10.0)
-  height = side if rows > 1 else 0.8
+  height = side if rows > 1 else 1.4
+  most = float(weights_HTS.max())
   figure = Figure(figsize=(across * side, down * height))
   places = figure.subplots(down, across, squeeze=False)
   for index, axes in enumerate(places.flat):
@@ -106,7 +108,7 @@ def attention_map(tokens: Sequence[str], weights_HTS: np.ndarray) -> bytes:
       axes.set_axis_off()
       continue
     axes.imshow(
-      weights_HTS[index], cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto"
+      weights_HTS[index], cmap="Blues", vmin=0.0, vmax=most, aspect="auto"
     )
     if heads > 1:
       axes.set_title(f"head {index}", loc="left")
