@@ -355,6 +355,19 @@ def _learn(config: ConfigDict) -> None:
     z_loss=0.0,  # weight of the squared log of the softmax's normaliser
   )
 
+  config.init = dict(
+    workdir="",  # run folder that a new run takes parameters and tokenizer from
+    checkpoint="best",  # best | latest | a step
+    parameters=".*",  # those that are taken: a regular expression on paths
+  )
+
+  config.distill = dict(  # classification: what another run says of the texts
+    workdir="",  # its folder; empty: learn from the labels alone
+    checkpoint="best",  # best | latest | a step
+    weight=0.5,  # share in the loss; 0: as if there were none
+    temperature=2.0,  # of both softmaxes; above 1 small scores count more
+  )
+
   config.pretrained = dict(
     vectors="",  # file of word vectors that the embedding begins with
     # auto (by name and first line) | word2vec | word2vec_binary | glove
@@ -380,6 +393,9 @@ def _learn(config: ConfigDict) -> None:
     weight_decay=0.1,  # adamw
     no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
     frozen="",  # parameters that do not learn: a regular expression on paths
+    # Pairs of a regular expression on paths and a factor of the learning rate;
+    # a parameter takes the first that matches. Decay is scaled with it.
+    rates=(),
     clip_norm=1.0,  # global norm of the gradients; 0: no limit
     ema_decay=0.0,  # average of the parameters for evaluation; 0: none
     nt_asgd_every=0,  # NT-ASGD: steps that a loss is averaged over; 0: never

@@ -67,6 +67,8 @@ RANGES = {
   "objective.fim_rate": (0, 1),
   "objective.spm_share": (0, 1),
   "loss.label_smoothing": SHARE,
+  "distill.weight": (0, 1),
+  "distill.temperature": (1e-9, math.inf),
   "optim.decay_fraction": (0, 1),
   "optim.final_fraction": (0, 1),
   "optim.plateau_factor": (1e-9, 1),
@@ -84,9 +86,14 @@ RANGES = {
   "parallel.fsdp": POSITIVE,
 }
 # Paths, kept absolute so that a run can be used from any folder; all but the
-# last may lie elsewhere when a run goes on.
+# last three may lie elsewhere when a run goes on.
 MOVABLE_PATHS = ("data.path", "data.data_dir", "data.cache_dir", "model.arpa")
-PATHS = (*MOVABLE_PATHS, "pretrained.vectors")
+PATHS = (
+  *MOVABLE_PATHS,
+  "pretrained.vectors",
+  "init.workdir",
+  "distill.workdir",
+)
 # The sources that read what cannot be ignored in silence.
 READ_BY = {
   "data.path": ("text", *FILE_KINDS),
@@ -150,6 +157,8 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
   _check_task(config)
   if config.task not in SCHEMAS:
     _check_text(config)
+  if config.distill.workdir:
+    _check_teacher(config)
   return FrozenConfigDict(config)
 
 
@@ -184,7 +193,21 @@ def _check_together(config: ConfigDict) -> None:
       "not of their average; set optim.ema_decay and optim.nt_asgd_every to 0, "
       "or choose another norm."
     )
-  patterns = {"optim.no_decay": optim.no_decay, "optim.frozen": optim.frozen}
+  patterns = {
+    "optim.no_decay": optim.no_decay,
+    "optim.frozen": optim.frozen,
+    "init.parameters": config.init.parameters,
+  }
+  try:
+    for number, (pattern, factor) in enumerate(optim.rates):
+      patterns[f"optim.rates[{number}]"] = pattern
+      if not 0.0 <= factor < math.inf:
+        raise ValueError
+  except (TypeError, ValueError):
+    raise UsageError(
+      f"optim.rates={optim.rates} must be pairs of a regular expression and a "
+      "factor of at least 0."
+    ) from None
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
       patterns[f"parallel.rules[{number}]"] = pattern
@@ -208,6 +231,20 @@ def _check_task(config: ConfigDict) -> None:
     raise UsageError(
       f"task={config.task} does not go with model.name={config.model.name}, "
       f"which learns by {' or '.join(tasks)}; change one of them."
+    )
+
+
+def _check_teacher(config: ConfigDict) -> None:
+  """Check that a teacher has something to say."""
+  if config.task != "classification":
+    raise UsageError(
+      f"distill.workdir={config.distill.workdir} is not for task="
+      f"{config.task}; classification alone learns from another run."
+    )
+  if config.classification.labels == "many":
+    raise UsageError(
+      f"distill.workdir={config.distill.workdir} is not for "
+      "classification.labels=many; a text must have one."
     )
 
 

@@ -12,7 +12,7 @@ from lmjax.data.examples import is_word
 from lmjax.data.tokenizers import SPECIALS, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.interop.word_vectors import WordVectors, name_in_file, read
-from lmjax.optim import Average
+from lmjax.optim import map_averages
 from lmjax.state import TrainState
 from lmjax.tasks import KINDS
 from lmjax.types import Array, PyTree
@@ -101,16 +101,8 @@ def put_in(state: TrainState, pretrained: Pretrained) -> TrainState:
     table = _write_rows(params[module][leaf], *pretrained)
     return {**params, module: {**params[module], leaf: table}}
 
-  def put_in_average(node: PyTree) -> PyTree:
-    return Average(put(node.params)) if isinstance(node, Average) else node
-
   return state.replace(
-    params=put(state.params),
-    opt_state=jax.tree.map(
-      put_in_average,
-      state.opt_state,
-      is_leaf=lambda node: isinstance(node, Average),
-    ),
+    params=put(state.params), opt_state=map_averages(put, state.opt_state)
   )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from lmjax.data.schemas import SCHEMAS
 from lmjax.data.text_corpus import TextCorpus
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.distillation import Teacher, load_scores, save_scores
 from lmjax.embedding import (
   Pretrained,
   check_width,
@@ -24,6 +26,7 @@ from lmjax.embedding import (
   read_vectors,
   table_of,
 )
+from lmjax.errors import UserError
 from lmjax.models import build_model
 from lmjax.optim import make_optimizer
 from lmjax.parallel import Strategy
@@ -31,6 +34,9 @@ from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS, sections_of
 from lmjax.tasks.task import Task
+from lmjax.training.checkpoints import open_checkpoint
+from lmjax.transfer import Donor, Taken
+from lmjax.types import PyTree
 
 
 class Experiment:
@@ -57,9 +63,11 @@ class Experiment:
     """Open what is learned from."""
     folder, config = self.folder, self.config
     known = folder.load_tokenizer() if folder.has_begun() else None
+    given = self.donor.tokenizer if self.donor else None
     if config.task in SCHEMAS:
-      return RecordCorpus(config, known, {}, self.cache_dir)
-    return TextCorpus(config, known, self.cache_dir)
+      teacher = self._teacher_scores if self.is_taught else None
+      return RecordCorpus(config, known, given, self.cache_dir, teacher)
+    return TextCorpus(config, known, given, self.cache_dir)
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
@@ -77,6 +85,10 @@ class Experiment:
       **self.corpus.describe(),
       tokenizer=self.tokenizer.fingerprint,
     )
+    if self.teacher:
+      description["teacher"] = self.teacher.report
+    if self.taken:
+      description["init"] = self.taken.report
     if self.pretrained:
       counts_V = self.corpus.counts()
       description["pretrained"] = self.pretrained.coverage(counts_V)
@@ -117,6 +129,84 @@ class Experiment:
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)
 
+  def restore(self, checkpoint: str | int) -> tuple[int, PyTree]:
+    """Read the model's variables from a checkpoint of the run folder.
+
+    Args:
+      checkpoint: "best" by validation loss, "latest", or a step.
+
+    Returns:
+      The step that they are of, and the variables.
+
+    Raises:
+      UserError: if there is no such checkpoint.
+    """
+    folder = self.folder.checkpoints
+    with open_checkpoint(folder, checkpoint) as (checkpoints, step):
+      shapes = jax.eval_shape(self.make_state)
+      return step, checkpoints.restore_variables(shapes, step)
+
+  @property
+  def is_taught(self) -> bool:
+    """Say whether it learns from what another run says."""
+    distill = self.config.distill
+    return bool(distill.workdir) and distill.weight > 0
+
+  @functools.cached_property
+  def teacher(self) -> Teacher | None:
+    """Open the run that a new one learns from, if it does.
+
+    Raises:
+      UserError: if that has learned something else.
+    """
+    if not self.is_taught or self.folder.has_begun():
+      return None
+    distill = self.config.distill
+    folder = RunFolder(distill.workdir)
+    config = folder.load_config()
+    if config.task != "classification":
+      raise UserError(
+        f"distill.workdir={folder.path} learned task={config.task}; give a run "
+        "of task=classification."
+      )
+    other = Experiment(config, folder)
+    step, variables = other.restore(distill.checkpoint)
+    report = dict(workdir=str(folder.path), step=step)
+    teacher = Teacher(other.corpus, other.task, variables, report)
+    teacher.check_labels(self.corpus.offers["labels"])
+    return teacher
+
+  def _teacher_scores(self) -> np.ndarray:
+    """Let it score the rows that are learned from, once for all starts."""
+    path = self.folder.teacher
+    if self.teacher:
+      save_scores(path, self.teacher.scores(self.corpus.kept_rows("train")))
+    return load_scores(path)
+
+  @functools.cached_property
+  def donor(self) -> Donor | None:
+    """Open the run that a new one begins with, if it does."""
+    init = self.config.init
+    if not init.workdir or self.folder.has_begun():
+      return None
+    return Donor(init.workdir, init.checkpoint)
+
+  @functools.cached_property
+  def taken(self) -> Taken | None:
+    """Choose the parameters that are taken of that run.
+
+    Raises:
+      UserError: if none fit.
+    """
+    if not self.donor:
+      return None
+    return self.donor.offer(
+      jax.eval_shape(self.make_state).params,
+      self.config.init.parameters,
+      self.config.model.name,
+      self.corpus.text_tokenizer,
+    )
+
   @functools.cached_property
   def pretrained(self) -> Pretrained | None:
     """Read the vectors that a new run's embedding begins with.
@@ -143,10 +233,12 @@ class Experiment:
     """
     state = strategy.create(self.make_state)
     counted = self.corpus.estimate(self.model)
-    if not counted and not self.pretrained:
+    if not (counted or self.taken or self.pretrained):
       return state
     state = strategy.collect(state)
     state = state.replace(collections={**state.collections, **counted})
+    if self.taken:
+      state = self.taken.put_in(state)
     if self.pretrained:
       state = put_in(state, self.pretrained)
     return strategy.place(state)

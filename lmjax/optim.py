@@ -5,7 +5,7 @@ To add an optimizer or a schedule, write a function and name it in its table.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -165,6 +165,49 @@ def freeze(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+def scale_rates(
+  rates: Sequence[tuple[str, float]],
+) -> optax.GradientTransformation:
+  """Give parameters learning rates of their own.
+
+  As Howard & Ruder 2018 (arXiv:1801.06146) do with layers that were learned
+  elsewhere. Decay is a part of the update, and is scaled with it.
+
+  Args:
+    rates: regular expressions on paths, and factors; a parameter takes the
+      first that matches, and else 1.
+
+  Raises:
+    UsageError: when its state is made, if an expression is the first that
+      matches of no parameter.
+  """
+  searches = [re.compile(pattern).search for pattern, _ in rates]
+
+  def first(name: str) -> int | None:
+    matching = (i for i, search in enumerate(searches) if search(name))
+    return next(matching, None)
+
+  def init(params: PyTree) -> optax.EmptyState:
+    names = named_leaves(params)
+    unused = set(range(len(rates))) - set(map(first, names))
+    if unused:
+      raise UsageError(
+        f"optim.rates: {rates[min(unused)][0]} is the first that matches of no "
+        f"parameter; there are {', '.join(names)}."
+      )
+    return optax.EmptyState()
+
+  def scale(name: str, update: Array) -> Array:
+    index = first(name)
+    return update if index is None else update * rates[index][1]
+
+  def update(updates: PyTree, state: optax.EmptyState, params: PyTree = None):
+    del params
+    return map_named(scale, updates), state
+
+  return optax.GradientTransformation(init, update)
+
+
 class Average(NamedTuple):
   """An average of the parameters, which is what is judged."""
 
@@ -251,6 +294,20 @@ def averaged_params(opt_state: PyTree) -> PyTree | None:
   return found[0] if found else None
 
 
+def map_averages(
+  function: Callable[[PyTree], PyTree], opt_state: PyTree
+) -> PyTree:
+  """Change the averages in an optimizer's state."""
+
+  def change(node: PyTree) -> PyTree:
+    is_average = isinstance(node, Average)
+    return Average(function(node.params)) if is_average else node
+
+  return jax.tree.map(
+    change, opt_state, is_leaf=lambda node: isinstance(node, Average)
+  )
+
+
 def plateau_scale(opt_state: PyTree) -> float:
   """Find what reduce-on-plateau multiplies the rate by; 1 without it."""
   kind = optax.contrib.ReduceLROnPlateauState
@@ -262,7 +319,7 @@ def plateau_scale(opt_state: PyTree) -> float:
 def make_optimizer(
   config: ConfigDict, num_steps: int
 ) -> optax.GradientTransformationExtraArgs:
-  """Chain clipping, direction, freezing, rate, plateau and average.
+  """Chain clipping, direction, freezing, rates, plateau and average.
 
   Args:
     config: the `optim` section.
@@ -278,6 +335,8 @@ def make_optimizer(
   parts.append(OPTIMIZERS[config.name](config))
   if config.frozen:
     parts = [freeze(config.frozen, optax.chain(*parts))]
+  if config.rates:
+    parts.append(scale_rates(config.rates))
   schedule = make_schedule(config, num_steps)
   parts.append(optax.scale_by_learning_rate(schedule))
   if config.plateau_factor < 1.0:

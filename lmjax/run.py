@@ -18,9 +18,10 @@ from lmjax.data.schemas.schema import Row
 from lmjax.data.tables.table import Problem, Record
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.embedding import learned_vectors
+from lmjax.embedding import learned_vectors, table_of
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
+from lmjax.explaining.explainers import EXPLAINERS, Explanation
 from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
@@ -31,7 +32,6 @@ from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
 from lmjax.text_sampler import SAMPLERS, TextSampler
-from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
@@ -77,15 +77,7 @@ class Run:
       )
     config.update_from_flattened_dict(overrides or {})
     self.experiment = Experiment(finalize(config), folder)
-    if not folder.checkpoints.exists():
-      raise UserError(f"{folder.path} holds no checkpoint yet; train longer.")
-    checkpoints = Checkpoints(folder.checkpoints)
-    try:
-      self.step = _choose(checkpoints, checkpoint)
-      shapes = jax.eval_shape(self.experiment.make_state)
-      self.variables = checkpoints.restore_variables(shapes, self.step)
-    finally:
-      checkpoints.close()
+    self.step, self.variables = self.experiment.restore(checkpoint)
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
@@ -149,6 +141,36 @@ class Run:
       )
     filler = FILLERS[task](self.experiment.model, self.tokenizer)
     return filler(self.variables, text, **settings)
+
+  def explain(
+    self, text: str, target: str = "", num_points: int = 64
+  ) -> Explanation:
+    """Say which tokens of a text move the run to what it says of it.
+
+    Args:
+      text: any.
+      target: the label, or the next token, to explain; empty for the most
+        likely one.
+      num_points: see lmjax.explaining.attribution.integrated_gradients.
+
+    Raises:
+      UsageError: if nothing explains what the run's model says.
+    """
+    config = self.experiment.config
+    if config.task not in EXPLAINERS:
+      raise UsageError(
+        f"nothing explains a run of task={config.task}; give one of task="
+        f"{' or '.join(EXPLAINERS)}."
+      )
+    table_of(self.variables.get("params", {}), config.model.name)
+    return EXPLAINERS[config.task](
+      self.experiment.model,
+      self.variables,
+      self.tokenizer,
+      text,
+      target,
+      num_points,
+    )
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
     """Judge the parameters on a whole split, "train", "valid" or "test".
@@ -288,21 +310,3 @@ class Run:
 
 def _refuse(problem: Problem) -> None:
   raise UserError(f"{problem.where}: {problem.reason}; mend it.")
-
-
-def _choose(checkpoints: Checkpoints, which: str | int) -> int:
-  available = checkpoints.steps()
-  if not available:
-    raise UserError(
-      f"{checkpoints.folder} holds no checkpoint yet; train longer."
-    )
-  if which == "best":
-    return checkpoints.best()
-  if which == "latest":
-    return checkpoints.latest()
-  if str(which) not in map(str, available):
-    raise UsageError(
-      f"checkpoint={which} is not there; choose best, latest or one of "
-      f"{', '.join(map(str, available))}."
-    )
-  return int(which)

@@ -4,6 +4,7 @@
     config.json       the config as the user gave it
     tokenizer.json    built once, loaded ever after
     corpus.json       digests and sizes of text and tokenizer
+    teacher.npy       what another run says of the rows, if it is a teacher
     environment.json  versions, devices and command of the last start
     metrics.jsonl     one record a line; the source of truth
     events/           TensorBoard's copy of the numbers
@@ -44,6 +45,7 @@ class RunFolder:
     self.config = self.path / "config.json"
     self.tokenizer = self.path / "tokenizer.json"
     self.corpus = self.path / "corpus.json"
+    self.teacher = self.path / "teacher.npy"
     self.environment = self.path / "environment.json"
     self.metrics = self.path / "metrics.jsonl"
     self.events = self.path / "events"

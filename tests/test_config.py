@@ -132,6 +132,10 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
     ("lstm", "optim.no_decay", "(", "is no regular expression"),
     ("lstm", "optim.frozen", "(", "optim.frozen=. is no regular expression"),
+    ("lstm", "optim.rates", (("(", 0.5),), "rates.0.=. is no regular expr"),
+    ("lstm", "optim.rates", ("up",), "optim.rates=.* must be pairs"),
+    ("lstm", "optim.rates", (("up", -0.5),), "a factor of at least 0"),
+    ("lstm", "optim.rates", (("up", "x"),), "a factor of at least 0"),
     (
       "lstm",
       "task",
@@ -270,7 +274,8 @@ def test_no_key_is_there_that_nobody_reads(
     {"optim.nt_asgd_every": 5},
   ]
   more = {
-    "lstm": settings,
+    "lstm": [{"init.workdir": tmp_path / "lstm"}, *settings],
+    "recurrent_encoder": [{"distill.workdir": tmp_path / "recurrent_encoder"}],
     "transformer": [
       {"model.num_experts": 2},
       {"task": "fill_in_the_middle", "model.positions": "rotary"},

@@ -29,6 +29,7 @@ MAY_IMPORT = {
   "state": GROUND,
   "interop": GROUND,
   "analysis": GROUND,
+  "explaining": GROUND | {"data", "layers"},
   "training.step": GROUND | {"metrics", "tasks", "state"},
 }
 

@@ -208,3 +208,69 @@ def test_a_plateau_lowers_the_rate(tiny_config, value, shrinks):
     updates, opt_state = optimizer.update(GRADS, opt_state, PARAMS, value=loss)
     moves.append(float(updates["up"]["bias"][0]))
   assert (moves[-1] <= 0.5 * moves[0] + 1e-9) == shrinks
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_rate_of_its_own_scales_the_update_exactly(tiny_config, name):
+  """Powers of two lose nothing; decay of adamw is a part of the update."""
+  changes = dict(name=name, weight_decay=0.5, clip_norm=0.1)
+  rates = (("kernel$", 0.5), ("up/", 0.0))  # the first that matches
+  params = {**PARAMS, "down": {"kernel": jnp.array([1.0]), "bias": jnp.ones(1)}}
+  grads = {**GRADS, "down": {"kernel": jnp.array([0.3]), "bias": jnp.ones(1)}}
+
+  def first_update(rates):
+    config = optim_config(tiny_config, rates=rates, **changes)
+    optimizer = make_optimizer(config, 9)
+    updates, _ = optimizer.update(
+      grads, optimizer.init(params), params, value=jnp.array(1.0)
+    )
+    return named_leaves(updates)
+
+  plain, scaled = first_update(()), first_update(rates)
+  for name, factor in (
+    ("up/kernel", 0.5),
+    ("up/bias", 0.0),
+    ("down/kernel", 0.5),
+    ("down/bias", 1.0),
+  ):
+    assert np.abs(plain[name]).min() > 0
+    np.testing.assert_array_equal(scaled[name], factor * plain[name])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_rates_go_with_schedule_frozen_parameters_and_average(
+  tiny_config, schedule
+):
+  changes = dict(
+    name="adamw",
+    schedule=schedule,
+    warmup_steps=2,
+    frozen="kernel$",
+    ema_decay=0.5,
+    plateau_factor=0.5,
+  )
+
+  def after(rates):
+    config = optim_config(tiny_config, rates=rates, **changes)
+    return take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
+
+  plain, _ = after(())
+  params, opt_state = after((("bias$", 0.25),))
+  np.testing.assert_array_equal(params["up"]["kernel"], PARAMS["up"]["kernel"])
+  moved, expected = (
+    p["up"]["bias"] - PARAMS["up"]["bias"] for p in (params, plain)
+  )
+  np.testing.assert_allclose(moved, 0.25 * expected, rtol=1e-5)
+  average = averaged_params(opt_state)["up"]["bias"]
+  assert PARAMS["up"]["bias"] < average < params["up"]["bias"]
+
+
+@pytest.mark.parametrize(
+  ("rates", "named"),
+  [((("embeding", 0.1),), "embeding"), ((("up", 1.0), ("bias", 0.1)), "bias")],
+)
+def test_rates_of_no_parameter_are_refused(tiny_config, rates, named):
+  config = optim_config(tiny_config, rates=rates)
+  message = f"optim.rates: {named} is the first .* up/bias, up/kernel"
+  with pytest.raises(UsageError, match=message):
+    make_optimizer(config, 9).init(PARAMS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records with fields, each an example."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from lmjax.data.tables import TABLES
 from lmjax.data.tables.portion import Portion
 from lmjax.data.tables.table import Problem, Record, Table
 from lmjax.data.tokenizers import TOKENIZERS, ByteTokenizer, Tokenizer
-from lmjax.data.vocabularies import Vocabularies
+from lmjax.data.vocabularies import Vocabularies, by_role
 from lmjax.data.whole_folder import make_whole
 from lmjax.errors import UserError
 
@@ -66,8 +67,11 @@ class RecordCorpus:
   Args:
     config: a finalized config.
     known: the vocabularies of a run that has begun; None to collect them.
-    given: tokenizers by role that are there, where they are collected.
+    given: what a run that this one begins with is written in; None if it is
+      all collected.
     cache_dir: where encoded splits and digests of files are kept.
+    teacher: makes what another run says of the rows that are learned from, the
+      field "teacher", [N, ...]; None for none.
   """
 
   has_resets = False
@@ -76,11 +80,12 @@ class RecordCorpus:
     self,
     config: ConfigDict,
     known: Vocabularies | None,
-    given: Mapping[str, Tokenizer],
+    given: Vocabularies | Tokenizer | None,
     cache_dir: Path,
+    teacher: Callable[[], np.ndarray] | None = None,
   ):
     self._config, self._known, self._given = config, known, given
-    self._cache_dir = cache_dir
+    self._cache_dir, self._teacher = cache_dir, teacher
     self._columns = dict(config.data.columns)
     self._split = functools.lru_cache(maxsize=None)(self._read_split)
 
@@ -184,12 +189,13 @@ class RecordCorpus:
     """Return the run's vocabularies, or collect them from the split train."""
     if self._known:
       return self._known
+    given = by_role(self._given, self.schema.inputs)
     rows = self.rows("train")
     try:
-      return self.schema.learn((row for _, row in rows), self._given)
+      return self.schema.learn((row for _, row in rows), given)
     except BadRow:  # some row; look at them one by one
       rows = filter(self._can_be_learned, self.rows("train"))
-      return self.schema.learn((row for _, row in rows), self._given)
+      return self.schema.learn((row for _, row in rows), given)
 
   @property
   def text_tokenizer(self) -> Tokenizer:
@@ -243,6 +249,12 @@ class RecordCorpus:
     return example | {field: example[field][:window] for field in long}, bool(
       long
     )
+
+  def kept_rows(self, split: str) -> Iterator[tuple[str, Row]]:
+    """Read the rows of a split that are not skipped."""
+    for where, row in self.rows(split):
+      if self.encode(where, row) is not None:
+        yield where, row
 
   def _read_split(self, split: str) -> Split:
     """Open the examples of a split, encoding them first if they never were."""
@@ -298,10 +310,19 @@ class RecordCorpus:
     )
     (folder / "split.json").write_text(json.dumps(description))
 
-  def _batches(self, split: str, shuffled: bool) -> Buckets:
+  @functools.cached_property
+  def _taught(self) -> Encoded:
+    """Return the examples to train on, with what a teacher says of them."""
+    examples = self._split("train").examples
+    if self._teacher is None:
+      return examples
+    values = {**examples.values, "teacher": self._teacher()}
+    return dataclasses.replace(examples, values=values)
+
+  def _batches(self, examples: Encoded, shuffled: bool) -> Buckets:
     data = self._config.data
     return Buckets(
-      self._split(split).examples,
+      examples,
       data.batch_size,
       data.num_buckets,
       self._config.seed,
@@ -312,11 +333,11 @@ class RecordCorpus:
 
   def train_batches(self) -> Buckets:
     """Return the batches to train on, by number."""
-    return self._batches("train", shuffled=True)
+    return self._batches(self._taught, shuffled=True)
 
   def eval_batches(self, split: str) -> Buckets:
     """Return the batches that cover a split once."""
-    return self._batches(split, shuffled=False)
+    return self._batches(self._split(split).examples, shuffled=False)
 
   @property
   def fingerprints(self) -> dict[str, str]:
@@ -362,7 +383,7 @@ class RecordCorpus:
     lines = []
     for name in dict.fromkeys(("train", split)):
       examples, num_skipped, skipped, num_cut = self._split(name)
-      shapes = self._batches(name, shuffled=False).shapes
+      shapes = self._batches(examples, shuffled=False).shapes
       listed = ", ".join("+".join(map(str, shape)) for shape in shapes)
       lines.append(
         f"{name}: {len(examples):,} rows, {num_skipped:,} skipped, {num_cut:,} "

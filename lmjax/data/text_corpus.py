@@ -18,6 +18,7 @@ from lmjax.data.objectives.objective import Objective
 from lmjax.data.sources import Source
 from lmjax.data.stream import TokenStream, open_stream
 from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
+from lmjax.data.vocabularies import Vocabularies, first_tokenizer
 from lmjax.errors import UserError
 
 
@@ -26,15 +27,21 @@ class TextCorpus:
 
   Args:
     config: a finalized config.
-    known: the tokenizer of a run that has begun, or else of a run that this one
-      begins with; None to train one on the split train.
+    known: the tokenizer of a run that has begun; None if it has not.
+    given: what a run that this one begins with is written in; None to train a
+      tokenizer on the split train.
     cache_dir: the folder of encoded corpora.
   """
 
   def __init__(
-    self, config: ConfigDict, known: Tokenizer | None, cache_dir: Path
+    self,
+    config: ConfigDict,
+    known: Tokenizer | None,
+    given: Vocabularies | Tokenizer | None,
+    cache_dir: Path,
   ):
-    self._config, self._known, self._cache_dir = config, known, cache_dir
+    self._config, self._known, self._given = config, known, given
+    self._cache_dir = cache_dir
 
   @functools.cached_property
   def sources(self) -> dict[str, Source]:
@@ -52,6 +59,9 @@ class TextCorpus:
     """Return the run's tokenizer, or train one on the split train."""
     if self._known:
       return self._known
+    if self._given:
+      given = first_tokenizer(self._given)
+      return given.with_extras(self.objective.extras or given.extras)
     data = self._config.data
     train = self.sources["train"]
     tokenizer = TOKENIZERS[data.tokenizer].train(

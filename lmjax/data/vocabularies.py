@@ -2,7 +2,7 @@
 """What the fields of records are written in: a tokenizer or labels each."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmjax.data import tokenizers
@@ -48,6 +48,29 @@ class Vocabularies:
     """Write them to a file that `load` reads."""
     text = json.dumps(self.record, ensure_ascii=False)
     path.write_text(text, encoding="utf-8")
+
+
+def first_tokenizer(known: Tokenizer | Vocabularies) -> Tokenizer:
+  """Return a tokenizer, or that of the first text."""
+  if isinstance(known, Vocabularies):
+    return next(iter(known.tokenizers.values()))
+  return known
+
+
+def by_role(
+  known: Tokenizer | Vocabularies | None, inputs: Sequence[str]
+) -> dict[str, Tokenizer]:
+  """Offer what another run's texts are written in to the roles of this one.
+
+  Args:
+    known: what it is; None for nothing.
+    inputs: roles that a model sees; they get the first tokenizer, unless there
+      is one of the same role.
+  """
+  if known is None:
+    return {}
+  same = known.tokenizers if isinstance(known, Vocabularies) else {}
+  return {**dict.fromkeys(inputs, first_tokenizer(known)), **same}
 
 
 def load(path: Path) -> Tokenizer | Vocabularies:

@@ -41,4 +41,6 @@ def sections_of(task: str) -> tuple[str, ...]:
   """Name the sections of a config that hold what a task is told."""
   if KINDS[task] == "word_vectors":
     return ("loss", "word_vectors")
+  if task == "classification":
+    return ("loss", task, "distill")
   return ("loss", task) if KINDS[task] == "text_encoder" else ("loss",)

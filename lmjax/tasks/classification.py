@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.losses import cross_entropy
+from lmjax.losses import cross_entropy, distillation
 from lmjax.metrics import Sums, weighted_sum
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
@@ -20,10 +20,15 @@ class Classification:
   Attributes:
     model: turns tokens and a mask into scores, [B, C].
     labels: the names of the classes.
+    weight: share in the loss of what another model says of the texts, where
+      batches have its scores, "teacher" [B, C].
+    temperature: of both models' softmaxes there; see `distillation`.
   """
 
   model: nn.Module
   labels: tuple[str, ...]
+  weight: float = 0.0
+  temperature: float = 1.0
 
   def init(self, key: Array, batch: Batch) -> PyTree:
     """Make the model's variables from the shapes of a batch."""
@@ -53,6 +58,9 @@ class Classification:
     changed.pop("losses", None)
     targets_B, weights_B = batch["targets"], batch["weights"]
     loss_B = cross_entropy(scores_BC, targets_B)
+    if train and "teacher" in batch:
+      soft_B = distillation(scores_BC, batch["teacher"], self.temperature)
+      loss_B = (1.0 - self.weight) * loss_B + self.weight * soft_B
     right_B = jnp.argmax(scores_BC, axis=-1) == targets_B
     sums = Sums(
       weighted_sum(loss_B, weights_B),
@@ -63,8 +71,12 @@ class Classification:
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
     """Return the probability of each class, "probabilities" [B, C]."""
-    scores_BC = self.model.apply(variables, batch["inputs"], batch["mask"])
+    scores_BC = self.scores(variables, batch)
     return dict(probabilities=jax.nn.softmax(scores_BC, axis=-1))
+
+  def scores(self, variables: PyTree, batch: Batch) -> Array:
+    """Score the classes, float32 [B, C]."""
+    return self.model.apply(variables, batch["inputs"], batch["mask"])
 
   def report(self, means: dict[str, float]) -> dict[str, float]:
     """Name what users read."""

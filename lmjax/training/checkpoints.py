@@ -7,16 +7,18 @@ the state; and "progress", as JSON. What is empty is left out. Sampling reads
 what it needs and no moments.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from lmjax.errors import UserError
+from lmjax.errors import UsageError, UserError
 from lmjax.optim import averaged_params
 from lmjax.state import TrainState
 from lmjax.training.progress import Progress
@@ -77,6 +79,26 @@ class Checkpoints:
       return self.latest()
     return step
 
+  def choose(self, which: str | int) -> int:
+    """Find a step: "best" by validation loss, "latest", or the step itself.
+
+    Raises:
+      UserError: if there is none.
+    """
+    available = self.steps()
+    if not available:
+      raise UserError(f"{self.folder} holds no checkpoint yet; train longer.")
+    if which == "best":
+      return self.best()
+    if which == "latest":
+      return self.latest()
+    if str(which) not in map(str, available):
+      raise UsageError(
+        f"checkpoint={which} is not in {self.folder}; choose best, latest or "
+        f"one of {', '.join(map(str, available))}."
+      )
+    return int(which)
+
   def save(self, step: int, state: TrainState, progress: Progress) -> None:
     """Store a collected state; returns before the files are written."""
     if step == self.latest():
@@ -127,8 +149,7 @@ class Checkpoints:
     Raises:
       UserError: if the shapes differ from the target's.
     """
-    averaged = (self.folder / str(step) / "averaged_params").exists()
-    item = "averaged_params" if averaged else "params"
+    item = self._learned(step)
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     items = {
       item: target.params,
@@ -155,6 +176,33 @@ class Checkpoints:
     collections = restored.get("collections") or {}
     return {"params": restored.get(item) or {}, **collections}
 
+  def restore_params(self, step: int) -> PyTree:
+    """Read the parameters alone, averaged if the run kept an average.
+
+    They are as they were stored, whatever the model, on one device.
+    """
+    item = self._learned(step)
+    if not (self.folder / str(step) / item).exists():  # a counted model
+      return {}
+    stored = ocp.StandardCheckpointHandler().metadata(
+      self.folder / str(step) / item
+    )
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = map_named(
+      lambda _, leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=device
+      ),
+      stored,
+    )
+    arguments = {item: ocp.args.StandardRestore(target)}
+    restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+    return restored[item]
+
+  def _learned(self, step: int) -> str:
+    """Name the item of the parameters that are judged."""
+    averaged = (self.folder / str(step) / "averaged_params").exists()
+    return "averaged_params" if averaged else "params"
+
   def _stored_sizes(self, collections: PyTree, step: int) -> PyTree:
     """Give targets the shapes that were stored: counts have any size."""
     if not collections:
@@ -177,3 +225,25 @@ class Checkpoints:
     """Wait until everything is written, and end."""
     self.wait()
     self._manager.close()
+
+
+@contextlib.contextmanager
+def open_checkpoint(
+  folder: Path, which: str | int
+) -> Iterator[tuple[Checkpoints, int]]:
+  """Open the checkpoints of a run to read one of them.
+
+  Args:
+    folder: where they are.
+    which: see `Checkpoints.choose`.
+
+  Raises:
+    UserError: if there is none.
+  """
+  if not folder.exists():
+    raise UserError(f"{folder.parent} holds no checkpoint yet; train longer.")
+  checkpoints = Checkpoints(folder)
+  try:
+    yield checkpoints, checkpoints.choose(which)
+  finally:
+    checkpoints.close()

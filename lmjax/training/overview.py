@@ -8,6 +8,7 @@ import jax
 from lmjax.config import difference_from_base
 from lmjax.experiment import Experiment
 from lmjax.state import TrainState
+from lmjax.transfer import describe
 from lmjax.tree import named_leaves
 from lmjax.types import PyTree
 
@@ -40,6 +41,12 @@ def overview(
   others = state.collections and (
     f"other variables:\n{table(state.collections)}\n"
   )
+  taken = experiment.folder.load_corpus().get("init")
+  begun = taken and f"{describe(taken)}\n"
+  teacher = experiment.folder.load_corpus().get("teacher")
+  taught = teacher and (
+    f"taught by step {teacher['step']:,} of {teacher['workdir']}\n"
+  )
   coverage = experiment.folder.load_corpus().get("pretrained")
   pretrained = coverage and (
     f"pretrained vectors: of {coverage['types']:.1%} of the vocabulary and "
@@ -51,7 +58,7 @@ def overview(
     f"different from base.py:\n{config}\n"
     f"parameters:\n{table(state.params)}\n{others or ''}"
     f"{experiment.corpus.summary(split)}\n"
-    f"{pretrained or ''}"
+    f"{begun or ''}{taught or ''}{pretrained or ''}"
     f"chosen: {chosen or 'nothing'}\n"
     f"devices: {num_devices} × {kind}"
   )

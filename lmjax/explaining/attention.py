@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights of all attention layers, out of what models sow."""
+
+import re
+
+import numpy as np
+
+from lmjax.tree import named_leaves
+from lmjax.types import PyTree
+
+_SOWN = re.compile(r"(?P<where>.*?)/?(?P<kind>weights|pooling_weights)/\d+$")
+
+
+def attention_maps(intermediates: PyTree) -> dict[str, np.ndarray]:
+  """Name the weights of the first row of a batch.
+
+  >>> {name: x.shape for name, x in attention_maps(sown).items()}
+  {"blocks/attention 0": (4, 7, 7), "blocks/attention 1": (4, 7, 7)}
+
+  Args:
+    intermediates: the collection that `model.apply(..., mutable=[
+      "intermediates"])` returns.
+
+  Returns:
+    By name and layer: float32 [H, T, S], what each of T tokens looks at; of
+    pooling [1, 1, S].
+  """
+  maps = {}
+  for name, leaf in named_leaves(intermediates).items():
+    found = _SOWN.match(name)
+    if not found:
+      continue
+    where, weights = found["where"] or "pooling", np.asarray(leaf, np.float32)
+    if found["kind"] == "pooling_weights":
+      maps[where] = weights[0][None, None]
+    elif weights.ndim == 4:
+      maps[where] = weights[0]
+    else:  # blocks that share their parameters' arrays: [L, B, H, T, S]
+      maps.update({f"{where} {i}": layer[0] for i, layer in enumerate(weights)})
+  return maps

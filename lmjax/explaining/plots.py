@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explanations as pictures, by Matplotlib and without a display."""
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+# Fonts with more than Latin letters; those that are installed are used.
+FONTS = (
+  "Noto Sans CJK SC",
+  "Noto Sans CJK JP",
+  "Noto Sans SC",
+  "Source Han Sans SC",
+  "WenQuanYi Zen Hei",
+  "WenQuanYi Micro Hei",
+  "PingFang SC",
+  "Microsoft YaHei",
+  "SimHei",
+  "Arial Unicode MS",
+)
+MOST_LABELS = 80  # tokens beside a picture; more would not be read
+
+
+@functools.cache
+def _fonts() -> tuple[list[str], list]:
+  """Find the fonts to draw with: their names, and what knows their glyphs."""
+  installed = {font.name for font in font_manager.fontManager.ttflist}
+  names = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+  files = [font_manager.findfont(name) for name in names]
+  return names, [font_manager.get_font(file) for file in files]
+
+
+def label(token: str) -> str:
+  """Write a token with what the fonts have; other characters by number.
+
+  >>> label("a b"), label("中")  # without a font for Chinese
+  ("a␣b", "U+4E2D")
+  """
+  shown = token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
+  _, fonts = _fonts()
+  return "".join(
+    character
+    if any(font.get_char_index(ord(character)) for font in fonts)
+    else f"U+{ord(character):04X}"
+    for character in shown
+  )
+
+
+def _png(figure: Figure) -> bytes:
+  data = io.BytesIO()
+  figure.savefig(data, format="png", dpi=110, bbox_inches="tight")
+  return data.getvalue()
+
+
+def _drawn(plot):
+  """Draw with our fonts, and with dollar signs as they are."""
+
+  @functools.wraps(plot)
+  def drawing(*arguments):
+    names, _ = _fonts()
+    settings = {"font.family": names, "text.parse_math": False, "font.size": 8}
+    with matplotlib.rc_context(settings):
+      return _png(plot(*arguments))
+
+  return drawing
+
+
+@_drawn
+def attribution_bars(
+  tokens: Sequence[str], attributions: dict[str, np.ndarray]
+) -> bytes:
+  """Draw bars a token, a row a method; return a PNG."""
+  width = max(4.0, 0.32 * len(tokens))
+  figure = Figure(figsize=(min(width, 30.0), 2.0 * len(attributions)))
+  rows = figure.subplots(len(attributions), squeeze=False, sharex=True)[:, 0]
+  for axes, (method, values_T) in zip(rows, attributions.items(), strict=True):
+    colors = np.where(values_T < 0, "tab:red", "tab:blue")
+    axes.bar(range(len(tokens)), values_T, color=colors)
+    axes.axhline(0.0, color="black", linewidth=0.5)
+    axes.set_title(method, loc="left")
+  _label_axis(rows[-1].xaxis, tokens, rotation=90)
+  return figure
+
+
+@_drawn
+def attention_map(tokens: Sequence[str], weights_HTS: np.ndarray) -> bytes:
+  """Draw what tokens look at, a picture a head; return a PNG.
+
+  Rows look at columns; the darker, the more, beside the largest of all weights.
+  Of pooling there is one row.
+  """
+  heads, rows, _ = weights_HTS.shape
+  across = min(heads, 4)
+  down = math.ceil(heads / across)
+  side = min(max(2.2, 0.16 * len(tokens)), 10.0)
+  height = side if rows > 1 else 1.4
+  most = float(weights_HTS.max())
+  figure = Figure(figsize=(across * side, down * height))
+  places = figure.subplots(down, across, squeeze=False)
+  for index, axes in enumerate(places.flat):
+    if index >= heads:
+      axes.set_axis_off()
+      continue
+    axes.imshow(
+      weights_HTS[index], cmap="Blues", vmin=0.0, vmax=most, aspect="auto"
+    )
+    if heads > 1:
+      axes.set_title(f"head {index}", loc="left")
+    _label_axis(axes.xaxis, tokens, rotation=90)
+    _label_axis(axes.yaxis, tokens if rows > 1 else [""])
+  figure.tight_layout()
+  return figure
+
+
+@_drawn
+def scatter(
+  words: Sequence[str], points_N2: np.ndarray, shares_2: np.ndarray
+) -> bytes:
+  """Draw words at points of the plane; return a PNG.
+
+  Args:
+    words: what stands at each point.
+    points_N2: where.
+    shares_2: share of the variance along each axis.
+  """
+  figure = Figure(figsize=(8.0, 8.0))
+  axes = figure.subplots()
+  axes.scatter(*points_N2.T, s=4, color="tab:blue")
+  for word, point in zip(words, points_N2, strict=True):
+    axes.annotate(label(word), point, fontsize=7)
+  axes.set_xlabel(f"{shares_2[0]:.1%} of the variance")
+  axes.set_ylabel(f"{shares_2[1]:.1%} of the variance")
+  return figure
+
+
+def _label_axis(axis, tokens: Sequence[str], **style) -> None:
+  if len(tokens) > MOST_LABELS:
+    return
+  axis.set_ticks(range(len(tokens)), [label(token) for token in tokens])
+  axis.set_tick_params(length=0)
+  for text in axis.get_ticklabels():
+    text.set(fontsize=7, **style)
