@@ -106,6 +106,7 @@ def words_to_tags(words: Iterable[str]) -> list[str]:
   return [
     tag
     for word in words
+    if word
     for tag in tags_of([Span(0, len(word), "")], len(word), "segmentation")
   ]
 

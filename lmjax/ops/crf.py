@@ -7,7 +7,7 @@ Lafferty, McCallum & Pereira 2001. A path, a tag a token, scores
 
 and is as likely as the exponential of that, divided by the sum of all paths'.
 Transitions are a table [Z, Z] with Z = C + 1: its last row and column are for
-what stands before and behind a text. All is computed in float32.
+what stands before and behind a text. All is computed in float32 at least.
 
 Masks are true on tokens, false on the padding behind them.
 """
@@ -15,6 +15,7 @@ Masks are true on tokens, false on the padding behind them.
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.matmul import wide
 from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
@@ -35,9 +36,10 @@ def path_score(
   tags_BT = jnp.where(mask_BT, tags_BT, outside)
   before = jnp.pad(tags_BT, ((0, 0), (1, 0)), constant_values=outside)
   after = jnp.pad(tags_BT, ((0, 0), (0, 1)), constant_values=outside)
-  moves = transitions_ZZ.astype(jnp.float32)[before, after]
+  dtype = wide(scores_BTC.dtype)
+  moves = transitions_ZZ.astype(dtype)[before, after]
   moves = jnp.where((before == outside) & (after == outside), 0.0, moves)
-  scores_BT = jnp.where(mask_BT, scores_BT1[..., 0].astype(jnp.float32), 0.0)
+  scores_BT = jnp.where(mask_BT, scores_BT1[..., 0].astype(dtype), 0.0)
   return scores_BT.sum(axis=1) + moves.sum(axis=1)
 
 
@@ -55,9 +57,9 @@ def log_partition(
     scores_TBC = jnp.swapaxes(scores_BTC, 0, 1)
     return _log_partition(scores_TBC, mask_BT.T, transitions_ZZ)
 
-  scores_BTC = scores_BTC.astype(jnp.float32)
-  transitions_ZZ = transitions_ZZ.astype(jnp.float32)
-  return on_own_rows(own_rows, (scores_BTC, mask_BT), transitions_ZZ)
+  dtype = wide(scores_BTC.dtype)
+  rows = scores_BTC.astype(dtype), mask_BT
+  return on_own_rows(own_rows, rows, transitions_ZZ.astype(dtype))
 
 
 def _forward(scores_TBC, mask_TB, transitions_ZZ):
@@ -137,7 +139,7 @@ def marginals(
   def total(scores_BTC: Array) -> Array:
     return log_partition(scores_BTC, mask_BT, transitions_ZZ).sum()
 
-  return jax.grad(total)(scores_BTC.astype(jnp.float32))
+  return jax.grad(total)(scores_BTC.astype(wide(scores_BTC.dtype)))
 
 
 def viterbi(scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array) -> Array:
@@ -145,8 +147,9 @@ def viterbi(scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array) -> Array:
 
   On padding it repeats the last tag.
   """
-  rows = scores_BTC.astype(jnp.float32), mask_BT
-  return on_own_rows(_viterbi, rows, transitions_ZZ.astype(jnp.float32))
+  dtype = wide(scores_BTC.dtype)
+  rows = scores_BTC.astype(dtype), mask_BT
+  return on_own_rows(_viterbi, rows, transitions_ZZ.astype(dtype))
 
 
 def _viterbi(rows, transitions_ZZ):
