@@ -220,13 +220,26 @@ RECORD_TASKS = dict(
     pooling="max",  # last | first | mean | max | attention
     dropout=0.5,  # on the pooled features
   ),
+  tagging=dict(
+    # none: tags as they are | bio, bioes: of spans | segmentation: words are
+    # found in texts without blanks, and are in the column of the tags
+    scheme="none",
+    max_characters=20,  # of a word that are read; 0: none
+    character_encoder="cnn",  # cnn | lstm
+    character_embedding_width=30,
+    character_width=50,  # of what is read of a word's characters
+    dropout=0.3,  # behind the encoder
+    crf=False,  # whether a tag depends on the one before
+    constrained=True,  # predict no spans that the scheme does not write
+  ),
 )
 # And which columns of a table have what it needs: by name, or by number from 0.
 COLUMNS = dict(
   classification=dict(text="text", label="label"),
+  tagging=dict(tokens="token", tags="tag"),
 )
 # And what they read where nothing else is named, inside every CPython.
-SOURCES = dict(classification="tsv")
+SOURCES = dict(classification="tsv", tagging="python_tokens")
 
 
 def get_config(model: str, task: str = "") -> ConfigDict:
@@ -241,7 +254,7 @@ def get_config(model: str, task: str = "") -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
-  # span_corruption | skip_gram | cbow | glove | classification
+  # span_corruption | skip_gram | cbow | glove | classification | tagging
   config.task = task or TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
   if config.task in RECORD_TASKS:
@@ -257,8 +270,9 @@ def _learn_from_records(config: ConfigDict) -> None:
   config[config.task] = RECORD_TASKS[config.task]
 
   config.data = dict(
-    source=SOURCES[config.task],  # tsv | csv | jsonl | tfds
-    path="",  # tsv, csv, jsonl: a file, a folder or a glob
+    # tsv | csv | jsonl | conll | conllu | tfds | python_tokens
+    source=SOURCES[config.task],
+    path="",  # of files: a file, a folder or a glob
     header=False,  # tsv, csv: whether the first line names the columns
     name="",  # tfds: name of the data set
     data_dir="",  # tfds: folder that holds it
@@ -271,7 +285,8 @@ def _learn_from_records(config: ConfigDict) -> None:
     test_files="*test*",
     train_fraction=1.0,  # of the records of train: what is learned from
     malformed="refuse",  # records that lack something: refuse | skip
-    # byte | character | word | word_punctuation | bpe
+    # byte | character | word | word_punctuation | bpe; tagging: its tokens are
+    # there already
     tokenizer="word_punctuation",
     vocab_size=0,  # as for running text
     min_freq=1,

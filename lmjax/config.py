@@ -18,6 +18,7 @@ from lmjax.data.objectives import make_objective
 from lmjax.data.record_corpus import MALFORMED
 from lmjax.data.schemas import SCHEMAS
 from lmjax.data.tables import FILE_KINDS, TABLES
+from lmjax.data.tag_schemes import SCHEMES
 from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
 from lmjax.errors import UsageError
 from lmjax.models import MODELS, build_model
@@ -32,6 +33,7 @@ CHOICES = {
   "data.malformed": MALFORMED,
   "data.tokenizer": TOKENIZERS,
   "data.order": TRAIN_ORDERS,
+  "tagging.scheme": SCHEMES,
   "optim.name": OPTIMIZERS,
   "optim.schedule": SCHEDULES,
   "parallel.strategy": STRATEGIES,
@@ -62,6 +64,9 @@ RANGES = {
   "data.batch_size": POSITIVE,
   "data.num_buckets": POSITIVE,
   "data.train_fraction": (1e-9, 1),
+  "tagging.dropout": SHARE,
+  "tagging.character_width": POSITIVE,
+  "tagging.character_embedding_width": POSITIVE,
   "objective.mask_rate": (1e-3, 0.999),
   "objective.span_length": POSITIVE,
   "objective.fim_rate": (0, 1),

@@ -30,6 +30,8 @@ from lmjax.errors import UserError
 from lmjax.models import build_model
 from lmjax.optim import make_optimizer
 from lmjax.parallel import Strategy
+from lmjax.predictions import PREDICTIONS
+from lmjax.predictions.prediction import Prediction
 from lmjax.run_folder import RunFolder
 from lmjax.state import TrainState, create_state
 from lmjax.tasks import TASKS, sections_of
@@ -101,9 +103,18 @@ class Experiment:
 
   @functools.cached_property
   def task(self) -> Task:
-    """Build the task, from what its fields ask for."""
-    task = TASKS[self.config.task]
-    offered = dict(self.corpus.offers, model=self.model)
+    """Build the task."""
+    return self._fill(TASKS[self.config.task], model=self.model)
+
+  @functools.cached_property
+  def prediction(self) -> Prediction:
+    """Build what turns the task's outputs into something to read."""
+    kind = PREDICTIONS[self.config.task]
+    return self._fill(kind, vocabularies=self.tokenizer)
+
+  def _fill(self, kind: type, **offered: Any) -> Any:
+    """Make a dataclass of what its fields ask for."""
+    offered |= self.corpus.offers
     sections = [self.config[name] for name in sections_of(self.config.task)]
 
     def find(name: str) -> Any:
@@ -111,8 +122,8 @@ class Experiment:
         return offered[name]
       return next(section[name] for section in sections if name in section)
 
-    wanted = [field.name for field in dataclasses.fields(task)]
-    return task(**{name: find(name) for name in wanted})
+    wanted = [field.name for field in dataclasses.fields(kind)]
+    return kind(**{name: find(name) for name in wanted})
 
   @functools.cached_property
   def optimizer(self) -> optax.GradientTransformationExtraArgs:

@@ -11,7 +11,6 @@ from lmjax.data.encoded import Encoded
 from lmjax.data.record_corpus import Report
 from lmjax.data.schemas.schema import Example, Row
 from lmjax.experiment import Experiment
-from lmjax.predictions import PREDICTIONS
 from lmjax.types import PyTree
 
 SHORTEST = 8  # length that batches have at least; they grow by doubling
@@ -27,9 +26,7 @@ class Predictor:
 
   def __init__(self, experiment: Experiment, batch_size: int = 0):
     self._corpus = experiment.corpus
-    self._prediction = PREDICTIONS[experiment.config.task](
-      experiment.corpus.tokenizer
-    )
+    self._prediction = experiment.prediction
     self._batch_size = batch_size or experiment.config.data.batch_size
     self._predict = jax.jit(experiment.task.predict)
 

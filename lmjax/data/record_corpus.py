@@ -237,8 +237,18 @@ class RecordCorpus:
       (report or self.refuse)(Problem(where, str(error)))
       return None
 
-  def cut(self, example: Example) -> tuple[Example, bool]:
-    """Cut the fields of an example that are longer than data.window."""
+  def cut(
+    self, example: Example, learned: bool = False
+  ) -> tuple[Example, bool]:
+    """Cut the fields of an example that are longer than data.window.
+
+    Args:
+      example: of any length.
+      learned: whether it is to be learned from; of some tasks all others stay
+        whole.
+    """
+    if self.schema.whole and not learned:
+      return example, False
     window = self._config.data.window
     long = {
       field
@@ -290,7 +300,7 @@ class RecordCorpus:
       for where, row in rows:
         example = self.encode(where, row, report)
         if example is not None:
-          example, is_cut = self.cut(example)
+          example, is_cut = self.cut(example, learned=split == "train")
           num_cut += is_cut
           yield example
 

@@ -218,6 +218,17 @@ class Vocabulary(Tokenizer):
     for text in texts:
       for piece in pieces(text):
         cls.count(counts, piece.lower() if lower_case else piece)
+    return cls.most_frequent(counts, vocab_size, min_freq, lower_case)
+
+  @classmethod
+  def most_frequent(
+    cls,
+    counts: collections.Counter,
+    vocab_size: int,
+    min_freq: int,
+    lower_case: bool,
+  ) -> "Vocabulary":
+    """Keep the most frequent of tokens that are counted; see `train`."""
     for special in SPECIALS:
       counts.pop(special, None)
     room = vocab_size - len(SPECIALS) if vocab_size else len(counts)

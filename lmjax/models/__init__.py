@@ -35,6 +35,7 @@ from lmjax.models import (
   recurrent,
   recurrent_encoder,
   rg_lru,
+  tagger,
   text_classifier,
   transformer,
   transformer_xl,
@@ -63,6 +64,7 @@ MODELS = {
 # Task → what it puts on an encoder: (config, encoder, sizes) → module.
 HEADS = {
   "classification": text_classifier.build,
+  "tagging": tagger.build,
 }
 
 

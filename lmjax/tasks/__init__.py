@@ -10,6 +10,7 @@ from lmjax.tasks.classification import Classification
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
 from lmjax.tasks.seq2seq import Seq2Seq
+from lmjax.tasks.tagging import Tagging
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram
 
 TASKS = {
@@ -22,6 +23,7 @@ TASKS = {
   "cbow": CBOW,
   "glove": GloVe,
   "classification": Classification,
+  "tagging": Tagging,
 }
 # Task → the kind of model that learns it; see LanguageModel.
 KINDS = {
@@ -34,6 +36,7 @@ KINDS = {
   "cbow": "word_vectors",
   "glove": "word_vectors",
   "classification": "text_encoder",
+  "tagging": "text_encoder",
 }
 
 

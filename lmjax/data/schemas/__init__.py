@@ -5,8 +5,9 @@ A schema keeps the contract of schema.py; its builder gets a config and what
 trains the tokenizer that the config names.
 """
 
-from lmjax.data.schemas import classification
+from lmjax.data.schemas import classification, tagging
 
 SCHEMAS = {
   "classification": classification.build,
+  "tagging": tagging.build,
 }

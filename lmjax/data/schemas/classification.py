@@ -46,6 +46,7 @@ class Classification:
   inputs = ("text",)
   groups = {"mask": ("inputs",)}
   pads = {}
+  whole = False
 
   def learn(
     self, rows: Iterable[Row], known: Mapping[str, Tokenizer]

@@ -39,12 +39,15 @@ class Schema(Protocol):
       mask is true where there was something. Fields that are in no group have
       one shape in all examples.
     pads: what fields of groups are padded with, where it is not 0.
+    whole: whether only rows to learn from are cut to data.window, for all that
+      is in the others must be answered.
   """
 
   roles: tuple[str, ...]
   inputs: tuple[str, ...]
   groups: Mapping[str, tuple[str, ...]]
   pads: Mapping[str, int | float]
+  whole: bool
 
   def learn(
     self, rows: Iterable[Row], known: Mapping[str, Tokenizer]

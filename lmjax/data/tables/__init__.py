@@ -16,9 +16,11 @@ from ml_collections import ConfigDict
 
 from lmjax.data.sources import JSONL_SUFFIXES, TSV_SUFFIXES, find_files
 from lmjax.data.splits import split_by_name
+from lmjax.data.tables.conll import Conll, Conllu
 from lmjax.data.tables.delimited import CommaSeparated, TabSeparated
 from lmjax.data.tables.file_table import FileTable, Format
 from lmjax.data.tables.json_lines import JSONLines
+from lmjax.data.tables.python_tokens import PythonTokens
 from lmjax.data.tables.table import Table
 from lmjax.data.tables.tfds_records import TFDSTable
 from lmjax.data.tfds import open_builder, splits_of
@@ -43,6 +45,8 @@ FILE_KINDS = {
   "tsv": FileKind(TSV_SUFFIXES, lambda data: TabSeparated(data.header)),
   "csv": FileKind((".csv",), lambda data: CommaSeparated(data.header)),
   "jsonl": FileKind(JSONL_SUFFIXES, lambda data: JSONLines()),
+  "conll": FileKind((".conll", ".bio", ".iob"), lambda data: Conll()),
+  "conllu": FileKind((".conllu",), lambda data: Conllu()),
 }
 
 
@@ -76,7 +80,14 @@ def tfds(config: ConfigDict, cache_dir: Path) -> Tables:
   }
 
 
+def python_tokens(config: ConfigDict, cache_dir: Path) -> Tables:
+  """Open lines of the standard library, token by token."""
+  del config, cache_dir
+  return {"train": PythonTokens()}
+
+
 TABLES: dict[str, Callable[[ConfigDict, Path], Tables]] = {
   **{k: functools.partial(_files, kind) for k, kind in FILE_KINDS.items()},
   "tfds": tfds,
+  "python_tokens": python_tokens,
 }

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named entities by a BiLSTM-CRF over words and their characters."""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(folder: str = "") -> ConfigDict:
+  """Return the experiment.
+
+  Args:
+    folder: files of CoNLL with a word and its tag a line; empty for the dotted
+      names in lines of Python.
+  """
+  config = base.get_config(model="recurrent_encoder", task="tagging")
+  config.data.columns = dict(tokens="token", tags="chunk")
+  if folder:
+    config.data.source = "conll"
+    config.data.path = folder
+    config.data.split_by = "name"
+    config.data.columns = dict(tokens="0", tags="1")
+  config.tagging.scheme = "bioes"
+  config.tagging.crf = True
+  config.tagging.dropout = 0.5
+  config.model.width = 100
+  config.model.embedding_width = 100
+  config.model.dropout = 0.5
+  config.data.min_freq = 2
+  config.data.lower_case = True
+  config.optim.learning_rate = 2e-3
+  config.optim.weight_decay = 0.0
+  config.train.num_steps = 1500
+  config.train.eval_every = 500
+  return config

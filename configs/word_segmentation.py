@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words of a text without blanks, by a BiLSTM-CRF over its characters."""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(folder: str = "") -> ConfigDict:
+  """Return the experiment.
+
+  Args:
+    folder: a treebank of Universal Dependencies; empty for lines of Python,
+      whose tokens are found.
+  """
+  config = base.get_config(model="recurrent_encoder", task="tagging")
+  config.data.columns = dict(tokens="token", tags="token")
+  if folder:
+    config.data.source = "conllu"
+    config.data.path = folder
+    config.data.split_by = "name"
+    config.data.columns = dict(tokens="form", tags="form")
+  config.tagging.scheme = "segmentation"
+  config.tagging.crf = True
+  config.tagging.max_characters = 0
+  config.model.width = 150
+  config.model.embedding_width = 100
+  config.model.dropout = 0.3
+  config.data.min_freq = 2
+  config.optim.learning_rate = 3e-3
+  config.optim.weight_decay = 0.0
+  config.train.num_steps = 1500
+  config.train.eval_every = 500
+  return config

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a text to a score for each tag of each token."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lmjax.layers.characters import CHARACTER_ENCODERS
+from lmjax.layers.dropout import Dropout
+from lmjax.models.choices import check_option
+from lmjax.models.text_encoder import TextModel
+from lmjax.types import Array
+
+
+class Tagger(TextModel):
+  """An encoder of words and their characters, and an affine map.
+
+  Huang et al. 2015 (arXiv:1508.01991); with characters, Lample et al. 2016
+  (arXiv:1603.01360) and Ma & Hovy 2016 (arXiv:1603.01354).
+
+  Attributes:
+    num_tags: number of tags C.
+    crf: whether there are scores for one tag behind another.
+    dropout: share of the features behind the encoder that is dropped.
+    make_characters: makes what reads the characters of words; None if they are
+      not read.
+  """
+
+  num_tags: int
+  crf: bool
+  dropout: float
+  make_characters: functools.partial | None
+
+  def setup(self):
+    """Create the head."""
+    super().setup()
+    encoder = self.encoder
+    dtypes = dict(dtype=encoder.dtype, param_dtype=encoder.param_dtype)
+    if self.make_characters:
+      self.characters = self.make_characters(**dtypes)
+      if encoder.input_width:
+        self.join = nn.Dense(encoder.input_width, **dtypes)
+    self.drop_hidden = Dropout(self.dropout)
+    self.tagger = nn.Dense(self.num_tags, **dtypes)
+    if self.crf:
+      edges = self.num_tags + 1
+      self.transitions = self.param(
+        "transitions",
+        nn.initializers.zeros,
+        (edges, edges),
+        encoder.param_dtype,
+      )
+
+  def __call__(
+    self, tokens_BT: Array, characters_BTW: Array | None, mask_BT: Array
+  ) -> tuple[Array, Array | None]:
+    """Score the tags of tokens.
+
+    Args:
+      tokens_BT: int tokens.
+      characters_BTW: int characters of each, 0 behind the last; None if they
+        are not read.
+      mask_BT: true on tokens.
+
+    Returns:
+      float32 [B, T, C], and the transitions, see lmjax.ops.crf; None if there
+      are none.
+    """
+    x_BTE = self.encoder.embed(tokens_BT)
+    if self.make_characters:
+      read_BTD = self.characters(characters_BTW)
+      x_BTE = jnp.concatenate([x_BTE, read_BTD.astype(x_BTE.dtype)], axis=-1)
+      if self.encoder.input_width:
+        x_BTE = self.join(x_BTE)
+    hidden_BTD = self.encoder.contextualize(x_BTE, mask_BT)
+    scores_BTC = self.tagger(self.drop_hidden(hidden_BTD))
+    transitions_ZZ = self.transitions if self.crf else None
+    return scores_BTC.astype(jnp.float32), transitions_ZZ
+
+
+def build(
+  config: ConfigDict,
+  encoder: nn.Module,
+  num_characters: int = 2,
+  num_tags: int = 2,
+) -> Tagger:
+  """Put a head on an encoder.
+
+  Raises:
+    UsageError: if a choice is not known.
+  """
+  options = config.tagging
+  check_option(config, "tagging.character_encoder", CHARACTER_ENCODERS)
+  make_characters = None
+  if options.max_characters:
+    make_characters = functools.partial(
+      CHARACTER_ENCODERS[options.character_encoder],
+      num_characters,
+      options.character_embedding_width,
+      options.character_width,
+    )
+  return Tagger(
+    encoder, num_tags, options.crf, options.dropout, make_characters
+  )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling what each token of a text is."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lmjax.losses import cross_entropy
+from lmjax.metrics import Sums, weighted_sum
+from lmjax.ops import crf
+from lmjax.ops.spans import Tables, count_spans
+from lmjax.tasks.task import Outcome
+from lmjax.types import Array, Batch, PyTree
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tagging:
+  """Score the tags of tokens.
+
+  The loss is in nats a token, also of a CRF, whose loss is one a text: learning
+  rates then do for both, and parts of a batch add up.
+
+  Attributes:
+    model: turns tokens, characters and a mask into scores [B, T, C], and the
+      transitions of a CRF or None.
+    tables: what tags tell of spans; None if they stand for none.
+    unit: what a span is called.
+    constrained: whether tags of spans are predicted as their scheme would write
+      them. They are learned without that: a text that was cut may end within a
+      span.
+  """
+
+  model: nn.Module
+  tables: Tables | None
+  unit: str
+  constrained: bool
+
+  def init(self, key: Array, batch: Batch) -> PyTree:
+    """Make the model's variables from the shapes of a batch."""
+    return self.model.init(key, *_inputs(batch))
+
+  def initial_carry(self, batch_size: int) -> None:
+    """Remember nothing."""
+    del batch_size
+
+  def loss(
+    self,
+    params: PyTree,
+    collections: PyTree,
+    carry: PyTree,
+    batch: Batch,
+    rngs: dict[str, Array],
+    train: bool,
+  ) -> Outcome:
+    """Sum the loss of the texts."""
+    (scores_BTC, transitions_ZZ), changed = self.model.apply(
+      {"params": params, **collections},
+      *_inputs(batch),
+      rngs=rngs if train else None,
+      mutable=[*collections, "losses"] if train else [],
+    )
+    changed.pop("losses", None)
+    targets_BT, weights_BT = batch["targets"], batch["weights"]
+    if transitions_ZZ is None:
+      loss = weighted_sum(cross_entropy(scores_BTC, targets_BT), weights_BT)
+    else:
+      mask_BT = batch["mask"]
+      loss_B = crf.log_partition(scores_BTC, mask_BT, transitions_ZZ)
+      loss_B -= crf.path_score(scores_BTC, targets_BT, mask_BT, transitions_ZZ)
+      loss = weighted_sum(loss_B, weights_BT[:, 0])
+    metrics = {}
+    if not train or transitions_ZZ is None:  # the best path takes its time
+      tags_BT, _ = self._decode(scores_BTC, batch["mask"], transitions_ZZ)
+      metrics = self._metrics(tags_BT, targets_BT, weights_BT)
+    sums = Sums(loss, weights_BT.sum(), metrics)
+    return Outcome(sums, {**collections, **changed}, carry)
+
+  def _metrics(
+    self, tags_BT: Array, targets_BT: Array, weights_BT: Array
+  ) -> dict[str, Array]:
+    right = dict(accuracy=weighted_sum(tags_BT == targets_BT, weights_BT))
+    if self.tables is None:
+      return right
+    return right | count_spans(tags_BT, targets_BT, weights_BT > 0, self.tables)
+
+  def _decode(
+    self, scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array | None
+  ) -> tuple[Array, Array | None]:
+    """Choose tags; also return the transitions by which it was done."""
+    if self.tables is not None and self.constrained:
+      if transitions_ZZ is None:
+        transitions_ZZ = jnp.zeros(self.tables.allowed.shape)
+      transitions_ZZ = crf.constrained(transitions_ZZ, self.tables.allowed)
+    if transitions_ZZ is None:
+      return jnp.argmax(scores_BTC, axis=-1), None
+    return crf.viterbi(scores_BTC, mask_BT, transitions_ZZ), transitions_ZZ
+
+  def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
+    """Return the tags of each text, and how likely each is by itself.
+
+    Returns:
+      "tags" int32 [B, T], the best path; "probabilities" float32 [B, T], given
+      the whole text, and that the path is one that the scheme writes if that is
+      asked for.
+    """
+    scores_BTC, transitions_ZZ = self.model.apply(variables, *_inputs(batch))
+    mask_BT = batch["mask"]
+    tags_BT, transitions_ZZ = self._decode(scores_BTC, mask_BT, transitions_ZZ)
+    if transitions_ZZ is None:
+      probabilities_BTC = jax.nn.softmax(scores_BTC, axis=-1)
+    else:
+      probabilities_BTC = crf.marginals(scores_BTC, mask_BT, transitions_ZZ)
+    chosen_BT1 = jnp.take_along_axis(
+      probabilities_BTC, tags_BT[..., None], axis=-1
+    )
+    return dict(tags=tags_BT, probabilities=chosen_BT1[..., 0])
+
+  def report(self, means: dict[str, float]) -> dict[str, float]:
+    """Name what users read: of spans, precision, recall and their mean, F1."""
+    means = dict(means)
+    if "right" not in means:
+      return means
+    right, predicted, wanted = (
+      means.pop(name) for name in ("right", "predicted", "wanted")
+    )
+    figures = dict(
+      precision=right / predicted if predicted else 0.0,
+      recall=right / wanted if wanted else 0.0,
+      f1=2 * right / (predicted + wanted) if predicted + wanted else 0.0,
+    )
+    return means | {f"{self.unit}_{k}": v for k, v in figures.items()}
+
+
+def _inputs(batch: Batch) -> tuple[Array, Array | None, Array]:
+  return batch["inputs"], batch.get("characters"), batch["mask"]
