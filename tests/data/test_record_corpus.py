@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import csv
 import dataclasses
 import json
 
@@ -123,6 +124,39 @@ def test_batches_hold_the_records_of_their_split(tmp_path):
   for row in range(4):
     first = tokenizer.decode(batch["inputs"][row, :1])
     assert names[batch["targets"][row]] == first
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_the_same_records_make_the_same_batches_in_any_format(tmp_path, header):
+  rows = [
+    (f'{"good" if n % 2 else "bad"} "film", {n}', str(n % 2)) for n in range(50)
+  ]
+  columns = ("text", "label") if header else ("0", "1")
+  head = [columns] if header else []
+  (tmp_path / "a.tsv").write_text(
+    "".join("\t".join(row) + "\n" for row in [*head, *rows])
+  )
+  with open(tmp_path / "a.csv", "w", newline="") as file:
+    csv.writer(file).writerows([*head, *rows])
+  with open(tmp_path / "a.jsonl", "w") as file:
+    for text, label in rows:
+      record = {columns[0]: text, columns[1]: int(label)}
+      file.write(json.dumps(record) + "\n")
+  found = {}
+  for source in ("tsv", "csv", "jsonl"):
+    config = config_of(
+      tmp_path / f"a.{source}",
+      data__source=source,
+      data__header=header and source != "jsonl",
+      data__columns__text=columns[0],
+      data__columns__label=columns[1],
+    )
+    corpus = RecordCorpus(config, None, {}, tmp_path / "cache")
+    found[source] = corpus.train_batches()[2]
+    assert found[source]["weights"].sum() == 4
+  for name, values in found["tsv"].items():
+    np.testing.assert_array_equal(values, found["csv"][name])
+    np.testing.assert_array_equal(values, found["jsonl"][name])
 
 
 MALFORMED = "good one\tgood\n\tgood\nbad\nbad two\tbad\n\tgood\n"
