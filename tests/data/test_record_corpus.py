@@ -94,6 +94,10 @@ def test_a_share_of_train_is_inside_a_larger_one_and_leaves_valid_alone(
   train, some, few = (set(texts_of(c, "train")) for c in (whole, half, quarter))
   assert few < some < train and 0.3 < len(some) / len(train) < 0.7
   assert texts_of(half, "valid") == texts_of(whole, "valid")
+  changes = dict(data__train_fraction=0.5, seed=1)
+  config = config_of(tmp_path / "a.tsv", **changes)
+  other = RecordCorpus(config, None, {}, tmp_path / "cache")
+  assert set(texts_of(other, "train")) not in (some, train)
 
 
 def test_a_split_that_is_not_there_is_a_sentence(tmp_path):
@@ -266,6 +270,16 @@ def test_whatever_decides_the_examples_encodes_them_anew(tmp_path, changes):
   (first,) = folders()
   open_corpus(tmp_path, **changes).train_batches()
   assert len(folders()) == 2
+
+
+def test_labels_of_another_column_are_encoded_anew(tmp_path):
+  text = "".join(f"film {n}\t{n % 2}\t{1 - n % 2}\n" for n in range(50))
+  one, two = (
+    open_corpus(tmp_path, text, columns__label=column) for column in "12"
+  )
+  assert one.tokenizer.fingerprint == two.tokenizer.fingerprint
+  one, two = (corpus.train_batches()[0]["targets"] for corpus in (one, two))
+  np.testing.assert_array_equal(one, 1 - two)
 
 
 def test_an_encoding_that_was_cut_off_leaves_nothing(tmp_path):
