@@ -230,13 +230,17 @@ def _check_together(config: ConfigDict) -> None:
 
 def _check_task(config: ConfigDict) -> None:
   """Check the task, the model, and that they go together."""
-  model = build_model(config, vocab_size=len(SPECIALS))
-  if KINDS[config.task] not in model.kinds:
-    tasks = [task for task, kind in KINDS.items() if kind in model.kinds]
+  name, task = config.model.name, config.task
+  # What is for running text alone cannot be built without its settings.
+  usual = base.get_config(name) if task in SCHEMAS else config
+  kinds = build_model(usual, vocab_size=len(SPECIALS)).kinds
+  if KINDS[task] not in kinds:
+    tasks = [task for task, kind in KINDS.items() if kind in kinds]
     raise UsageError(
-      f"task={config.task} does not go with model.name={config.model.name}, "
-      f"which learns by {' or '.join(tasks)}; change one of them."
+      f"task={task} does not go with model.name={name}, which learns by "
+      f"{' or '.join(tasks)}; change one of them."
     )
+  build_model(config, vocab_size=len(SPECIALS))
 
 
 def _check_teacher(config: ConfigDict) -> None:

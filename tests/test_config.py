@@ -193,7 +193,7 @@ def test_differences_are_named_by_dotted_key():
       "recurrent_encoder",
       "data.source",
       "text",
-      "text is not known; .*csv, jsonl, tfds",
+      "text is not known; .*csv, jsonl, .*tfds",
     ),
     ("recurrent_encoder", "data.malformed", "x", "choose one of refuse, skip"),
     ("recurrent_encoder", "data.name", "x", "x is not read by .* to tfds"),
@@ -213,6 +213,19 @@ def test_values_that_cannot_be_are_sentences(model, key, value, message):
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UsageError, match=message):
     config_lib.finalize(config)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_and_a_task_go_together_or_a_sentence_says_why(model):
+  fine = []
+  for task in TASKS:
+    config = base.get_config(model, task)
+    try:
+      config_lib.finalize(config)
+      fine.append(task)
+    except UsageError as error:
+      assert f"task={task}" in str(error) or "model." in str(error)
+  assert base.TASKS.get(model, "language_modeling") in fine
 
 
 class Recorder(ConfigDict):
@@ -317,7 +330,7 @@ def models_of(task: str) -> list[str]:
   usual = [model for model in MODELS if base.TASKS.get(model) == task]
   able = (
     model
-    for model in MODELS
+    for model in base.TASKS
     if KINDS[task]
     in config_lib.build_model(base.get_config(model, task), vocab_size=9).kinds
   )

@@ -256,9 +256,8 @@ class RecordCorpus:
       for field in fields
       if field in example and len(example[field]) > window
     }
-    return example | {field: example[field][:window] for field in long}, bool(
-      long
-    )
+    shortened = {field: example[field][:window] for field in long}
+    return example | shortened, bool(long)
 
   def kept_rows(self, split: str) -> Iterator[tuple[str, Row]]:
     """Read the rows of a split that are not skipped."""
@@ -269,10 +268,16 @@ class RecordCorpus:
   def _read_split(self, split: str) -> Split:
     """Open the examples of a split, encoding them first if they never were."""
     table, schema, data = self._table(split), self.schema, self._config.data
-    decisive = [
-      *(FORMAT, split, table.fingerprint, self.tokenizer.fingerprint),
-      *(fingerprint(schema), self._columns, data.window, data.malformed),
-    ]
+    decisive = dict(
+      format=FORMAT,
+      split=split,
+      table=table.fingerprint,
+      tokenizer=self.tokenizer.fingerprint,
+      schema=fingerprint(schema),
+      columns=self._columns,
+      window=data.window,
+      malformed=data.malformed,
+    )
     key = digest(json.dumps(decisive).encode())
     folder = self._cache_dir / "records" / key
     if not folder.exists():

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import csv
 import dataclasses
 import json
 
@@ -93,6 +94,10 @@ def test_a_share_of_train_is_inside_a_larger_one_and_leaves_valid_alone(
   train, some, few = (set(texts_of(c, "train")) for c in (whole, half, quarter))
   assert few < some < train and 0.3 < len(some) / len(train) < 0.7
   assert texts_of(half, "valid") == texts_of(whole, "valid")
+  changes = dict(data__train_fraction=0.5, seed=1)
+  config = config_of(tmp_path / "a.tsv", **changes)
+  other = RecordCorpus(config, None, {}, tmp_path / "cache")
+  assert set(texts_of(other, "train")) not in (some, train)
 
 
 def test_a_split_that_is_not_there_is_a_sentence(tmp_path):
@@ -123,6 +128,39 @@ def test_batches_hold_the_records_of_their_split(tmp_path):
   for row in range(4):
     first = tokenizer.decode(batch["inputs"][row, :1])
     assert names[batch["targets"][row]] == first
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_the_same_records_make_the_same_batches_in_any_format(tmp_path, header):
+  rows = [
+    (f'{"good" if n % 2 else "bad"} "film", {n}', str(n % 2)) for n in range(50)
+  ]
+  columns = ("text", "label") if header else ("0", "1")
+  head = [columns] if header else []
+  (tmp_path / "a.tsv").write_text(
+    "".join("\t".join(row) + "\n" for row in [*head, *rows])
+  )
+  with open(tmp_path / "a.csv", "w", newline="") as file:
+    csv.writer(file).writerows([*head, *rows])
+  with open(tmp_path / "a.jsonl", "w") as file:
+    for text, label in rows:
+      record = {columns[0]: text, columns[1]: int(label)}
+      file.write(json.dumps(record) + "\n")
+  found = {}
+  for source in ("tsv", "csv", "jsonl"):
+    config = config_of(
+      tmp_path / f"a.{source}",
+      data__source=source,
+      data__header=header and source != "jsonl",
+      data__columns__text=columns[0],
+      data__columns__label=columns[1],
+    )
+    corpus = RecordCorpus(config, None, {}, tmp_path / "cache")
+    found[source] = corpus.train_batches()[2]
+    assert found[source]["weights"].sum() == 4
+  for name, values in found["tsv"].items():
+    np.testing.assert_array_equal(values, found["csv"][name])
+    np.testing.assert_array_equal(values, found["jsonl"][name])
 
 
 MALFORMED = "good one\tgood\n\tgood\nbad\nbad two\tbad\n\tgood\n"
@@ -232,6 +270,16 @@ def test_whatever_decides_the_examples_encodes_them_anew(tmp_path, changes):
   (first,) = folders()
   open_corpus(tmp_path, **changes).train_batches()
   assert len(folders()) == 2
+
+
+def test_labels_of_another_column_are_encoded_anew(tmp_path):
+  text = "".join(f"film {n}\t{n % 2}\t{1 - n % 2}\n" for n in range(50))
+  one, two = (
+    open_corpus(tmp_path, text, columns__label=column) for column in "12"
+  )
+  assert one.tokenizer.fingerprint == two.tokenizer.fingerprint
+  one, two = (corpus.train_batches()[0]["targets"] for corpus in (one, two))
+  np.testing.assert_array_equal(one, 1 - two)
 
 
 def test_an_encoding_that_was_cut_off_leaves_nothing(tmp_path):
