@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models.recurrent_encoder import RecurrentEncoder
 from lmjax.models.text_classifier import TextClassifier
 from lmjax.run import Run
+from lmjax.tasks.classification import Classification
 from lmjax.training import loop
 from tests.tiny_models import (
   VOCAB_SIZE,
@@ -131,7 +133,8 @@ def test_next_tokens_are_explained_and_maps_sum_to_one(name):
   model = MODELS[name]
   tokens = TOKENIZER.encode("a b c d e")
   variables = draw(model, tokens[None])
-  why = explain_next_token(model, variables, TOKENIZER, "a b c d e", "", 64)
+  task = types.SimpleNamespace(model=model)
+  why = explain_next_token(task, variables, TOKENIZER, "a b c d e", "", 64)
 
   @jax.jit
   def scores(variables):
@@ -158,7 +161,8 @@ def why():
   """Why a text is "so"."""
   model = CLASSIFIERS["recurrent, attention"]
   variables = draw(model, TOKENS, MASK)
-  return explain_label(model, variables, KNOWN, "a b $x$", "so", 64)
+  task = Classification(model, KNOWN.labels["label"].names)
+  return explain_label(task, variables, KNOWN, "a b $x$", "so", 64)
 
 
 def test_labels_are_explained_with_the_weights_of_pooling(why):
@@ -185,10 +189,10 @@ def test_labels_are_explained_with_the_weights_of_pooling(why):
   ],
 )
 def test_what_cannot_be_explained_is_a_sentence(explain, text, target, message):
-  model = transformer(num_layers=1)
+  task = types.SimpleNamespace(model=transformer(num_layers=1))
   known = KNOWN if explain is explain_label else TOKENIZER
   with pytest.raises(UsageError, match=message):
-    explain(model, {}, known, text, target, 4)
+    explain(task, {}, known, text, target, 4)
 
 
 def test_maps_are_found_whatever_they_are_in():
