@@ -42,7 +42,6 @@ from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models.recurrent_encoder import RecurrentEncoder
 from lmjax.models.text_classifier import TextClassifier
 from lmjax.run import Run
-from lmjax.tasks.classification import Classification
 from lmjax.training import loop
 from tests.tiny_models import (
   VOCAB_SIZE,
@@ -161,7 +160,12 @@ def why():
   """Why a text is "so"."""
   model = CLASSIFIERS["recurrent, attention"]
   variables = draw(model, TOKENS, MASK)
-  task = Classification(model, KNOWN.labels["label"].names)
+
+  def predict(variables, batch):
+    scores = model.apply(variables, batch["inputs"], batch["mask"])
+    return dict(probabilities=jax.nn.softmax(scores))
+
+  task = types.SimpleNamespace(model=model, predict=predict)
   return explain_label(task, variables, KNOWN, "a b $x$", "so", 64)
 
 
