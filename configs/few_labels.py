@@ -16,7 +16,7 @@ is begins at random in both. The seed also chooses the 5 %.
         --config.init.workdir=runs/lm
     python scripts/evaluate.py --workdir=runs/taken --split=test
 
-Without a folder it learns from what is inside every CPython.
+Without a folder it learns from all of what is inside every CPython.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +38,6 @@ def get_config(folder: str = "") -> ConfigDict:
   config.classification.pooling = "max"
   config.classification.dropout = 0.5
   config.data.tokenizer = "word"
-  config.data.train_fraction = 0.05
   config.data.window = 40
   config.data.num_buckets = 2
   config.init.parameters = r"^(embedding|layer_0)/"
@@ -52,5 +51,6 @@ def get_config(folder: str = "") -> ConfigDict:
   if folder:
     config.data.source, config.data.path = "tsv", folder
     config.data.split_by = "name"
+    config.data.train_fraction = 0.05
     config.data.columns = dict(text="2", label="0")
   return config
