@@ -318,7 +318,7 @@ def models_of(task: str) -> list[str]:
   usual = [model for model in MODELS if base.TASKS.get(model) == task]
   able = (
     model
-    for model in MODELS
+    for model in base.TASKS  # others go on from a text, which records do not
     if KINDS[task]
     in config_lib.build_model(base.get_config(model, task), vocab_size=9).kinds
   )
