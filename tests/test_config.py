@@ -99,11 +99,9 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
 
 
 def test_every_range_is_of_a_key_that_is_there():
-  keys = {
-    key
-    for model in MODELS
-    for key in config_lib.flatten(base.get_config(model=model))
-  }
+  configs = [base.get_config(model) for model in MODELS]
+  configs += [base.get_config("encoder", task) for task in SCHEMAS]
+  keys = {key for config in configs for key in config_lib.flatten(config)}
   assert set(config_lib.RANGES) <= keys
 
 
