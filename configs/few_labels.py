@@ -8,13 +8,10 @@ they can begin with those of a language model (Dai & Le 2015, arXiv:1511.01432;
 Howard & Ruder 2018, arXiv:1801.06146) and use its vocabulary. What else there
 is begins at random in both. The seed also chooses the 5 %.
 
-    python train.py --config=configs/word_lstm.py --workdir=runs/lm \
-        --config.data.source=text --config.data.path=WIKITEXT2 \
-        --config.data.split_by=name --config.data.append_eos=False
-    python train.py --config=configs/few_labels.py:TREC --workdir=runs/scratch
-    python train.py --config=configs/few_labels.py:TREC --workdir=runs/taken \
-        --config.init.workdir=runs/lm
-    python scripts/evaluate.py --workdir=runs/taken --split=test
+python train.py --config=configs/few_labels.py:FOLDER --workdir=runs/scratch
+python train.py --config=configs/few_labels.py:FOLDER --workdir=runs/taken
+    --config.init.workdir=runs/lm
+python scripts/evaluate.py --workdir=runs/taken --split=test
 
 Without a folder it learns from all of what is inside every CPython.
 """
