@@ -371,7 +371,9 @@ def _learn(config: ConfigDict) -> None:
   )
 
   config.init = dict(
-    workdir="",  # run folder that a new run takes parameters and tokenizer from
+    # Run folder that a new run takes parameters from, and a tokenizer in the
+    # place of data.tokenizer; empty: none.
+    workdir="",
     checkpoint="best",  # best | latest | a step
     parameters=".*",  # those that are taken: a regular expression on paths
   )

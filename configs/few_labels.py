@@ -8,15 +8,12 @@ they can begin with those of a language model (Dai & Le 2015, arXiv:1511.01432;
 Howard & Ruder 2018, arXiv:1801.06146) and use its vocabulary. What else there
 is begins at random in both. The seed also chooses the 5 %.
 
-    python train.py --config=configs/word_lstm.py --workdir=runs/lm \
-        --config.data.source=text --config.data.path=WIKITEXT2 \
-        --config.data.split_by=name --config.data.append_eos=False
-    python train.py --config=configs/few_labels.py:TREC --workdir=runs/scratch
-    python train.py --config=configs/few_labels.py:TREC --workdir=runs/taken \
-        --config.init.workdir=runs/lm
-    python scripts/evaluate.py --workdir=runs/taken --split=test
+python train.py --config=configs/few_labels.py:FOLDER --workdir=runs/scratch
+python train.py --config=configs/few_labels.py:FOLDER --workdir=runs/taken
+    --config.init.workdir=runs/lm
+python scripts/evaluate.py --workdir=runs/taken --split=test
 
-Without a folder it learns from what is inside every CPython.
+Without a folder it learns from all of what is inside every CPython.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +35,6 @@ def get_config(folder: str = "") -> ConfigDict:
   config.classification.pooling = "max"
   config.classification.dropout = 0.5
   config.data.tokenizer = "word"
-  config.data.train_fraction = 0.05
   config.data.window = 40
   config.data.num_buckets = 2
   config.init.parameters = r"^(embedding|layer_0)/"
@@ -52,5 +48,6 @@ def get_config(folder: str = "") -> ConfigDict:
   if folder:
     config.data.source, config.data.path = "tsv", folder
     config.data.split_by = "name"
+    config.data.train_fraction = 0.05
     config.data.columns = dict(text="2", label="0")
   return config

@@ -164,7 +164,7 @@ class Run:
       )
     table_of(self.variables.get("params", {}), config.model.name)
     return EXPLAINERS[config.task](
-      self.experiment.model,
+      self.experiment.task,
       self.variables,
       self.tokenizer,
       text,

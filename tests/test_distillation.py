@@ -225,5 +225,5 @@ def test_what_cannot_teach_is_refused(
     loop.train(config, tmp_path / "run")
   many = make_config(rows, **{"distill.workdir": str(teacher)})
   many.classification.labels = "many"
-  with pytest.raises(UsageError, match="not for classification.labels=many"):
+  with pytest.raises(UsageError, match="for classification.labels=many"):
     loop.train(many, tmp_path / "run")

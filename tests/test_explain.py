@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -131,7 +132,8 @@ def test_next_tokens_are_explained_and_maps_sum_to_one(name):
   model = MODELS[name]
   tokens = TOKENIZER.encode("a b c d e")
   variables = draw(model, tokens[None])
-  why = explain_next_token(model, variables, TOKENIZER, "a b c d e", "", 64)
+  task = types.SimpleNamespace(model=model)
+  why = explain_next_token(task, variables, TOKENIZER, "a b c d e", "", 64)
 
   @jax.jit
   def scores(variables):
@@ -158,7 +160,13 @@ def why():
   """Why a text is "so"."""
   model = CLASSIFIERS["recurrent, attention"]
   variables = draw(model, TOKENS, MASK)
-  return explain_label(model, variables, KNOWN, "a b $x$", "so", 64)
+
+  def predict(variables, batch):
+    scores = model.apply(variables, batch["inputs"], batch["mask"])
+    return dict(probabilities=jax.nn.softmax(scores))
+
+  task = types.SimpleNamespace(model=model, predict=predict)
+  return explain_label(task, variables, KNOWN, "a b $x$", "so", 64)
 
 
 def test_labels_are_explained_with_the_weights_of_pooling(why):
@@ -185,10 +193,10 @@ def test_labels_are_explained_with_the_weights_of_pooling(why):
   ],
 )
 def test_what_cannot_be_explained_is_a_sentence(explain, text, target, message):
-  model = transformer(num_layers=1)
+  task = types.SimpleNamespace(model=transformer(num_layers=1))
   known = KNOWN if explain is explain_label else TOKENIZER
   with pytest.raises(UsageError, match=message):
-    explain(model, {}, known, text, target, 4)
+    explain(task, {}, known, text, target, 4)
 
 
 def test_maps_are_found_whatever_they_are_in():

@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,6 +25,7 @@ from lmjax.explaining.attribution import (
 from lmjax.types import Array, PyTree
 
 INTEGRATED = "integrated gradients"
+SMALLEST = 1e-37  # probability whose logarithm is still a float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Explanation:
 
 
 def explain_label(
-  model: nn.Module,
+  task: Any,
   variables: PyTree,
   known: Vocabularies,
   text: str,
@@ -59,7 +61,7 @@ def explain_label(
   """Explain the label of a text.
 
   Args:
-    model: scores the classes of texts.
+    task: tells the classes of texts, as lmjax.tasks.classification does.
     variables: what it has learned.
     known: what texts and labels are written in.
     text: any.
@@ -76,19 +78,27 @@ def explain_label(
       f"--target={target} is no label; choose one of {', '.join(labels.names)}."
     )
   mask_1T = np.ones(tokens_1T.shape, bool)
+  batch = dict(inputs=tokens_1T, mask=mask_1T)
 
-  def log_probs(variables: PyTree, **options) -> tuple[Array, PyTree]:
-    scores_1C, sown = model.apply(variables, tokens_1T, mask_1T, **options)
-    return jax.nn.log_softmax(scores_1C, axis=-1), sown
+  def log_probs(variables: PyTree) -> Array:
+    probabilities_1C = task.predict(variables, batch)["probabilities"]
+    return jnp.log(jnp.maximum(probabilities_1C, SMALLEST))
 
   wanted = labels[target] if target else None
   return _explain(
-    log_probs, variables, tokenizer, tokens_1T, labels.names, wanted, num_points
+    log_probs,
+    _maps(task.model, variables, tokens_1T, mask_1T),
+    variables,
+    tokenizer,
+    tokens_1T,
+    labels.names,
+    wanted,
+    num_points,
   )
 
 
 def explain_next_token(
-  model: nn.Module,
+  task: Any,
   variables: PyTree,
   known: Tokenizer,
   text: str,
@@ -98,7 +108,7 @@ def explain_next_token(
   """Explain the token that follows a text.
 
   Args:
-    model: keeps the contract of lmjax.models.
+    task: has a `model` that keeps the contract of lmjax.models.
     variables: what it has learned.
     known: what texts are written in.
     text: any.
@@ -109,7 +119,7 @@ def explain_next_token(
     UsageError: if the text is empty or longer than the model's context, or the
       target is no token.
   """
-  tokens_1T = _encode(known, text)
+  model, tokens_1T = task.model, _encode(known, text)
   if model.context and tokens_1T.size > model.context:
     raise UsageError(
       f"--text has {tokens_1T.size} tokens, more than the model's context of "
@@ -124,14 +134,21 @@ def explain_next_token(
       )
     wanted = int(found[0])
 
-  def log_probs(variables: PyTree, **options) -> tuple[Array, PyTree]:
-    (hidden, _), sown = model.apply(variables, tokens_1T, **options)
+  def log_probs(variables: PyTree) -> Array:
+    hidden, _ = model.apply(variables, tokens_1T)
     last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
     logits_11V = model.apply(variables, last, method="logits")
-    return jax.nn.log_softmax(logits_11V[:, 0], axis=-1), sown
+    return jax.nn.log_softmax(logits_11V[:, 0], axis=-1)
 
   return _explain(
-    log_probs, variables, known, tokens_1T, known.names(), wanted, num_points
+    log_probs,
+    _maps(model, variables, tokens_1T),
+    variables,
+    known,
+    tokens_1T,
+    known.names(),
+    wanted,
+    num_points,
   )
 
 
@@ -149,8 +166,22 @@ def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
   return tokens[None]
 
 
+def _maps(
+  model: nn.Module, variables: PyTree, *inputs: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Let a model read, and see what it looks at."""
+
+  @jax.jit
+  def look(variables: PyTree) -> PyTree:
+    _, sown = model.apply(variables, *inputs, mutable=["intermediates"])
+    return sown.get("intermediates", {})
+
+  return attention_maps(look(variables))
+
+
 def _explain(
-  log_probs: Callable[..., tuple[Array, PyTree]],
+  log_probs: Callable[[PyTree], Array],
+  maps: dict[str, np.ndarray],
   variables: PyTree,
   tokenizer: Tokenizer,
   tokens_1T: np.ndarray,
@@ -161,7 +192,8 @@ def _explain(
   """Explain one of several answers, the most likely unless one is named.
 
   Args:
-    log_probs: scores the answers, [1, V], and returns what was sown.
+    log_probs: scores the answers, [1, V].
+    maps: what tokens look at.
     variables: what the model has learned.
     tokenizer: names tokens.
     tokens_1T: the text.
@@ -169,14 +201,13 @@ def _explain(
     target: the number of the one that is explained.
     num_points: see `integrated_gradients`.
   """
-  options = dict(mutable=["intermediates"])
-  said_1V, sown = jax.jit(lambda v: log_probs(v, **options))(variables)
-  target = int(jnp.argmax(said_1V)) if target is None else target
+  if target is None:
+    target = int(jnp.argmax(jax.jit(log_probs)(variables)))
   x_1TE = look_up(variables["params"], tokens_1T)
 
   def score(variables: PyTree, x_1TE: Array) -> Array:
     with reading(x_1TE):
-      return log_probs(variables, mutable=[])[0][:, target]
+      return log_probs(variables)[:, target]
 
   @jax.jit
   def attribute(variables: PyTree, x_1TE: Array):
@@ -199,5 +230,5 @@ def _explain(
     float(log_prob[0]),
     float(blank[0]),
     {method: values_1T[0] for method, values_1T in attributions.items()},
-    attention_maps(sown.get("intermediates", {})),
+    maps,
   )
