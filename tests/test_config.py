@@ -194,7 +194,7 @@ def test_differences_are_named_by_dotted_key():
       "recurrent_encoder",
       "data.source",
       "text",
-      "text is not known; .*csv, jsonl, tfds",
+      "text is not known; .*csv, jsonl, .*tfds",
     ),
     ("recurrent_encoder", "data.malformed", "x", "choose one of refuse, skip"),
     ("recurrent_encoder", "data.name", "x", "x is not read by .* to tfds"),

@@ -319,6 +319,12 @@ def test_values_that_cannot_be_are_sentences(key, value, message):
     finalize(make_config(**{key: value}))
 
 
+@pytest.mark.parametrize("model", ["ngram", "lstm", "word_vectors"])
+def test_models_that_read_no_whole_texts_are_refused(model):
+  with pytest.raises(UsageError, match=f"does not go with model.name={model}"):
+    finalize(base.get_config(model, "tagging"))
+
+
 @pytest.mark.parametrize("scheme", ["bioes", "none", "segmentation"])
 def test_long_texts_are_cut_to_learn_and_answered_whole(scheme, tmp_path):
   """Predictions have a tag a token, evaluation counts all tokens."""
