@@ -40,7 +40,8 @@ def load(name):
 def test_every_config_is_valid_and_needs_no_data_set(name):
   config = load(name)
   config_lib.finalize(config)
-  assert config.data.source in ("python_docs", "python_source")
+  built_in = ("python_docs", "python_source", *base.SOURCES.values())
+  assert config.data.source in built_in and not config.data.path
   assert config.is_locked
 
 
@@ -146,7 +147,7 @@ def test_differences_are_named_by_dotted_key():
       "encoder",
       "task",
       "language_modeling",
-      "learns by masked_lm or classification",
+      "learns by masked_lm or classification or tagging",
     ),
     ("encoder", "data.order", "stateful", "not for task=masked_lm"),
     ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),

@@ -45,6 +45,19 @@ class SpanTables(NamedTuple):
   allowed: np.ndarray
 
 
+def divide(text: str | Sequence[str], scheme: str) -> list[str]:
+  """Return the tokens of a text that is divided into words, or written out.
+
+  Of segmentation they are its characters.
+
+  >>> divide("New York", "bio"), divide(["ab", "c"], "segmentation")
+  ["New", "York"], ["a", "b", "c"]
+  """
+  if scheme == "segmentation":
+    return list(text if isinstance(text, str) else "".join(text))
+  return text.split() if isinstance(text, str) else list(text)
+
+
 def is_tag(tag: str) -> bool:
   """Say whether a tag is one of a scheme with spans."""
   prefix, dash, kind = tag.partition("-")
@@ -75,7 +88,7 @@ def spans_of(tags: Sequence[str]) -> list[Span]:
     if _starts(before, tag):
       start = index
     if _ends(tag, after):
-      spans.append(Span(start, index + 1, _divide(tag)[1]))
+      spans.append(Span(start, index + 1, _part(tag)[1]))
   return spans
 
 
@@ -114,7 +127,7 @@ def words_to_tags(words: Iterable[str]) -> list[str]:
 def tables_of(names: Sequence[str], scheme: str) -> SpanTables:
   """Make tables of tags in the order of their numbers."""
   tags = [*names, OUTSIDE]
-  kinds = [_divide(tag)[1] for tag in tags]
+  kinds = [_part(tag)[1] for tag in tags]
   pairs = [(before, after) for before in tags for after in tags]
 
   def table(rule) -> np.ndarray:
@@ -129,14 +142,14 @@ def tables_of(names: Sequence[str], scheme: str) -> SpanTables:
   )
 
 
-def _divide(tag: str) -> tuple[str, str]:
+def _part(tag: str) -> tuple[str, str]:
   """Part a tag's prefix, with I for M, from its type."""
   prefix, _, kind = tag.partition("-")
   return "I" if prefix == "M" else prefix, kind
 
 
 def _starts(before: str, tag: str) -> bool:
-  (earlier, kind_before), (prefix, kind) = _divide(before), _divide(tag)
+  (earlier, kind_before), (prefix, kind) = _part(before), _part(tag)
   if prefix == OUTSIDE:
     return False
   goes_on = earlier in ("B", "I") and kind == kind_before
@@ -144,7 +157,7 @@ def _starts(before: str, tag: str) -> bool:
 
 
 def _ends(tag: str, after: str) -> bool:
-  (prefix, kind), (later, kind_after) = _divide(tag), _divide(after)
+  (prefix, kind), (later, kind_after) = _part(tag), _part(after)
   if prefix == OUTSIDE:
     return False
   goes_on = later in ("I", "E") and kind == kind_after
@@ -153,9 +166,9 @@ def _ends(tag: str, after: str) -> bool:
 
 def _allowed(before: str, tag: str, scheme: str) -> bool:
   """Say whether a scheme writes one behind the other."""
-  goes_on = _divide(tag)[0] in ("I", "E")
+  goes_on = _part(tag)[0] in ("I", "E")
   if goes_on:
     return not _starts(before, tag)
   if scheme == "bio":
     return True
-  return _divide(before)[0] not in ("B", "I")
+  return _part(before)[0] not in ("B", "I")

@@ -267,6 +267,7 @@ def build(config: ConfigDict, vocab_size: int) -> NGram:
       "set both to 0."
     )
   smooth = getattr(smoothing, model.smoothing)
+  data = config.data
   settings = dict(
     add_k=dict(k=model.add_k), stupid_backoff=dict(factor=model.backoff_factor)
   )
@@ -275,5 +276,6 @@ def build(config: ConfigDict, vocab_size: int) -> NGram:
     order=model.order,
     smooth=functools.partial(smooth, **settings.get(model.smoothing, {})),
     arpa=model.arpa,
-    within_documents=config.data.reset_at_documents,
+    # Records have no documents; that it learns from none is said elsewhere.
+    within_documents="reset_at_documents" in data and data.reset_at_documents,
   )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lmjax.data.schemas.schema import Row
-from lmjax.data.tag_schemes import Span, spans_of, tags_of
+from lmjax.data.tag_schemes import Span, divide, spans_of, tags_of
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.predictions.prediction import Outputs
 
@@ -30,17 +30,15 @@ class TagPrediction:
     A word is as likely as the least likely of its characters' tags.
     """
     names = self.vocabularies.labels["tags"].names
-    text = row["tokens"]
-    if self.scheme == "segmentation" and not isinstance(text, str):
-      text = "".join(text)
-    tags = [names[tag] for tag in outputs["tags"][: len(text)]]
-    shares = [float(share) for share in outputs["probabilities"][: len(text)]]
+    tokens = divide(row["tokens"], self.scheme)
+    tags = [names[tag] for tag in outputs["tags"][: len(tokens)]]
+    shares = [float(share) for share in outputs["probabilities"][: len(tokens)]]
     if self.scheme == "none":
       return dict(tags=tags, probabilities=shares)
     spans = spans_of(tags)
     if self.scheme == "segmentation":
       return dict(
-        words=[text[start:end] for start, end, _ in spans],
+        words=["".join(tokens[start:end]) for start, end, _ in spans],
         probabilities=[min(shares[start:end]) for start, end, _ in spans],
       )
     return dict(tags=tags_of(spans, len(tags), "bio"), probabilities=shares)

@@ -3,7 +3,8 @@ import gzip
 
 import pytest
 
-from lmjax.data.tables.conll import ConllTable, ConlluTable
+from lmjax.data.tables.conll import Conll, Conllu
+from lmjax.data.tables.file_table import FileTable
 from lmjax.data.tables.python_tokens import PythonTokens
 from lmjax.data.tables.table import Problem
 from lmjax.data.tag_schemes import is_tag, spans_of
@@ -39,7 +40,7 @@ def write(tmp_path, name, text):
 @pytest.mark.parametrize("name", ["a.conll", "a.conll.gz"])
 def test_columns_are_lists_by_number(tmp_path, name):
   path = write(tmp_path, name, CONLL)
-  first, second = ConllTable([path], tmp_path)
+  first, second = FileTable([path], Conll(), tmp_path)
   assert first.where == f"{path}:3"
   assert first.fields == {
     "0": ["EU", "rejects"],
@@ -51,14 +52,14 @@ def test_columns_are_lists_by_number(tmp_path, name):
 
 def test_between_tabs_blanks_are_text(tmp_path):
   path = write(tmp_path, "a.conll", "New York\tB\r\n\tO\r\n")
-  (only,) = ConllTable([path], tmp_path)
+  (only,) = FileTable([path], Conll(), tmp_path)
   assert only.fields == {"0": ["New York", ""], "1": ["B", "O"]}
 
 
 @pytest.mark.parametrize("name", ["a.conllu", "a.conllu.gz"])
 def test_words_of_universal_dependencies(tmp_path, name):
   path = write(tmp_path, name, CONLLU)
-  first, second = ConlluTable([path], tmp_path)
+  first, second = FileTable([path], Conllu(), tmp_path)
   assert first.fields["form"] == ["I", "do", "n't", "go away"]
   assert first.fields["1"] == first.fields["form"]
   assert first.fields["upos"] == ["PRON", "AUX", "PART", "VERB"]
@@ -70,16 +71,16 @@ def test_words_of_universal_dependencies(tmp_path, name):
 @pytest.mark.parametrize(
   ("kind", "text", "line", "reason"),
   [
-    (ConllTable, "a X\nb\n\nc X\n", 2, "there are 1 columns, and not 2"),
-    (ConllTable, "a X\nb X Y\n\nc X\n", 2, "there are 3 columns, and not 2"),
-    (ConlluTable, CONLLU + "2\ta\tX\n", 11, "there are 3 columns, and not 10"),
+    (Conll, "a X\nb\n\nc X\n", 2, "it has 1 column, and not 2"),
+    (Conll, "a X\nb X Y\n\nc X\n", 2, "it has 3 columns, and not 2"),
+    (Conllu, CONLLU + "2\ta\tX\n", 11, "it has 3 columns, and not 10"),
   ],
 )
 def test_a_sentence_that_lacks_columns_is_a_problem(
   tmp_path, kind, text, line, reason
 ):
   path = write(tmp_path, "a.txt", text)
-  records = list(kind([path], tmp_path))
+  records = list(FileTable([path], kind(), tmp_path))
   assert Problem(f"{path}:{line}", reason) in records
   assert len(records) == 2  # and the other sentence is there
 

@@ -258,8 +258,9 @@ def test_rows_become_numbers():
   letters = words.tokenizers["characters"].names()
   spelled = [[letters[c] for c in row] for row in example["characters"]]
   assert spelled[1] == ["Y", "o", "r"] and spelled[2] == ["i", "s", "<pad>"]
-  unknown = schema.encode(dict(tokens=["Rome"]), words)
-  assert unknown["inputs"] == [1] and "targets" not in unknown
+  unknown = schema.encode(dict(tokens="big Rome"), words)
+  assert list(unknown["inputs"]) == [names.index("big"), 1]
+  assert "targets" not in unknown
 
 
 def test_words_may_hold_blanks_and_rare_ones_are_unknown():
@@ -293,7 +294,7 @@ def test_words_are_found_among_characters():
   ("row", "error", "message"),
   [
     (dict(tokens=[], tags=[]), BadRow, "it has no tokens"),
-    (dict(tokens="New York", tags=["O"]), BadRow, "it has no tokens"),
+    (dict(tokens="New York", tags=["O"]), BadRow, "2 tokens and 1 tags"),
     (dict(tokens=["a"], tags=["O", "O"]), BadRow, "1 tokens and 2 tags"),
     (dict(tokens=["a"], tags=["NOUN"]), BadRow, "'NOUN' is neither O nor"),
     (dict(tokens=["a"], tags=["B-zoo"]), UnseenLabel, "S-zoo"),
@@ -301,7 +302,7 @@ def test_words_are_found_among_characters():
 )
 def test_bad_rows_say_why(row, error, message):
   schema = make_schema()
-  words = schema.learn([*ROWS, row | dict(tags=["NOUN"])], {})
+  words = schema.learn(ROWS, {})
   with pytest.raises(error, match=message):
     schema.encode(row, words)
 
@@ -317,6 +318,12 @@ def test_bad_rows_say_why(row, error, message):
 def test_values_that_cannot_be_are_sentences(key, value, message):
   with pytest.raises(UsageError, match=message):
     finalize(make_config(**{key: value}))
+
+
+@pytest.mark.parametrize("model", ["ngram", "lstm", "word_vectors"])
+def test_models_that_read_no_whole_texts_are_refused(model):
+  with pytest.raises(UsageError, match=f"does not go with model.name={model}"):
+    finalize(base.get_config(model, "tagging"))
 
 
 @pytest.mark.parametrize("scheme", ["bioes", "none", "segmentation"])

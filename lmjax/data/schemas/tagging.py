@@ -14,6 +14,7 @@ from lmjax.data.schemas.classification import TrainTokenizer
 from lmjax.data.schemas.schema import BadRow, Example, Row, UnseenLabel
 from lmjax.data.tag_schemes import (
   all_tags,
+  divide,
   is_tag,
   spans_of,
   tables_of,
@@ -41,8 +42,9 @@ class Tagging:
       targets     int32    tags' numbers [B, T]
       weights     float32  [B, T]
 
-  To find words, tokens are the characters of a text, which is a string or a
-  list to be joined, and tags its words.
+  Tokens are a list of words, or a text with blanks between them. To find words,
+  tokens are the characters of a text, or of a list of its words, which tags are
+  too.
 
   Attributes:
     scheme: one of tag_schemes.SCHEMES; tags of spans are read in any of them
@@ -134,10 +136,8 @@ class Tagging:
     Raises:
       BadRow: if there is nothing.
     """
-    tokens = row["tokens"]
-    if self.finds_words:
-      tokens = list(tokens if isinstance(tokens, str) else "".join(tokens))
-    if not tokens or isinstance(tokens, str):
+    tokens = divide(row["tokens"], self.scheme)
+    if not tokens:
       raise BadRow("it has no tokens")
     return tokens
 
