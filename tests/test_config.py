@@ -40,7 +40,11 @@ def load(name):
 def test_every_config_is_valid_and_needs_no_data_set(name):
   config = load(name)
   config_lib.finalize(config)
-  assert config.data.source in ("python_docs", "python_source")
+  assert config.data.source in (
+    "python_docs",
+    "python_source",
+    "python_signatures",
+  )
   assert config.is_locked
 
 
@@ -104,6 +108,9 @@ def test_every_range_is_of_a_key_that_is_there():
     for model in MODELS
     for key in config_lib.flatten(base.get_config(model=model))
   }
+  for task in base.RECORD_TASKS:
+    config = base.get_config(model="recurrent_encoder", task=task)
+    keys |= set(config_lib.flatten(config))
   assert set(config_lib.RANGES) <= keys
 
 
