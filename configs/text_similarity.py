@@ -32,8 +32,12 @@ def get_config(folder: str = "") -> ConfigDict:
     config.data.columns.label = "relatedness_score"
     config.matching.loss = "distribution"
     config.matching.comparison = "features"
-    config.matching.pooling = "mean"
-    config.train.num_steps = 1500
+    # Vectors of a size that learning hardly changes: what the sentences share
+    # is seen from the first step on, and few words are learned by heart.
+    config.model.embedding_width, config.model.embedding_scale = 300, 1.0
+    config.model.dropout = 0.2
+    config.optim.learning_rate = 3e-3
+    config.train.num_steps = 700
     config.train.eval_every = 100
   else:
     config.data.batch_size = 64
