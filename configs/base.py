@@ -192,6 +192,7 @@ MODELS["recurrent_encoder"] = dict(
   num_layers=1,
   width=128,  # of a layer in one direction
   embedding_width=0,  # 0: width
+  embedding_scale=0.1,  # their standard deviation at initialisation
   initializer="glorot_uniform",  # as of recurrent language models
   recurrent_initializer="orthogonal",
   dropout=0.3,  # on embeddings and behind layers, a mask a token
@@ -232,14 +233,37 @@ RECORD_TASKS = dict(
     crf=False,  # whether a tag depends on the one before
     constrained=True,  # predict no spans that the scheme does not write
   ),
+  matching=dict(
+    # Of pairs with a label: classification; with a score: regression (squared
+    # error) | distribution (over whole scores); of pairs that go together, with
+    # all others of a batch on a device as wrong ones: contrastive | triplet
+    loss="contrastive",
+    encoders="separate",  # shared | separate | cross (both in one row)
+    second_tokenizer="",  # of the second text; empty: one for both
+    pooling="max",  # as of a classifier
+    comparison="cosine",  # cosine | dot | bilinear | manhattan | features
+    features_width=50,  # features: of the hidden layer that reads them
+    dropout=0.0,  # on the pooled features
+    lowest=1.0,  # regression, distribution: the lowest score ...
+    highest=5.0,  # ... and the highest
+    temperature=0.05,  # contrastive: what similarities are divided by
+    margin=0.2,  # triplet: of what is right above what is wrong
+    negatives="hardest",  # triplet: hardest | all
+    num_candidates=1000,  # second texts that retrieval is judged on; 0: all
+  ),
 )
 # And which columns of a table have what it needs: by name, or by number from 0.
 COLUMNS = dict(
   classification=dict(text="text", label="label"),
   tagging=dict(tokens="token", tags="tag"),
+  matching=dict(first="signature", second="summary", label="label"),
 )
 # And what they read where nothing else is named, inside every CPython.
-SOURCES = dict(classification="tsv", tagging="python_tokens")
+SOURCES = dict(
+  classification="tsv",
+  tagging="python_tokens",
+  matching="python_signatures",
+)
 
 
 def get_config(model: str, task: str = "") -> ConfigDict:
@@ -254,7 +278,8 @@ def get_config(model: str, task: str = "") -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
-  # span_corruption | skip_gram | cbow | glove | classification | tagging
+  # span_corruption | skip_gram | cbow | glove | classification |
+  # tagging | matching
   config.task = task or TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
   if config.task in RECORD_TASKS:
@@ -270,7 +295,8 @@ def _learn_from_records(config: ConfigDict) -> None:
   config[config.task] = RECORD_TASKS[config.task]
 
   config.data = dict(
-    # tsv | csv | jsonl | conll | conllu | tfds | python_tokens
+    # tsv | csv | jsonl | conll | conllu | tfds | python_tokens |
+    # python_signatures
     source=SOURCES[config.task],
     path="",  # of files: a file, a folder or a glob
     header=False,  # tsv, csv: whether the first line names the columns

@@ -34,6 +34,7 @@ CHOICES = {
   "data.tokenizer": TOKENIZERS,
   "data.order": TRAIN_ORDERS,
   "tagging.scheme": SCHEMES,
+  "matching.second_tokenizer": ("", *TOKENIZERS),
   "optim.name": OPTIMIZERS,
   "optim.schedule": SCHEDULES,
   "parallel.strategy": STRATEGIES,
@@ -63,6 +64,11 @@ RANGES = {
   "word_vectors.x_max": (1e-9, math.inf),
   "data.batch_size": POSITIVE,
   "data.num_buckets": POSITIVE,
+  "matching.features_width": POSITIVE,
+  "matching.dropout": SHARE,
+  "matching.lowest": (-math.inf, math.inf),
+  "matching.highest": (-math.inf, math.inf),
+  "matching.temperature": (1e-9, math.inf),
   "data.train_fraction": (1e-9, 1),
   "tagging.dropout": SHARE,
   "tagging.character_width": POSITIVE,
@@ -135,7 +141,8 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
   for key, choices in {**CHOICES, "data.source": sources}.items():
     if key in flat and flat[key] not in choices:
       raise UsageError(
-        f"{key}={flat[key]} is not known; choose one of {', '.join(choices)}."
+        f"{key}={flat[key]} is not known; choose one of "
+        f"{', '.join(filter(None, choices))}."
       )
   defaults = flatten(base.get_config(config.model.name, config.task))
   if flat.keys() != defaults.keys():

@@ -50,7 +50,8 @@ class Predictor:
     """
     waiting = []
     for where, row in rows:
-      seen = {role: row[role] for role in self._corpus.schema.inputs}
+      inputs = self._corpus.schema.inputs
+      seen = {role: row[role] for role in inputs if role in row}
       example = self._corpus.encode(where, seen, report)
       if example is not None:
         waiting.append((row, self._corpus.cut(example)[0]))

@@ -26,6 +26,7 @@ from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel.jit import JitStrategy
 from lmjax.predictor import Predictor
+from lmjax.retrieval import Retriever, check_compares
 from lmjax.run_folder import RunFolder
 from lmjax.samples import make_sampler
 from lmjax.state import TrainState
@@ -257,6 +258,27 @@ class Run:
     return {
       role: columns[role] for role in self.experiment.corpus.schema.inputs
     }
+
+  def retriever(
+    self, texts: Iterable[str] | None = None, split: str = "test"
+  ) -> Retriever:
+    """Index texts, so that they are found by others that go with them.
+
+    >>> run.retriever(texts)(["sort a list"], number=1)
+    [[Hit(text="sorted(iterable)", similarity=0.71)]]
+
+    Args:
+      texts: what may be found; None for the second texts of a split.
+      split: "train", "valid" or "test".
+
+    Raises:
+      UsageError: if the run has not learned to compare texts.
+    """
+    if texts is None:
+      check_compares(self.experiment)
+      rows = self.experiment.corpus.rows(split)
+      texts = (row["second"] for _, row in rows)
+    return Retriever(self.experiment, self.variables, texts)
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
     """Score each token of a split but the first, given those before it.

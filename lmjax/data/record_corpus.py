@@ -86,7 +86,6 @@ class RecordCorpus:
   ):
     self._config, self._known, self._given = config, known, given
     self._cache_dir, self._teacher = cache_dir, teacher
-    self._columns = dict(config.data.columns)
     self._split = functools.lru_cache(maxsize=None)(self._read_split)
 
   @functools.cached_property
@@ -100,6 +99,12 @@ class RecordCorpus:
       )
 
     return SCHEMAS[self._config.task](self._config, train_tokenizer)
+
+  @functools.cached_property
+  def _columns(self) -> dict[str, str]:
+    """Return the column of each role."""
+    columns = self._config.data.columns
+    return {role: columns[role] for role in self.schema.roles}
 
   @functools.cached_property
   def tables(self) -> dict[str, Table]:

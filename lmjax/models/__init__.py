@@ -37,6 +37,7 @@ from lmjax.models import (
   rg_lru,
   tagger,
   text_classifier,
+  text_matcher,
   transformer,
   transformer_xl,
   word_vectors,
@@ -65,6 +66,7 @@ MODELS = {
 HEADS = {
   "classification": text_classifier.build,
   "tagging": tagger.build,
+  "matching": text_matcher.build,
 }
 
 

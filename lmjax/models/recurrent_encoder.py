@@ -135,6 +135,7 @@ def build(config: ConfigDict, vocab_size: int) -> RecurrentEncoder:
     dropout=model.dropout,
     embedding_dropout=model.embedding_dropout,
     locked_dropout=model.locked_dropout,
+    embedding_scale=model.embedding_scale,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

@@ -9,6 +9,7 @@ config that `sections_of` names.
 from lmjax.tasks.classification import Classification
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
+from lmjax.tasks.matching import Matching
 from lmjax.tasks.seq2seq import Seq2Seq
 from lmjax.tasks.tagging import Tagging
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram
@@ -24,6 +25,7 @@ TASKS = {
   "glove": GloVe,
   "classification": Classification,
   "tagging": Tagging,
+  "matching": Matching,
 }
 # Task → the kind of model that learns it; see LanguageModel.
 KINDS = {
@@ -37,6 +39,7 @@ KINDS = {
   "glove": "word_vectors",
   "classification": "text_encoder",
   "tagging": "text_encoder",
+  "matching": "text_encoder",
 }
 
 

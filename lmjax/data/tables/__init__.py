@@ -21,6 +21,7 @@ from lmjax.data.tables.delimited import CommaSeparated, TabSeparated
 from lmjax.data.tables.file_table import FileTable, Format
 from lmjax.data.tables.json_lines import JSONLines
 from lmjax.data.tables.python_tokens import PythonTokens
+from lmjax.data.tables.signatures import PythonSignatures
 from lmjax.data.tables.table import Table
 from lmjax.data.tables.tfds_records import TFDSTable
 from lmjax.data.tfds import open_builder, splits_of
@@ -86,8 +87,15 @@ def python_tokens(config: ConfigDict, cache_dir: Path) -> Tables:
   return {"train": PythonTokens()}
 
 
+def python_signatures(config: ConfigDict, cache_dir: Path) -> Tables:
+  """Open the functions of the standard library."""
+  del config
+  return {"train": PythonSignatures(cache_dir)}
+
+
 TABLES: dict[str, Callable[[ConfigDict, Path], Tables]] = {
   **{k: functools.partial(_files, kind) for k, kind in FILE_KINDS.items()},
   "tfds": tfds,
   "python_tokens": python_tokens,
+  "python_signatures": python_signatures,
 }

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the texts that go with a query; prints a line of JSON for each query.
+
+python scripts/retrieve.py --workdir=runs/a --query="sort a list" --number=5
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from lmjax import command_line, strict_json
+from lmjax.data.sources import decode, read_bytes
+from lmjax.data.splits import SPLITS
+from lmjax.run import Run
+from lmjax.text_sampler import check_positive
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
+_QUERY = flags.DEFINE_multi_string(
+  "query", None, "A text to find others for; may be given again and again."
+)
+_SPLIT = flags.DEFINE_enum(
+  "split", "test", SPLITS, "The split whose second texts may be found."
+)
+_INDEX = flags.DEFINE_string(
+  "index", None, "A file whose lines may be found instead, plain or .gz, .xz."
+)
+_NUMBER = flags.DEFINE_integer("number", 5, "How many to find.")
+flags.mark_flags_as_required(["workdir", "query"])
+
+
+def main() -> None:
+  """Print what is found for each query."""
+  check_positive(number=_NUMBER.value)
+  run = Run(_WORKDIR.value, _CHECKPOINT.value)
+  texts = None
+  if _INDEX.value is not None:
+    data = bytes(read_bytes(Path(_INDEX.value)))
+    lines = decode(data, _INDEX.value).splitlines()
+    texts = [line for line in lines if line.strip()]
+  retriever = run.retriever(texts, _SPLIT.value)
+  found = retriever(_QUERY.value, _NUMBER.value)
+  for query, hits in zip(_QUERY.value, found, strict=True):
+    found_here = [hit._asdict() for hit in hits]
+    print(strict_json.dumps(dict(query=query, found=found_here)))
+
+
+if __name__ == "__main__":
+  command_line.run(main)
