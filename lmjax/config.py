@@ -52,6 +52,9 @@ RANGES = {
   "model.hidden_dropout": SHARE,
   "model.output_dropout": SHARE,
   "model.weight_drop": SHARE,
+  "model.scheduled_sampling": (0, 1),
+  "seq2seq.beam_size": POSITIVE,
+  "seq2seq.num_best": POSITIVE,
   "model.experts_per_token": POSITIVE,
   "model.add_k": (1e-9, math.inf),
   "model.memory": POSITIVE,
@@ -101,7 +104,7 @@ PATHS = (
 )
 # The sources that read what cannot be ignored in silence.
 READ_BY = {
-  "data.path": ("text", *FILE_KINDS),
+  "data.path": ("text", "parallel", *FILE_KINDS),
   "data.name": ("tfds",),
   "data.data_dir": ("tfds",),
   "data.header": ("tsv", "csv"),

@@ -6,9 +6,11 @@ fields are filled by their names, as those of a task.
 """
 
 from lmjax.predictions.classification import ClassPrediction
+from lmjax.predictions.seq2seq import TextPrediction
 from lmjax.predictions.tagging import TagPrediction
 
 PREDICTIONS = {
   "classification": ClassPrediction,
   "tagging": TagPrediction,
+  "seq2seq": TextPrediction,
 }

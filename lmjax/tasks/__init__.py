@@ -9,7 +9,7 @@ config that `sections_of` names.
 from lmjax.tasks.classification import Classification
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
-from lmjax.tasks.seq2seq import Seq2Seq
+from lmjax.tasks.seq2seq import Seq2Seq, Transduction
 from lmjax.tasks.tagging import Tagging
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram
 
@@ -24,6 +24,7 @@ TASKS = {
   "glove": GloVe,
   "classification": Classification,
   "tagging": Tagging,
+  "seq2seq": Transduction,
 }
 # Task → the kind of model that learns it; see LanguageModel.
 KINDS = {
@@ -37,6 +38,7 @@ KINDS = {
   "glove": "word_vectors",
   "classification": "text_encoder",
   "tagging": "text_encoder",
+  "seq2seq": "encoder_decoder",
 }
 
 
@@ -46,4 +48,5 @@ def sections_of(task: str) -> tuple[str, ...]:
     return ("loss", "word_vectors")
   if task == "classification":
     return ("loss", task, "distill")
-  return ("loss", task) if KINDS[task] == "text_encoder" else ("loss",)
+  has_own = KINDS[task] == "text_encoder" or task == "seq2seq"
+  return ("loss", task) if has_own else ("loss",)

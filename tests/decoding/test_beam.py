@@ -125,9 +125,7 @@ def test_rows_do_not_depend_on_one_another(size):
   together = search(TABLES, size, 0.6)
   for row in range(B):
     alone = search(TABLES[row : row + 1], size, 0.6)
-    np.testing.assert_array_equal(
-      together.tokens_BNT[row], alone.tokens_BNT[0]
-    )
+    np.testing.assert_array_equal(together.tokens_BNT[row], alone.tokens_BNT[0])
     np.testing.assert_allclose(
       together.scores_BN[row], alone.scores_BN[0], rtol=1e-5
     )

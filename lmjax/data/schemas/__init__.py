@@ -5,9 +5,10 @@ A schema keeps the contract of schema.py; its builder gets a config and what
 trains the tokenizer that the config names.
 """
 
-from lmjax.data.schemas import classification, tagging
+from lmjax.data.schemas import classification, seq2seq, tagging
 
 SCHEMAS = {
   "classification": classification.build,
   "tagging": tagging.build,
+  "seq2seq": seq2seq.build,
 }
