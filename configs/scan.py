@@ -29,6 +29,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.dropout = 0.2
   config.data.batch_size = 64
   config.data.window = 64
+  config.data.num_buckets = 3
   config.optim.learning_rate = 3e-3
   config.optim.weight_decay = 0.0
   config.train.num_steps = 2500

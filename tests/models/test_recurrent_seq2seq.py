@@ -186,14 +186,15 @@ def test_copies_are_of_the_source_and_sum_to_one():
 def test_attention_is_the_formula_of_its_paper(kind):
   rng = np.random.default_rng(0)
   width = 4 if kind in ("dot", "scaled_dot") else 7
-  query, memory = rng.normal(size=(B, T, 4)), rng.normal(size=(B, S, width))
+  normal = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+  query, memory = normal(B, T, 4), normal(B, S, width)
   module = GlobalAttention(kind, 4)
 
   def whole(module, query, memory):
     return module(query, module.keys(memory), memory, MASK)
 
   variables = module.init(jax.random.key(0), query, memory, method=whole)
-  variables = jax.tree.map(lambda x: rng.normal(size=x.shape), variables)
+  variables = jax.tree.map(lambda x: normal(*x.shape), variables)
   average, weights = module.apply(variables, query, memory, method=whole)
   params = variables.get("params", {})
   kernel = {k: v["kernel"] for k, v in params.items()}

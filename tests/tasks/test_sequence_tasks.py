@@ -141,13 +141,14 @@ def make_config(folder, **changes):
       "data.path": str(folder),
       "data.split_by": "name",
       "data.valid_fraction": 0.2,
+      "data.window": 16,
       "data.tokenizer": "word",
       "data.batch_size": 4,
-      "data.num_buckets": 2,
+      "data.num_buckets": 1,
       "parallel.num_devices": 1,
       "train.num_steps": 30,
       "train.eval_every": 30,
-      "train.sample_every": 30,
+      "train.sample_every": 0,
       "train.log_every": 30,
       "optim.warmup_steps": 1,
       "optim.learning_rate": 0.03,
@@ -176,8 +177,13 @@ def test_a_run_folder_predicts_what_it_is_judged_by(workdir):
   assert report.keys() >= {"loss", "accuracy", "perplexity", "exact_match"}
   # Targets are not needed, and rows stand alone.
   bare = [{"source": row["source"]} for row in rows]
-  assert list(run.predict(bare)) == made
-  assert list(run.predict(reversed(bare), batch_size=1)) == made[::-1]
+  for again in (
+    list(run.predict(bare)),
+    list(run.predict(bare[::-1], batch_size=1))[::-1],
+  ):
+    for ours, theirs in zip(made, again, strict=True):
+      assert ours["target"] == theirs["target"]
+      assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
   texts = {
     row["source"]: answer for row, answer in zip(rows, made, strict=True)
   }
@@ -192,7 +198,7 @@ def test_a_run_folder_predicts_what_it_is_judged_by(workdir):
 def test_buckets_and_beams_of_a_stored_run(workdir):
   plain = Run(workdir).evaluate("test")
   other = Run(
-    workdir, overrides={"data.num_buckets": 1, "data.batch_size": 16}
+    workdir, overrides={"data.num_buckets": 2, "data.batch_size": 16}
   ).evaluate("test")
   for key, value in plain.items():
     if isinstance(value, float):
@@ -203,6 +209,7 @@ def test_buckets_and_beams_of_a_stored_run(workdir):
   assert made["score"] >= made["best"][1]["score"]
 
 
+@pytest.mark.slow
 def test_jit_equals_pmap(pairs_folder, tmp_path):
   losses = []
   for strategy in ("jit", "pmap"):
@@ -213,12 +220,10 @@ def test_jit_equals_pmap(pairs_folder, tmp_path):
         "parallel.num_devices": 2,
         "train.num_steps": 3,
         "train.eval_every": 0,
-        "train.sample_every": 0,
         "train.log_every": 3,
         "model.copies": True,
         "model.dropout": 0.0,
         "seq2seq.target_tokenizer": "",
-        "data.num_buckets": 1,
       },
     )
     folder = tmp_path / strategy
@@ -276,7 +281,7 @@ def test_bleu_and_chrf_are_those_of_sacrebleu():
 def test_rouge_is_that_of_rouge_score():
   rng = np.random.default_rng(0)
   scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"])
-  words = "The a cat, cat dog-dog 12 x_y It's".split()
+  words = ["The", "a", "cat,", "cat", "dog-dog", "12", "x_y", "It's"]
   for _ in range(50):
     text, *others = (
       " ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(3)
