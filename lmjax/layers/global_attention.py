@@ -20,7 +20,7 @@ class GlobalAttention(nn.Module):
       arXiv:1508.04025); "scaled_dot" divides that by √D (Vaswani et al. 2017).
       Those without a W need queries and keys of one width.
     width: width D of the queries, and of what is inside of "additive".
-    dtype: dtype of the matmuls; softmax is computed in float32.
+    dtype: dtype of the maps; scores and softmax are computed in float32.
     param_dtype: dtype of the parameters.
   """
 
@@ -71,12 +71,10 @@ class GlobalAttention(nn.Module):
       inner_BTSD = jnp.tanh(query_BTD[:, :, None] + keys_BSD[:, None])
       scores_BTS = self.score(inner_BTSD)[..., 0].astype(jnp.float32)
     else:
-      scores_BTS = jnp.einsum(
-        "BTD,BSD->BTS",
-        query_BTD,
-        keys_BSD,
-        preferred_element_type=jnp.float32,
+      query_BTD, keys_BSD = (
+        x.astype(jnp.float32) for x in (query_BTD, keys_BSD)
       )
+      scores_BTS = jnp.einsum("BTD,BSD->BTS", query_BTD, keys_BSD)
     if self.kind == "scaled_dot":
       scores_BTS *= self.width**-0.5
     mask_B1S = mask_BS[:, None]
