@@ -24,6 +24,7 @@ from lmjax.errors import UsageError
 from lmjax.models import MODELS, build_model
 from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
+from lmjax.predictions.seq2seq import METRICS, names_of
 from lmjax.tasks import KINDS, TASKS
 
 CHOICES = {
@@ -240,6 +241,37 @@ def _check_task(config: ConfigDict) -> None:
       f"task={config.task} does not go with model.name={config.model.name}, "
       f"which learns by {' or '.join(tasks)}; change one of them."
     )
+  if config.task == "seq2seq":
+    _check_seq2seq(config)
+
+
+def _check_seq2seq(config: ConfigDict) -> None:
+  """Check how targets are written, searched for and judged."""
+  options, model = config.seq2seq, config.model
+  kind = options.target_tokenizer
+  if kind and kind not in TOKENIZERS:
+    raise UsageError(
+      f"seq2seq.target_tokenizer={kind} is not known; choose one of "
+      f"{', '.join(TOKENIZERS)}, or nothing for that of sources."
+    )
+  if options.num_best > options.beam_size:
+    raise UsageError(
+      f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
+      f"{options.beam_size}."
+    )
+  for name in names_of(options.metrics):
+    if name not in METRICS:
+      raise UsageError(
+        f"seq2seq.metrics={options.metrics} names {name!r}, which is not "
+        f"known; choose among {', '.join(METRICS)}."
+      )
+  if "positions" in model and model.positions == "learned":
+    context = model.context or config.data.window
+    if options.max_target_length > context:
+      raise UsageError(
+        f"seq2seq.max_target_length={options.max_target_length} is more than "
+        f"the {context} learned positions; set model.context to as many."
+      )
 
 
 def _check_teacher(config: ConfigDict) -> None:

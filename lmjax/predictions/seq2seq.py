@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import sacrebleu
 
 from lmjax.data.schemas.schema import Row
 from lmjax.data.schemas.seq2seq import target_tokenizer
 from lmjax.data.tokenizers import EOS
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.errors import UsageError
 from lmjax.predictions.edit_distance import edit_distance
 from lmjax.predictions.prediction import Outputs
 from lmjax.predictions.rouge import KINDS, rouge
@@ -22,8 +20,8 @@ Encode = Callable[[str], Sequence[int]]
 Figures = dict[str, float | str]
 
 
-def _sacrebleu(
-  texts: Sequence[str], references: Sequence[Sequence[str]]
+def _by_number(
+  references: Sequence[Sequence[str]],
 ) -> list[list[str | None]]:
   """List the first reference of each text, the second, and so on."""
   most = max(map(len, references))
@@ -40,9 +38,11 @@ def bleu(
 
   Post 2018 (arXiv:1804.08771).
   """
+  import sacrebleu  # when it is needed: it takes a while
+
   del encode
   metric = sacrebleu.BLEU(force=True)  # no word of texts that are in tokens
-  score = metric.corpus_score(texts, _sacrebleu(texts, references)).score
+  score = metric.corpus_score(texts, _by_number(references)).score
   return dict(bleu=score, bleu_signature=str(metric.get_signature()))
 
 
@@ -50,9 +50,11 @@ def chrf(
   texts: Sequence[str], references: Sequence[Sequence[str]], encode: Encode
 ) -> Figures:
   """Compute chrF (Popović 2015), in per cent."""
+  import sacrebleu
+
   del encode
   metric = sacrebleu.CHRF()
-  score = metric.corpus_score(texts, _sacrebleu(texts, references)).score
+  score = metric.corpus_score(texts, _by_number(references)).score
   return dict(chrf=score)
 
 
@@ -107,6 +109,15 @@ METRICS = {
 }
 
 
+def names_of(metrics: str) -> list[str]:
+  """Divide names between commas.
+
+  >>> names_of("bleu, chrf")
+  ["bleu", "chrf"]
+  """
+  return [name.strip() for name in metrics.split(",") if name.strip()]
+
+
 @dataclasses.dataclass(frozen=True)
 class TextPrediction:
   """See lmjax.predictions.prediction.Prediction.
@@ -118,19 +129,6 @@ class TextPrediction:
 
   vocabularies: Vocabularies
   metrics: str
-
-  def __post_init__(self):
-    """See that all metrics are known."""
-    for name in self._names():
-      if name not in METRICS:
-        raise UsageError(
-          f"seq2seq.metrics={self.metrics} names {name!r}, which is not known; "
-          f"choose among {', '.join(METRICS)}."
-        )
-
-  def _names(self) -> list[str]:
-    names = [name.strip() for name in self.metrics.split(",")]
-    return [name for name in names if name]
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
     """Give the best text and its score, and all that were asked for."""
@@ -158,6 +156,6 @@ class TextPrediction:
       references.setdefault(row["source"], []).append(row["target"])
     texts, others = list(made.values()), list(references.values())
     encode, figures = target_tokenizer(self.vocabularies).encode, {}
-    for name in self._names():
+    for name in names_of(self.metrics):
       figures |= METRICS[name](texts, others, encode)
     return figures

@@ -233,16 +233,22 @@ def test_jit_equals_pmap(pairs_folder, tmp_path):
   np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_options_that_cannot_be_are_sentences(pairs_folder, tmp_path):
-  for changes, message in (
-    ({"seq2seq.target_tokenizer": "x"}, "seq2seq.target_tokenizer=x is not kn"),
-    ({"seq2seq.num_best": 2}, "num_best=2 must be at most seq2seq.beam_size=1"),
-    ({"seq2seq.metrics": "bleu,x"}, "metrics=bleu,x names 'x', which is not"),
-  ):
-    with pytest.raises(UsageError, match=message):
-      loop.train(make_config(pairs_folder, **changes), tmp_path / "run")
-  config = make_config(pairs_folder, **{"seq2seq.beam_size": 0})
-  with pytest.raises(UsageError, match="beam_size=0 must be at least 1"):
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"target_tokenizer": "x"}, "seq2seq.target_tokenizer=x is not known"),
+    ({"num_best": 2}, "num_best=2 must be at most seq2seq.beam_size=1"),
+    ({"metrics": "bleu,x"}, "metrics=bleu,x names 'x', which is not known"),
+    ({"beam_size": 0}, "beam_size=0 must be at least 1"),
+    ({"max_target_length": 129}, "=129 is more than the 128 learned position"),
+  ],
+)
+def test_options_that_cannot_be_are_sentences(changes, message):
+  config = base.get_config(model="encoder_decoder", task="seq2seq")
+  config.model.positions = "learned"
+  config_lib.finalize(config)
+  config.seq2seq.update(changes)
+  with pytest.raises(UsageError, match=message):
     config_lib.finalize(config)
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lmjax.data.schemas.schema import BadRow, Example, Row, text_of
-from lmjax.data.tokenizers import BOS, EOS, PAD, TOKENIZERS, UNK, Tokenizer
+from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.errors import UsageError
 
 TrainTokenizer = Callable[..., Tokenizer]
 
@@ -114,23 +113,7 @@ def target_tokenizer(vocabularies: Vocabularies) -> Tokenizer:
 
 
 def build(config: ConfigDict, train_tokenizer: TrainTokenizer) -> Seq2Seq:
-  """Make the schema that a config describes.
-
-  Raises:
-    UsageError: if the targets' tokenizer is not known, or more texts are to be
-      shown than are searched for.
-  """
+  """Make the schema that a config describes."""
   options = config.seq2seq
-  if options.num_best > options.beam_size:
-    raise UsageError(
-      f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
-      f"{options.beam_size}."
-    )
-  kind = options.target_tokenizer
-  if kind and kind not in TOKENIZERS:
-    raise UsageError(
-      f"seq2seq.target_tokenizer={kind} is not known; choose one of "
-      f"{', '.join(TOKENIZERS)}, or nothing for that of sources."
-    )
   limit = options.max_target_length or config.data.window
-  return Seq2Seq(train_tokenizer, kind, limit)
+  return Seq2Seq(train_tokenizer, options.target_tokenizer, limit)
