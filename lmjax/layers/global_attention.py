@@ -20,7 +20,8 @@ class GlobalAttention(nn.Module):
       arXiv:1508.04025); "scaled_dot" divides that by √D (Vaswani et al. 2017).
       Those without a W need queries and keys of one width.
     width: width D of the queries, and of what is inside of "additive".
-    dtype: dtype of the maps; scores and softmax are computed in float32.
+    dtype: dtype of the maps; scores, softmax and averages are computed in
+      float32.
     param_dtype: dtype of the parameters.
   """
 
@@ -81,6 +82,6 @@ class GlobalAttention(nn.Module):
     weights_BTS = jax.nn.softmax(jnp.where(mask_B1S, scores_BTS, -1e30))
     weights_BTS = jnp.where(mask_B1S, weights_BTS, 0.0)
     average_BTE = jnp.einsum(
-      "BTS,BSE->BTE", weights_BTS.astype(memory_BSE.dtype), memory_BSE
+      "BTS,BSE->BTE", weights_BTS, memory_BSE.astype(jnp.float32)
     )
-    return average_BTE, weights_BTS
+    return average_BTE.astype(memory_BSE.dtype), weights_BTS

@@ -162,8 +162,11 @@ class RecurrentSeq2Seq(LanguageModel):
       self.dropout,
       **dtypes,
     )
+    bridge = functools.partial(  # in float32, as states are
+      dense, (self.width,), use_bias=True, dtype=jnp.float32
+    )
     self.bridges = [
-      [dense((self.width,), use_bias=True) for _ in range(self._num_arrays)]
+      [bridge() for _ in range(self._num_arrays)]
       for _ in range(self.num_layers)
     ]
     make_layer = self.make_layer
@@ -215,8 +218,7 @@ class RecurrentSeq2Seq(LanguageModel):
         jnp.concatenate(array, axis=-1) for array in zip(*both, strict=True)
       ]
       begin = [
-        bridge(array).astype(jnp.float32)
-        for bridge, array in zip(bridges, arrays, strict=True)
+        bridge(array) for bridge, array in zip(bridges, arrays, strict=True)
       ]
       states.append((jnp.tanh(begin[0]), *begin[1:]))
     keys_BSD = None
