@@ -44,13 +44,14 @@ class Seq2Seq:
     "target_mask": ("inputs", "targets", "weights"),
   }
   pads = {}
+  whole = False
 
   def learn(
     self, rows: Iterable[Row], known: Mapping[str, Tokenizer]
   ) -> Vocabularies:
     """Collect the tokens of both texts, together or apart."""
     texts = [(text_of(row, "source"), text_of(row, "target")) for row in rows]
-    sources, targets = zip(*texts, strict=True)
+    sources, targets = ([text[side] for text in texts] for side in range(2))
     if not self.target_tokenizer:
       both = known.get("source") or self.train_tokenizer([*sources, *targets])
       return Vocabularies({"source": both})
