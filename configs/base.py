@@ -202,10 +202,30 @@ MODELS["recurrent_encoder"] = dict(
   dtype="float32",
   param_dtype="float32",
 )
+MODELS["recurrent_seq2seq"] = dict(
+  name="recurrent_seq2seq",
+  cell="lstm",  # as of recurrent_encoder
+  bidirectional=True,  # the encoder
+  num_layers=1,  # of the decoder
+  num_encoder_layers=0,  # 0: num_layers
+  width=256,  # of the decoder, and of the encoder's directions together
+  embedding_width=0,  # 0: width
+  attention="general",  # none | additive | general | dot | scaled_dot
+  input_feeding=False,  # what was made of a token goes in with the next
+  copies=False,  # tokens of the source may be copied
+  scheduled_sampling=0.0,  # share of inputs that the model draws, in training
+  tie_embeddings=False,
+  initializer="glorot_uniform",  # as of recurrent language models
+  recurrent_initializer="orthogonal",
+  dropout=0.2,  # on embeddings, behind layers and attention, a mask a token
+  dtype="float32",
+  param_dtype="float32",
+)
 
 # Of models that do not go on from a text: what they learn, and show.
 TASKS = dict(
   recurrent_encoder="classification",
+  recurrent_seq2seq="seq2seq",
   encoder="masked_lm",
   encoder_decoder="span_corruption",
   word_vectors="skip_gram",
@@ -251,18 +271,31 @@ RECORD_TASKS = dict(
     negatives="hardest",  # triplet: hardest | all
     num_candidates=1000,  # second texts that retrieval is judged on; 0: all
   ),
+  seq2seq=dict(
+    # Of targets, as data.tokenizer; empty: one vocabulary for both texts
+    target_tokenizer="",
+    beam_size=1,  # texts that are searched for at once; 1: greedy
+    length_penalty=0.6,  # of Wu et al. 2016; 0: none
+    num_best=1,  # how many of them are shown
+    max_target_length=0,  # tokens that are written at most; 0: data.window
+    # Of bleu, chrf, rouge, exact_match, token_error_rate
+    metrics="bleu,chrf,exact_match,token_error_rate",
+  ),
 )
 # And which columns of a table have what it needs: by name, or by number from 0.
 COLUMNS = dict(
   classification=dict(text="text", label="label"),
   tagging=dict(tokens="token", tags="tag"),
   matching=dict(first="signature", second="summary", label="label"),
+  # parallel: the endings of the files' names
+  seq2seq=dict(source="source", target="target"),
 )
 # And what they read where nothing else is named, inside every CPython.
 SOURCES = dict(
   classification="tsv",
   tagging="python_tokens",
   matching="python_signatures",
+  seq2seq="number_words",
 )
 
 
@@ -278,8 +311,8 @@ def get_config(model: str, task: str = "") -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
-  # span_corruption | skip_gram | cbow | glove | classification |
-  # tagging | matching
+  # span_corruption | skip_gram | cbow | glove | classification | tagging |
+  # matching | seq2seq
   config.task = task or TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
   if config.task in RECORD_TASKS:
@@ -295,8 +328,8 @@ def _learn_from_records(config: ConfigDict) -> None:
   config[config.task] = RECORD_TASKS[config.task]
 
   config.data = dict(
-    # tsv | csv | jsonl | conll | conllu | tfds | python_tokens |
-    # python_signatures
+    # tsv | csv | jsonl | conll | conllu | parallel | tfds | python_tokens |
+    # python_signatures | number_words
     source=SOURCES[config.task],
     path="",  # of files: a file, a folder or a glob
     header=False,  # tsv, csv: whether the first line names the columns

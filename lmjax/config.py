@@ -24,6 +24,7 @@ from lmjax.errors import UsageError
 from lmjax.models import MODELS, build_model
 from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
+from lmjax.predictions.seq2seq import METRICS, names_of
 from lmjax.tasks import KINDS, TASKS
 
 CHOICES = {
@@ -53,6 +54,9 @@ RANGES = {
   "model.hidden_dropout": SHARE,
   "model.output_dropout": SHARE,
   "model.weight_drop": SHARE,
+  "model.scheduled_sampling": (0, 1),
+  "seq2seq.beam_size": POSITIVE,
+  "seq2seq.num_best": POSITIVE,
   "model.experts_per_token": POSITIVE,
   "model.add_k": (1e-9, math.inf),
   "model.memory": POSITIVE,
@@ -107,7 +111,7 @@ PATHS = (
 )
 # The sources that read what cannot be ignored in silence.
 READ_BY = {
-  "data.path": ("text", *FILE_KINDS),
+  "data.path": ("text", "parallel", *FILE_KINDS),
   "data.name": ("tfds",),
   "data.data_dir": ("tfds",),
   "data.header": ("tsv", "csv"),
@@ -248,6 +252,37 @@ def _check_task(config: ConfigDict) -> None:
       f"{' or '.join(tasks)}; change one of them."
     )
   build_model(config, vocab_size=len(SPECIALS))
+  if config.task == "seq2seq":
+    _check_seq2seq(config)
+
+
+def _check_seq2seq(config: ConfigDict) -> None:
+  """Check how targets are written, searched for and judged."""
+  options, model = config.seq2seq, config.model
+  kind = options.target_tokenizer
+  if kind and kind not in TOKENIZERS:
+    raise UsageError(
+      f"seq2seq.target_tokenizer={kind} is not known; choose one of "
+      f"{', '.join(TOKENIZERS)}, or nothing for that of sources."
+    )
+  if options.num_best > options.beam_size:
+    raise UsageError(
+      f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
+      f"{options.beam_size}."
+    )
+  for name in names_of(options.metrics):
+    if name not in METRICS:
+      raise UsageError(
+        f"seq2seq.metrics={options.metrics} names {name!r}, which is not "
+        f"known; choose among {', '.join(METRICS)}."
+      )
+  if "positions" in model and model.positions == "learned":
+    context = model.context or config.data.window
+    if options.max_target_length > context:
+      raise UsageError(
+        f"seq2seq.max_target_length={options.max_target_length} is more than "
+        f"the {context} learned positions; set model.context to as many."
+      )
 
 
 def _check_teacher(config: ConfigDict) -> None:

@@ -2,7 +2,7 @@
 """From rows to predictions, batch by batch, with a task that has learned."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,14 @@ from lmjax.experiment import Experiment
 from lmjax.types import PyTree
 
 SHORTEST = 8  # length that batches have at least; they grow by doubling
+
+
+class _Waiting(NamedTuple):
+  """Rows that will be answered alike: a model sees no difference."""
+
+  seen: Row
+  rows: list[Row]
+  example: Example
 
 
 class Predictor:
@@ -38,6 +46,8 @@ class Predictor:
   ) -> Iterator[tuple[Row, dict[str, Any]]]:
     """Predict row by row, in their order.
 
+    Neighbours that a model sees no difference between are predicted once.
+
     Args:
       variables: the model's variables.
       rows: where each is, and its texts by role; what the model does not see is
@@ -53,8 +63,13 @@ class Predictor:
       inputs = self._corpus.schema.inputs
       seen = {role: row[role] for role in inputs if role in row}
       example = self._corpus.encode(where, seen, report)
-      if example is not None:
-        waiting.append((row, self._corpus.cut(example)[0]))
+      if example is None:
+        continue
+      if waiting and waiting[-1].seen == seen:
+        waiting[-1].rows.append(row)
+      else:
+        example, _ = self._corpus.cut(example)
+        waiting.append(_Waiting(seen, [row], example))
       if len(waiting) == self._batch_size:
         yield from self._answer(variables, waiting)
         waiting = []
@@ -68,10 +83,10 @@ class Predictor:
     return self._prediction.judge((made, row) for row, made in pairs)
 
   def _answer(
-    self, variables: PyTree, waiting: list[tuple[Row, Example]]
+    self, variables: PyTree, waiting: list[_Waiting]
   ) -> Iterator[tuple[Row, dict[str, Any]]]:
     schema = self._corpus.schema
-    examples = [example for _, example in waiting]
+    examples = [each.example for each in waiting]
     groups = {
       mask: tuple(field for field in fields if field in examples[0])
       for mask, fields in schema.groups.items()
@@ -84,9 +99,10 @@ class Predictor:
     outputs = jax.device_get(
       self._predict(variables, encoded.batch(rows_B, widths))
     )
-    for index, (row, _) in enumerate(waiting):
+    for index, each in enumerate(waiting):
       made = {name: values[index] for name, values in outputs.items()}
-      yield row, self._prediction.render(made, row)
+      for row in each.rows:
+        yield row, self._prediction.render(made, row)
 
 
 def _rounded(length: int) -> int:

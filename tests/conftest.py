@@ -27,6 +27,7 @@ TINY = {
   "encoder_decoder": dict(num_layers=2, num_heads=2, width=16),
   "word_vectors": dict(width=16),
   "recurrent_encoder": dict(width=16),
+  "recurrent_seq2seq": dict(width=16, embedding_width=8),
 }
 
 

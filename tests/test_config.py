@@ -52,6 +52,8 @@ def test_every_config_runs(name, tmp_path):
   config.train.eval_batches = 1
   if "num_tokens" in config.sample:
     config.sample.num_tokens = 2
+  if "seq2seq" in config:
+    config.seq2seq.max_target_length = 2
   config.parallel.num_devices = 1
   if "num_layers" in config.model:  # compiles sooner
     config.model.num_layers = min(config.model.num_layers, 2)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
   "metrics": GROUND,
   "optim": GROUND,
   "data": GROUND,
-  "tasks": GROUND | {"losses", "metrics", "ops"},
+  "tasks": GROUND | {"losses", "metrics", "ops", "decoding"},
   "decoding": GROUND,
   "parallel": GROUND | {"state"},
   "state": GROUND,

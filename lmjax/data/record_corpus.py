@@ -204,8 +204,8 @@ class RecordCorpus:
 
   @property
   def text_tokenizer(self) -> Tokenizer:
-    """Return the tokenizer of the first text that a model sees."""
-    return self.tokenizer.tokenizers[self.schema.inputs[0]]
+    """Return the first tokenizer that the schema names."""
+    return next(iter(self.tokenizer.tokenizers.values()))
 
   def _can_be_learned(self, place: tuple[str, Row]) -> bool:
     where, row = place

@@ -34,6 +34,7 @@ from lmjax.models import (
   ngram,
   recurrent,
   recurrent_encoder,
+  recurrent_seq2seq,
   rg_lru,
   tagger,
   text_classifier,
@@ -61,6 +62,7 @@ MODELS = {
   "encoder_decoder": encoder_decoder.build,
   "word_vectors": word_vectors.build,
   "recurrent_encoder": recurrent_encoder.build,
+  "recurrent_seq2seq": recurrent_seq2seq.build,
 }
 # Task → what it puts on an encoder: (config, encoder, sizes) → module.
 HEADS = {

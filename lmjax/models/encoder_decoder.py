@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.layers.dense import Affine, Parameters, apply_affine
+from lmjax.layers.embeddings import TokenEmbedding
 from lmjax.layers.view import look_at
 from lmjax.models.transformer import Transformer
 from lmjax.models.trunk import Trunk, trunk_settings
@@ -35,15 +36,18 @@ class EncoderDecoder(Transformer, kw_only=True):
 
   Vaswani et al. 2017 (arXiv:1706.03762); with relative positions, RMS norms
   before the layers and no biases, T5 (Raffel et al. 2020, arXiv:1910.10683).
-  Both texts have one vocabulary and one embedding table.
+  Both texts have one vocabulary and one embedding table, if not said otherwise.
 
   Attributes:
     num_encoder_layers: number of blocks of the encoder.
+    source_vocab_size: number of tokens of sources, which then have a table of
+      their own; 0 for one vocabulary.
   """
 
   kinds = ("encoder_decoder",)
 
   num_encoder_layers: int
+  source_vocab_size: int = 0
   crosses: bool = True
 
   def setup(self):
@@ -59,6 +63,13 @@ class EncoderDecoder(Transformer, kw_only=True):
       depth="auto" if self.depth == "separate" else self.depth,
     )
     self.encoder = Trunk(**settings)
+    if self.source_vocab_size:
+      self.source_embedding = TokenEmbedding(
+        self.source_vocab_size,
+        self.width,
+        dtype=self.dtype,
+        param_dtype=self.param_dtype,
+      )
     projection = nn.vmap(
       Affine,
       variable_axes={"params": 0},
@@ -88,7 +99,8 @@ class EncoderDecoder(Transformer, kw_only=True):
       sources_BS: int tokens.
       mask_BS: true on tokens, false on padding; None for no padding.
     """
-    x_BSD = self.encoder.read_around(self.embedding(sources_BS), None, mask_BS)
+    table = self.source_embedding if self.source_vocab_size else self.embedding
+    x_BSD = self.encoder.read_around(table(sources_BS), None, mask_BS)
 
     def by_layer(stacked: Parameters) -> list[Parameters]:
       kernels, biases = stacked
@@ -165,7 +177,9 @@ class EncoderDecoder(Transformer, kw_only=True):
     )
 
 
-def build(config: ConfigDict, vocab_size: int) -> EncoderDecoder:
+def build(
+  config: ConfigDict, vocab_size: int, source_vocab_size: int = 0
+) -> EncoderDecoder:
   """Make the model that a config describes.
 
   Raises:
@@ -176,5 +190,6 @@ def build(config: ConfigDict, vocab_size: int) -> EncoderDecoder:
     vocab_size=vocab_size,
     tie_embeddings=model.tie_embeddings,
     num_encoder_layers=model.num_encoder_layers or model.num_layers,
+    source_vocab_size=source_vocab_size,
     **trunk_settings(config),
   )

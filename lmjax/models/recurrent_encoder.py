@@ -13,6 +13,7 @@ from lmjax.layers.embeddings import TokenEmbedding
 from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.locked_dropout import LockedDropout
 from lmjax.layers.recurrent import RecurrentLayer
+from lmjax.layers.stateful import State
 from lmjax.models.choices import check_choice
 from lmjax.models.text_encoder import TextEncoder
 from lmjax.ops.cells import CELLS
@@ -95,17 +96,31 @@ class RecurrentEncoder(TextEncoder):
 
   def contextualize(self, x_BTE: Array, mask_BT: Array) -> Array:
     """Read vectors of tokens: [B, T, any] to [B, T, hidden_width]."""
-    x = self.drop(self.drop_locked(x_BTE))
+    return self.read(x_BTE, mask_BT)[0]
+
+  def read(
+    self, x_BTE: Array, mask_BT: Array
+  ) -> tuple[Array, tuple[tuple[State, ...], ...]]:
+    """Read vectors of tokens, and return also what each layer ends in.
+
+    Returns:
+      hidden [B, T, hidden_width], and for each layer its state behind the last
+      token, and behind the first where it reads backward.
+    """
+    x, ends = self.drop(self.drop_locked(x_BTE)), []
     for index, layer in enumerate(self.layers):
-      state = layer.initial_state(len(x), x.shape[-1])
-      made = [layer(x, state, None, mask_BT)[0]]
+      empty = layer.initial_state(len(x), x.shape[-1])
+      hidden, end = layer(x, empty, None, mask_BT)
+      made, states = [hidden], [end]
       if self.bidirectional:
         turned_x, turned_mask_BT = x[:, ::-1], mask_BT[:, ::-1]
         backward = self.backward_layers[index]
-        hidden, _ = backward(turned_x, state, None, turned_mask_BT)
+        hidden, end = backward(turned_x, empty, None, turned_mask_BT)
         made.append(hidden[:, ::-1])
+        states.append(end)
       x = self.drop(self.drop_locked(jnp.concatenate(made, axis=-1)))
-    return x
+      ends.append(tuple(states))
+    return x, tuple(ends)
 
 
 def build(config: ConfigDict, vocab_size: int) -> RecurrentEncoder:

@@ -7,10 +7,12 @@ fields are filled by their names, as those of a task.
 
 from lmjax.predictions.classification import ClassPrediction
 from lmjax.predictions.matching import MatchPrediction
+from lmjax.predictions.seq2seq import TextPrediction
 from lmjax.predictions.tagging import TagPrediction
 
 PREDICTIONS = {
   "classification": ClassPrediction,
   "tagging": TagPrediction,
   "matching": MatchPrediction,
+  "seq2seq": TextPrediction,
 }

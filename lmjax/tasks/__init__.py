@@ -10,7 +10,7 @@ from lmjax.tasks.classification import Classification
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
 from lmjax.tasks.matching import Matching
-from lmjax.tasks.seq2seq import Seq2Seq
+from lmjax.tasks.seq2seq import Seq2Seq, Transduction
 from lmjax.tasks.tagging import Tagging
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram
 
@@ -26,6 +26,7 @@ TASKS = {
   "classification": Classification,
   "tagging": Tagging,
   "matching": Matching,
+  "seq2seq": Transduction,
 }
 # Task → the kind of model that learns it; see LanguageModel.
 KINDS = {
@@ -40,6 +41,7 @@ KINDS = {
   "classification": "text_encoder",
   "tagging": "text_encoder",
   "matching": "text_encoder",
+  "seq2seq": "encoder_decoder",
 }
 
 
@@ -49,4 +51,5 @@ def sections_of(task: str) -> tuple[str, ...]:
     return ("loss", "word_vectors")
   if task == "classification":
     return ("loss", task, "distill")
-  return ("loss", task) if KINDS[task] == "text_encoder" else ("loss",)
+  has_own = KINDS[task] == "text_encoder" or task == "seq2seq"
+  return ("loss", task) if has_own else ("loss",)

@@ -4,9 +4,12 @@
 import dataclasses
 
 import flax.linen as nn
+import jax.numpy as jnp
 
+from lmjax.decoding.beam import beam_search, greedy_search, repeat
+from lmjax.decoding.filters import Ban
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
-from lmjax.types import Batch, PyTree
+from lmjax.types import Array, Batch, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,3 +34,65 @@ class Seq2Seq(LanguageModeling):
     No bits of a character or byte: targets hold marks, which are no text.
     """
     return report_tokens(means)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Transduction(Seq2Seq):
+  """Write a text for another one, learned from pairs of them.
+
+  Attributes:
+    beam_size: how many texts are searched for at once; 1 for greedy search.
+    length_penalty: see lmjax.decoding.beam.penalty.
+    num_best: how many texts are told of each source; at most `beam_size`.
+    max_target_length: how many tokens are written at most.
+    first_token: what every target begins behind.
+    stop_token: what ends it.
+    pad_token: what follows.
+    banned: tokens that are never written.
+  """
+
+  beam_size: int
+  length_penalty: float
+  num_best: int
+  max_target_length: int
+  first_token: int
+  stop_token: int
+  pad_token: int
+  banned: tuple[int, ...]
+
+  def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
+    """Search for the best targets of sources.
+
+    Returns:
+      "targets", int32 [B, N, T], `<eos>` and padding behind their ends, the
+      best first; and "scores", float32 [B, N]; see Hypotheses.
+    """
+    batch_size, number = len(batch["sources"]), self.beam_size
+    rows, length = batch_size * number, self.max_target_length
+    model, variables = self.model.for_decoding(variables, rows)
+    memory = model.apply(
+      variables, batch["sources"], batch["source_mask"], method="encode"
+    )
+    memory = repeat(memory, number)
+    ban = Ban(self.banned)
+
+    def step(tokens_N: Array, carry: PyTree) -> tuple[Array, PyTree]:
+      hidden, carry = model.apply(
+        variables, tokens_N[:, None], carry, memory=memory
+      )
+      logits_N1V = model.apply(variables, hidden, method="logits")
+      return ban(logits_N1V[:, 0]), carry
+
+    carry = model.initial_carry(rows, length)
+    first_B = jnp.full(batch_size, self.first_token)
+    settings = dict(
+      length_penalty=self.length_penalty,
+      stop_token=self.stop_token,
+      pad_token=self.pad_token,
+    )
+    if number == 1:
+      found = greedy_search(step, carry, first_B, length, **settings)
+    else:
+      settings["num_best"] = self.num_best
+      found = beam_search(step, carry, first_B, length, number, **settings)
+    return dict(targets=found.tokens_BNT, scores=found.scores_BN)

@@ -5,10 +5,11 @@ A schema keeps the contract of schema.py; its builder gets a config and what
 trains the tokenizer that the config names.
 """
 
-from lmjax.data.schemas import classification, matching, tagging
+from lmjax.data.schemas import classification, matching, seq2seq, tagging
 
 SCHEMAS = {
   "classification": classification.build,
   "tagging": tagging.build,
   "matching": matching.build,
+  "seq2seq": seq2seq.build,
 }

@@ -20,6 +20,8 @@ from lmjax.data.tables.conll import Conll, Conllu
 from lmjax.data.tables.delimited import CommaSeparated, TabSeparated
 from lmjax.data.tables.file_table import FileTable, Format
 from lmjax.data.tables.json_lines import JSONLines
+from lmjax.data.tables.number_words import NumberWords
+from lmjax.data.tables.parallel_text import ParallelText
 from lmjax.data.tables.python_tokens import PythonTokens
 from lmjax.data.tables.signatures import PythonSignatures
 from lmjax.data.tables.table import Table
@@ -52,12 +54,21 @@ FILE_KINDS = {
 
 
 def _files(kind: FileKind, config: ConfigDict, cache_dir: Path) -> Tables:
-  """Open files, divided by their names, or all of them as train."""
+  """Open files of one kind."""
 
   def read(paths: list[Path]) -> Table:
     return FileTable(paths, kind.format(config), cache_dir)
 
-  paths = find_files(config.path, kind.suffixes)
+  return _divide(config, kind.suffixes, read)
+
+
+def _divide(
+  config: ConfigDict,
+  suffixes: tuple[str, ...],
+  read: Callable[[list[Path]], Table],
+) -> Tables:
+  """Divide files by their names, or read all of them as train."""
+  paths = find_files(config.path, suffixes)
   if config.split_by == "ratio":
     return {"train": read(paths)}
   patterns = dict(
@@ -93,9 +104,27 @@ def python_signatures(config: ConfigDict, cache_dir: Path) -> Tables:
   return {"train": PythonSignatures(cache_dir)}
 
 
+def parallel(config: ConfigDict, cache_dir: Path) -> Tables:
+  """Open pairs of files whose lines belong together: train.en, train.de."""
+  sides = tuple(config.columns.values())
+
+  def read(paths: list[Path]) -> Table:
+    return ParallelText(paths, sides, cache_dir)
+
+  return _divide(config, tuple(f".{side}" for side in sides), read)
+
+
+def number_words(config: ConfigDict, cache_dir: Path) -> Tables:
+  """Spell numbers out; nothing is read."""
+  del config, cache_dir
+  return {"train": NumberWords()}
+
+
 TABLES: dict[str, Callable[[ConfigDict, Path], Tables]] = {
   **{k: functools.partial(_files, kind) for k, kind in FILE_KINDS.items()},
   "tfds": tfds,
   "python_tokens": python_tokens,
   "python_signatures": python_signatures,
+  "parallel": parallel,
+  "number_words": number_words,
 }

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spelling to pronunciation by a Transformer: CMUdict.
+
+Data, commands and figures are those of grapheme_to_phoneme.py; the model is as
+small as those of Yolchuyeva et al. 2019 (arXiv:2004.06338).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+from configs.grapheme_to_phoneme import read_dictionary
+
+
+def get_config(folder: str = "") -> ConfigDict:
+  """Return the experiment; `folder` holds the data set."""
+  config = base.get_config(model="encoder_decoder", task="seq2seq")
+  config.model.num_layers = 3
+  config.model.width = 128
+  config.model.num_heads = 4
+  config.model.dropout = 0.1
+  config.loss.label_smoothing = 0.1
+  config.optim.learning_rate = 2e-3
+  config.train.num_steps = 10_000
+  return read_dictionary(config, folder)

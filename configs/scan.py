@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands to actions by an LSTM with attention: SCAN, Lake & Baroni 2018.
+
+arXiv:1711.00350. Without an argument it learns to read number words. With the
+folder of SCAN it reads `simple.train.tsv.gz` and `simple.test.tsv`, of columns
+command and actions; a tenth of the commands to train on judges on the way.
+
+python train.py --config=configs/scan.py:FOLDER --workdir=runs/scan
+python scripts/evaluate.py --workdir=runs/scan --split=test
+
+The other split is by length: --config.data.train_files='length.train*'
+--config.data.test_files='length.test*'.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(folder: str = "") -> ConfigDict:
+  """Return the experiment; `folder` holds the data set."""
+  config = base.get_config(model="recurrent_seq2seq")
+  config.data.tokenizer = "word"
+  config.seq2seq.target_tokenizer = "character"
+  config.seq2seq.metrics = "exact_match,token_error_rate"
+  config.model.width = 128
+  config.model.embedding_width = 64
+  config.model.attention = "general"
+  config.model.dropout = 0.2
+  config.data.batch_size = 64
+  config.data.window = 64
+  config.data.num_buckets = 3
+  config.optim.learning_rate = 3e-3
+  config.optim.weight_decay = 0.0
+  config.train.num_steps = 3000
+  config.train.eval_every = 1500
+  if folder:
+    config.seq2seq.target_tokenizer = "word"
+    config.data.source = "tsv"
+    config.data.path = folder
+    config.data.columns = dict(source="0", target="1")
+    config.data.split_by = "name"
+    config.data.train_files = "simple.train*"
+    config.data.test_files = "simple.test*"
+  return config
