@@ -8,6 +8,9 @@ by feature; what is learned is the distribution over whole scores (Tai et al.
     python train.py --config=configs/text_similarity.py:FOLDER --workdir=runs/a
     python scripts/evaluate.py --workdir=runs/a --split=test
 
+One run (seed 0, three minutes on one core of a busy machine) has a Pearson
+correlation of 0.811 on test, 0.789 on valid; Spearman's are 0.766 and 0.776.
+
 Without one there are no scores, and it learns which sentence goes with which
 function of Python's library, from the other pairs of a batch.
 """
