@@ -23,6 +23,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config.tagging.scheme = "segmentation"
   config.tagging.crf = True
   config.tagging.max_characters = 0
+  config.tagging.bigram_width = 100
   config.model.width = 150
   config.model.embedding_width = 100
   config.model.dropout = 0.3
