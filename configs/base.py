@@ -249,6 +249,7 @@ RECORD_TASKS = dict(
     character_encoder="cnn",  # cnn | lstm
     character_embedding_width=30,
     character_width=50,  # of what is read of a word's characters
+    bigram_width=0,  # of embeddings of a token and the next; 0: none
     dropout=0.3,  # behind the encoder
     crf=False,  # whether a tag depends on the one before
     constrained=True,  # predict no spans that the scheme does not write

@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named entities by a BiLSTM-CRF over words and their characters."""
+"""Named entities by a BiLSTM-CRF over words and their characters.
+
+Huang et al. 2015 (arXiv:1508.01991) with a convolution over the characters, as
+Ma & Hovy 2016 (arXiv:1603.01354) have it; tags are read in BIO and learned in
+BIOES (Ratinov & Roth 2009). F1 is of whole entities, as seqeval counts them.
+
+python train.py --config=configs/named_entities.py:FOLDER --workdir=runs/names
+python scripts/evaluate.py --workdir=runs/names --split=test
+
+FOLDER holds train, valid and test files in CoNLL; 3,000 steps go through WNUT
+2017 28 times. Without it the entities are dotted names of Python.
+"""
 
 from ml_collections import ConfigDict
 
@@ -30,6 +41,6 @@ def get_config(folder: str = "") -> ConfigDict:
   config.data.lower_case = True
   config.optim.learning_rate = 2e-3
   config.optim.weight_decay = 0.0
-  config.train.num_steps = 1500
+  config.train.num_steps = 3000
   config.train.eval_every = 500
   return config

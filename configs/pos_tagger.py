@@ -1,5 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of speech by a BiLSTM over words and their characters."""
+"""Parts of speech by a BiLSTM over words and their characters.
+
+As Plank et al. 2016 (arXiv:1604.05529) do it, with a convolution over the
+characters (Ma & Hovy 2016, arXiv:1603.01354) and without vectors of other text;
+--config.tagging.crf=True lets tags depend on each other. Words that occur once
+are unknown, so that the vector for unknown words learns something.
+
+python train.py --config=configs/pos_tagger.py:FOLDER --workdir=runs/pos
+python scripts/evaluate.py --workdir=runs/pos --split=test
+
+FOLDER holds a treebank of Universal Dependencies; 4,000 steps go through
+English-EWT ten times. Without it the tags are those of python_tokens, what each
+token of the standard library is.
+"""
 
 from ml_collections import ConfigDict
 
@@ -21,11 +34,10 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.width = 200
   config.model.embedding_width = 100
   config.model.dropout = 0.3
-  config.model.locked_dropout = 0.0
   config.data.min_freq = 2
   config.data.lower_case = True
   config.optim.learning_rate = 2e-3
   config.optim.weight_decay = 0.0
-  config.train.num_steps = 2000
+  config.train.num_steps = 4000
   config.train.eval_every = 1000
   return config

@@ -4,7 +4,6 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.layers.dropout import Dropout
 from lmjax.layers.embeddings import TokenEmbedding
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.types import Array
@@ -17,7 +16,6 @@ class CharacterEncoder(nn.Module):
     num_characters: how many characters are known; 0 stands for none.
     embedding_width: width E of their embeddings.
     width: width D of a word's vector.
-    dropout: share of the embeddings' features that is dropped.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """
@@ -25,7 +23,6 @@ class CharacterEncoder(nn.Module):
   num_characters: int
   embedding_width: int
   width: int
-  dropout: float = 0.0
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -45,8 +42,7 @@ class CharacterEncoder(nn.Module):
       name="embedding",
       **self._dtypes,
     )
-    x_NWE = Dropout(self.dropout)(embedding(characters_NW))
-    x_NWE = jnp.where(mask_NW[..., None], x_NWE, 0)
+    x_NWE = jnp.where(mask_NW[..., None], embedding(characters_NW), 0)
     return self.read(x_NWE, mask_NW).reshape(batch, time, self.width)
 
   @property

@@ -9,16 +9,18 @@ from ml_collections import ConfigDict
 
 from lmjax.layers.characters import CHARACTER_ENCODERS
 from lmjax.layers.dropout import Dropout
+from lmjax.layers.embeddings import TokenEmbedding
 from lmjax.models.choices import check_option
 from lmjax.models.text_encoder import TextModel
 from lmjax.types import Array
 
 
 class Tagger(TextModel):
-  """An encoder of words and their characters, and an affine map.
+  """An encoder of tokens and what is known of them, and an affine map.
 
-  Huang et al. 2015 (arXiv:1508.01991); with characters, Lample et al. 2016
-  (arXiv:1603.01360) and Ma & Hovy 2016 (arXiv:1603.01354).
+  Huang et al. 2015 (arXiv:1508.01991); with characters of words, Lample et al.
+  2016 (arXiv:1603.01360) and Ma & Hovy 2016 (arXiv:1603.01354); with bigrams,
+  Chen et al. 2015 (EMNLP).
 
   Attributes:
     num_tags: number of tags C.
@@ -26,12 +28,14 @@ class Tagger(TextModel):
     dropout: share of the features behind the encoder that is dropped.
     make_characters: makes what reads the characters of words; None if they are
       not read.
+    make_bigrams: makes the embeddings of tokens two by two, or None.
   """
 
   num_tags: int
   crf: bool
   dropout: float
   make_characters: functools.partial | None
+  make_bigrams: functools.partial | None
 
   def setup(self):
     """Create the head."""
@@ -40,8 +44,10 @@ class Tagger(TextModel):
     dtypes = dict(dtype=encoder.dtype, param_dtype=encoder.param_dtype)
     if self.make_characters:
       self.characters = self.make_characters(**dtypes)
-      if encoder.input_width:
-        self.join = nn.Dense(encoder.input_width, **dtypes)
+    if self.make_bigrams:
+      self.bigrams = self.make_bigrams(**dtypes)
+    if encoder.input_width and (self.make_characters or self.make_bigrams):
+      self.join = nn.Dense(encoder.input_width, **dtypes)
     self.drop_hidden = Dropout(self.dropout)
     self.tagger = nn.Dense(self.num_tags, **dtypes)
     if self.crf:
@@ -54,24 +60,33 @@ class Tagger(TextModel):
       )
 
   def __call__(
-    self, tokens_BT: Array, characters_BTW: Array | None, mask_BT: Array
+    self,
+    tokens_BT: Array,
+    mask_BT: Array,
+    characters_BTW: Array | None = None,
+    bigrams_BT: Array | None = None,
   ) -> tuple[Array, Array | None]:
     """Score the tags of tokens.
 
     Args:
       tokens_BT: int tokens.
+      mask_BT: true on tokens.
       characters_BTW: int characters of each, 0 behind the last; None if they
         are not read.
-      mask_BT: true on tokens.
+      bigrams_BT: number of each with the next; None if they are not read.
 
     Returns:
       float32 [B, T, C], and the transitions, see lmjax.ops.crf; None if there
       are none.
     """
     x_BTE = self.encoder.embed(tokens_BT)
+    beside = [x_BTE]
     if self.make_characters:
-      read_BTD = self.characters(characters_BTW)
-      x_BTE = jnp.concatenate([x_BTE, read_BTD.astype(x_BTE.dtype)], axis=-1)
+      beside.append(self.characters(characters_BTW))
+    if self.make_bigrams:
+      beside.append(self.bigrams(bigrams_BT))
+    if len(beside) > 1:
+      x_BTE = jnp.concatenate(beside, axis=-1).astype(x_BTE.dtype)
       if self.encoder.input_width:
         x_BTE = self.join(x_BTE)
     hidden_BTD = self.encoder.contextualize(x_BTE, mask_BT)
@@ -85,6 +100,7 @@ def build(
   encoder: nn.Module,
   num_characters: int = 2,
   num_tags: int = 2,
+  num_bigrams: int = 2,
 ) -> Tagger:
   """Put a head on an encoder.
 
@@ -93,7 +109,7 @@ def build(
   """
   options = config.tagging
   check_option(config, "tagging.character_encoder", CHARACTER_ENCODERS)
-  make_characters = None
+  make_characters = make_bigrams = None
   if options.max_characters:
     make_characters = functools.partial(
       CHARACTER_ENCODERS[options.character_encoder],
@@ -101,6 +117,15 @@ def build(
       options.character_embedding_width,
       options.character_width,
     )
+  if options.bigram_width:
+    make_bigrams = functools.partial(
+      TokenEmbedding, num_bigrams, options.bigram_width, init_scale=0.1
+    )
   return Tagger(
-    encoder, num_tags, options.crf, options.dropout, make_characters
+    encoder,
+    num_tags,
+    options.crf,
+    options.dropout,
+    make_characters,
+    make_bigrams,
   )

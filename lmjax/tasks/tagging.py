@@ -23,8 +23,8 @@ class Tagging:
   rates then do for both, and parts of a batch add up.
 
   Attributes:
-    model: turns tokens, characters and a mask into scores [B, T, C], and the
-      transitions of a CRF or None.
+    model: turns tokens, a mask, characters and bigrams into scores [B, T, C],
+      and the transitions of a CRF or None.
     tables: what tags tell of spans; None if they stand for none.
     unit: what a span is called.
     constrained: whether tags of spans are predicted as their scheme would write
@@ -133,5 +133,7 @@ class Tagging:
     return means | {f"{self.unit}_{k}": v for k, v in figures.items()}
 
 
-def _inputs(batch: Batch) -> tuple[Array, Array | None, Array]:
-  return batch["inputs"], batch.get("characters"), batch["mask"]
+def _inputs(batch: Batch) -> tuple[Array | None, ...]:
+  """Return what the model is called with."""
+  beside = (batch.get(field) for field in ("characters", "bigrams"))
+  return batch["inputs"], batch["mask"], *beside

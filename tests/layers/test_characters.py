@@ -9,8 +9,8 @@ from tests.tiny_models import draw
 B, T, W, E, D, V = 2, 3, 6, 4, 5, 9
 
 
-def example(kind, **options):
-  layer = CHARACTER_ENCODERS[kind](V, E, D, **options)
+def example(kind):
+  layer = CHARACTER_ENCODERS[kind](V, E, D)
   rng = np.random.default_rng(0)
   lengths = np.array([[6, 1, 3], [2, 0, 4]])[..., None]
   characters = rng.integers(1, V, (B, T, W)) * (np.arange(W) < lengths)
@@ -50,13 +50,3 @@ def test_the_cnn_is_the_maximum_of_affine_maps_of_three():
   ]
   wanted = np.max(made, axis=0) + params["convolution"]["bias"]
   np.testing.assert_allclose(vectors[1, 2], wanted, rtol=1e-5)
-
-
-@pytest.mark.parametrize("kind", CHARACTER_ENCODERS)
-def test_dropout_is_on_with_a_key_alone(kind):
-  layer, variables, characters = example(kind, dropout=0.5)
-  apply = jax.jit(layer.apply)
-  plain = apply(variables, characters)
-  np.testing.assert_array_equal(plain, apply(variables, characters))
-  dropped = apply(variables, characters, rngs={"dropout": jax.random.key(0)})
-  assert np.any(dropped != plain)

@@ -111,7 +111,7 @@ def test_the_gradient_is_autodiff(scale):
 
 
 def test_the_gradient_of_the_loss_is_marginals_without_the_tags():
-  scores, mask, transitions = example()
+  scores, mask, transitions = map(jnp.array, example())
   tags = np.random.default_rng(1).integers(0, C, (B, T))
 
   def loss(scores):

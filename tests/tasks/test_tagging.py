@@ -39,6 +39,7 @@ def make_config(model="recurrent_encoder", **changes):
   config.tagging.dropout = 0.0
   config.tagging.character_width = 6
   config.tagging.character_embedding_width = 3
+  config.tagging.bigram_width = 2
   config.data.window = 16
   config.update_from_flattened_dict(changes)
   return config
@@ -54,6 +55,7 @@ def make_batch(size=B, seed=0):
   return dict(
     inputs=rng.integers(0, V, (size, T)) * mask,
     characters=letters.astype(np.int32),
+    bigrams=rng.integers(0, 2, (size, T)) * mask,
     mask=mask,
     targets=rng.integers(0, C, (size, T)) * mask,
     weights=weights,
@@ -68,7 +70,8 @@ def make_task(model="recurrent_encoder", constrained=True, **changes):
 
 
 def variables_of(task, batch):
-  return draw(task.model, batch["inputs"], batch["characters"], batch["mask"])
+  fields = ("inputs", "mask", "characters", "bigrams")
+  return draw(task.model, *(batch[field] for field in fields))
 
 
 def evaluate_and_predict(task):
@@ -93,6 +96,7 @@ def test_padding_changes_nothing(model, crf):
     for key, leaf in batch.items()
   }
   wider["inputs"][:, T:] = 3
+  wider["bigrams"][:, T:] = 1
   wider["targets"][:, T:] = 2
   run = evaluate_and_predict(task)
   sums, found = run(variables, wider)
@@ -261,6 +265,14 @@ def test_rows_become_numbers():
   unknown = schema.encode(dict(tokens="big Rome"), words)
   assert list(unknown["inputs"]) == [names.index("big"), 1]
   assert "targets" not in unknown
+
+
+def test_tokens_are_known_two_by_two():
+  schema = make_schema(**{"data.min_freq": 2})
+  rows = [dict(tokens="a b a b", tags=["O"] * 4)]
+  words = schema.learn(rows, {})
+  assert words.tokenizers["bigrams"].names()[4:] == ["a b"]
+  assert list(schema.encode(rows[0], words)["bigrams"]) == [4, 1, 4, 1]
 
 
 def test_words_may_hold_blanks_and_rare_ones_are_unknown():

@@ -3,7 +3,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Tagging:
 
       inputs      int32    words [B, T]; characters if words are to be found
       characters  int32    of each word, [B, T, W]; 0 behind its last
+      bigrams     int32    each token with the next, [B, T]
       mask        bool     true on tokens [B, T]
       targets     int32    tags' numbers [B, T]
       weights     float32  [B, T]
@@ -50,20 +51,22 @@ class Tagging:
     scheme: one of tag_schemes.SCHEMES; tags of spans are read in any of them
       and learned in this one.
     max_characters: W; 0 for no characters.
+    bigrams: whether tokens are also looked up two by two.
     vocab_size: how many tokens are known at most; 0 for no limit.
-    min_freq: how often a token must occur to be known.
+    min_freq: how often a token must occur to be known; also two in a row.
     lower_case: whether words are lower-cased; their characters never are.
   """
 
   scheme: str
   max_characters: int
+  bigrams: bool
   vocab_size: int
   min_freq: int
   lower_case: bool
 
   roles = ("tokens", "tags")
   inputs = ("tokens",)
-  groups = {"mask": ("inputs", "characters", "targets", "weights")}
+  groups = {"mask": ("inputs", "characters", "bigrams", "targets", "weights")}
   pads = {}
   whole = True
 
@@ -71,9 +74,11 @@ class Tagging:
     self, rows: Iterable[Row], known: Mapping[str, Tokenizer]
   ) -> Vocabularies:
     """Collect tokens, characters and tags."""
-    tokens, tags = collections.Counter(), collections.Counter()
+    tokens, tags, bigrams = (collections.Counter() for _ in range(3))
     for row in rows:
       tokens.update(self.tokens_of(row))
+      if self.bigrams:
+        bigrams.update(_bigrams(self.tokens_of(row)))
       tags.update(self.tags_of(row))
     options = self.vocab_size, self.min_freq, self.lower_case
     kind = CharacterTokenizer if self.finds_words else WordTokenizer
@@ -81,10 +86,12 @@ class Tagging:
     if self.lower_case:
       tokens = _lower_cased(tokens)
     tokenizer = known.get("tokens") or kind.most_frequent(tokens, *options)
-    return Vocabularies(
-      {"tokens": tokenizer, "characters": characters},
-      {"tags": Labels(self._names(tags))},
-    )
+    tokenizers = {"tokens": tokenizer, "characters": characters}
+    if self.bigrams:
+      tokenizers["bigrams"] = WordTokenizer.most_frequent(
+        bigrams, 0, self.min_freq, lower_case=False
+      )
+    return Vocabularies(tokenizers, {"tags": Labels(self._names(tags))})
 
   def _names(self, tags: collections.Counter) -> list[str]:
     """Order the tags by how often they occur; behind them what may occur."""
@@ -115,6 +122,9 @@ class Tagging:
         found = found[: self.max_characters]
         row_W[: len(found)] = found
       example["characters"] = characters_TW
+    if self.bigrams:
+      bigrams = vocabularies.tokenizers["bigrams"]
+      example["bigrams"] = bigrams.look_up(_bigrams(tokens))
     if "tags" in row:
       labels, tags = vocabularies.labels["tags"], self.tags_of(row)
       if len(tags) != len(tokens):
@@ -165,23 +175,39 @@ class Tagging:
       targets=np.zeros(1, np.int32),
       weights=np.zeros(1, np.float32),
     )
+    if self.bigrams:
+      example["bigrams"] = np.zeros(1, np.int32)
     if self.max_characters:
       example["characters"] = np.zeros((1, self.max_characters), np.int32)
     return example
 
   def sizes(self, vocabularies: Vocabularies) -> dict[str, int]:
     """Return the numbers of tokens, characters and tags."""
-    return dict(
-      vocab_size=vocabularies.tokenizers["tokens"].vocab_size,
-      num_characters=vocabularies.tokenizers["characters"].vocab_size,
+    known = vocabularies.tokenizers
+    sizes = dict(
+      vocab_size=known["tokens"].vocab_size,
+      num_characters=known["characters"].vocab_size,
       num_tags=len(vocabularies.labels["tags"]),
     )
+    if self.bigrams:
+      sizes["num_bigrams"] = known["bigrams"].vocab_size
+    return sizes
 
   def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
     """Return what tags tell of spans, and what those are called."""
     names = vocabularies.labels["tags"].names
     tables = None if self.scheme == "none" else tables_of(names, self.scheme)
     return dict(tables=tables, unit="word" if self.finds_words else "entity")
+
+
+def _bigrams(tokens: Sequence[str]) -> list[str]:
+  """Join each token with the next, the last with nothing.
+
+  >>> _bigrams(["a", "b", "c"])
+  ["a b", "b c", "c "]
+  """
+  following = [*tokens[1:], ""]
+  return [f"{a} {b}" for a, b in zip(tokens, following, strict=True)]
 
 
 def _lower_cased(counts: collections.Counter) -> collections.Counter:
@@ -198,6 +224,7 @@ def build(config: ConfigDict, train_tokenizer: TrainTokenizer) -> Tagging:
   return Tagging(
     options.scheme,
     options.max_characters,
+    options.bigram_width > 0,
     data.vocab_size,
     data.min_freq,
     data.lower_case,
