@@ -164,13 +164,16 @@ class Run:
         f"{' or '.join(EXPLAINERS)}."
       )
     table_of(self.variables.get("params", {}), config.model.name)
+    task = self.experiment.task
+    has_records = config.task in SCHEMAS
     return EXPLAINERS[config.task](
-      self.experiment.task,
+      task,
       self.variables,
       self.tokenizer,
       text,
       target,
       num_points,
+      longest=config.data.window if has_records else task.model.context,
     )
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:

@@ -133,7 +133,7 @@ def test_next_tokens_are_explained_and_maps_sum_to_one(name):
   tokens = TOKENIZER.encode("a b c d e")
   variables = draw(model, tokens[None])
   task = types.SimpleNamespace(model=model)
-  why = explain_next_token(task, variables, TOKENIZER, "a b c d e", "", 64)
+  why = explain_next_token(task, variables, TOKENIZER, "a b c d e", "", 64, 5)
 
   @jax.jit
   def scores(variables):
@@ -166,7 +166,7 @@ def why():
     return dict(probabilities=jax.nn.softmax(scores))
 
   task = types.SimpleNamespace(model=model, predict=predict)
-  return explain_label(task, variables, KNOWN, "a b $x$", "so", 64)
+  return explain_label(task, variables, KNOWN, "a b $x$", "so", 64, None)
 
 
 def test_labels_are_explained_with_the_weights_of_pooling(why):
@@ -186,17 +186,18 @@ def test_labels_are_explained_with_the_weights_of_pooling(why):
   ("explain", "text", "target", "message"),
   [
     (explain_label, "a", "maybe", "no label; choose one of no, so, yes"),
-    (explain_label, " ", "", "--text has no token"),
+    (explain_label, "a " * 17, "", "17 tokens, more than the 16"),
+    (explain_label, " ", "", "the text has no token"),
     (explain_next_token, "a", "zzz", "zzz is no token"),
     (explain_next_token, "a", "a b", "a b is no token"),
-    (explain_next_token, "a " * 17, "", "17 tokens, .* context of 16"),
+    (explain_next_token, "a " * 17, "", "17 tokens, more than the 16"),
   ],
 )
 def test_what_cannot_be_explained_is_a_sentence(explain, text, target, message):
   task = types.SimpleNamespace(model=transformer(num_layers=1))
   known = KNOWN if explain is explain_label else TOKENIZER
   with pytest.raises(UsageError, match=message):
-    explain(task, {}, known, text, target, 4)
+    explain(task, {}, known, text, target, 4, 16)
 
 
 def test_maps_are_found_whatever_they_are_in():

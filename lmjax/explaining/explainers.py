@@ -57,6 +57,7 @@ def explain_label(
   text: str,
   target: str,
   num_points: int,
+  longest: int | None,
 ) -> Explanation:
   """Explain the label of a text.
 
@@ -67,15 +68,16 @@ def explain_label(
     text: any.
     target: the label to explain; empty for the most likely one.
     num_points: see `integrated_gradients`.
+    longest: how many tokens the model can read; None for any number.
 
   Raises:
-    UsageError: if the text is empty or there is no such label.
+    UsageError: if the text is empty or too long, or there is no such label.
   """
   tokenizer, labels = known.tokenizers["text"], known.labels["label"]
-  tokens_1T = _encode(tokenizer, text)
+  tokens_1T = _encode(tokenizer, text, longest)
   if target and target not in labels:
     raise UsageError(
-      f"--target={target} is no label; choose one of {', '.join(labels.names)}."
+      f"target={target} is no label; choose one of {', '.join(labels.names)}."
     )
   mask_1T = np.ones(tokens_1T.shape, bool)
   batch = dict(inputs=tokens_1T, mask=mask_1T)
@@ -104,6 +106,7 @@ def explain_next_token(
   text: str,
   target: str,
   num_points: int,
+  longest: int | None,
 ) -> Explanation:
   """Explain the token that follows a text.
 
@@ -114,23 +117,18 @@ def explain_next_token(
     text: any.
     target: the token to explain, as text; empty for the most likely one.
     num_points: see `integrated_gradients`.
+    longest: how many tokens the model can read; None for any number.
 
   Raises:
-    UsageError: if the text is empty or longer than the model's context, or the
-      target is no token.
+    UsageError: if the text is empty or too long, or the target is no token.
   """
-  model, tokens_1T = task.model, _encode(known, text)
-  if model.context and tokens_1T.size > model.context:
-    raise UsageError(
-      f"--text has {tokens_1T.size} tokens, more than the model's context of "
-      f"{model.context}; give a shorter one."
-    )
+  model, tokens_1T = task.model, _encode(known, text, longest)
   wanted = None
   if target:
     found = known.encode(target)
     if len(found) != 1 or found[0] == UNK:
       raise UsageError(
-        f"--target={target} is no token of the vocabulary; give one."
+        f"target={target} is no token of the vocabulary; give one."
       )
     wanted = int(found[0])
 
@@ -159,10 +157,15 @@ EXPLAINERS: dict[str, Callable[..., Explanation]] = {
 }
 
 
-def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
+def _encode(tokenizer: Tokenizer, text: str, longest: int | None) -> np.ndarray:
   tokens = tokenizer.encode(text)
   if not len(tokens):
-    raise UsageError("--text has no token; give some text.")
+    raise UsageError("the text has no token; give some text.")
+  if longest and len(tokens) > longest:
+    raise UsageError(
+      f"the text has {len(tokens)} tokens, more than the {longest} that the "
+      "model can read; give a shorter one."
+    )
   return tokens[None]
 
 
