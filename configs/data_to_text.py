@@ -33,9 +33,9 @@ def get_config(folder: str = "") -> ConfigDict:
   config.data.window = 96
   config.optim.learning_rate = 2e-3
   config.optim.weight_decay = 0.0
-  config.train.num_steps = 4000
-  config.train.eval_every = 1000
-  config.train.sample_every = 2000
+  config.train.num_steps = 8000
+  config.train.eval_every = 2000
+  config.train.sample_every = 4000
   if folder:
     config.data.source = "tsv"
     config.data.path = folder

@@ -26,7 +26,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.attention = "general"
   config.model.dropout = 0.2
   config.optim.learning_rate = 3e-3
-  config.train.num_steps = 8000
+  config.train.num_steps = 12_000
   return read_dictionary(config, folder)
 
 
@@ -42,8 +42,8 @@ def read_dictionary(config: ConfigDict, folder: str) -> ConfigDict:
   config.optim.weight_decay = 0.0
   config.optim.warmup_steps = 200
   config.optim.final_fraction = 0.02
-  config.train.eval_every = 1000
-  config.train.sample_every = 2000
+  config.train.eval_every = 2000
+  config.train.sample_every = 4000
   if folder:
     config.seq2seq.target_tokenizer = "word"
     config.data.source = "tsv"

@@ -20,5 +20,5 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.dropout = 0.1
   config.loss.label_smoothing = 0.1
   config.optim.learning_rate = 2e-3
-  config.train.num_steps = 10_000
+  config.train.num_steps = 12_000
   return read_dictionary(config, folder)

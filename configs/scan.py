@@ -32,8 +32,8 @@ def get_config(folder: str = "") -> ConfigDict:
   config.data.num_buckets = 3
   config.optim.learning_rate = 3e-3
   config.optim.weight_decay = 0.0
-  config.train.num_steps = 3000
-  config.train.eval_every = 1500
+  config.train.num_steps = 2000
+  config.train.eval_every = 1000
   if folder:
     config.seq2seq.target_tokenizer = "word"
     config.data.source = "tsv"

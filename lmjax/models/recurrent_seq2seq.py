@@ -113,7 +113,8 @@ class RecurrentSeq2Seq(LanguageModel):
     tie_embeddings: whether the embedding table makes the logits too.
     turned: whether the decoder's kernels are given as their transposes.
     embedding_scale: standard deviation of the embeddings at initialisation.
-    dtype: dtype of the matmuls.
+    dtype: dtype of the matmuls, but for those of a decoder that reads token
+      after token, and between encoder and decoder: they are in float32.
     param_dtype: dtype of the parameters.
   """
 
@@ -173,8 +174,12 @@ class RecurrentSeq2Seq(LanguageModel):
     if self.turned:  # parameters are there; none can be drawn as a transpose
       plain = dict(recurrent_initializer="uniform", turned=True)
       make_layer = functools.partial(make_layer, **plain)
+    layer_dtypes = dict(dtypes)
+    if self.input_feeding or self.scheduled_sampling:
+      # XLA's CPU backend has no gradient of single steps in bfloat16.
+      layer_dtypes["dtype"] = jnp.float32
     self.layers = [
-      make_layer(width=self.width, name=f"layer_{index}", **dtypes)
+      make_layer(width=self.width, name=f"layer_{index}", **layer_dtypes)
       for index in range(self.num_layers)
     ]
     self.drop = Dropout(self.dropout)
@@ -303,7 +308,7 @@ class RecurrentSeq2Seq(LanguageModel):
     after = []
     for layer, state in zip(self.layers, states, strict=True):
       x, state = layer(x, state)
-      x = self.drop(x)
+      x = self.drop(x.astype(self.dtype))
       after.append(state)
     if self.attention == "none":
       return x, None, tuple(after), x[:, -1].astype(jnp.float32)
