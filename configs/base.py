@@ -221,11 +221,36 @@ MODELS["recurrent_seq2seq"] = dict(
   dtype="float32",
   param_dtype="float32",
 )
+MODELS["text_cnn"] = dict(
+  name="text_cnn",
+  window_sizes=(3, 4, 5),  # tokens that a convolution sees
+  width=100,  # feature maps of each size
+  embedding_width=300,  # 0: width
+  embedding_scale=0.03,  # their standard deviation at initialisation
+  initializer="glorot_uniform",
+  dropout=0.0,  # on embeddings
+  embedding_dropout=0.0,  # of whole tokens of the vocabulary
+  dtype="float32",
+  param_dtype="float32",
+)
+MODELS["bag_of_ngrams"] = dict(
+  name="bag_of_ngrams",
+  order=2,  # length of the longest n-grams; 1: words alone
+  num_buckets=2**15,  # vectors that n-grams share
+  width=64,
+  embedding_scale=0.03,  # their standard deviation at initialisation
+  dropout=0.0,  # on vectors
+  embedding_dropout=0.0,  # of whole tokens of the vocabulary
+  dtype="float32",
+  param_dtype="float32",
+)
 
 # Of models that do not go on from a text: what they learn, and show.
 TASKS = dict(
   recurrent_encoder="classification",
   recurrent_seq2seq="seq2seq",
+  text_cnn="classification",
+  bag_of_ngrams="classification",
   encoder="masked_lm",
   encoder_decoder="span_corruption",
   word_vectors="skip_gram",
@@ -238,6 +263,11 @@ RECORD_TASKS = dict(
   classification=dict(
     labels="one",  # one | many
     separator=",",  # many: between labels
+    # The loss: of one label cross_entropy | multiclass_hinge, of one or many
+    # focal | binary_cross_entropy | mean_squared_error | hinge | exponential.
+    criterion="cross_entropy",
+    focal_gamma=2.0,  # focal: how much it turns from what is known
+    class_weights="none",  # one: none | balanced
     pooling="max",  # last | first | mean | max | attention
     dropout=0.5,  # on the pooled features
   ),
@@ -293,7 +323,7 @@ COLUMNS = dict(
 )
 # And what they read where nothing else is named, inside every CPython.
 SOURCES = dict(
-  classification="tsv",
+  classification="python_docstrings",
   tagging="python_tokens",
   matching="python_signatures",
   seq2seq="number_words",
@@ -330,7 +360,7 @@ def _learn_from_records(config: ConfigDict) -> None:
 
   config.data = dict(
     # tsv | csv | jsonl | conll | conllu | parallel | tfds | python_tokens |
-    # python_signatures | number_words
+    # python_signatures | python_docstrings | number_words
     source=SOURCES[config.task],
     path="",  # of files: a file, a folder or a glob
     header=False,  # tsv, csv: whether the first line names the columns
@@ -487,12 +517,15 @@ def _learn(config: ConfigDict) -> None:
     eval_batches=0,  # batches of valid in an evaluation; 0: all
     sample_every=1000,  # 0: never
     checkpoint_every=500,
-    patience=0,  # evaluations without a better loss before it stops; 0: never
+    patience=0,  # evaluations without a better one before it stops; 0: never
   )
 
   config.checkpoint = dict(
     keep_latest=2,
-    keep_best=1,  # by validation loss
+    keep_best=1,
+    # Which figure of an evaluation says what is best, here and for
+    # train.patience: loss, or another of the task's, as accuracy.
+    best_by="loss",
   )
 
   config.parallel = dict(
@@ -504,6 +537,7 @@ def _learn(config: ConfigDict) -> None:
       (r"(embedding|table)$", (None, "fsdp")),
       (r"(query|key|value|distance)/kernel$", ("fsdp", None, None)),
       (r"attention/out/kernel$", (None, None, "fsdp")),
+      (r"window_\d+/kernel$", ("fsdp", None, None)),
       # Recurrent kernels stay whole: every step of a scan would have to wait
       # for the other devices.
       (r"(/|input_)kernel$", ("fsdp", None)),

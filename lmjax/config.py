@@ -26,6 +26,7 @@ from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
 from lmjax.predictions.seq2seq import METRICS, names_of
 from lmjax.tasks import KINDS, TASKS
+from lmjax.tasks.classification import CLASS_WEIGHTS, CRITERIA, FOR_MANY
 
 CHOICES = {
   "task": TASKS,
@@ -36,6 +37,9 @@ CHOICES = {
   "data.order": TRAIN_ORDERS,
   "tagging.scheme": SCHEMES,
   "matching.second_tokenizer": ("", *TOKENIZERS),
+  "classification.labels": ("one", "many"),
+  "classification.criterion": CRITERIA,
+  "classification.class_weights": CLASS_WEIGHTS,
   "optim.name": OPTIMIZERS,
   "optim.schedule": SCHEDULES,
   "parallel.strategy": STRATEGIES,
@@ -49,6 +53,7 @@ RANGES = {
   "model.width": POSITIVE,
   "model.num_layers": POSITIVE,
   "model.dropout": SHARE,
+  "classification.dropout": SHARE,
   "model.embedding_dropout": SHARE,
   "model.input_dropout": SHARE,
   "model.hidden_dropout": SHARE,
@@ -60,6 +65,7 @@ RANGES = {
   "model.experts_per_token": POSITIVE,
   "model.add_k": (1e-9, math.inf),
   "model.memory": POSITIVE,
+  "model.num_buckets": POSITIVE,
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
   "data.window": POSITIVE,
@@ -121,7 +127,8 @@ READ_BY = {
 # by itself. Everything else changes the model or its data.
 MAY_CHANGE = (
   "train.",
-  "checkpoint.",
+  "checkpoint.keep_latest",
+  "checkpoint.keep_best",
   "sample.",
   "parallel.",
   "data.num_threads",
@@ -254,6 +261,8 @@ def _check_task(config: ConfigDict) -> None:
   build_model(config, vocab_size=len(SPECIALS))
   if config.task == "seq2seq":
     _check_seq2seq(config)
+  if config.task == "classification":
+    _check_classification(config)
 
 
 def _check_seq2seq(config: ConfigDict) -> None:
@@ -297,6 +306,27 @@ def _check_teacher(config: ConfigDict) -> None:
       f"distill.workdir={config.distill.workdir} is not for "
       "classification.labels=many; a text must have one."
     )
+
+
+def _check_classification(config: ConfigDict) -> None:
+  """Check that a loss is of as many labels, and read what it is told."""
+  options, loss = config.classification, config.loss
+  if options.labels == "many" and options.criterion not in FOR_MANY:
+    raise UsageError(
+      f"classification.criterion={options.criterion} is for one label a text; "
+      f"choose one of {', '.join(FOR_MANY)} for classification.labels=many."
+    )
+  if options.labels == "many" and options.class_weights != "none":
+    raise UsageError(
+      f"classification.class_weights={options.class_weights} is for one label "
+      "a text; set it to none for classification.labels=many."
+    )
+  for key in ("label_smoothing", "z_loss"):
+    if loss[key] and options.criterion != "cross_entropy":
+      raise UsageError(
+        f"loss.{key}={loss[key]} is not read by classification.criterion="
+        f"{options.criterion}; set it to 0 or choose cross_entropy."
+      )
 
 
 def _check_text(config: ConfigDict) -> None:

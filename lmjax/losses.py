@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses position by position; nothing here averages."""
+"""Losses position by position; nothing here averages.
+
+Losses of a text and its one class read the scores of all classes. Losses of a
+text and a class that it has or has not read the margin between them: the score,
+and minus the score where it has it not.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +12,30 @@ import jax.numpy as jnp
 from lmjax.types import Array
 
 
-def cross_entropy(logits_BTV: Array, targets_BT: Array) -> Array:
-  """Return −log softmax(logits)[target] in nats, float32 [B, T]."""
+def cross_entropy(
+  logits_BTV: Array,
+  targets_BT: Array,
+  label_smoothing: float = 0.0,
+  z_loss: float = 0.0,
+) -> Array:
+  """Return −log softmax(logits)[target] in nats, float32 [B, T].
+
+  Args:
+    logits_BTV: scores.
+    targets_BT: int, which of them is right.
+    label_smoothing: share of the target that is spread over all of V (Szegedy
+      et al. 2016, arXiv:1512.00567).
+    z_loss: weight of the squared logarithm of the softmax's normaliser, which
+      is added (Chowdhery et al. 2022, arXiv:2204.02311).
+  """
   logits_BTV = logits_BTV.astype(jnp.float32)
   log_normalizer_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-  target_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
-  return log_normalizer_BT - target_BT1[..., 0]
+  target_BT = _at(logits_BTV, targets_BT)
+  if label_smoothing:
+    mean_BT = logits_BTV.mean(axis=-1)
+    target_BT += label_smoothing * (mean_BT - target_BT)
+  loss_BT = log_normalizer_BT - target_BT
+  return loss_BT + z_loss * log_normalizer_BT**2 if z_loss else loss_BT
 
 
 def distillation(
@@ -31,3 +54,69 @@ def distillation(
   shares_BC = jax.nn.softmax(teacher_BC.astype(jnp.float32) / temperature)
   nats_BC = -jax.nn.log_softmax(scores_BC.astype(jnp.float32) / temperature)
   return temperature**2 * jnp.sum(shares_BC * nats_BC, axis=-1)
+
+
+def focal_cross_entropy(
+  scores_BC: Array, targets_B: Array, gamma: float
+) -> Array:
+  """Return the cross-entropy times (1 − p)^γ, p the target's probability.
+
+  Lin et al. 2017 (arXiv:1708.02002), of a softmax. float32 [B].
+  """
+  scores_BC = scores_BC.astype(jnp.float32)
+  log_normalizer_B = jax.nn.logsumexp(scores_BC, axis=-1)
+  rivals_B = jax.nn.logsumexp(_rivals(scores_BC, targets_B), axis=-1)
+  nats_B = log_normalizer_B - _at(scores_BC, targets_B)
+  return jnp.exp(gamma * (rivals_B - log_normalizer_B)) * nats_B
+
+
+def multiclass_hinge(scores_BC: Array, targets_B: Array) -> Array:
+  """Return how far the best other class is above the target less 1, or 0.
+
+  Crammer & Singer 2001. float32 [B].
+  """
+  scores_BC = scores_BC.astype(jnp.float32)
+  rival_B = jnp.max(_rivals(scores_BC, targets_B), axis=-1)
+  return jax.nn.relu(1.0 + rival_B - _at(scores_BC, targets_B))
+
+
+def margins(scores_BC: Array, has_BC: Array) -> Array:
+  """Return the scores of classes that texts have, minus those of the others."""
+  return jnp.where(has_BC > 0, scores_BC, -scores_BC).astype(jnp.float32)
+
+
+def binary_cross_entropy(margin: Array) -> Array:
+  """Return −log sigmoid(margin) in nats."""
+  return jax.nn.softplus(-margin)
+
+
+def binary_focal(margin: Array, gamma: float) -> Array:
+  """Return the same times (1 − sigmoid(margin))^γ (Lin et al. 2017)."""
+  weight = jnp.exp(gamma * jax.nn.log_sigmoid(-margin))
+  return weight * binary_cross_entropy(margin)
+
+
+def squared_error(margin: Array) -> Array:
+  """Return the squared distance of a score from 1, or from −1 without it."""
+  return jnp.square(1.0 - margin)
+
+
+def hinge(margin: Array) -> Array:
+  """Return what a margin lacks to 1, or 0 (Cortes & Vapnik 1995)."""
+  return jax.nn.relu(1.0 - margin)
+
+
+def exponential(margin: Array) -> Array:
+  """Return exp(−margin), which boosting makes low (Freund & Schapire 1997)."""
+  return jnp.exp(-margin)
+
+
+def _at(scores_BC: Array, targets_B: Array) -> Array:
+  """Return the scores of the targets, [..., C] to [...]."""
+  return jnp.take_along_axis(scores_BC, targets_B[..., None], axis=-1)[..., 0]
+
+
+def _rivals(scores_BC: Array, targets_B: Array) -> Array:
+  """Return the scores with the targets' at minus infinity."""
+  is_target_BC = jnp.arange(scores_BC.shape[-1]) == targets_B[..., None]
+  return jnp.where(is_target_BC, -jnp.inf, scores_BC)

@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lmjax.types import Array
+
+Figure = float | np.ndarray  # on the host
 
 
 class Sums(NamedTuple):
@@ -21,7 +24,8 @@ class Sums(NamedTuple):
   Attributes:
     loss: what the gradient is taken of, in nats.
     weight: sum of the weights, which everything here is divided by.
-    metrics: further sums by name.
+    metrics: further sums by name; arrays where there are several of a kind, as
+      one a class.
   """
 
   loss: Array
@@ -36,7 +40,7 @@ class Sums(NamedTuple):
     """Add a quantity that is a mean already."""
     return self._replace(metrics={**self.metrics, name: mean * self.weight})
 
-  def means(self) -> dict[str, float]:
+  def means(self) -> dict[str, Figure]:
     """Divide, on the host."""
     total = {}
     add_to(total, self)
@@ -48,15 +52,26 @@ def weighted_sum(values_BT: Array, weights_BT: Array) -> Array:
   return jnp.sum(values_BT.astype(jnp.float32) * weights_BT)
 
 
-def add_to(total: dict[str, float], sums: Sums) -> None:
-  """Add sums to a total of plain numbers, which hold any number of tokens.
+def add_to(total: dict[str, Figure], sums: Sums) -> None:
+  """Add sums to a total in float64, which holds any number of tokens.
 
   Waits for the devices. A float32 on a device would lose what a batch adds to
   it after some ten million tokens.
   """
   loss, weight, metrics = jax.device_get(sums)
   for name, value in {"loss": loss, "weight": weight, **metrics}.items():
-    total[name] = total.get(name, 0.0) + float(value)
+    total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
+
+
+def f1_scores(right: Figure, chosen: Figure, told: Figure) -> Figure:
+  """Return the harmonic mean of precision and recall; 0 where all are 0.
+
+  Args:
+    right: how many were rightly taken for something, of one class or of each.
+    chosen: how many were taken for it.
+    told: how many are it.
+  """
+  return 2.0 * right / np.maximum(chosen + told, 1e-30)
 
 
 def perplexity(nats: float) -> float:
@@ -64,7 +79,7 @@ def perplexity(nats: float) -> float:
   return math.inf if nats > 709.0 else math.exp(nats)
 
 
-def divide(total: dict[str, float]) -> dict[str, float]:
+def divide(total: dict[str, Figure]) -> dict[str, Figure]:
   """Divide a total by its weight; nothing weighed is not a number."""
   weight = total.get("weight", 0.0) or math.nan
   return {k: v / weight for k, v in total.items() if k != "weight"}

@@ -47,7 +47,7 @@ class Run:
 
   Args:
     workdir: the run folder.
-    checkpoint: "best" by validation loss, "latest", or a step.
+    checkpoint: "best", as checkpoint.best_by says, "latest", or a step.
     overrides: parts of the config to look at differently, by dotted key.
     cache: a neural cache to give the model; None for none.
 

@@ -28,6 +28,8 @@ TINY = {
   "word_vectors": dict(width=16),
   "recurrent_encoder": dict(width=16),
   "recurrent_seq2seq": dict(width=16, embedding_width=8),
+  "text_cnn": dict(width=16, embedding_width=16),
+  "bag_of_ngrams": dict(width=16, num_buckets=64),
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels: names to integers and back."""
 
+import collections
 from collections.abc import Iterable, Sequence
 
 
@@ -9,16 +10,23 @@ class Labels:
 
   Args:
     names: all of them, in the order of their numbers.
+    counts: how often each occurs in the split train; empty if not known.
   """
 
-  def __init__(self, names: Sequence[str]):
-    self.names = tuple(names)
+  def __init__(self, names: Sequence[str], counts: Sequence[int] = ()):
+    self.names, self.counts = tuple(names), tuple(counts)
     self._ids = {name: index for index, name in enumerate(self.names)}
 
   @classmethod
   def train(cls, names: Iterable[str]) -> "Labels":
     """Collect what occurs, in alphabetical order."""
-    return cls(sorted(set(names)))
+    counts = sorted(collections.Counter(names).items())
+    return cls([name for name, _ in counts], [count for _, count in counts])
+
+  @property
+  def record(self) -> dict:
+    """Return all that is needed to make the same ones."""
+    return dict(names=list(self.names), counts=list(self.counts))
 
   def __len__(self) -> int:
     """Return how many there are."""

@@ -36,7 +36,7 @@ class Vocabularies:
     return dict(
       kind=KIND,
       tokenizers={k: v.record for k, v in self.tokenizers.items()},
-      labels={k: list(v.names) for k, v in self.labels.items()},
+      labels={k: v.record for k, v in self.labels.items()},
     )
 
   @property
@@ -86,7 +86,7 @@ def load(path: Path) -> Tokenizer | Vocabularies:
     kept = record["tokenizers"].items()
     return Vocabularies(
       {role: tokenizers.restore(each) for role, each in kept},
-      {role: Labels(names) for role, names in record["labels"].items()},
+      {role: Labels(**each) for role, each in record["labels"].items()},
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(

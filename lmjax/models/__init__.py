@@ -27,6 +27,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from lmjax.models import (
+  bag_of_ngrams,
   encoder,
   encoder_decoder,
   gated_convolution,
@@ -38,6 +39,7 @@ from lmjax.models import (
   rg_lru,
   tagger,
   text_classifier,
+  text_cnn,
   text_matcher,
   transformer,
   transformer_xl,
@@ -63,6 +65,8 @@ MODELS = {
   "word_vectors": word_vectors.build,
   "recurrent_encoder": recurrent_encoder.build,
   "recurrent_seq2seq": recurrent_seq2seq.build,
+  "text_cnn": text_cnn.build,
+  "bag_of_ngrams": bag_of_ngrams.build,
 }
 # Task → what it puts on an encoder: (config, encoder, sizes) → module.
 HEADS = {

@@ -17,13 +17,17 @@ class ClassPrediction:
   vocabularies: Vocabularies
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
-    """Name the label, and the probability of each."""
+    """Name the label or the labels, and the probability of each."""
     del row
     names = self.vocabularies.labels["label"].names
     shares = map(float, outputs["probabilities"])
     probabilities = dict(zip(names, shares, strict=True))
-    best = max(probabilities, key=probabilities.get)
-    return dict(label=best, probabilities=probabilities)
+    if "label" in outputs:
+      chosen = dict(label=names[int(outputs["label"])])
+    else:
+      held = zip(names, outputs["labels"], strict=True)
+      chosen = dict(labels=[name for name, has in held if has])
+    return dict(**chosen, probabilities=probabilities)
 
   def judge(
     self, pairs: Iterable[tuple[dict[str, Any], Row]]

@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling which class a text is of."""
+"""Telling which class a text is of, or which classes."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lmjax.losses import cross_entropy, distillation
-from lmjax.metrics import Sums, weighted_sum
+from lmjax import losses
+from lmjax.metrics import Figure, Sums, f1_scores, weighted_sum
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
+
+# Name → loss of a text and each class, one against the rest, by its margin.
+OF_CLASSES = {
+  "binary_cross_entropy": losses.binary_cross_entropy,
+  "mean_squared_error": losses.squared_error,
+  "hinge": losses.hinge,
+  "exponential": losses.exponential,
+}
+CRITERIA = ("cross_entropy", "multiclass_hinge", "focal", *OF_CLASSES)
+FOR_MANY = ("focal", *OF_CLASSES)
+CLASS_WEIGHTS = ("none", "balanced")
+NUM_BINS = 15  # of confidence (Guo et al. 2017, arXiv:1706.04599)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,6 +34,15 @@ class Classification:
   Attributes:
     model: turns tokens and a mask into scores, [B, C].
     labels: the names of the classes.
+    label_counts: how many training texts are of each.
+    many: whether a text may be of any number of classes.
+    criterion: the loss, one of CRITERIA. What is of each class is averaged over
+      the classes.
+    focal_gamma: how much the focal loss turns from what is known.
+    class_weights: "balanced" weighs texts by how rare their class is, 1 on
+      average; "none" weighs all alike.
+    label_smoothing: share of a target that is spread over all classes.
+    z_loss: weight of the squared logarithm of the softmax's normaliser.
     weight: share in the loss of what another model says of the texts, where
       batches have its scores, "teacher" [B, C].
     temperature: of both models' softmaxes there; see `distillation`.
@@ -27,6 +50,13 @@ class Classification:
 
   model: nn.Module
   labels: tuple[str, ...]
+  label_counts: tuple[int, ...]
+  many: bool
+  criterion: str = "cross_entropy"
+  focal_gamma: float = 2.0
+  class_weights: str = "none"
+  label_smoothing: float = 0.0
+  z_loss: float = 0.0
   weight: float = 0.0
   temperature: float = 1.0
 
@@ -47,7 +77,11 @@ class Classification:
     rngs: dict[str, Array],
     train: bool,
   ) -> Outcome:
-    """Sum the loss of the texts."""
+    """Sum the loss of the texts, and what figures are made of.
+
+    Weights of classes, label smoothing and the z-loss help to learn and judge
+    nothing.
+    """
     scores_BC, changed = self.model.apply(
       {"params": params, **collections},
       batch["inputs"],
@@ -55,29 +89,173 @@ class Classification:
       rngs=rngs if train else None,
       mutable=[*collections, "losses"] if train else [],
     )
-    changed.pop("losses", None)
-    targets_B, weights_B = batch["targets"], batch["weights"]
-    loss_B = cross_entropy(scores_BC, targets_B)
-    if train and "teacher" in batch:
-      soft_B = distillation(scores_BC, batch["teacher"], self.temperature)
-      loss_B = (1.0 - self.weight) * loss_B + self.weight * soft_B
-    right_B = jnp.argmax(scores_BC, axis=-1) == targets_B
-    sums = Sums(
-      weighted_sum(loss_B, weights_B),
-      weights_B.sum(),
-      dict(accuracy=weighted_sum(right_B, weights_B)),
-    )
+    weights_B = batch["weights"]
+    weight = weights_B.sum()
+    loss = weighted_sum(self._losses(scores_BC, batch, train), weights_B)
+    auxiliary = jax.tree.leaves(changed.pop("losses", {}))
+    loss += weight * sum(map(jnp.sum, auxiliary), 0.0)
+    sums = Sums(loss, weight, self._judge(scores_BC, batch))
     return Outcome(sums, {**collections, **changed}, carry)
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
-    """Return the probability of each class, "probabilities" [B, C]."""
-    scores_BC = self.scores(variables, batch)
-    return dict(probabilities=jax.nn.softmax(scores_BC, axis=-1))
+    """Score texts.
+
+    Returns:
+      "probabilities", [B, C], and what follows from them: "label", int [B], or
+      of many labels "labels", bool [B, C].
+    """
+    probabilities_BC = self._probabilities(self.scores(variables, batch))
+    chosen = self._choose(probabilities_BC)
+    name = "labels" if self.many else "label"
+    return {"probabilities": probabilities_BC, name: chosen}
 
   def scores(self, variables: PyTree, batch: Batch) -> Array:
     """Score the classes, float32 [B, C]."""
     return self.model.apply(variables, batch["inputs"], batch["mask"])
 
-  def report(self, means: dict[str, float]) -> dict[str, float]:
-    """Name what users read."""
-    return means
+  def report(self, means: dict[str, Figure]) -> dict[str, Any]:
+    """Name what users read.
+
+    Returns:
+      "loss"; "accuracy", the share of texts of which all is right; "macro_f1",
+      the mean of the F1 of the classes that occur, and "micro_f1", that of all
+      decisions; "expected_calibration_error", how far confidence is from the
+      share that is right, on average (Guo et al. 2017, arXiv:1706.04599).
+      "classes" has the "precision", "recall" and "f1" of each, and the "share"
+      of texts that are of it; "confusion", of one label, says as which classes,
+      named inside, the texts of each are taken, by their share.
+    """
+    report = dict(loss=means["loss"], accuracy=means["accuracy"])
+    if self.many:
+      right_C, chosen_C, told_C = means["decisions"]
+    else:
+      confusion_CC = means["confusion"]
+      right_C = np.diag(confusion_CC)
+      told_C, chosen_C = confusion_CC.sum(axis=1), confusion_CC.sum(axis=0)
+    f1_C = f1_scores(right_C, chosen_C, told_C)
+    occurs_C = chosen_C + told_C > 0
+    report["macro_f1"] = float(np.mean(f1_C, where=occurs_C))
+    report["micro_f1"] = float(
+      f1_scores(right_C.sum(), chosen_C.sum(), told_C.sum())
+    )
+    gaps = means["calibration_gaps"]
+    report["expected_calibration_error"] = float(np.abs(gaps).sum())
+    report["classes"] = {
+      name: dict(
+        precision=share(right_C[c], chosen_C[c]),
+        recall=share(right_C[c], told_C[c]),
+        f1=float(f1_C[c]),
+        share=float(told_C[c]),
+      )
+      for c, name in enumerate(self.labels)
+    }
+    if not self.many:
+      report["confusion"] = {
+        name: {
+          self.labels[c]: share(confusion_CC[row, c], told_C[row])
+          for c in np.flatnonzero(confusion_CC[row])
+        }
+        for row, name in enumerate(self.labels)
+      }
+    return report
+
+  def _losses(self, scores_BC: Array, batch: Batch, train: bool) -> Array:
+    """Return the loss of each text, float32 [B]."""
+    targets = batch["targets"]
+    if self.criterion in OF_CLASSES:
+      margin_BC = losses.margins(scores_BC, self._has(targets))
+      loss_B = OF_CLASSES[self.criterion](margin_BC).mean(axis=-1)
+    elif self.criterion == "focal" and self.many:
+      margin_BC = losses.margins(scores_BC, targets)
+      loss_B = losses.binary_focal(margin_BC, self.focal_gamma).mean(axis=-1)
+    elif self.criterion == "focal":
+      loss_B = losses.focal_cross_entropy(scores_BC, targets, self.focal_gamma)
+    elif self.criterion == "multiclass_hinge":
+      loss_B = losses.multiclass_hinge(scores_BC, targets)
+    else:
+      helps = (self.label_smoothing, self.z_loss) if train else ()
+      loss_B = losses.cross_entropy(scores_BC, targets, *helps)
+    if train and self.class_weights == "balanced":
+      counts_C = np.maximum(self.label_counts, 1)
+      balanced_C = counts_C.sum() / (len(counts_C) * counts_C)
+      loss_B *= jnp.asarray(balanced_C, jnp.float32)[targets]
+    if train and "teacher" in batch:
+      soft_B = losses.distillation(
+        scores_BC, batch["teacher"], self.temperature
+      )
+      loss_B = (1.0 - self.weight) * loss_B + self.weight * soft_B
+    return loss_B
+
+  def _judge(self, scores_BC: Array, batch: Batch) -> dict[str, Array]:
+    """Sum what figures are made of."""
+    weights_B = batch["weights"]
+    told_BC = self._has(batch["targets"])
+    probabilities_BC = self._probabilities(scores_BC)
+    chosen = self._choose(probabilities_BC)
+    chosen_BC = self._has(chosen)
+    same_BC = chosen_BC == told_BC
+    right_B = same_BC.all(axis=-1)
+    metrics = dict(accuracy=weighted_sum(right_B, weights_B))
+    if self.many:
+      counted = jnp.stack([chosen_BC * told_BC, chosen_BC, told_BC])
+      metrics["decisions"] = jnp.einsum("B,NBC->NC", weights_B, counted)
+      confidence_BK = jnp.maximum(probabilities_BC, 1.0 - probabilities_BC)
+      right_BK = same_BC
+    else:
+      weighed_BC = weights_B[:, None] * told_BC
+      metrics["confusion"] = weighed_BC.T @ chosen_BC
+      confidence_BK = probabilities_BC.max(axis=-1, keepdims=True)
+      right_BK = right_B[:, None]
+    metrics["calibration_gaps"] = calibration_gaps(
+      confidence_BK, right_BK, weights_B
+    )
+    return metrics
+
+  def _has(self, labels: Array) -> Array:
+    """Say which classes texts are of, 1 or 0, float32 [B, C]."""
+    if self.many:
+      return labels.astype(jnp.float32)
+    return jax.nn.one_hot(labels, len(self.labels))
+
+  def _probabilities(self, scores_BC: Array) -> Array:
+    """Turn scores into probabilities, [B, C]; of one label, they add up to 1.
+
+    Hinges and squares make no probabilities; theirs have the order of the
+    scores.
+    """
+    if self.many:
+      return jax.nn.sigmoid(scores_BC)
+    if self.criterion in OF_CLASSES:
+      scores_BC = jax.nn.log_sigmoid(scores_BC)
+    return jax.nn.softmax(scores_BC, axis=-1)
+
+  def _choose(self, probabilities_BC: Array) -> Array:
+    """Choose the likeliest label, [B], or all that are more likely than not."""
+    if self.many:
+      return probabilities_BC > 0.5
+    return jnp.argmax(probabilities_BC, axis=-1)
+
+
+def calibration_gaps(
+  confidence_BK: Array, right_BK: Array, weights_B: Array
+) -> Array:
+  """Sum confidence minus what came true, by how high confidence is.
+
+  Args:
+    confidence_BK: probabilities of decisions, K a text.
+    right_BK: which of them were right.
+    weights_B: weights of the texts.
+
+  Returns:
+    [NUM_BINS], a K-th of the sum over decisions with a confidence in
+    (i, i + 1] / NUM_BINS.
+  """
+  bin_BK = jnp.ceil(confidence_BK * NUM_BINS).astype(jnp.int32) - 1
+  is_in_BKN = jax.nn.one_hot(jnp.clip(bin_BK, 0, NUM_BINS - 1), NUM_BINS)
+  gap_BK = (confidence_BK - right_BK) / confidence_BK.shape[1]
+  return jnp.einsum("B,BK,BKN->N", weights_B, gap_BK, is_in_BKN)
+
+
+def share(part: float, whole: float) -> float:
+  """Divide; nothing of nothing is 0."""
+  return float(part / whole) if whole else 0.0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a task must offer; training and evaluation know nothing else."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from lmjax.metrics import Sums
+from lmjax.metrics import Figure, Sums
 from lmjax.types import Array, Batch, PyTree
 
 
@@ -41,5 +41,10 @@ class Task(Protocol):
   ) -> Outcome:
     """Turn a batch into sums."""
 
-  def report(self, means: dict[str, float]) -> dict[str, float]:
-    """Name what users read, from sums divided by weight."""
+  def report(self, means: dict[str, Figure]) -> dict[str, Any]:
+    """Name what users read, from sums divided by weight.
+
+    Returns:
+      Numbers by name, "loss" among them; tables of numbers are dicts, and not
+      written into the records of training.
+    """

@@ -8,7 +8,6 @@ what it needs and no moments.
 """
 
 import contextlib
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator
@@ -43,7 +42,7 @@ class Checkpoints:
   Args:
     folder: where they are.
     keep_latest: how many of the newest are kept.
-    keep_best: how many of those with the lowest validation loss are kept.
+    keep_best: how many of the best are kept, by `Progress.valid_loss`.
   """
 
   def __init__(self, folder: Path, keep_latest: int = 1, keep_best: int = 0):
@@ -73,7 +72,7 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def best(self) -> int | None:
-    """Return the step with the lowest validation loss, else the newest."""
+    """Return the step of the best checkpoint, else of the newest."""
     step = self._manager.best_step()
     if step is None or math.isinf(_loss(self._manager.metrics(step))):
       return self.latest()
@@ -110,7 +109,7 @@ class Checkpoints:
       training=_rest(state),
     )
     arguments = {k: ocp.args.StandardSave(v) for k, v in items.items() if v}
-    arguments["progress"] = ocp.args.JsonSave(dataclasses.asdict(progress))
+    arguments["progress"] = ocp.args.JsonSave(progress.record())
     loss = math.inf if progress.valid_loss is None else progress.valid_loss
     self._manager.save(
       step, args=ocp.args.Composite(**arguments), metrics={"loss": loss}

@@ -2,6 +2,10 @@
 """Judging a model on a split: sums over all its batches, divided once."""
 
 import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
 
 from lmjax.data.loader import Batches, load
 from lmjax.metrics import add_to, divide
@@ -59,3 +63,19 @@ class Evaluator:
       pending = sums
     add_to(total, pending)
     return self._task.report(divide(total))
+
+  def figures(self, make_state: Callable[[], TrainState]) -> list[str]:
+    """Name the numbers of the report, without judging anything.
+
+    Args:
+      make_state: makes a state as the calls will get.
+    """
+    state = jax.eval_shape(make_state)
+    batch = jax.eval_shape(lambda: dict(self._batches[0]))
+    loss = functools.partial(self._task.loss, rngs={}, train=False)
+    shapes = jax.eval_shape(
+      loss, state.params, state.collections, state.carry, batch
+    ).sums
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes)
+    report = self._task.report(ones.means())
+    return [k for k, v in report.items() if isinstance(v, float)]

@@ -8,7 +8,7 @@ one, write a class with `every` and `__call__` and hand it to `train`.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -78,11 +78,16 @@ def is_due(every: int, step: int, last_step: int) -> bool:
 
 
 class Evaluate:
-  """Judge on the validation split; keep the best; stop when none is better."""
+  """Judge on the validation split; keep the best; stop when none is better.
+
+  Raises:
+    UserError: if checkpoint.best_by names no figure of the task's report.
+  """
 
   def __init__(self, experiment: Experiment, strategy: Strategy):
     train = experiment.config.train
     self.every, self._patience = train.eval_every, train.patience
+    self._best_by = experiment.config.checkpoint.best_by
     if self.every:
       self._evaluator = Evaluator(
         experiment.task,
@@ -90,19 +95,37 @@ class Evaluate:
         experiment.corpus.eval_batches("valid"),
         train.eval_batches,
       )
+      if self._best_by != "loss":  # known before hours have been spent
+        self._check(self._evaluator.figures(experiment.make_state))
 
   def __call__(self, session: Session) -> None:
     """Evaluate, and save what is the best so far."""
     report = self._evaluator(session.state, session.eval_params())
     session.writer.write(session.step, "valid", report)
-    if session.progress.evaluated(session.step, report["loss"]):
+    figure = report[self._best_by]
+    sign = 1 if lower_is_better(self._best_by) else -1
+    if session.progress.evaluated(session.step, sign * figure):
       session.save()
     if session.progress.exhausted(self._patience):
       session.finished = True
       show(
-        f"stopped early: {self._patience} evaluations without a loss below "
-        f"{session.progress.best_loss:.4f}"
+        f"stopped early: {self._patience} evaluations without a better "
+        f"{self._best_by} than {sign * session.progress.best_loss:.4f}"
       )
+
+  def _check(self, figures: Sequence[str]) -> None:
+    if self._best_by not in figures:
+      raise UserError(
+        f"checkpoint.best_by={self._best_by} is no figure of this task; choose "
+        f"one of {', '.join(figures)}."
+      )
+
+
+def lower_is_better(figure: str) -> bool:
+  """Say by its name whether a figure is the better the lower it is."""
+  return figure.startswith("bits_per_") or figure.endswith(
+    ("loss", "perplexity", "error", "error_rate")
+  )
 
 
 class Checkpoint:

@@ -43,9 +43,13 @@ class MetricWriter:
     self._events = tensorboardX.SummaryWriter(str(events), purge_step=step + 1)
 
   def write(self, step: int, split: str, record: dict) -> None:
-    """Write a record of numbers and texts, and show it."""
+    """Write the numbers and texts of a record, and show them.
+
+    Tables, which a report may hold too, are left to scripts/evaluate.py.
+    """
     if self._silent:
       return
+    record = {k: v for k, v in record.items() if not isinstance(v, dict)}
     line = strict_json.dumps({"step": step, "split": split, **record})
     self._file.write(line + "\n")
     self._file.flush()

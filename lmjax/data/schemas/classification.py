@@ -52,10 +52,10 @@ class Classification:
     self, rows: Iterable[Row], known: Mapping[str, Tokenizer]
   ) -> Vocabularies:
     """Collect tokens and labels."""
-    texts, names = [], set()
+    texts, names = [], []
     for row in rows:
       texts.append(text_of(row, "text"))
-      names.update(self._labels(row))
+      names += self._labels(row)
     tokenizer = known.get("text") or self.train_tokenizer(texts)
     return Vocabularies({"text": tokenizer}, {"label": Labels.train(names)})
 
@@ -87,17 +87,19 @@ class Classification:
     )
 
   def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
-    """Return the names of the labels."""
-    return dict(labels=vocabularies.labels["label"].names, many=self.many)
+    """Return what there is to know of the labels."""
+    labels = vocabularies.labels["label"]
+    return dict(labels=labels.names, label_counts=labels.counts, many=self.many)
 
   def _labels(self, row: Row) -> list[str]:
     label = row["label"]
     if not self.many:
       return [text_of(row, "label")]
-    return label.split(self.separator) if isinstance(label, str) else label
+    names = label.split(self.separator) if isinstance(label, str) else label
+    return [name for name in names if name]
 
   def _targets(self, row: Row, labels: Labels) -> np.ndarray:
-    names = [name for name in self._labels(row) if name]
+    names = self._labels(row)
     for name in names:
       if name not in labels:
         raise UnseenLabel(name)

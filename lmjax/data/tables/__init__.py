@@ -18,6 +18,7 @@ from lmjax.data.sources import JSONL_SUFFIXES, TSV_SUFFIXES, find_files
 from lmjax.data.splits import split_by_name
 from lmjax.data.tables.conll import Conll, Conllu
 from lmjax.data.tables.delimited import CommaSeparated, TabSeparated
+from lmjax.data.tables.docstrings import DocstringTable
 from lmjax.data.tables.file_table import FileTable, Format
 from lmjax.data.tables.json_lines import JSONLines
 from lmjax.data.tables.number_words import NumberWords
@@ -120,6 +121,12 @@ def number_words(config: ConfigDict, cache_dir: Path) -> Tables:
   return {"train": NumberWords()}
 
 
+def python_docstrings(config: ConfigDict, cache_dir: Path) -> Tables:
+  """Open the docstrings of CPython's own modules."""
+  del config
+  return {"train": DocstringTable(cache_dir)}
+
+
 TABLES: dict[str, Callable[[ConfigDict, Path], Tables]] = {
   **{k: functools.partial(_files, kind) for k, kind in FILE_KINDS.items()},
   "tfds": tfds,
@@ -127,4 +134,5 @@ TABLES: dict[str, Callable[[ConfigDict, Path], Tables]] = {
   "python_signatures": python_signatures,
   "parallel": parallel,
   "number_words": number_words,
+  "python_docstrings": python_docstrings,
 }

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opinions on films by an LSTM in both directions, with locked dropout.
+
+Data: the Stanford sentiment treebank's whole sentences, positive or negative
+(Socher et al. 2013), sst2.train.tsv, sst2.valid.tsv and sst2.test.tsv with the
+columns label and text. Without a folder, docstrings of CPython's own modules,
+to be told by package.
+
+python train.py --config=configs/bilstm_classifier.py:FOLDER --workdir=runs/a
+python scripts/evaluate.py --workdir=runs/a --split=test
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(folder: str = "") -> ConfigDict:
+  """Return the experiment.
+
+  Args:
+    folder: holds the sentences; empty for docstrings.
+  """
+  config = base.get_config(model="recurrent_encoder")
+  config.model.width = 100
+  config.model.dropout = 0.3
+  config.model.locked_dropout = 0.3
+  config.model.embedding_dropout = 0.2
+  config.data.window = 64
+  config.data.batch_size = 50
+  config.data.num_buckets = 2
+  config.data.lower_case = True
+  config.optim.learning_rate = 2e-3
+  config.optim.weight_decay = 0.0
+  config.train.num_steps = 600
+  config.train.eval_every = 100
+  config.train.sample_every = 300
+  config.checkpoint.best_by = "accuracy"
+  if folder:
+    config.data.source = "tsv"
+    config.data.path = f"{folder}/sst2.*.tsv"
+    config.data.split_by = "name"
+    config.data.columns.label = "0"
+    config.data.columns.text = "1"
+    config.data.tokenizer = "word"
+  return config
