@@ -62,7 +62,8 @@ class RecordCorpus:
   """The records that a config names; see Corpus.
 
   Splits without records of their own are taken from train: valid_fraction and
-  test_fraction of it. Of what is left, train_fraction is learned from.
+  test_fraction of it. Of what is left, train_fraction is learned from; the
+  vocabularies are of all of it, so that no label is unknown where few are used.
 
   Args:
     config: a finalized config.
@@ -195,12 +196,15 @@ class RecordCorpus:
     if self._known:
       return self._known
     given = by_role(self._given, self.schema.inputs)
-    rows = self.rows("train")
+
+    def rows() -> Iterator[tuple[str, Row]]:
+      return self.select(self.tables["train"], self.schema.roles)
+
     try:
-      return self.schema.learn((row for _, row in rows), given)
+      return self.schema.learn((row for _, row in rows()), given)
     except BadRow:  # some row; look at them one by one
-      rows = filter(self._can_be_learned, self.rows("train"))
-      return self.schema.learn((row for _, row in rows), given)
+      sound = filter(self._can_be_learned, rows())
+      return self.schema.learn((row for _, row in sound), given)
 
   @property
   def text_tokenizer(self) -> Tokenizer:

@@ -98,6 +98,8 @@ def test_a_share_of_train_is_inside_a_larger_one_and_leaves_valid_alone(
   config = config_of(tmp_path / "a.tsv", **changes)
   other = RecordCorpus(config, None, {}, tmp_path / "cache")
   assert set(texts_of(other, "train")) not in (some, train)
+  vocabularies = {c.tokenizer.fingerprint for c in (whole, half, other)}
+  assert len(vocabularies) == 1  # a label may be in the other half alone
 
 
 def test_a_split_that_is_not_there_is_a_sentence(tmp_path):
