@@ -25,6 +25,7 @@ def get_config(folder: str = "") -> ConfigDict:
     folder: holds the questions; empty for docstrings.
   """
   config = base.get_config(model="text_cnn")
+  config.model.width = 100
   config.model.embedding_width = 128
   config.data.batch_size = 50
   config.data.num_buckets = 2
