@@ -10,7 +10,7 @@ python train.py --config=configs/hanzi_classifier.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test
 
 Test accuracy 89.1 %, macro F1 86.9 %, the mean of seeds 0, 1 and 2 (88.8 to
-89.5 %); half a minute on one CPU core.
+89.5 %); half a minute on a CPU core.
 """
 
 from ml_collections import ConfigDict

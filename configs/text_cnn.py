@@ -8,6 +8,9 @@ told by package.
 
 python train.py --config=configs/text_cnn.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test
+
+Test accuracy 91.0 %, the mean of seeds 0, 1 and 2 (90.2 to 91.4 %); Kim reports
+91.2 %. One to two minutes on a CPU core that others used too.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +25,7 @@ def get_config(folder: str = "") -> ConfigDict:
     folder: holds the questions; empty for docstrings.
   """
   config = base.get_config(model="text_cnn")
+  config.model.width = 100
   config.model.embedding_width = 128
   config.data.batch_size = 50
   config.data.num_buckets = 2

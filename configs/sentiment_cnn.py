@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opinions on films by convolutions (Kim 2014), vectors drawn at random.
+
+Data: as of configs/bilstm_classifier.py, sentences alone, where Kim learns from
+phrases too.
+
+python train.py --config=configs/sentiment_cnn.py:FOLDER --workdir=runs/a
+python scripts/evaluate.py --workdir=runs/a --split=test
+
+Test accuracy 81.3 %, the mean of seeds 0, 1 and 2 (81.1 to 81.5 %); twenty
+seconds on a CPU core.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(folder: str = "") -> ConfigDict:
+  """Return the experiment.
+
+  Args:
+    folder: holds the sentences; empty for docstrings.
+  """
+  config = base.get_config(model="text_cnn")
+  config.model.width = 64
+  config.data.window = 40
+  config.data.batch_size = 50
+  config.data.num_buckets = 1
+  config.data.lower_case = True
+  config.optim.learning_rate = 2e-3
+  config.optim.weight_decay = 0.0
+  config.optim.ema_decay = 0.98
+  config.train.num_steps = 400
+  config.train.eval_every = 50
+  config.train.sample_every = 400
+  config.checkpoint.best_by = "accuracy"
+  if folder:
+    config.data.source = "tsv"
+    config.data.path = f"{folder}/sst2.*.tsv"
+    config.data.split_by = "name"
+    config.data.columns.label = "0"
+    config.data.columns.text = "1"
+    config.data.tokenizer = "word"
+  return config
