@@ -368,8 +368,9 @@ def with_new_keys(config: ConfigDict) -> ConfigDict:
     return config  # `finalize` says what is wrong
   current = base.get_config(config.model.name, config.get("task", ""))
   for section, defaults in current.items():
-    if isinstance(defaults, ConfigDict) and section in config:
-      config[section] = {**defaults.to_dict(), **config[section].to_dict()}
+    if isinstance(defaults, ConfigDict):
+      stored = config[section].to_dict() if section in config else {}
+      config[section] = {**defaults.to_dict(), **stored}
   return config
 
 
