@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predict with a run that learned from records; prints a JSON object a record.
+"""Predict with a run that learned from records; prints a line a record.
 
 python scripts/predict.py --workdir=runs/a --input=reviews.txt
 echo "what a film" | python scripts/predict.py --workdir=runs/a
@@ -44,6 +44,12 @@ _COLUMNS = flags.DEFINE_list(
 _MALFORMED = flags.DEFINE_enum(
   "malformed", "refuse", MALFORMED, "What becomes of malformed records."
 )
+_OUTPUT = flags.DEFINE_enum(
+  "output",
+  "jsonl",
+  ["jsonl", "tsv"],
+  "jsonl: an object a record; tsv: its values between tabs, under their names.",
+)
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 0, "Records answered together; 0: as in training.", 0
 )
@@ -56,6 +62,13 @@ def report(problem: Problem) -> None:
   if _MALFORMED.value == "refuse":
     raise UserError(f"{about}; mend the record or give --malformed=skip.")
   print(f"skipped {about}", file=sys.stderr)
+
+
+def cell(value: object) -> str:
+  """Write a value between tabs: a text without tabs as it is, else JSON."""
+  if isinstance(value, str) and not {"\t", "\n"} & set(value):
+    return value
+  return strict_json.dumps(value, ensure_ascii=False)
 
 
 def main() -> None:
@@ -73,9 +86,14 @@ def main() -> None:
     _INPUT.value, _FORMAT.value, data, list(columns.values())
   )
   answers = run.predict_records(records, report, _BATCH_SIZE.value)
-  for row, prediction in answers:
-    line = strict_json.dumps({**row, **prediction}, ensure_ascii=False)
-    print(line, flush=True)
+  for number, (row, prediction) in enumerate(answers):
+    answer = {**row, **prediction}
+    if _OUTPUT.value == "jsonl":
+      print(strict_json.dumps(answer, ensure_ascii=False), flush=True)
+      continue
+    if number == 0:
+      print(*answer, sep="\t")
+    print(*map(cell, answer.values()), sep="\t", flush=True)
 
 
 if __name__ == "__main__":

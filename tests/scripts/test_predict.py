@@ -65,10 +65,13 @@ def test_lines_are_answered_in_order_and_malformed_ones_named(folder):
 
 def test_a_malformed_record_is_refused_by_file_and_line(folder):
   (folder / "some.csv").write_text('label,text\ngood,"a\nb"\nbad,\n')
-  process = start(folder, "--input=some.csv", "--batch_size=1")
+  process = start(folder, "--input=some.csv", "--batch_size=1", "--output=tsv")
   output, errors = process.communicate()
   assert process.returncode == 1
-  assert [json.loads(line)["text"] for line in output.splitlines()] == ["a\nb"]
+  names, answer = (line.split("\t") for line in output.decode().splitlines())
+  assert names == ["text", "label", "probabilities"]
+  assert answer[0] == r'"a\nb"' and answer[1] in ("good", "bad")
+  assert json.loads(answer[2]).keys() == {"good", "bad"}
   assert errors.decode() == (
     "error: some.csv:4: its text is empty; mend the record or give "
     "--malformed=skip.\n"
