@@ -14,7 +14,6 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from configs import base
 from lmjax.data.batching import TRAIN_ORDERS
 from lmjax.data.datasets import DATASETS
-from lmjax.data.objectives import make_objective
 from lmjax.data.record_corpus import MALFORMED
 from lmjax.data.schemas import SCHEMAS
 from lmjax.data.tables import FILE_KINDS, TABLES
@@ -24,9 +23,9 @@ from lmjax.errors import UsageError
 from lmjax.models import MODELS, build_model
 from lmjax.optim import OPTIMIZERS, SCHEDULES
 from lmjax.parallel import STRATEGIES
-from lmjax.predictions.seq2seq import METRICS, names_of
+from lmjax.task_checks import check_task
 from lmjax.tasks import KINDS, TASKS
-from lmjax.tasks.classification import CLASS_WEIGHTS, CRITERIA, FOR_MANY
+from lmjax.tasks.classification import CLASS_WEIGHTS, CRITERIA
 
 CHOICES = {
   "task": TASKS,
@@ -37,6 +36,7 @@ CHOICES = {
   "data.order": TRAIN_ORDERS,
   "tagging.scheme": SCHEMES,
   "matching.second_tokenizer": ("", *TOKENIZERS),
+  "seq2seq.target_tokenizer": ("", *TOKENIZERS),
   "classification.labels": ("one", "many"),
   "classification.criterion": CRITERIA,
   "classification.class_weights": CLASS_WEIGHTS,
@@ -178,10 +178,7 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
       )
   _check_together(config)
   _check_task(config)
-  if config.task not in SCHEMAS:
-    _check_text(config)
-  if config.distill.workdir:
-    _check_teacher(config)
+  check_task(config)
   return FrozenConfigDict(config)
 
 
@@ -259,93 +256,6 @@ def _check_task(config: ConfigDict) -> None:
       f"{' or '.join(tasks)}; change one of them."
     )
   build_model(config, vocab_size=len(SPECIALS))
-  if config.task == "seq2seq":
-    _check_seq2seq(config)
-  if config.task == "classification":
-    _check_classification(config)
-
-
-def _check_seq2seq(config: ConfigDict) -> None:
-  """Check how targets are written, searched for and judged."""
-  options, model = config.seq2seq, config.model
-  kind = options.target_tokenizer
-  if kind and kind not in TOKENIZERS:
-    raise UsageError(
-      f"seq2seq.target_tokenizer={kind} is not known; choose one of "
-      f"{', '.join(TOKENIZERS)}, or nothing for that of sources."
-    )
-  if options.num_best > options.beam_size:
-    raise UsageError(
-      f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
-      f"{options.beam_size}."
-    )
-  for name in names_of(options.metrics):
-    if name not in METRICS:
-      raise UsageError(
-        f"seq2seq.metrics={options.metrics} names {name!r}, which is not "
-        f"known; choose among {', '.join(METRICS)}."
-      )
-  if "positions" in model and model.positions == "learned":
-    context = model.context or config.data.window
-    if options.max_target_length > context:
-      raise UsageError(
-        f"seq2seq.max_target_length={options.max_target_length} is more than "
-        f"the {context} learned positions; set model.context to as many."
-      )
-
-
-def _check_teacher(config: ConfigDict) -> None:
-  """Check that a teacher has something to say."""
-  if config.task != "classification":
-    raise UsageError(
-      f"distill.workdir={config.distill.workdir} is not for task="
-      f"{config.task}; classification alone learns from another run."
-    )
-  if config.classification.labels == "many":
-    raise UsageError(
-      f"distill.workdir={config.distill.workdir} is not for "
-      "classification.labels=many; a text must have one."
-    )
-
-
-def _check_classification(config: ConfigDict) -> None:
-  """Check that a loss is of as many labels, and read what it is told."""
-  options, loss = config.classification, config.loss
-  if options.labels == "many" and options.criterion not in FOR_MANY:
-    raise UsageError(
-      f"classification.criterion={options.criterion} is for one label a text; "
-      f"choose one of {', '.join(FOR_MANY)} for classification.labels=many."
-    )
-  if options.labels == "many" and options.class_weights != "none":
-    raise UsageError(
-      f"classification.class_weights={options.class_weights} is for one label "
-      "a text; set it to none for classification.labels=many."
-    )
-  for key in ("label_smoothing", "z_loss"):
-    if loss[key] and options.criterion != "cross_entropy":
-      raise UsageError(
-        f"loss.{key}={loss[key]} is not read by classification.criterion="
-        f"{options.criterion}; set it to 0 or choose cross_entropy."
-      )
-
-
-def _check_text(config: ConfigDict) -> None:
-  """Check what is particular to running text."""
-  if config.data.order == "stateful" and config.task != "language_modeling":
-    raise UsageError(
-      f"data.order=stateful is not for task={config.task}, which remembers "
-      "nothing; choose stateless."
-    )
-  objective = make_objective(config)
-  model = config.model
-  if "positions" not in model or model.positions != "learned":
-    return
-  context = model.context or config.data.window
-  if objective.longest > context:
-    raise UsageError(
-      f"task={config.task} makes rows of {objective.longest} tokens, more than "
-      f"the {context} learned positions; set model.context={objective.longest}."
-    )
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

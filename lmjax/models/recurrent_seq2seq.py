@@ -21,12 +21,13 @@ from lmjax.layers.stateful import State
 from lmjax.models.choices import check_choice
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent_encoder import RecurrentEncoder
+from lmjax.ops import copying
 from lmjax.ops.cells import CELLS
+from lmjax.ops.copying import Pointing
 from lmjax.ops.linear_cross_entropy import CrossEntropy
 from lmjax.types import Array, PyTree
 
 ATTENTIONS = ("none", *global_attention.KINDS)
-_TINY = 1e-30  # keeps logarithms of probabilities finite
 
 
 class Memory(NamedTuple):
@@ -59,23 +60,6 @@ class Carry(NamedTuple):
   states: tuple[State, ...]
   fed_BD: Array
   begun_B: Array
-
-
-class Pointing(NamedTuple):
-  """What a decoder that copies makes of a token.
-
-  Attributes:
-    hidden_BTD: what the vocabulary is scored by.
-    gate_BT: how much the vocabulary counts, between 0 and 1; the rest is for
-      the source.
-    weights_BTS: how much each place of the source counts.
-    sources_BTS: the token there.
-  """
-
-  hidden_BTD: Array
-  gate_BT: Array
-  weights_BTS: Array
-  sources_BTS: Array
 
 
 class RecurrentSeq2Seq(LanguageModel):
@@ -366,21 +350,11 @@ class RecurrentSeq2Seq(LanguageModel):
     return made, weights_BTS, states, fed_BD
 
   def logits(self, hidden: PyTree) -> Array:
-    """Score every next token, float32 [B, T, V]: log-probabilities of copies.
-
-    The probability of a token is its share of the vocabulary's, times the gate,
-    and the weights of the places where it stands in the source, times the rest.
-    """
+    """Score every next token, [B, T, V]; log-probabilities of copies."""
     if not self.copies:
       return make_logits(hidden, self.unembedding())
-    made_BTD, gate_BT, weights_BTS, sources_BTS = hidden
-    logits_BTV = make_logits(made_BTD, self.unembedding())
-    shares_BTV = gate_BT[..., None] * jax.nn.softmax(logits_BTV)
-    batch, time = gate_BT.shape
-    rows, steps = jnp.arange(batch)[:, None, None], jnp.arange(time)[:, None]
-    copied_BTS = (1.0 - gate_BT[..., None]) * weights_BTS
-    shares_BTV = shares_BTV.at[rows, steps, sources_BTS].add(copied_BTS)
-    return jnp.log(jnp.maximum(shares_BTV, _TINY))
+    logits_BTV = make_logits(hidden.hidden_BTD, self.unembedding())
+    return copying.log_probs(logits_BTV, hidden)
 
   def cross_entropy(
     self,
@@ -390,42 +364,13 @@ class RecurrentSeq2Seq(LanguageModel):
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets; see linear_cross_entropy.
-
-    With copies nothing is smoothed. Only tokens of the source are more probable
-    than the vocabulary alone makes them, so that the best of all is found
-    without the probabilities of all.
-    """
+    """Sum the cross-entropy of targets; with copies nothing is smoothed."""
     if not self.copies:
       return super().cross_entropy(
         hidden, targets_BT, weights_BT, label_smoothing, z_loss
       )
-    made_BTD, gate_BT, copied_BTS, sources_BTS = hidden
-    log_shares_BTV = jax.nn.log_softmax(
-      make_logits(made_BTD, self.unembedding())
-    )
-
-    def shares(tokens_BTN: Array) -> Array:
-      log_shares = jnp.take_along_axis(log_shares_BTV, tokens_BTN, axis=-1)
-      return gate_BT[..., None] * jnp.exp(log_shares)
-
-    copied_BTS = (1.0 - gate_BT[..., None]) * copied_BTS
-    here_BTS = sources_BTS == targets_BT[..., None]
-    target_BT = shares(targets_BT[..., None])[..., 0]
-    target_BT += jnp.sum(jnp.where(here_BTS, copied_BTS, 0.0), axis=-1)
-    nats = -jnp.sum(jnp.log(jnp.maximum(target_BT, _TINY)) * weights_BT)
-
-    same_BSS = sources_BTS[:, 0, :, None] == sources_BTS[:, 0, None]
-    copies_BTS = jnp.einsum(
-      "BTS,BSZ->BTZ", copied_BTS, same_BSS.astype(jnp.float32)
-    )
-    best_BT = jnp.maximum(
-      gate_BT * jnp.exp(log_shares_BTV.max(axis=-1)),
-      jnp.max(shares(sources_BTS) + copies_BTS, axis=-1),
-    )
-    right_BT = target_BT >= best_BT * (1.0 - 1e-6)
-    correct = jnp.sum(jnp.where(right_BT, weights_BT, 0.0))
-    return CrossEntropy(nats, nats, jax.lax.stop_gradient(correct))
+    logits_BTV = make_logits(hidden.hidden_BTD, self.unembedding())
+    return copying.cross_entropy(logits_BTV, hidden, targets_BT, weights_BT)
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> Carry:
