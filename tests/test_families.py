@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from configs import base
 from lmjax.models import MODELS
 from lmjax.run import Run
 from lmjax.training.loop import train
@@ -27,8 +28,11 @@ SHOW = {
   "encoder_decoder": lambda run: run.fill("the ___", seed=1).texts,
   "word_vectors": lambda run: run.vectors.vectors_VD.tolist(),
   "recurrent_seq2seq": lambda run: list(run.predict([{"source": "ninety"}])),
+  **dict.fromkeys(
+    ("recurrent_encoder", "text_cnn", "bag_of_ngrams"),
+    lambda run: list(run.predict([{"text": "Return the list."}])),
+  ),
 }
-RECORDS = {"recurrent_seq2seq"}  # families that learn from records
 NO_DTYPE = {"ngram"}  # families without matmuls
 
 
@@ -72,7 +76,7 @@ def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
     "train.log_every": 1,
     "train.eval_every": 0,
   }
-  if family not in RECORDS:
+  if base.TASKS.get(family) not in base.RECORD_TASKS:
     changes["data.order"] = order
   if family not in NO_DTYPE:
     changes["model.dtype"] = dtype

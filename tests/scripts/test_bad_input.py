@@ -171,7 +171,7 @@ CASES = {
   ),
   "a checkpoint that is not there": (
     ["scripts/sample.py", "--workdir=run", "--checkpoint=3"],
-    ["checkpoint=3 is not there", "4"],
+    ["checkpoint=3 is not in", "4"],
   ),
   "a prompt longer than the context": (
     ["scripts/sample.py", "--workdir=run", "--prompt=a long prompt"],

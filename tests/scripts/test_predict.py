@@ -95,6 +95,10 @@ def test_each_line_is_answered_at_once_until_nobody_reads(folder):
   assert process.stderr.read() == b""
 
 
+@pytest.mark.skipif(
+  signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+  reason="processes of a shell's background do not hear of interrupts",
+)
 def test_an_interrupt_ends_in_one_sentence(folder):
   process = start(folder, "--batch_size=1")
   process.stdin.write(b"film\n")
