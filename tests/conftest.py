@@ -34,12 +34,20 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def tiny_config():
+def cache_dir(tmp_path_factory):
+  """Name a folder in which what is read of the standard library is kept."""
+  return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_config(cache_dir):
   """Make tiny configs: tiny_config("lstm", **{"train.num_steps": 3})."""
 
   def make(model: str, **changes):
     config = base.get_config(model=model, task=changes.get("task", ""))
     config.model.update(TINY.get(model, {}))
+    if config.task in base.RECORD_TASKS:
+      config.data.cache_dir = cache_dir
     config.data.window = 8
     config.data.batch_size = 8
     config.optim.warmup_steps = 2

@@ -46,8 +46,9 @@ def test_every_config_is_valid_and_needs_no_data_set(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_runs(name, tmp_path):
+def test_every_config_runs(name, tmp_path, cache_dir):
   config = load(name)
+  config.data.cache_dir = cache_dir
   config.train.num_steps = 2
   config.train.eval_batches = 1
   if "num_tokens" in config.sample:

@@ -4,14 +4,13 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lmjax import losses
 from lmjax.metrics import Figure, Sums, f1_scores, weighted_sum
-from lmjax.tasks.task import Outcome
+from lmjax.tasks.record_task import RecordTask
 from lmjax.types import Array, Batch, PyTree
 
 # Name → loss of a text and each class, one against the rest, by its margin.
@@ -28,7 +27,7 @@ NUM_BINS = 15  # of confidence (Guo et al. 2017, arXiv:1706.04599)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Classification:
+class Classification(RecordTask):
   """Score the classes of texts.
 
   Attributes:
@@ -48,7 +47,6 @@ class Classification:
     temperature: of both models' softmaxes there; see `distillation`.
   """
 
-  model: nn.Module
   labels: tuple[str, ...]
   label_counts: tuple[int, ...]
   many: bool
@@ -60,42 +58,19 @@ class Classification:
   weight: float = 0.0
   temperature: float = 1.0
 
-  def init(self, key: Array, batch: Batch) -> PyTree:
-    """Make the model's variables from the shapes of a batch."""
-    return self.model.init(key, batch["inputs"], batch["mask"])
+  def inputs(self, batch: Batch) -> tuple[Array, Array]:
+    """Take the tokens and their mask."""
+    return batch["inputs"], batch["mask"]
 
-  def initial_carry(self, batch_size: int) -> None:
-    """Remember nothing."""
-    del batch_size
-
-  def loss(
-    self,
-    params: PyTree,
-    collections: PyTree,
-    carry: PyTree,
-    batch: Batch,
-    rngs: dict[str, Array],
-    train: bool,
-  ) -> Outcome:
+  def sums(self, scores_BC: Array, batch: Batch, train: bool) -> Sums:
     """Sum the loss of the texts, and what figures are made of.
 
     Weights of classes, label smoothing and the z-loss help to learn and judge
     nothing.
     """
-    scores_BC, changed = self.model.apply(
-      {"params": params, **collections},
-      batch["inputs"],
-      batch["mask"],
-      rngs=rngs if train else None,
-      mutable=[*collections, "losses"] if train else [],
-    )
     weights_B = batch["weights"]
-    weight = weights_B.sum()
     loss = weighted_sum(self._losses(scores_BC, batch, train), weights_B)
-    auxiliary = jax.tree.leaves(changed.pop("losses", {}))
-    loss += weight * sum(map(jnp.sum, auxiliary), 0.0)
-    sums = Sums(loss, weight, self._judge(scores_BC, batch))
-    return Outcome(sums, {**collections, **changed}, carry)
+    return Sums(loss, weights_B.sum(), self._judge(scores_BC, batch))
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
     """Score texts.
@@ -111,7 +86,7 @@ class Classification:
 
   def scores(self, variables: PyTree, batch: Batch) -> Array:
     """Score the classes, float32 [B, C]."""
-    return self.model.apply(variables, batch["inputs"], batch["mask"])
+    return self.answer(variables, batch)
 
   def report(self, means: dict[str, Figure]) -> dict[str, Any]:
     """Name what users read.

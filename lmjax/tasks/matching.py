@@ -4,7 +4,6 @@
 import dataclasses
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -17,14 +16,14 @@ from lmjax.ops.in_batch import (
   same_texts,
   triplet_loss,
 )
-from lmjax.tasks.task import Outcome
+from lmjax.tasks.record_task import RecordTask
 from lmjax.types import Array, Batch, PyTree
 
 MOMENTS = ("x", "y", "xx", "yy", "xy")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Matching:
+class Matching(RecordTask):
   """Score pairs of texts.
 
   "contrastive" and "triplet" learn from pairs that go together alone: what else
@@ -49,7 +48,6 @@ class Matching:
     negatives: triplet: "hardest" or "all".
   """
 
-  model: nn.Module
   learned_by: str
   lowest: float
   highest: float
@@ -57,41 +55,26 @@ class Matching:
   margin: float
   negatives: str
 
-  def init(self, key: Array, batch: Batch) -> PyTree:
-    """Make the model's variables from the shapes of a batch."""
-    return self.model.init(key, batch)
+  def inputs(self, batch: Batch) -> tuple[Batch]:
+    """Take all: which fields there are depends on the model."""
+    return (batch,)
 
-  def initial_carry(self, batch_size: int) -> None:
-    """Remember nothing."""
-    del batch_size
+  @property
+  def answers_by(self) -> str:
+    """The model's method: pairs are answered, or texts become vectors."""
+    return "vectors" if self._within_batch else "__call__"
 
-  def loss(
-    self,
-    params: PyTree,
-    collections: PyTree,
-    carry: PyTree,
-    batch: Batch,
-    rngs: dict[str, Array],
-    train: bool,
-  ) -> Outcome:
-    """Sum the loss of the pairs."""
-    answers, changed = self.model.apply(
-      {"params": params, **collections},
-      batch,
-      rngs=rngs if train else None,
-      mutable=[*collections, "losses"] if train else [],
-      method="vectors" if self._within_batch else "__call__",
-    )
-    changed.pop("losses", None)
+  def sums(self, answers: PyTree, batch: Batch, train: bool) -> Sums:
+    """Sum the loss of the pairs, and what figures are made of."""
+    del train
     judge = self._judge_vectors if self._within_batch else self._judge_answers
     loss_B, metrics_B = judge(answers, batch)
     weights_B = batch["weights"]
-    sums = Sums(
+    return Sums(
       weighted_sum(loss_B, weights_B),
       weights_B.sum(),
       {k: weighted_sum(v, weights_B) for k, v in metrics_B.items()},
     )
-    return Outcome(sums, {**collections, **changed}, carry)
 
   @property
   def _within_batch(self) -> bool:
@@ -156,13 +139,12 @@ class Matching:
       the vectors "first" and "second" [B, D] of the texts that are there, whose
       dot product it is.
     """
+    answers = self.answer(variables, batch)
     if self._within_batch:
-      vectors = self.model.apply(variables, batch, method="vectors")
-      if len(vectors) < 2:
-        return vectors
-      product_BD = vectors["first"] * vectors["second"]
-      return dict(vectors, similarity=jnp.sum(product_BD, axis=-1))
-    answers = self.model.apply(variables, batch)
+      if len(answers) < 2:
+        return answers
+      product_BD = answers["first"] * answers["second"]
+      return dict(answers, similarity=jnp.sum(product_BD, axis=-1))
     if self.learned_by == "classification":
       return dict(probabilities=jax.nn.softmax(answers, axis=-1))
     return dict(score=self._scores(answers))

@@ -3,7 +3,6 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -11,12 +10,12 @@ from lmjax.losses import cross_entropy
 from lmjax.metrics import Sums, weighted_sum
 from lmjax.ops import crf
 from lmjax.ops.spans import Tables, count_spans
-from lmjax.tasks.task import Outcome
+from lmjax.tasks.record_task import RecordTask
 from lmjax.types import Array, Batch, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tagging:
+class Tagging(RecordTask):
   """Score the tags of tokens.
 
   The loss is in nats a token, also of a CRF, whose loss is one a text: learning
@@ -32,36 +31,20 @@ class Tagging:
       span.
   """
 
-  model: nn.Module
   tables: Tables | None
   unit: str
   constrained: bool
 
-  def init(self, key: Array, batch: Batch) -> PyTree:
-    """Make the model's variables from the shapes of a batch."""
-    return self.model.init(key, *_inputs(batch))
+  def inputs(self, batch: Batch) -> tuple[Array | None, ...]:
+    """Take what the model sees of tokens, and their mask."""
+    beside = (batch.get(field) for field in ("characters", "bigrams"))
+    return batch["inputs"], batch["mask"], *beside
 
-  def initial_carry(self, batch_size: int) -> None:
-    """Remember nothing."""
-    del batch_size
-
-  def loss(
-    self,
-    params: PyTree,
-    collections: PyTree,
-    carry: PyTree,
-    batch: Batch,
-    rngs: dict[str, Array],
-    train: bool,
-  ) -> Outcome:
-    """Sum the loss of the texts."""
-    (scores_BTC, transitions_ZZ), changed = self.model.apply(
-      {"params": params, **collections},
-      *_inputs(batch),
-      rngs=rngs if train else None,
-      mutable=[*collections, "losses"] if train else [],
-    )
-    changed.pop("losses", None)
+  def sums(
+    self, answers: tuple[Array, Array | None], batch: Batch, train: bool
+  ) -> Sums:
+    """Sum the loss of the texts, and what figures are made of."""
+    scores_BTC, transitions_ZZ = answers
     targets_BT, weights_BT = batch["targets"], batch["weights"]
     if transitions_ZZ is None:
       loss = weighted_sum(cross_entropy(scores_BTC, targets_BT), weights_BT)
@@ -74,8 +57,7 @@ class Tagging:
     if not train or transitions_ZZ is None:  # the best path takes its time
       tags_BT, _ = self._decode(scores_BTC, batch["mask"], transitions_ZZ)
       metrics = self._metrics(tags_BT, targets_BT, weights_BT)
-    sums = Sums(loss, weights_BT.sum(), metrics)
-    return Outcome(sums, {**collections, **changed}, carry)
+    return Sums(loss, weights_BT.sum(), metrics)
 
   def _metrics(
     self, tags_BT: Array, targets_BT: Array, weights_BT: Array
@@ -105,7 +87,7 @@ class Tagging:
       the whole text, and that the path is one that the scheme writes if that is
       asked for.
     """
-    scores_BTC, transitions_ZZ = self.model.apply(variables, *_inputs(batch))
+    scores_BTC, transitions_ZZ = self.answer(variables, batch)
     mask_BT = batch["mask"]
     tags_BT, transitions_ZZ = self._decode(scores_BTC, mask_BT, transitions_ZZ)
     if transitions_ZZ is None:
@@ -131,9 +113,3 @@ class Tagging:
       f1=2 * right / (predicted + wanted) if predicted + wanted else 0.0,
     )
     return means | {f"{self.unit}_{k}": v for k, v in figures.items()}
-
-
-def _inputs(batch: Batch) -> tuple[Array | None, ...]:
-  """Return what the model is called with."""
-  beside = (batch.get(field) for field in ("characters", "bigrams"))
-  return batch["inputs"], batch["mask"], *beside
