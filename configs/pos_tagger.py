@@ -10,9 +10,9 @@ python train.py --config=configs/pos_tagger.py:FOLDER --workdir=runs/pos
 python scripts/evaluate.py --workdir=runs/pos --split=test
 
 FOLDER holds a treebank of Universal Dependencies; 4,000 steps go through
-English-EWT ten times, in ten minutes on a CPU core that others used too. UPOS of
-test: 94.9 % right (seed 0, the checkpoint of the lowest loss). Without a folder
-the tags are those of python_tokens, what each token of the standard library is.
+English-EWT ten times, in ten minutes on a CPU core that others used too. UPOS
+of test: 94.9 % right (seed 0, checkpoint of the lowest loss). Without a folder
+tags are those of python_tokens: what each token of the standard library is.
 """
 
 from ml_collections import ConfigDict
