@@ -29,8 +29,10 @@ MANY = jnp.array(rng.random((B, C)) < 0.3, jnp.float32)
 class Given:
   """A model whose scores are its inputs."""
 
-  def apply(self, variables, inputs, mask, rngs=None, mutable=None):
-    del variables, mask, rngs
+  def apply(
+    self, variables, inputs, mask, rngs=None, mutable=None, method=None
+  ):
+    del variables, mask, rngs, method
     return inputs if mutable is None else (inputs, {})
 
 
