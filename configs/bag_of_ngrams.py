@@ -13,6 +13,7 @@ seconds on one CPU core.
 from ml_collections import ConfigDict
 
 from configs import base
+from configs.bilstm_classifier import read_opinions
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -28,21 +29,10 @@ def get_config(folder: str = "") -> ConfigDict:
   config.classification.pooling = "mean"
   config.classification.dropout = 0.3
   config.data.window = 64
-  config.data.batch_size = 50
   config.data.num_buckets = 2
-  config.data.lower_case = True
   config.optim.learning_rate = 1e-2
-  config.optim.weight_decay = 0.0
   config.optim.ema_decay = 0.98
   config.train.num_steps = 450
   config.train.eval_every = 50
   config.train.sample_every = 450
-  config.checkpoint.best_by = "accuracy"
-  if folder:
-    config.data.source = "tsv"
-    config.data.path = f"{folder}/sst2.*.tsv"
-    config.data.split_by = "name"
-    config.data.columns.label = "0"
-    config.data.columns.text = "1"
-    config.data.tokenizer = "word"
-  return config
+  return read_opinions(config, folder)

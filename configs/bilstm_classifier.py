@@ -27,14 +27,19 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.locked_dropout = 0.3
   config.model.embedding_dropout = 0.2
   config.data.window = 64
-  config.data.batch_size = 50
   config.data.num_buckets = 2
-  config.data.lower_case = True
   config.optim.learning_rate = 2e-3
-  config.optim.weight_decay = 0.0
   config.train.num_steps = 600
   config.train.eval_every = 100
   config.train.sample_every = 300
+  return read_opinions(config, folder)
+
+
+def read_opinions(config: ConfigDict, folder: str) -> ConfigDict:
+  """Set what is the same whatever the model is."""
+  config.data.lower_case = True
+  config.data.batch_size = 50
+  config.optim.weight_decay = 0.0
   config.checkpoint.best_by = "accuracy"
   if folder:
     config.data.source = "tsv"

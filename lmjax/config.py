@@ -274,9 +274,10 @@ def with_new_keys(config: ConfigDict) -> ConfigDict:
   A default leaves everything as it was before there was the key.
   """
   config = ConfigDict(config.to_dict())
-  if config.get("model", {}).get("name") not in base.MODELS:
+  flat = flatten(config)
+  if "task" not in flat or flat.get("model.name") not in base.MODELS:
     return config  # `finalize` says what is wrong
-  current = base.get_config(config.model.name, config.get("task", ""))
+  current = base.get_config(config.model.name, config.task)
   for section, defaults in current.items():
     if isinstance(defaults, ConfigDict):
       stored = config[section].to_dict() if section in config else {}

@@ -322,10 +322,12 @@ class RecordCorpus:
     encoded = Encoded.of(examples(), schema.groups, schema.pads)
     if not len(encoded):
       data = self._config.data
-      also = f"; {len(skipped):,} were skipped, as " if skipped else ""
+      advice = "give more records, or other shares of them to valid and test"
+      if skipped:
+        advice = f"{len(skipped):,} were skipped, as {skipped[0]}"
       raise UserError(
         f"data.source={data.source} {data.path or data.name} has no record in "
-        f"split {split}{also}{''.join(skipped[:1])}."
+        f"split {split}; {advice}."
       )
     folder.mkdir()
     encoded.save(folder)

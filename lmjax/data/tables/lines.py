@@ -37,7 +37,8 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     with opener(path, "rb") as file:
       yield from file
   except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-    raise UserError(f"{path} cannot be read: {error}.") from error
+    reason = getattr(error, "strerror", None) or error
+    raise UserError(f"{path} cannot be read: {reason}.") from error
 
 
 def numbered(name: str, raw: Iterable[bytes]) -> Iterator[Line | Problem]:
