@@ -112,7 +112,8 @@ class Run:
     model = self.experiment.model
     if self._cache:
       model = self._cache.around(model)
-    return make_sampler(self.experiment.config, model, self.tokenizer)
+    config = self.experiment.config
+    return make_sampler(config, model, self.tokenizer, keeps_layout=True)
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings

@@ -19,27 +19,32 @@ from lmjax.data.tokenizers import UNK, Tokenizer
 from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError
 from lmjax.experiment import Experiment
+from lmjax.generator import check_positive
 from lmjax.predictor import Predictor
+from lmjax.sampling import Sampling
 from lmjax.text_filler import BLANK, FILLERS
-from lmjax.text_sampler import (
-  SAMPLERS,
-  TextSampler,
-  check_positive,
-  make_filters,
-)
+from lmjax.text_sampler import SAMPLERS, TextSampler
 from lmjax.types import PyTree
 
 Show = Callable[[PyTree], str]
 
 
 def make_sampler(
-  config: ConfigDict, model: nn.Module, tokenizer: Tokenizer
+  config: ConfigDict,
+  model: nn.Module,
+  tokenizer: Tokenizer,
+  keeps_layout: bool = False,
 ) -> TextSampler:
-  """Make what goes on from a text as a run has learned to."""
+  """Make what goes on from a text as a run has learned to; see TextSampler."""
   data = config.data
   opens_documents = data.reset_at_documents and data.append_eos
   sampler = SAMPLERS[config.task]
-  return sampler(model, tokenizer, opens_documents=opens_documents)
+  return sampler(
+    model,
+    tokenizer,
+    opens_documents=opens_documents,
+    keeps_layout=keeps_layout,
+  )
 
 
 def continuation(experiment: Experiment) -> Show:
@@ -48,7 +53,7 @@ def continuation(experiment: Experiment) -> Show:
   sample = config.sample
   sampler = make_sampler(config, experiment.model, experiment.tokenizer)
   sampler.encode(sample.prompt)
-  make_filters(sample.temperature, sample.top_k, sample.top_p)
+  Sampling(sample.temperature, sample.top_k, sample.top_p)
   check_positive(num_tokens=sample.num_tokens)
   return lambda variables: sampler(variables, **sample)[0]
 
@@ -65,7 +70,7 @@ def filling(experiment: Experiment) -> Show:
     )
   filler = FILLERS[config.task](experiment.model, experiment.tokenizer)
   filler.encode(prompt)
-  make_filters(settings["temperature"], settings["top_k"], settings["top_p"])
+  Sampling(settings["temperature"], settings["top_k"], settings["top_p"])
   check_positive(num_tokens=settings["num_tokens"])
   return lambda variables: filler(variables, prompt, **settings).texts[0]
 

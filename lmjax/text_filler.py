@@ -14,13 +14,9 @@ from lmjax.data.objectives.fill_in_the_middle import MIDDLE, PREFIX, SUFFIX
 from lmjax.data.objectives.masking import MASK
 from lmjax.data.tokenizers import BOS, EOS, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.text_sampler import (
-  TextSampler,
-  check_length,
-  check_positive,
-  make_filters,
-  no_text,
-)
+from lmjax.generator import Request, check_length, check_positive
+from lmjax.sampling import Sampling
+from lmjax.text_sampler import TextSampler, no_text
 from lmjax.types import Array, PyTree
 
 BLANK = "___"
@@ -101,7 +97,7 @@ class MaskFiller:
     for part in split(text, self._tokenizer):
       tokens += [self._tokenizer.encode(part), [self._mask]]
     tokens = np.concatenate(tokens[:-1]).astype(np.int32)
-    check_length(self._model, tokens)
+    check_length(self._model.context, tokens)
     return tokens
 
   def _best(self, chances_V: np.ndarray, number: int) -> list[Candidate]:
@@ -136,10 +132,8 @@ class MiddleFiller:
     text: str,
     number: int = 1,
     num_tokens: int = 100,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
     seed: int = 0,
+    **sampling: float,
   ) -> Filled:
     """Fill the blank of a text.
 
@@ -149,24 +143,20 @@ class MiddleFiller:
       number: how many texts to draw.
       num_tokens: how many tokens the blank stands for at most; it ends where
         the model's context does.
-      temperature: see TextSampler, as for the following.
-      top_k: how many tokens to choose among; 0 for all.
-      top_p: probability of the tokens to choose among.
       seed: the same seed draws the same text.
+      **sampling: fields of lmjax.sampling.Sampling.
 
     Raises:
       UsageError: if there is not one blank, or a number is out of range.
     """
     check_positive(number=number)
-    filters = make_filters(temperature, top_k, top_p)
+    filters = Sampling(**sampling).filters(self._tokenizer)
     tokens = self.encode(text)
     if self._model.context is not None:  # what was before it would be forgotten
       num_tokens = min(num_tokens, self._model.context - len(tokens) + 1)
-    drawn = self._sampler.draw(
-      variables, tokens, num_tokens, number, filters, seed
-    )
-    answers = map(self._tokenizer.decode, drawn)
-    return Filled([put_in(self._divide(text), [new]) for new in answers], [])
+    requests = [Request(tokens, num_tokens, seed, i) for i in range(number)]
+    drawn = self._sampler.draw(variables, requests, filters)
+    return Filled([put_in(self._divide(text), [new.text]) for new in drawn], [])
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens: prefix and suffix, each behind its mark.
@@ -179,7 +169,7 @@ class MiddleFiller:
     prefix, suffix = self._divide(text)
     tokens = [[mark(PREFIX)], encode(prefix), [mark(SUFFIX)], encode(suffix)]
     tokens = np.concatenate([*tokens, [mark(MIDDLE)]]).astype(np.int32)
-    check_length(self._model, tokens)
+    check_length(self._model.context, tokens)
     return tokens
 
   def _divide(self, text: str) -> tuple[str, str]:
@@ -209,10 +199,8 @@ class SpanFiller:
     text: str,
     number: int = 1,
     num_tokens: int = 100,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
     seed: int = 0,
+    **sampling: float,
   ) -> Filled:
     """Fill the blanks of a text; see MiddleFiller.
 
@@ -223,17 +211,15 @@ class SpanFiller:
     check_positive(number=number)
     if self._model.context is not None:  # what was before it would be forgotten
       num_tokens = min(num_tokens, self._model.context)
-    drawn = self._sampler.draw(
-      variables,
-      np.array([BOS]),
-      num_tokens,
-      number,
-      make_filters(temperature, top_k, top_p),
-      seed,
-      self.encode(text),
-    )
+    source = self.encode(text)
+    requests = [
+      Request(np.array([BOS]), num_tokens, seed, i, source)
+      for i in range(number)
+    ]
+    filters = Sampling(**sampling).filters(self._tokenizer)
+    drawn = self._sampler.draw(variables, requests, filters)
     parts = split(text, self._tokenizer)
-    return Filled([put_in(parts, self._answers(new)) for new in drawn], [])
+    return Filled([put_in(parts, self._answers(x.tokens)) for x in drawn], [])
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens, with a mark of its own for every blank.
@@ -252,7 +238,7 @@ class SpanFiller:
     for mark, part in enumerate(others, self._tokenizer.num_plain):
       tokens += [[mark], self._tokenizer.encode(part)]
     tokens = np.concatenate([*tokens, [EOS]]).astype(np.int32)
-    check_length(self._model, tokens)
+    check_length(self._model.context, tokens)
     return tokens
 
   def _answers(self, drawn: list[int]) -> list[str]:

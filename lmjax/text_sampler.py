@@ -2,29 +2,51 @@
 """Text in, text out: a model, its tokenizer and the generation loop."""
 
 import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
-from lmjax.decoding.filters import (
-  Ban,
-  Filter,
-  Greedy,
-  Temperature,
-  TopK,
-  TopP,
-  chain,
+from lmjax.decoding.filters import Ban, Filter, chain
+from lmjax.generator import (
+  Generator,
+  Piece,
+  Request,
+  Timing,
+  check_length,
+  check_positive,
 )
-from lmjax.decoding.generate import generate
-from lmjax.errors import UsageError
-from lmjax.types import Array, PyTree
+from lmjax.sampling import Sampling
+from lmjax.text_stream import TextStream
+from lmjax.types import PyTree
+
+_CHUNK = 16  # tokens drawn before stop strings and time are looked at
+
+
+class Continuation(NamedTuple):
+  """A text that was drawn.
+
+  Attributes:
+    text: the text, without the prompt.
+    tokens: its tokens, without `<eos>`.
+    log_probs: of each, in nats, as the model has it before any filter.
+    finish: "stop" or "length".
+  """
+
+  text: str
+  tokens: list[int]
+  log_probs: list[float]
+  finish: str
 
 
 class TextSampler:
   """Draw text from a language model.
+
+  Attributes:
+    timing: of the last call.
 
   Args:
     model: keeps the contract of lmjax.models.
@@ -34,6 +56,7 @@ class TextSampler:
     writes_marks: whether the tokenizer's extras may be drawn.
     opens_documents: whether prompts begin a document, behind `<eos>`, as those
       of training do where memory is emptied at documents.
+    keeps_layout: see Generator.
   """
 
   def __init__(
@@ -43,14 +66,19 @@ class TextSampler:
     reads_prefix: bool = False,
     writes_marks: bool = False,
     opens_documents: bool = False,
+    keeps_layout: bool = False,
   ):
-    self._model, self._tokenizer = model, tokenizer
-    self._reads_prefix = reads_prefix
+    self._tokenizer, self._context = tokenizer, model.context
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
-    self._generate = jax.jit(
-      self._draw, static_argnames=("num_tokens", "filters")
+    self._generator = Generator(
+      model, reads_prefix=reads_prefix, keeps_layout=keeps_layout
     )
+
+  @property
+  def timing(self) -> Timing:
+    """How long the last call took."""
+    return self._generator.timing
 
   def __call__(
     self,
@@ -58,10 +86,8 @@ class TextSampler:
     prompt: str,
     num_tokens: int = 200,
     num_samples: int = 1,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
     seed: int = 0,
+    **sampling: float,
   ) -> list[str]:
     """Continue a prompt.
 
@@ -71,11 +97,9 @@ class TextSampler:
         document.
       num_tokens: how many tokens to draw at most; `<eos>` ends a sample.
       num_samples: how many continuations.
-      temperature: 0 takes the most likely token always.
-      top_k: how many tokens to choose among; 0 for all.
-      top_p: probability of the tokens to choose among.
       seed: the same seed draws the same text; sample i does not depend on how
         many there are.
+      **sampling: fields of lmjax.sampling.Sampling.
 
     Returns:
       The continuations, without the prompt.
@@ -84,52 +108,112 @@ class TextSampler:
       UsageError: if a number is out of range, or the prompt is longer than the
         model's context.
     """
-    filters = make_filters(temperature, top_k, top_p)
-    drawn = self.draw(
-      variables, self.encode(prompt), num_tokens, num_samples, filters, seed
-    )
-    return [self._tokenizer.decode(tokens) for tokens in drawn]
+    filters = Sampling(**sampling).filters(self._tokenizer)
+    requests = self.requests([prompt], num_tokens, num_samples, seed)
+    return [x.text for x in self.draw(variables, requests, filters)]
+
+  def requests(
+    self,
+    prompts: Sequence[str],
+    num_tokens: int,
+    num_samples: int = 1,
+    seed: int = 0,
+  ) -> list[Request]:
+    """Ask for continuations of prompts, all of the first one first.
+
+    Raises:
+      UsageError: if a number is out of range, or a prompt is longer than the
+        model's context.
+    """
+    check_positive(num_samples=num_samples, num_tokens=num_tokens)
+    return [
+      Request(tokens, num_tokens, seed, sample)
+      for tokens in map(self.encode, prompts)
+      for sample in range(num_samples)
+    ]
 
   def draw(
     self,
     variables: PyTree,
-    tokens: np.ndarray,
-    num_tokens: int,
-    num_samples: int,
-    filters: tuple[Filter, ...],
-    seed: int,
-    sources: np.ndarray | None = None,
-  ) -> list[list[int]]:
-    """Continue tokens.
+    requests: Sequence[Request],
+    filters: Sequence[Filter],
+    stops: Sequence[str] = (),
+    max_seconds: float | None = None,
+  ) -> list[Continuation]:
+    """Continue texts.
 
     Args:
       variables: the model's variables.
-      tokens: tokens to go on from, at least one.
-      num_tokens: see `__call__`, as for the other arguments.
-      num_samples: how many continuations.
-      filters: what `make_filters` returns.
-      seed: seed of the draws.
-      sources: tokens of the text that an encoder–decoder reads; None for other
-        models.
-
-    Returns:
-      The continuations, without `<eos>`.
+      requests: any number of them.
+      filters: what tokens are chosen by.
+      stops: strings before which a text ends.
+      max_seconds: after which no more is drawn; None for no limit.
 
     Raises:
-      UsageError: if a number is out of range, or the tokens are more than the
-        model's context holds.
+      UsageError: see Generator.
     """
-    check_positive(num_tokens=num_tokens, num_samples=num_samples)
-    check_length(self._model, tokens)
-    drawn = self._generate(
+    streams = self._streams(requests, stops)
+    for _ in self.stream(
+      variables, requests, filters, stops, max_seconds, streams=streams
+    ):
+      pass
+    return [
+      Continuation(s.text, s.tokens, s.log_probs, s.finish or "length")
+      for s in streams
+    ]
+
+  def stream(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    filters: Sequence[Filter],
+    stops: Sequence[str] = (),
+    max_seconds: float | None = None,
+    chunk: int = 0,
+    streams: Sequence[TextStream] | None = None,
+  ) -> Iterator[list[str]]:
+    """Continue texts, some tokens at a time; see `draw`.
+
+    Args:
+      variables: the model's variables.
+      requests: any number of them.
+      filters: what tokens are chosen by.
+      stops: strings before which a text ends.
+      max_seconds: after which no more is drawn; None for no limit.
+      chunk: tokens at a time; 0 for all, or some where there are other ends
+        to look for than `<eos>`.
+      streams: what texts grow in; None for new ones.
+
+    Returns:
+      What is new of each text, again and again.
+    """
+    began = time.monotonic()
+    streams = streams or self._streams(requests, stops)
+    watched = bool(stops) or max_seconds is not None
+    new = [""] * len(streams)
+
+    def is_over(pieces: list[Piece]) -> list[bool]:
+      del pieces
+      late = max_seconds is not None and time.monotonic() - began > max_seconds
+      return [late or bool(stream.finish) for stream in streams]
+
+    for pieces in self._generator(
       variables,
-      jnp.asarray(tokens, jnp.int32),
-      jax.random.split(jax.random.key(seed), num_samples),
-      None if sources is None else jnp.asarray(sources, jnp.int32),
-      num_tokens=num_tokens,
-      filters=(self._ban, *filters),
-    )
-    return [_until_eos(row) for row in np.array(drawn)]
+      requests,
+      chain([self._ban, *filters]),
+      chunk or (_CHUNK if watched else 0),
+      is_over,
+    ):
+      new = [
+        stream.push(piece)
+        for stream, piece in zip(streams, pieces, strict=True)
+      ]
+      yield new
+
+  def _streams(
+    self, requests: Sequence[Request], stops: Sequence[str]
+  ) -> list[TextStream]:
+    return [TextStream(self._tokenizer, stops) for _ in requests]
 
   def encode(self, prompt: str) -> np.ndarray:
     """Turn a prompt into tokens; without any, it is the end of a document.
@@ -140,47 +224,8 @@ class TextSampler:
     tokens = self._tokenizer.encode(prompt)
     if self._opens_documents or not len(tokens):
       tokens = np.array([EOS, *tokens])
-    check_length(self._model, tokens)
+    check_length(self._context, tokens)
     return tokens
-
-  def _draw(
-    self,
-    variables: PyTree,
-    prompt_T: Array,
-    keys_B: Array,
-    sources_S: Array | None,
-    num_tokens: int,
-    filters: tuple[Filter, ...],
-  ) -> Array:
-    model, variables = self._model.for_decoding(variables, len(keys_B))
-    context = model.context
-    needed = len(prompt_T) + num_tokens
-    capacity = min(needed, context or needed)
-    memory = {}
-    if sources_S is not None:
-      sources_BS = jnp.broadcast_to(sources_S, (len(keys_B), len(sources_S)))
-      memory["memory"] = model.apply(variables, sources_BS, method="encode")
-
-    def step(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      options = dict(memory)
-      if self._reads_prefix and tokens_BT.shape[1] > 1:
-        options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
-      hidden, carry = model.apply(variables, tokens_BT, carry, **options)
-      last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-      return model.apply(variables, last, method="logits")[:, 0], carry
-
-    return generate(
-      step,
-      model.initial_carry(len(keys_B), capacity),
-      model.rewind,
-      jnp.broadcast_to(prompt_T, (len(keys_B), len(prompt_T))),
-      keys_B,
-      num_tokens,
-      chain(filters),
-      context=context,
-      stop_token=EOS,
-      pad_token=PAD,
-    )
 
 
 # Task → what goes on from a text with a model that learned it.
@@ -191,57 +236,6 @@ SAMPLERS = {
 }
 
 
-def make_filters(
-  temperature: float, top_k: int, top_p: float
-) -> tuple[Filter, ...]:
-  """Turn the usual numbers into filters, in the usual order.
-
-  Raises:
-    UsageError: if one is out of range.
-  """
-  if temperature < 0:
-    raise UsageError(f"temperature={temperature} must be at least 0.")
-  if top_k < 0:
-    raise UsageError(f"top_k={top_k} must be at least 0.")
-  if not 0 < top_p <= 1:
-    raise UsageError(f"top_p={top_p} must be above 0 and at most 1.")
-  filters = [Temperature(temperature) if temperature else Greedy()]
-  if top_k:
-    filters.append(TopK(top_k))
-  if top_p < 1:
-    filters.append(TopP(top_p))
-  return tuple(filters)
-
-
 def no_text(tokenizer: Tokenizer) -> tuple[int, ...]:
   """List the tokens that no text holds; `<eos>` ends it and is not listed."""
   return (PAD, UNK, BOS, *range(tokenizer.num_plain, tokenizer.vocab_size))
-
-
-def check_length(model: nn.Module, tokens: np.ndarray) -> None:
-  """See that a model's context holds a prompt.
-
-  Raises:
-    UsageError: if it does not.
-  """
-  if model.context is not None and len(tokens) > model.context:
-    raise UsageError(
-      f"the prompt has {len(tokens)} tokens and the model's context holds "
-      f"{model.context}; shorten the prompt."
-    )
-
-
-def check_positive(**numbers: int) -> None:
-  """See that numbers are at least 1.
-
-  Raises:
-    UsageError: naming the first that is not.
-  """
-  for name, number in numbers.items():
-    if number < 1:
-      raise UsageError(f"{name}={number} must be at least 1.")
-
-
-def _until_eos(tokens: np.ndarray) -> list[int]:
-  ends = np.flatnonzero(tokens == EOS)
-  return tokens[: ends[0]].tolist() if len(ends) else tokens.tolist()

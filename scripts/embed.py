@@ -11,9 +11,9 @@ from absl import flags
 from lmjax import command_line
 from lmjax.analysis.word_similarity import WordSpace, show
 from lmjax.errors import UsageError
+from lmjax.generator import check_positive
 from lmjax.interop.word_vectors import check_format, name_in_file, read, write
 from lmjax.run import Run
-from lmjax.text_sampler import check_positive
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")

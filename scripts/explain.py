@@ -16,8 +16,8 @@ from absl import flags
 from lmjax import command_line
 from lmjax.explaining.projection import choose
 from lmjax.explaining.report import shown, write_report
+from lmjax.generator import check_positive
 from lmjax.run import Run
-from lmjax.text_sampler import check_positive
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")

@@ -11,8 +11,8 @@ from absl import flags
 from lmjax import command_line, strict_json
 from lmjax.data.sources import decode, read_bytes
 from lmjax.data.splits import SPLITS
+from lmjax.generator import check_positive
 from lmjax.run import Run
-from lmjax.text_sampler import check_positive
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")

@@ -1,109 +1,248 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generation loop: prefill a prompt, then draw token after token.
+"""The generation loop: read prompts, then draw token after token.
 
-It is traced as a whole, so that the host is asked once for all tokens. It
-knows no model: a step turns tokens and a carry into the logits behind the last
-token and a new carry.
+`read` prefills all prompts in one call; `write` draws any number of tokens in
+one traced loop, and returns where it stopped, so that texts may be written at
+once or some tokens at a time. Neither knows a model: a step turns tokens and a
+carry into the logits behind the last token and a new carry.
+
+Each row draws its n-th token with its own key and n, and reads a carry of its
+own. So a text does not depend on the other rows, on the padding before its
+prompt, or on how many tokens are asked for at a time.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
-from lmjax.decoding.filters import Filter
+from lmjax.decoding.filters import Filter, Prompt
 from lmjax.types import Array, PyTree
 
-Step = Callable[[Array, PyTree], tuple[Array, PyTree]]
+# (tokens_BT, carry, resets_BT or None) → (logits_BV behind the last, carry)
+Step = Callable[..., tuple[Array, PyTree]]
+# (carry, number of its newest tokens) → a carry behind which they are read
 Rewind = Callable[[PyTree, int], PyTree]
 
 
-def generate(
+class Writing(NamedTuple):
+  """Texts that are being written; every leaf begins with the axis of rows.
+
+  Attributes:
+    logits_BV: scores of the next token, before filters.
+    carry: the model's, behind all tokens so far.
+    state: the filter's.
+    count_B: how many tokens were drawn.
+    held_B: how many tokens the carry holds of the text.
+    recent_BK: the newest tokens, to be read again when the context is full;
+      None where there is no limit.
+    done_B: whether the text has ended.
+  """
+
+  logits_BV: Array
+  carry: PyTree
+  state: PyTree
+  count_B: Array
+  held_B: Array
+  recent_BK: Array | None
+  done_B: Array
+
+
+class Drawn(NamedTuple):
+  """Tokens that were drawn.
+
+  Attributes:
+    tokens_BN: int32, padding behind the end of a text.
+    log_probs_BN: of each, in nats, as the model has it before any filter.
+  """
+
+  tokens_BN: Array
+  log_probs_BN: Array
+
+
+def read(
   step: Step,
   carry: PyTree,
+  prompt: Prompt,
+  choose: Filter,
+  context: int | None,
+) -> Writing:
+  """Prefill prompts.
+
+  Args:
+    step: see above. Where prompts begin, it is told that a document does, so
+      that padding is forgotten.
+    carry: an empty one; if `context` may be exceeded, for so many tokens.
+    prompt: at least one token each, and at most `context`.
+    choose: what logits will be turned by.
+    context: how many tokens a carry holds; None for any number.
+  """
+  tokens_BT, starts_B = prompt
+  batch, time = tokens_BT.shape
+  resets_BT = None  # there is no padding before a single token
+  if time > 1:
+    resets_BT = jnp.arange(time) == starts_B[:, None]
+  logits_BV, carry = step(tokens_BT, carry, resets_BT)
+  recent_BK = None
+  if context is not None:
+    padding = ((0, 0), (_num_kept(context), 0))
+    recent_BK = jnp.pad(tokens_BT, padding)[:, -_num_kept(context) :]
+  return Writing(
+    logits_BV,
+    carry,
+    choose.start(prompt, logits_BV.shape[-1]),
+    jnp.zeros(batch, jnp.int32),
+    (time - starts_B).astype(jnp.int32),
+    recent_BK,
+    jnp.zeros(batch, bool),
+  )
+
+
+def write(
+  step: Step,
   rewind: Rewind,
-  prompt_BT: Array,
+  writing: Writing,
   keys_B: Array,
+  limit_B: Array,
   num_tokens: int,
   choose: Filter,
   *,
-  context: int | None,
-  stop_token: int,
+  stop_tokens: tuple[int, ...],
   pad_token: int,
-) -> Array:
-  """Draw tokens behind prompts.
+  context: int | None,
+) -> tuple[Drawn, Writing]:
+  """Draw tokens until all texts have ended, but not more than `num_tokens`.
 
-  Each row draws from its own key, so what it draws does not depend on the
-  other rows. When the context is full, the last half of it is read again from a
-  carry that was rewound and generation goes on, so text may be of any length.
+  When the context of a row is full, the last half of it is read again from a
+  carry that was rewound, and the row goes on: text may be of any length.
 
   Args:
-    step: (tokens_BT, carry) → (logits_BV behind the last token, carry).
-    carry: an empty carry for `context` tokens.
-    rewind: (full carry, number of its newest tokens) → a carry behind which
-      these are read again; not called if there is no limit.
-    prompt_BT: prompts of equal length, at least 1 and at most `context`.
-    keys_B: a key a row.
-    num_tokens: how many tokens to draw.
+    step: see above.
+    rewind: not called if there is no limit.
+    writing: where to go on.
+    keys_B: a key a row, the same for all of a text.
+    limit_B: how many tokens each text has at most, over all calls.
+    num_tokens: N, how many are drawn at most in this call.
     choose: turns logits into those that are drawn from.
-    context: how many tokens a carry holds; None for any number.
-    stop_token: after it a row is finished.
-    pad_token: what follows in a finished row.
-
-  Returns:
-    int32 tokens [B, num_tokens].
+    stop_tokens: after any of these a text has ended.
+    pad_token: what follows behind the end.
+    context: see `read`.
   """
-  batch, prompt_length = prompt_BT.shape
+  batch = len(limit_B)
+  last_allowed = context if context is not None else jnp.iinfo(jnp.int32).max
 
-  def draw(logits_BV: Array, index: Array, done_B: Array) -> Array:
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, index)
-    token_B = multinomial.draw(keys, choose(logits_BV))
-    return jnp.where(done_B, pad_token, token_B).astype(jnp.int32)
+  def goes_on(writing: Writing) -> Array:
+    return ~writing.done_B & (writing.count_B < limit_B)
 
-  def fill(
-    prefix_BT: Array, carry: PyTree, done_B: Array, start: Array, count: int
-  ):
-    """Prefill a prefix and draw `count` tokens, numbered from `start`."""
-
-    def draw_one(loop, index):
-      logits_BV, carry, done_B = loop
-      token_B = draw(logits_BV, index, done_B)
-      done_B |= token_B == stop_token
-      carry = jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
-      logits_BV, carry = step(token_B[:, None], carry)
-      return (logits_BV, jax.tree.map(jnp.squeeze, carry), done_B), token_B
-
-    logits_BV, carry = step(prefix_BT, carry)
-    # XLA's CPU backend writes into a cache in place, without axes of size one.
-    shaped = jax.eval_shape(lambda x: x, carry)
-    carry = jax.tree.map(jnp.squeeze, carry)
-    (_, carry, done_B), tokens_TB = jax.lax.scan(
-      draw_one, (logits_BV, carry, done_B), start + jnp.arange(count)
+  def draw(writing: Writing) -> tuple[Array, Array, Writing]:
+    """Draw a token a row; what comes of it is read later."""
+    keys = jax.vmap(jax.random.fold_in)(keys_B, writing.count_B)
+    logits_BV = choose(writing.logits_BV, writing.state)
+    token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
+    token_B = jnp.where(goes_on(writing), token_B, pad_token)
+    state = choose.advance(
+      writing.state, token_B, _log_prob(logits_BV, token_B)
     )
-    carry = jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
-    return tokens_TB.T, carry, done_B
+    stops_B = jnp.isin(token_B, jnp.array(stop_tokens, jnp.int32))
+    recent_BK = writing.recent_BK
+    if recent_BK is not None:
+      recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B[:, None]], axis=1)
+    active_B = goes_on(writing)
+    log_prob_B = jnp.where(active_B, _log_prob(writing.logits_BV, token_B), 0.0)
+    writing = writing._replace(
+      state=state,
+      count_B=writing.count_B + active_B,
+      recent_BK=recent_BK,
+      done_B=writing.done_B | (active_B & stops_B),
+    )
+    return token_B, log_prob_B, writing
 
-  done_B = jnp.zeros(batch, bool)
-  room = num_tokens if context is None else context - prompt_length + 1
-  first = min(num_tokens, room)
-  tokens_BT, carry, done_B = fill(prompt_BT, carry, done_B, 0, first)
-  if first == num_tokens:
-    return tokens_BT
+  def put(drawn: Drawn, index: Array, token_B, log_prob_B) -> Drawn:
+    return Drawn(
+      drawn.tokens_BN.at[:, index].set(token_B),
+      drawn.log_probs_BN.at[:, index].set(log_prob_B),
+    )
 
-  kept = max(context // 2, 1)
-  per_round = context - kept + 1
-  num_rounds = -(-(num_tokens - first) // per_round)
+  # XLA's CPU backend writes into a cache in place, without axes of size one.
+  shaped = jax.eval_shape(lambda x: x, writing.carry)
 
-  def one_round(loop, start):
-    last_BT, carry, done_B = loop
-    carry = rewind(carry, kept)
-    new_BT, carry, done_B = fill(last_BT, carry, done_B, start, per_round)
-    last_BT = jnp.concatenate([last_BT, new_BT], axis=1)[:, -kept:]
-    return (last_BT, carry, done_B), new_BT
+  def squeezed(carry: PyTree) -> PyTree:
+    return jax.tree.map(jnp.squeeze, carry)
 
-  last_BT = jnp.concatenate([prompt_BT, tokens_BT], axis=1)[:, -kept:]
-  starts = first + per_round * jnp.arange(num_rounds)
-  _, more = jax.lax.scan(one_round, (last_BT, carry, done_B), starts)
-  more_BT = jnp.swapaxes(more, 0, 1).reshape(batch, -1)
-  return jnp.concatenate([tokens_BT, more_BT], axis=1)[:, :num_tokens]
+  def in_shape(carry: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
+
+  def advance(loop):
+    """Draw a token a row and read it."""
+    index, drawn, writing = loop
+    token_B, log_prob_B, writing = draw(writing)
+    logits_BV, carry = step(token_B[:, None], in_shape(writing.carry), None)
+    writing = writing._replace(
+      logits_BV=logits_BV, carry=squeezed(carry), held_B=writing.held_B + 1
+    )
+    return index + 1, put(drawn, index, token_B, log_prob_B), writing
+
+  def has_room(loop) -> Array:
+    index, _, writing = loop
+    active_B = goes_on(writing)
+    full_B = active_B & (writing.held_B >= last_allowed)
+    return (index < num_tokens) & active_B.any() & ~full_B.any()
+
+  def advance_past_context(loop):
+    """Draw until a row is full, then let it read its newest tokens again."""
+    index, drawn, writing = jax.lax.while_loop(has_room, advance, loop)
+
+    def turn(loop):
+      index, drawn, writing = loop
+      full_B = writing.held_B >= last_allowed
+      token_B, log_prob_B, writing = draw(writing)
+      number = _num_kept(context)
+      on = step(token_B[:, None], in_shape(writing.carry), None)
+      again = step(writing.recent_BK, rewind(on[1], number), None)
+      logits_BV, carry = jax.tree.map(
+        lambda a, b: jnp.where(_as_rows(full_B, a), a, b), again, on
+      )
+      held_B = jnp.where(full_B, number, writing.held_B + 1)
+      writing = writing._replace(
+        logits_BV=logits_BV, carry=squeezed(carry), held_B=held_B
+      )
+      return index + 1, put(drawn, index, token_B, log_prob_B), writing
+
+    loop = index, drawn, writing
+    more = (index < num_tokens) & goes_on(writing).any()
+    return jax.lax.cond(more, turn, lambda loop: loop, loop)
+
+  def unfinished(loop) -> Array:
+    index, _, writing = loop
+    return (index < num_tokens) & goes_on(writing).any()
+
+  blank = Drawn(
+    jnp.full((batch, num_tokens), pad_token, jnp.int32),
+    jnp.zeros((batch, num_tokens)),
+  )
+  writing = writing._replace(carry=squeezed(writing.carry))
+  loop = jnp.int32(0), blank, writing
+  if context is None:
+    loop = jax.lax.while_loop(unfinished, advance, loop)
+  else:
+    loop = jax.lax.while_loop(unfinished, advance_past_context, loop)
+  _, drawn, writing = loop
+  return drawn, writing._replace(carry=in_shape(writing.carry))
+
+
+def _num_kept(context: int) -> int:
+  """Say how many tokens are read again when a context is full."""
+  return max(context // 2, 1)
+
+
+def _log_prob(logits_BV: Array, token_B: Array) -> Array:
+  highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
+  total_B = jnp.sum(jnp.exp(logits_BV - highest_B1), axis=-1)
+  token_B1 = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)
+  return (token_B1 - highest_B1)[:, 0] - jnp.log(total_B)
+
+
+def _as_rows(flag_B: Array, leaf: Array) -> Array:
+  return flag_B.reshape(-1, *[1] * (leaf.ndim - 1))

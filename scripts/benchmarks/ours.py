@@ -262,7 +262,9 @@ class Generate:
     )
     variables = jax.jit(experiment.make_variables)(jax.random.key(0))
     self._variables = map_named(_without_eos, variables)
-    self._sampler = TextSampler(experiment.model, experiment.tokenizer)
+    self._sampler = TextSampler(
+      experiment.model, experiment.tokenizer, keeps_layout=True
+    )
     self.run(1)  # compiles
     self.facts = dict(environment=environment())
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import CharacterTokenizer
-from lmjax.decoding.filters import Greedy, chain
-from lmjax.decoding.generate import generate
+from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
+from lmjax.decoding.generate import read, write
 from lmjax.errors import UsageError
 from lmjax.models.neural_cache import NeuralCache
 from lmjax.text_sampler import TextSampler
@@ -45,31 +45,66 @@ def model(request):
 
 
 def step_of(model, variables):
-  def step(tokens, carry):
-    hidden, carry = model.apply(variables, tokens, carry)
+  def step(tokens, carry, resets=None):
+    hidden, carry = model.apply(variables, tokens, carry, resets)
     last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
     return model.apply(variables, last, method="logits")[:, 0], carry
 
   return step
 
 
-def draw(model, variables, prompt, keys, num_tokens, choose=None, stop=NEVER):
+class Watch(Filter):
+  """Choose nothing; call back with the logits."""
+
+  def __init__(self, callback):
+    self.callback = callback
+
+  def __call__(self, logits, state=()):
+    jax.debug.callback(self.callback, logits, ordered=True)
+    return logits
+
+
+def draw(
+  model,
+  variables,
+  prompt,
+  keys,
+  num_tokens,
+  choose=None,
+  stop=NEVER,
+  starts=None,
+  at_a_time=0,
+):
+  """Draw in one call, or in calls of so many tokens each."""
+  step, choose = step_of(model, variables), choose or chain([])
+  starts = np.zeros(len(keys), int) if starts is None else starts
+  context = model.context
+
   @jax.jit
-  def run(prompt, keys):
-    return generate(
-      step_of(model, variables),
-      model.initial_carry(len(keys), CONTEXT),
+  def begin(prompt, starts):
+    carry = model.initial_carry(len(keys), context or 0)
+    return read(step, carry, Prompt(prompt, starts), choose, context)
+
+  @jax.jit
+  def go_on(writing, keys):
+    return write(
+      step,
       model.rewind,
-      prompt,
+      writing,
       keys,
-      num_tokens,
-      choose or chain([]),
-      context=model.context,
-      stop_token=stop,
+      jnp.full(len(keys), num_tokens),
+      at_a_time or num_tokens,
+      choose,
+      stop_tokens=(stop,),
       pad_token=PAD,
+      context=context,
     )
 
-  return np.array(run(prompt, keys))
+  writing, parts = begin(prompt, starts), []
+  for _ in range(0, num_tokens, at_a_time or num_tokens):
+    drawn, writing = go_on(writing, keys)
+    parts.append(np.array(drawn.tokens_BN))
+  return np.concatenate(parts, axis=1)[:, :num_tokens]
 
 
 def without_cache(model, variables, prompt, num_tokens):
@@ -113,12 +148,8 @@ def test_a_cache_goes_on_where_the_context_is_read_again(size):
   inner, prompt = MODELS["learned"], np.array([[1, 2, 3], [4, 4, 5]])
   model = NeuralCache(inner, size, theta, share)
   variables, seen = draw_variables(inner, jnp.zeros((1, 1), int)), []
-
-  def watch(logits):
-    jax.debug.callback(seen.append, logits, ordered=True)
-    return logits
-
   keys = jax.random.split(jax.random.key(0), 2)
+  watch = Watch(seen.append)
   drawn = draw(model, variables, prompt, keys, num_tokens, watch)
   jax.effects_barrier()
 
@@ -160,6 +191,32 @@ def test_more_tokens_go_on_from_fewer(model):
   prompt, keys = np.array([[1, 2]]), jax.random.split(jax.random.key(1), 1)
   few, many = (draw(model, variables, prompt, keys, n) for n in (5, 19))
   np.testing.assert_array_equal(few[0], many[0, :5])
+
+
+@pytest.mark.parametrize("at_a_time", [1, 4])
+def test_tokens_at_a_time_change_nothing(model, at_a_time):
+  model, variables = model
+  prompt = np.array([[1, 2], [3, 4]])
+  keys = jax.random.split(jax.random.key(1), 2)
+  at_once, by_parts = (
+    draw(model, variables, prompt, keys, 19, at_a_time=n)
+    for n in (0, at_a_time)
+  )
+  np.testing.assert_array_equal(at_once, by_parts)
+
+
+def test_padding_before_prompts_changes_nothing(model):
+  """Beyond the context too, which each row reaches at a time of its own."""
+  model, variables = model
+  prompts = [[1, 2, 3, 4, 5, 6, 7], [8], [9, 10, 1]]
+  keys = jax.random.split(jax.random.key(1), 3)
+  padded = np.array([[PAD] * (7 - len(p)) + p for p in prompts])
+  starts = np.array([7 - len(p) for p in prompts])
+  together = draw(model, variables, padded, keys, 19, starts=starts)
+  for row, prompt in enumerate(prompts):
+    prompt, key = np.array([prompt]), keys[row : row + 1]
+    alone = draw(model, variables, prompt, key, 19)
+    np.testing.assert_array_equal(together[row], alone[0])
 
 
 def test_a_finished_row_is_padded(model):

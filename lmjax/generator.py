@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens in, tokens out: a model and the generation loop.
+
+Prompts of different length share a batch. Lengths are rounded up to few sizes,
+so that few programs are compiled whatever is asked for; see `bucket`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmjax.data.tokenizers import EOS, PAD
+from lmjax.decoding.filters import Filter, Prompt
+from lmjax.decoding.generate import Drawn, Step, Writing, read, write
+from lmjax.errors import UsageError
+from lmjax.types import Array, PyTree
+
+_SMALLEST = 16  # tokens of a prompt; shorter ones are read as fast
+
+
+class Request(NamedTuple):
+  """A text to go on from.
+
+  Attributes:
+    tokens: at least one.
+    num_tokens: how many tokens to draw at most.
+    seed: the same seed draws the same tokens, whatever else is in the batch.
+    sample: number of a sample; each draws tokens of its own.
+    source: tokens that an encoder–decoder reads; None for other models.
+  """
+
+  tokens: np.ndarray
+  num_tokens: int
+  seed: int = 0
+  sample: int = 0
+  source: np.ndarray | None = None
+
+
+class Piece(NamedTuple):
+  """What was drawn for a request in one call of the loop.
+
+  Attributes:
+    tokens: the new ones, with the one that stops the text.
+    log_probs: of each, in nats, as the model has it before any filter.
+    finish: "stop", "length", or "" where the text goes on.
+  """
+
+  tokens: list[int]
+  log_probs: list[float]
+  finish: str
+
+
+# Pieces of all requests → which texts have ended by other signs than a token.
+IsOver = Callable[[list[Piece]], Sequence[bool]]
+
+
+class Timing(NamedTuple):
+  """How long a generation took.
+
+  Attributes:
+    prompt_tokens: how many were read.
+    prefill_seconds: what reading them took.
+    new_tokens: how many were drawn.
+    decode_seconds: what drawing them took.
+    first_seconds: until the first tokens were there.
+  """
+
+  prompt_tokens: int = 0
+  prefill_seconds: float = 0.0
+  new_tokens: int = 0
+  decode_seconds: float = 0.0
+  first_seconds: float = 0.0
+
+  def __str__(self) -> str:
+    """Describe it in a line."""
+    prefill = self.prompt_tokens / max(self.prefill_seconds, 1e-9)
+    decode = self.new_tokens / max(self.decode_seconds, 1e-9)
+    return (
+      f"prefill {self.prompt_tokens:,} tokens, {prefill:,.0f} tokens/s; decode "
+      f"{self.new_tokens:,} tokens, {decode:,.0f} tokens/s; first token after "
+      f"{self.first_seconds:.3f} s"
+    )
+
+
+class Generator:
+  """Draw tokens from a model.
+
+  Attributes:
+    timing: of the last call, as far as its pieces were read.
+
+  Args:
+    model: keeps the contract of lmjax.models.
+    stop_tokens: after any of these a text has ended.
+    reads_prefix: whether the model reads prompts in both directions.
+    keeps_layout: whether what the model makes of its variables for decoding is
+      kept from call to call, as where they do not change.
+  """
+
+  def __init__(
+    self,
+    model: nn.Module,
+    stop_tokens: tuple[int, ...] = (EOS,),
+    reads_prefix: bool = False,
+    keeps_layout: bool = False,
+  ):
+    self._model, self._reads_prefix = model, reads_prefix
+    self._stop_tokens, self._keeps_layout = stop_tokens, keeps_layout
+    self._programs: dict[int, _Programs] = {}
+    self.timing = Timing()
+
+  def __call__(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    choose: Filter,
+    chunk: int = 0,
+    is_over: IsOver | None = None,
+  ) -> Iterator[list[Piece]]:
+    """Draw tokens for requests, some at a time.
+
+    Args:
+      variables: the model's variables.
+      requests: any number of them; all have a source, or none.
+      choose: turns logits into those that are drawn from.
+      chunk: how many tokens to draw before they are returned; 0 for all.
+      is_over: asked after each chunk.
+
+    Returns:
+      A piece for each request, again and again until all have ended.
+
+    Raises:
+      UsageError: if a number is out of range, or a prompt is longer than the
+        model's context.
+    """
+    context = self._model.context
+    for request in requests:
+      check_positive(num_tokens=request.num_tokens)
+      check_length(context, request.tokens)
+    began = time.perf_counter()
+    batch = _Batch.of(requests, context)
+    programs, laid_out = self._lay_out(variables, len(batch.limit_B))
+    longest = max(len(r.tokens) + r.num_tokens for r in requests)
+    if context is None or longest <= context:
+      context = None
+    capacity = batch.prompt.tokens_BT.shape[1] + bucket(max(batch.limit_B))
+    if self._model.context is not None:
+      capacity = min(capacity, self._model.context)
+    writing, memory = jax.block_until_ready(
+      programs.read(laid_out, batch, choose, capacity=capacity, context=context)
+    )
+    timing = Timing(
+      sum(len(request.tokens) for request in requests),
+      time.perf_counter() - began,
+    )
+    size = chunk or bucket(max(batch.limit_B))
+    count_B = np.zeros(len(batch.limit_B), int)
+    while True:
+      began = time.perf_counter()
+      drawn, writing = programs.write(
+        laid_out,
+        writing,
+        memory,
+        batch,
+        choose,
+        num_tokens=size,
+        context=context,
+      )
+      tokens_BN, log_probs_BN = map(np.asarray, drawn)
+      before_B, count_B = count_B, np.asarray(writing.count_B)
+      stopped_B, cut_B = np.array(writing.done_B), count_B >= batch.limit_B
+      pieces = [
+        Piece(
+          tokens_BN[row, : count_B[row] - before_B[row]].tolist(),
+          log_probs_BN[row, : count_B[row] - before_B[row]].tolist(),
+          "stop" if stopped_B[row] else "length" if cut_B[row] else "",
+        )
+        for row in range(len(requests))
+      ]
+      seconds = timing.decode_seconds + time.perf_counter() - began
+      timing = timing._replace(
+        new_tokens=timing.new_tokens + sum(len(x.tokens) for x in pieces),
+        decode_seconds=seconds,
+        first_seconds=timing.first_seconds or timing.prefill_seconds + seconds,
+      )
+      self.timing = timing
+      yield pieces
+      if is_over is not None:
+        stopped_B[: len(requests)] |= np.array(is_over(pieces), bool)
+        writing = writing._replace(done_B=jnp.asarray(stopped_B))
+      if (stopped_B | cut_B).all():
+        return
+
+  def _lay_out(
+    self, variables: PyTree, rows: int
+  ) -> tuple["_Programs", PyTree]:
+    """Return programs for so many rows, and the variables that they take."""
+    if rows not in self._programs:
+      self._programs[rows] = _Programs(
+        self._model, variables, rows, self._stop_tokens, self._reads_prefix
+      )
+    programs = self._programs[rows]
+    if programs.kept is not None and programs.kept[0] is variables:
+      return programs, programs.kept[1]
+    laid_out = programs.lay_out(variables)
+    if self._keeps_layout:
+      programs.kept = variables, laid_out
+    return programs, laid_out
+
+
+class _Batch(NamedTuple):
+  """Requests as rows; some of them nobody asked for, and they draw nothing."""
+
+  prompt: Prompt
+  keys_B: Array
+  limit_B: np.ndarray
+  sources_BS: np.ndarray | None
+  source_mask_BS: np.ndarray | None
+
+  @classmethod
+  def of(cls, requests: Sequence[Request], context: int | None) -> "_Batch":
+    """Pad requests to one of few shapes."""
+    rows = [*requests]
+    rows += [requests[0]] * (bucket_rows(len(rows)) - len(rows))
+    length = bucket(max(len(row.tokens) for row in rows))
+    length = length if context is None else min(length, context)
+    tokens_BT = np.full((len(rows), length), PAD, np.int32)
+    for number, row in enumerate(rows):
+      tokens_BT[number, length - len(row.tokens) :] = row.tokens
+    starts_B = np.array([length - len(row.tokens) for row in rows], np.int32)
+    limits = [row.num_tokens for row in requests]
+    limits += [0] * (len(rows) - len(requests))
+    seeds = np.array([row.seed % 2**32 for row in rows], np.uint32)
+    samples = np.array([row.sample for row in rows], np.uint32)
+    sources_BS = mask_BS = None
+    if requests[0].source is not None:
+      widest = bucket(max(len(row.source) for row in rows))
+      sources_BS = np.full((len(rows), widest), PAD, np.int32)
+      mask_BS = np.zeros((len(rows), widest), bool)
+      for number, row in enumerate(rows):
+        sources_BS[number, : len(row.source)] = row.source
+        mask_BS[number, : len(row.source)] = True
+    return cls(
+      Prompt(tokens_BT, starts_B),
+      _keys(seeds, samples),
+      np.array(limits, np.int32),
+      sources_BS,
+      mask_BS,
+    )
+
+
+class _Programs:
+  """The compiled functions for a number of rows.
+
+  Attributes:
+    kept: variables, and how they were laid out.
+  """
+
+  def __init__(
+    self,
+    model: nn.Module,
+    variables: PyTree,
+    rows: int,
+    stop_tokens: tuple[int, ...],
+    reads_prefix: bool,
+  ):
+    made = []
+
+    def lay_out(variables: PyTree) -> PyTree:
+      laid_out_model, laid_out = model.for_decoding(variables, rows)
+      made.append(laid_out_model)
+      return laid_out
+
+    jax.eval_shape(lay_out, variables)
+    self._model, self.kept = made[0], None
+    self._stop_tokens, self._reads_prefix = stop_tokens, reads_prefix
+    self.lay_out = jax.jit(lay_out)
+    self.read = jax.jit(self._read, static_argnames=("capacity", "context"))
+    self.write = jax.jit(
+      self._write,
+      static_argnames=("num_tokens", "context"),
+      donate_argnames="writing",
+    )
+
+  def _read(
+    self,
+    variables: PyTree,
+    batch: _Batch,
+    choose: Filter,
+    capacity: int,
+    context: int | None,
+  ) -> tuple[Writing, PyTree]:
+    memory = None
+    if batch.sources_BS is not None:
+      memory = self._model.apply(
+        variables, batch.sources_BS, batch.source_mask_BS, method="encode"
+      )
+    carry = self._model.initial_carry(len(batch.limit_B), capacity)
+    step = self._step(variables, memory)
+    return read(step, carry, batch.prompt, choose, context), memory
+
+  def _write(
+    self,
+    variables: PyTree,
+    writing: Writing,
+    memory: PyTree,
+    batch: _Batch,
+    choose: Filter,
+    num_tokens: int,
+    context: int | None,
+  ) -> tuple[Drawn, Writing]:
+    return write(
+      self._step(variables, memory),
+      self._model.rewind,
+      writing,
+      batch.keys_B,
+      batch.limit_B,
+      num_tokens,
+      choose,
+      stop_tokens=self._stop_tokens,
+      pad_token=PAD,
+      context=context,
+    )
+
+  def _step(self, variables: PyTree, memory: PyTree) -> Step:
+    model, always = self._model, {}
+    if memory is not None:
+      always["memory"] = memory
+
+    def step(
+      tokens_BT: Array, carry: PyTree, resets_BT: Array | None
+    ) -> tuple[Array, PyTree]:
+      options = dict(always)
+      if self._reads_prefix and tokens_BT.shape[1] > 1:
+        options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
+      hidden, carry = model.apply(
+        variables, tokens_BT, carry, resets_BT, **options
+      )
+      last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
+      return model.apply(variables, last, method="logits")[:, 0], carry
+
+    return step
+
+
+@jax.jit
+def _keys(seeds_B: Array, samples_B: Array) -> Array:
+  fold = jax.vmap(jax.random.fold_in)
+  return fold(jax.vmap(jax.random.key)(seeds_B), samples_B)
+
+
+def bucket(length: int) -> int:
+  """Round a length up to one of four sizes an octave.
+
+  >>> [bucket(n) for n in (1, 2, 33, 200, 257)]
+  [1, 16, 40, 224, 320]
+  """
+  if length <= _SMALLEST:
+    return _SMALLEST if length > 1 else length
+  size = 1 << max((length - 1).bit_length() - 3, 3)
+  return -(-length // size) * size
+
+
+def bucket_rows(number: int) -> int:
+  """Round a number of rows up to a power of two."""
+  return 1 << (number - 1).bit_length()
+
+
+def check_length(context: int | None, tokens: np.ndarray) -> None:
+  """See that a model's context holds a prompt.
+
+  Raises:
+    UsageError: if it does not.
+  """
+  if context is not None and len(tokens) > context:
+    raise UsageError(
+      f"the prompt has {len(tokens)} tokens and the model's context holds "
+      f"{context}; shorten the prompt."
+    )
+
+
+def check_positive(**numbers: int) -> None:
+  """See that numbers are at least 1.
+
+  Raises:
+    UsageError: naming the first that is not.
+  """
+  for name, number in numbers.items():
+    if number < 1:
+      raise UsageError(f"{name}={number} must be at least 1.")
