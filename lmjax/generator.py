@@ -147,7 +147,8 @@ class Generator:
     longest = max(len(r.tokens) + r.num_tokens for r in requests)
     if context is None or longest <= context:
       context = None
-    capacity = batch.prompt.tokens_BT.shape[1] + bucket(max(batch.limit_B))
+    most = bucket(max(request.num_tokens for request in requests))
+    capacity = batch.prompt.tokens_BT.shape[1] + most
     if self._model.context is not None:
       capacity = min(capacity, self._model.context)
     writing, memory = jax.block_until_ready(
@@ -157,7 +158,7 @@ class Generator:
       sum(len(request.tokens) for request in requests),
       time.perf_counter() - began,
     )
-    size = chunk or bucket(max(batch.limit_B))
+    size = chunk or most
     count_B = np.zeros(len(batch.limit_B), int)
     while True:
       began = time.perf_counter()
