@@ -24,6 +24,7 @@ from lmjax.run_folder import RunFolder
 from lmjax.samples import SAMPLES
 from lmjax.tasks import KINDS, TASKS
 from lmjax.training import loop
+from tests.tracing import trace
 
 CONFIGS = sorted(
   path.stem
@@ -45,6 +46,16 @@ def test_every_config_is_valid_and_needs_no_data_set(name):
   assert config.is_locked
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_can_be_trained(name, tmp_path, cache_dir):
+  """As it is, but in shapes alone."""
+  config = load(name)
+  config.data.cache_dir = cache_dir
+  config = config_lib.finalize(config)
+  trace(Experiment(config, RunFolder(tmp_path / "run")))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_runs(name, tmp_path, cache_dir):
   config = load(name)
@@ -304,15 +315,17 @@ def test_no_key_is_there_that_nobody_reads(
   for model in MODELS:
     if base.TASKS.get(model) in SCHEMAS:
       continue
-    # All of the driver once, a step and a sample long ...
-    config = tiny_config(model, **{"train.num_steps": 1})
-    config.train.sample_every = 1
+    config = tiny_config(model)
     keys = config_lib.flatten(config)
     all_keys |= {key for key in keys if not key.startswith("distill.")}
     recorder = Recorder(config)
-    monkeypatch.setattr(loop, "finalize", lambda _, config=recorder: config)
-    platform.virtual_devices(recorder)
-    loop.train(None, tmp_path / model)
+    if model == "lstm":  # all of the driver once, a step and a sample long ...
+      recorder.train.num_steps = recorder.train.sample_every = 1
+      monkeypatch.setattr(loop, "finalize", lambda _, config=recorder: config)
+      platform.virtual_devices(recorder)
+      loop.train(None, tmp_path / model)
+    else:
+      trace(Experiment(recorder, RunFolder(tmp_path / model)))
     reads |= recorder.reads
     # ... and what else there is to choose, built only.
     for number, changes in enumerate(more.get(model, [])):

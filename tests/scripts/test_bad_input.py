@@ -3,18 +3,15 @@
 
 import fcntl
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lmjax.data import vocabularies
 from lmjax.training import loop
+from tests.scripts.commands import ROOT, Commands
 
-ROOT = Path(__file__).parent.parent.parent
 TRAIN = ["train.py", "--config=configs/char_transformer.py"]
 TINY = [
   "--config.model.width=16",
@@ -31,6 +28,16 @@ def run_folder(tiny_config, tmp_path_factory):
   config = tiny_config("transformer", **{"model.positions": "learned"})
   assert loop.train(config, folder) == 0
   return folder
+
+
+@pytest.fixture(scope="module")
+def commands():
+  """Run scripts where a compilation is a line on stderr."""
+  commands = Commands(
+    JAX_LOG_COMPILES="1", JAX_NUM_CPU_DEVICES="2", JAX_PLATFORMS="cpu"
+  )
+  yield commands
+  commands.close()
 
 
 @pytest.fixture
@@ -223,26 +230,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_is_one_sentence(name, folder):
+def test_a_mistake_is_one_sentence(name, folder, commands):
   command, wanted = CASES[name]
   script, *flags = command
   flags = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags]
   before = contents(folder)
-  environment = {
-    **os.environ,
-    "JAX_LOG_COMPILES": "1",  # a compilation would be a line more
-    "JAX_NUM_CPU_DEVICES": "2",
-    "JAX_PLATFORMS": "cpu",
-  }
   with open(folder / "run" / "lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    ended = subprocess.run(
-      [sys.executable, str(ROOT / script), *flags],
-      cwd=folder,
-      env=environment,
-      capture_output=True,
-      text=True,
-    )
+    ended = commands(folder, script, *flags)
   assert ended.returncode in (1, 2), ended.stderr
   lines = [  # tracing shapes is no compilation
     line

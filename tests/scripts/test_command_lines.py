@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.scripts.commands import ROOT, plain
+
 TINY = [
   "--config.model.width=16",
   "--config.data.window=16",
@@ -22,14 +22,10 @@ TINY = [
 ]
 
 
-def command(script, *flags):
-  return [sys.executable, str(ROOT / script), *flags]
-
-
 def start(folder, *flags, config="char_lstm", **options):
   path = f"--config={ROOT}/configs/{config}.py"
   return subprocess.Popen(
-    command("train.py", path, "--workdir=run", *TINY, *flags),
+    [sys.executable, ROOT / "train.py", path, "--workdir=run", *TINY, *flags],
     cwd=folder,
     stderr=subprocess.PIPE,
     text=True,
@@ -38,9 +34,7 @@ def start(folder, *flags, config="char_lstm", **options):
 
 
 def output(folder, script, *flags):
-  ended = subprocess.run(
-    command(script, *flags), cwd=folder, capture_output=True, text=True
-  )
+  ended = plain()(folder, script, *flags)
   assert ended.returncode == 0, ended.stderr
   return ended.stdout
 
