@@ -341,9 +341,9 @@ def get_config(model: str, task: str = "") -> ConfigDict:
   """
   config = ConfigDict()
   config.seed = 0
-  # language_modeling | prefix_lm | fill_in_the_middle | masked_lm |
-  # span_corruption | skip_gram | cbow | glove | classification | tagging |
-  # matching | seq2seq
+  # language_modeling | prefix_lm | fill_in_the_middle | control_codes |
+  # masked_lm | span_corruption | skip_gram | cbow | glove | classification |
+  # tagging | matching | seq2seq
   config.task = task or TASKS.get(model, "language_modeling")
   config.model = MODELS[model]
   if config.task in RECORD_TASKS:
@@ -430,6 +430,8 @@ def _learn_from_text(config: ConfigDict, model: str) -> None:
     span_length=3.0,  # span_corruption: mean
     fim_rate=0.5,  # fill_in_the_middle: share of the rows
     spm_share=0.5,  # fill_in_the_middle: of these, with the suffix first
+    # control_codes: what the code of a text is: file | folder | a field's name
+    code_by="folder",
   )
 
   config.word_vectors = dict(  # what task=skip_gram, cbow and glove look at
@@ -450,6 +452,7 @@ def _learn_from_text(config: ConfigDict, model: str) -> None:
     temperature=0.8,
     top_k=0,  # 0: all
     top_p=1.0,
+    code="",  # control_codes: what texts stand under
   )
 
 

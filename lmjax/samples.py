@@ -52,7 +52,7 @@ def continuation(experiment: Experiment) -> Show:
   config = experiment.config
   sample = config.sample
   sampler = make_sampler(config, experiment.model, experiment.tokenizer)
-  sampler.encode(sample.prompt)
+  sampler.encode(sample.prompt, sample.code)
   Sampling(sample.temperature, sample.top_k, sample.top_p)
   check_positive(num_tokens=sample.num_tokens)
   return lambda variables: sampler(variables, **sample)[0]
@@ -62,7 +62,7 @@ def filling(experiment: Experiment) -> Show:
   """Let the model fill the blanks of the prompt."""
   config = experiment.config
   settings = dict(config.sample)
-  prompt = settings.pop("prompt")
+  prompt, _ = settings.pop("prompt"), settings.pop("code")
   if BLANK not in prompt:
     raise UsageError(
       f"sample.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
@@ -121,6 +121,7 @@ SAMPLES: dict[str, Callable[..., Show]] = {
   "language_modeling": continuation,
   "prefix_lm": continuation,
   "fill_in_the_middle": filling_or_continuation,
+  "control_codes": continuation,
   "masked_lm": filling,
   "span_corruption": filling,
   "skip_gram": neighbors,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from lmjax.data.stream import find_code
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from lmjax.decoding.filters import Ban, Filter, chain
 from lmjax.generator import (
@@ -87,6 +88,7 @@ class TextSampler:
     num_tokens: int = 200,
     num_samples: int = 1,
     seed: int = 0,
+    code: str = "",
     **sampling: float,
   ) -> list[str]:
     """Continue a prompt.
@@ -99,6 +101,7 @@ class TextSampler:
       num_samples: how many continuations.
       seed: the same seed draws the same text; sample i does not depend on how
         many there are.
+      code: control code that the text stands under; empty for none.
       **sampling: fields of lmjax.sampling.Sampling.
 
     Returns:
@@ -109,7 +112,7 @@ class TextSampler:
         model's context.
     """
     filters = Sampling(**sampling).filters(self._tokenizer)
-    requests = self.requests([prompt], num_tokens, num_samples, seed)
+    requests = self.requests([prompt], num_tokens, num_samples, seed, code)
     return [x.text for x in self.draw(variables, requests, filters)]
 
   def requests(
@@ -118,6 +121,7 @@ class TextSampler:
     num_tokens: int,
     num_samples: int = 1,
     seed: int = 0,
+    code: str = "",
   ) -> list[Request]:
     """Ask for continuations of prompts, all of the first one first.
 
@@ -128,7 +132,7 @@ class TextSampler:
     check_positive(num_samples=num_samples, num_tokens=num_tokens)
     return [
       Request(tokens, num_tokens, seed, sample)
-      for tokens in map(self.encode, prompts)
+      for tokens in (self.encode(prompt, code) for prompt in prompts)
       for sample in range(num_samples)
     ]
 
@@ -215,13 +219,16 @@ class TextSampler:
   ) -> list[TextStream]:
     return [TextStream(self._tokenizer, stops) for _ in requests]
 
-  def encode(self, prompt: str) -> np.ndarray:
+  def encode(self, prompt: str, code: str = "") -> np.ndarray:
     """Turn a prompt into tokens; without any, it is the end of a document.
 
     Raises:
-      UsageError: if it is longer than the model's context.
+      UsageError: if it is longer than the model's context, or the training
+        text had no such control code.
     """
     tokens = self._tokenizer.encode(prompt)
+    if code:
+      tokens = np.array([find_code(code, self._tokenizer), *tokens])
     if self._opens_documents or not len(tokens):
       tokens = np.array([EOS, *tokens])
     check_length(self._context, tokens)
@@ -233,6 +240,7 @@ SAMPLERS = {
   "language_modeling": TextSampler,
   "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
   "fill_in_the_middle": TextSampler,
+  "control_codes": TextSampler,
 }
 
 

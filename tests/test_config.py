@@ -309,6 +309,7 @@ def test_no_key_is_there_that_nobody_reads(
     "transformer": [
       {"model.num_experts": 2},
       {"task": "fill_in_the_middle", "model.positions": "rotary"},
+      {"task": "control_codes", "data.source": "text", **text},
     ],
   }
   reads, all_keys = set(), set()

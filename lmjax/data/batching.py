@@ -13,6 +13,8 @@ Fields of a batch, each [rows, T]:
     resets   bool     where memory is emptied before the token; there only if
                       that can happen
     begins   bool     where a document begins, if that was asked for
+    first    int32    [rows]: with what token the document of each row's first
+                      token begins, if that was asked for
     mask     bool     false behind the end of the text, where inputs stand for
                       nothing; there only if that can happen
 
@@ -39,6 +41,7 @@ class Rows:
     reset_at_documents: whether memory is emptied where a document begins; see
       TokenStream.begins.
     mark_documents: whether batches tell where documents begin.
+    tells_first: whether batches tell what they begin with.
     process_index: which slice of each batch is wanted.
     process_count: how many slices there are; divides `batch_size`.
   """
@@ -49,6 +52,7 @@ class Rows:
   seed: int = 0
   reset_at_documents: bool = False
   mark_documents: bool = False
+  tells_first: bool = False
   process_index: int = 0
   process_count: int = 1
 
@@ -72,6 +76,10 @@ class Rows:
       batch["resets"] = _are_among(index_BT[:, :-1], self.stream.begins)
     if self.mark_documents:
       batch["begins"] = _are_among(index_BT[:, :-1], self.stream.starts)
+    if self.tells_first:
+      document_B = np.searchsorted(self.stream.starts, starts, "right") - 1
+      first_B = self.stream.tokens[self.stream.starts[document_B]]
+      batch["first"] = first_B.astype(np.int32)
     return batch
 
 

@@ -42,6 +42,18 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> str:
     """Return document `index`."""
 
+  def label(self, index: int, by: str) -> str:
+    """Say what kind of text document `index` is.
+
+    Args:
+      index: number of the document.
+      by: "file" or "folder", whose name it is, or a field's name where
+        documents are records.
+
+    Raises:
+      UserError: if documents have nothing of that name.
+    """
+
 
 class PythonDocs:
   """The language reference that CPython carries for `help()`, by topic."""
@@ -63,6 +75,14 @@ class PythonDocs:
   def __getitem__(self, index: int) -> str:
     """Return the text of one topic."""
     return self._documents[index]
+
+  def label(self, index: int, by: str) -> str:
+    """Refuse: topics are all of one kind; see Source."""
+    del index
+    raise UserError(
+      f"objective.code_by={by} says nothing of data.source=python_docs; choose "
+      "another source."
+    )
 
 
 class TextFiles:
@@ -91,6 +111,16 @@ class TextFiles:
     """Return the text of one file."""
     path = self._paths[index]
     return decode(bytes(read_bytes(path)), str(path))
+
+  def label(self, index: int, by: str) -> str:
+    """Name the file, up to its first dot, or its folder; see Source."""
+    path = self._paths[index]
+    names = dict(file=path.name.split(".")[0], folder=path.parent.name)
+    if by not in names:
+      raise UserError(
+        f"objective.code_by={by} must be file or folder for text files."
+      )
+    return names[by]
 
 
 class Lines:
@@ -131,6 +161,18 @@ class Lines:
     """Return the number of documents."""
     return len(self._lines)
 
+  def __getitem__(self, index: int) -> str:
+    """Return the text of one line."""
+    return self._read(index, self._field, "data.field")
+
+  def label(self, index: int, by: str) -> str:
+    """Return another field of the line; see Source."""
+    return self._read(index, by, "objective.code_by")
+
+  def _read(self, index: int, field: str, key: str) -> str:
+    """Return a field of a line, which the config names by `key`."""
+    raise NotImplementedError
+
   def _line(self, index: int) -> tuple[Path, str]:
     """Return a line, and the file that it is in."""
     file, start, end = self._lines[index]
@@ -141,17 +183,16 @@ class Lines:
 class JSONLines(Lines):
   """One document a line of JSON, by the name of a field."""
 
-  def __getitem__(self, index: int) -> str:
-    """Return the text of one line."""
+  def _read(self, index: int, field: str, key: str) -> str:
     path, line = self._line(index)
     try:
-      text = json.loads(line)[self._field]
+      text = json.loads(line)[field]
     except (json.JSONDecodeError, KeyError, TypeError):
       text = None
     if not isinstance(text, str):
       raise UserError(
-        f"{path}: record {index} has no text under {self._field!r}; set "
-        "data.field to the name of the field that holds it."
+        f"{path}: record {index} has no text under {field!r}; set {key} to the "
+        "name of the field that holds it."
       )
     # Half an emoji, as scraped JSON has it, is no text; U+FFFD takes its place.
     data = text.encode("utf-16-le", "surrogatepass")
@@ -164,17 +205,16 @@ class TabSeparated(Lines):
   Columns are counted from 0; nothing is quoted, and there is no header.
   """
 
-  def __getitem__(self, index: int) -> str:
-    """Return the text of one line."""
+  def _read(self, index: int, field: str, key: str) -> str:
     path, line = self._line(index)
     columns = line.rstrip("\r").split("\t")
-    if not self._field.isdecimal() or int(self._field) >= len(columns):
+    if not field.isdecimal() or int(field) >= len(columns):
       raise UserError(
         f"{path}: record {index} has {len(columns)} columns and none with "
-        f"number {self._field!r}; set data.field to one from 0 to "
+        f"number {field!r}; set {key} to one from 0 to "
         f"{len(columns) - 1}."
       )
-    return columns[int(self._field)]
+    return columns[int(field)]
 
 
 def python_source_files() -> list[Path]:

@@ -82,6 +82,10 @@ class Portion:
     piece = self._pieces[index]
     return self._source[piece.document][piece.start : piece.stop]
 
+  def label(self, index: int, by: str) -> str:
+    """Say what kind of text a document is; see Source."""
+    return self._source.label(self._pieces[index].document, by)
+
 
 def split_by_ratio(
   source: Source, valid_fraction: float, test_fraction: float

@@ -18,6 +18,7 @@ import tqdm
 from lmjax.data.sources import Source, digest
 from lmjax.data.tokenizers import EOS, Tokenizer, pieces
 from lmjax.data.whole_folder import make_whole
+from lmjax.errors import UsageError
 
 FORMAT = 1  # raise it when the layout of the folder changes
 BLOCK = 1 << 20  # tokens that are counted at a time
@@ -70,7 +71,11 @@ class TokenStream:
 
 
 def open_stream(
-  source: Source, tokenizer: Tokenizer, cache_dir: Path, append_eos: bool
+  source: Source,
+  tokenizer: Tokenizer,
+  cache_dir: Path,
+  append_eos: bool,
+  code_by: str = "",
 ) -> TokenStream:
   """Open the stream of a corpus, encoding it first if that was never done.
 
@@ -79,23 +84,30 @@ def open_stream(
     tokenizer: turns them into tokens.
     cache_dir: folder that holds streams.
     append_eos: whether each document ends in `<eos>`.
+    code_by: what the code is that each document begins with; empty for none.
+
+  Raises:
+    UsageError: if the tokenizer does not have a document's code.
   """
-  key = digest(
-    json.dumps(
-      [FORMAT, source.fingerprint, tokenizer.fingerprint, append_eos]
-    ).encode()
-  )
+  settings = [FORMAT, source.fingerprint, tokenizer.fingerprint, append_eos]
+  settings += [code_by] if code_by else []
+  key = digest(json.dumps(settings).encode())
   folder = cache_dir / "streams" / key
   if not (folder / "stream.json").exists():
     make_whole(
-      folder, lambda partial: _encode(source, tokenizer, partial, append_eos)
+      folder,
+      lambda partial: _encode(source, tokenizer, partial, append_eos, code_by),
     )
   description = json.loads((folder / "stream.json").read_text())
   return TokenStream(folder, **description, ends_in_eos=append_eos)
 
 
 def _encode(
-  source: Source, tokenizer: Tokenizer, folder: Path, append_eos: bool
+  source: Source,
+  tokenizer: Tokenizer,
+  folder: Path,
+  append_eos: bool,
+  code_by: str,
 ) -> None:
   dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
   folder.mkdir()
@@ -106,6 +118,10 @@ def _encode(
     )
     for index in bar:
       starts.append(length)
+      if code_by:
+        code = find_code(source.label(index, code_by), tokenizer)
+        np.array([code], dtype).tofile(file)
+        length += 1
       for piece in pieces(source[index]):
         tokens = tokenizer.encode(piece)
         tokens.astype(dtype).tofile(file)
@@ -118,3 +134,28 @@ def _encode(
     num_tokens=length, num_documents=len(starts), dtype=dtype.name
   )
   (folder / "stream.json").write_text(json.dumps(description))
+
+
+def find_code(label: str, tokenizer: Tokenizer) -> int:
+  """Return the token of a label.
+
+  Raises:
+    UsageError: if the training text had no such label.
+  """
+  name = mark(label)
+  if name not in tokenizer.extras:
+    known = ", ".join(extra[1:-1] for extra in tokenizer.extras)
+    raise UsageError(
+      f"{label!r} is no control code of the training text; "
+      + (f"it has {known}." if known else "it has none.")
+    )
+  return tokenizer.extra(name)
+
+
+def mark(label: str) -> str:
+  """Name the token of a label.
+
+  >>> mark("poem")
+  "<poem>"
+  """
+  return f"<{label}>"

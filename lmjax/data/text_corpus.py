@@ -16,7 +16,7 @@ from lmjax.data.loader import Batches
 from lmjax.data.objectives import make_objective
 from lmjax.data.objectives.objective import Objective
 from lmjax.data.sources import Source
-from lmjax.data.stream import TokenStream, open_stream
+from lmjax.data.stream import TokenStream, mark, open_stream
 from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
 from lmjax.data.vocabularies import Vocabularies, first_tokenizer
 from lmjax.errors import UserError
@@ -61,7 +61,7 @@ class TextCorpus:
       return self._known
     if self._given:
       given = first_tokenizer(self._given)
-      return given.with_extras(self.objective.extras or given.extras)
+      return given.with_extras(self._extras or given.extras)
     data = self._config.data
     train = self.sources["train"]
     tokenizer = TOKENIZERS[data.tokenizer].train(
@@ -70,7 +70,16 @@ class TextCorpus:
       data.min_freq,
       data.lower_case,
     )
-    return tokenizer.with_extras(self.objective.extras)
+    return tokenizer.with_extras(self._extras)
+
+  @property
+  def _extras(self) -> tuple[str, ...]:
+    """Name the marks of the objective, or the codes of the training text."""
+    code_by, train = self.objective.code_by, self.sources["train"]
+    if not code_by:
+      return self.objective.extras
+    labels = {train.label(index, code_by) for index in range(len(train))}
+    return tuple(mark(label) for label in sorted(labels))
 
   @property
   def text_tokenizer(self) -> Tokenizer:
@@ -87,7 +96,11 @@ class TextCorpus:
     corpus = f"data.source={data.source} {data.path or data.name}".strip()
     if split in self.sources:
       stream = open_stream(
-        self.sources[split], self.tokenizer, self._cache_dir, data.append_eos
+        self.sources[split],
+        self.tokenizer,
+        self._cache_dir,
+        data.append_eos,
+        self.objective.code_by,
       )
     if split not in self.sources or not stream.num_tokens:
       raise UserError(

@@ -52,6 +52,17 @@ class TFDSDocuments:
       )
     return text if isinstance(text, str) else decode(text, self._split)
 
+  def label(self, index: int, by: str) -> str:
+    """Return another feature of the record; see Source."""
+    record = self._records[index]
+    if by not in record:
+      raise UserError(
+        f"the TFDS data set has no feature {by!r}; set objective.code_by to "
+        f"one of {', '.join(record)}."
+      )
+    value = record[by]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
 
 def open_tfds(
   name: str, data_dir: str, field: str, cache_dir: Path

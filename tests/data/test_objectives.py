@@ -85,7 +85,7 @@ def test_batches_are_functions_of_seed_and_number_on_any_hosts(task):
       np.testing.assert_array_equal(values, np.concatenate(parts))
 
 
-@pytest.mark.parametrize("task", REWRITING)
+@pytest.mark.parametrize("task", sorted({*REWRITING} - {"control_codes"}))
 def test_rows_that_are_met_again_are_rewritten_in_another_way(task):
   objective = make(task, **{"objective.fim_rate": 1.0})
   read = batches(objective, stream=Numbers(objective.window + 1, (0,)), rows=3)
@@ -112,7 +112,7 @@ def test_nothing_behind_the_end_of_the_text_counts(task):
   objective = make(task, **{"objective.mask_rate": 0.4})
   end, last = 154, 2  # token 4 + i is at place i
   a, b = (
-    batches(objective, SequentialWindows, Numbers(size))[last]
+    batches(objective, SequentialWindows, Numbers(size), rows=5)[last]
     for size in (150, 250)
   )
   is_behind = (b["targets"] >= end) & (b["targets"] < 260)

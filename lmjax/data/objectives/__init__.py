@@ -8,6 +8,7 @@ as they are read.
 from ml_collections import ConfigDict
 
 from lmjax.data.objectives import (
+  control_codes,
   fill_in_the_middle,
   masking,
   prefix,
@@ -19,6 +20,7 @@ from lmjax.data.objectives.objective import Objective
 OBJECTIVES = {
   "prefix_lm": prefix.build,
   "fill_in_the_middle": fill_in_the_middle.build,
+  "control_codes": control_codes.build,
   "masked_lm": masking.build,
   "span_corruption": span_corruption.build,
 }

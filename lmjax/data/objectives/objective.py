@@ -30,6 +30,7 @@ class Objective:
   window: int
 
   extras = ()
+  code_by = ""  # what the token before each document is; see ControlCodes
 
   @property
   def longest(self) -> int:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A character LSTM that writes what its control code says.
+
+Texts begin with a learned token for their kind, as CTRL's do (Keskar et al.
+2019, arXiv:1909.05858): here the package of the standard library that a module
+is of.
+
+    python scripts/sample.py --workdir=runs/a --code=email --prompt='def '
+
+For own texts, a folder each kind: --config.data.source=text
+--config.data.path='books/*/*.txt'. For records, of which a field is the kind:
+--config.data.source=jsonl --config.objective.code_by=author.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import char_lstm
+
+
+def get_config() -> ConfigDict:
+  """Return the experiment."""
+  config = char_lstm.get_config()
+  config.task = "control_codes"
+  config.data.source = "python_source"
+  config.data.order = "stateless"
+  config.data.window = 128
+  config.sample.prompt = "def "
+  config.sample.code = "email"
+  return config
