@@ -31,7 +31,8 @@ class Numbers:
   starts: tuple = (0, 90, 95, 180)
 
   def __post_init__(self):
-    self.starts = self.begins = np.array(self.starts)
+    starts = [start for start in self.starts if start < self.num_tokens]
+    self.starts = self.begins = np.array(starts)
 
   @property
   def tokens(self):
