@@ -68,6 +68,17 @@ def define_cache_flags() -> Callable[[], CacheOptions | None]:
   return read
 
 
+def define_int8_flags() -> Callable[[], dict[str, bool]]:
+  """Define what is kept in eight bits; return what reads it, as Run has it."""
+  weights = flags.DEFINE_bool(
+    "int8_weights", False, "Round the parameters to eight bits."
+  )
+  cache = flags.DEFINE_bool(
+    "int8_cache", False, "Keep a Transformer's keys and values in eight bits."
+  )
+  return lambda: dict(int8_weights=weights.value, int8_cache=cache.value)
+
+
 def _explain(error: Exception) -> str:
   """Make one line of what absl and ml_collections say."""
   if isinstance(error, (AttributeError, KeyError)):

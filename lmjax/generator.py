@@ -18,6 +18,7 @@ from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.filters import Filter, Prompt
 from lmjax.decoding.generate import Drawn, Step, Writing, read, write
 from lmjax.errors import UsageError
+from lmjax.ops.int8 import dense_weights, quantize_weights
 from lmjax.types import Array, PyTree
 
 _SMALLEST = 16  # tokens of a prompt; shorter ones are read as fast
@@ -99,6 +100,7 @@ class Generator:
     reads_prefix: whether the model reads prompts in both directions.
     keeps_layout: whether what the model makes of its variables for decoding is
       kept from call to call, as where they do not change.
+    int8_weights: whether large matrices lie in memory in eight bits.
   """
 
   def __init__(
@@ -107,8 +109,10 @@ class Generator:
     stop_tokens: tuple[int, ...] = (EOS,),
     reads_prefix: bool = False,
     keeps_layout: bool = False,
+    int8_weights: bool = False,
   ):
     self._model, self._reads_prefix = model, reads_prefix
+    self._int8_weights = int8_weights
     self._stop_tokens, self._keeps_layout = stop_tokens, keeps_layout
     self._programs: dict[int, _Programs] = {}
     self.timing = Timing()
@@ -202,7 +206,12 @@ class Generator:
     """Return programs for so many rows, and the variables that they take."""
     if rows not in self._programs:
       self._programs[rows] = _Programs(
-        self._model, variables, rows, self._stop_tokens, self._reads_prefix
+        self._model,
+        variables,
+        rows,
+        self._stop_tokens,
+        self._reads_prefix,
+        self._int8_weights,
       )
     programs = self._programs[rows]
     if programs.kept is not None and programs.kept[0] is variables:
@@ -268,13 +277,14 @@ class _Programs:
     rows: int,
     stop_tokens: tuple[int, ...],
     reads_prefix: bool,
+    int8_weights: bool,
   ):
     made = []
 
     def lay_out(variables: PyTree) -> PyTree:
       laid_out_model, laid_out = model.for_decoding(variables, rows)
       made.append(laid_out_model)
-      return laid_out
+      return quantize_weights(laid_out) if int8_weights else laid_out
 
     jax.eval_shape(lay_out, variables)
     self._model, self.kept = made[0], None
@@ -298,7 +308,10 @@ class _Programs:
     memory = None
     if batch.sources_BS is not None:
       memory = self._model.apply(
-        variables, batch.sources_BS, batch.source_mask_BS, method="encode"
+        dense_weights(variables),
+        batch.sources_BS,
+        batch.source_mask_BS,
+        method="encode",
       )
     carry = self._model.initial_carry(len(batch.limit_B), capacity)
     step = self._step(variables, memory)
@@ -335,14 +348,14 @@ class _Programs:
     def step(
       tokens_BT: Array, carry: PyTree, resets_BT: Array | None
     ) -> tuple[Array, PyTree]:
-      options = dict(always)
+      floats, options = dense_weights(variables), dict(always)
       if self._reads_prefix and tokens_BT.shape[1] > 1:
         options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
       hidden, carry = model.apply(
-        variables, tokens_BT, carry, resets_BT, **options
+        floats, tokens_BT, carry, resets_BT, **options
       )
       last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-      return model.apply(variables, last, method="logits")[:, 0], carry
+      return model.apply(floats, last, method="logits")[:, 0], carry
 
     return step
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -24,6 +25,7 @@ from lmjax.experiment import Experiment
 from lmjax.explaining.explainers import EXPLAINERS, Explanation
 from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
+from lmjax.ops.int8 import dense_weights, quantize_weights
 from lmjax.parallel.jit import JitStrategy
 from lmjax.predictor import Predictor
 from lmjax.retrieval import Retriever, check_compares
@@ -50,6 +52,9 @@ class Run:
     checkpoint: "best", as checkpoint.best_by says, "latest", or a step.
     overrides: parts of the config to look at differently, by dotted key.
     cache: a neural cache to give the model; None for none.
+    int8_weights: whether parameters are rounded to eight bits, in which they
+      lie while texts are drawn.
+    int8_cache: whether a Transformer's keys and values are kept in eight bits.
 
   Raises:
     UserError: if the folder holds no run, or no such checkpoint.
@@ -61,8 +66,10 @@ class Run:
     checkpoint: str | int = "best",
     overrides: dict | None = None,
     cache: CacheOptions | None = None,
+    int8_weights: bool = False,
+    int8_cache: bool = False,
   ):
-    self._cache = cache
+    self._cache, self._int8_weights = cache, int8_weights
     folder = RunFolder(workdir)
     config = folder.load_config()
     if cache and config.task != "language_modeling":
@@ -78,7 +85,11 @@ class Run:
       )
     config.update_from_flattened_dict(overrides or {})
     self.experiment = Experiment(finalize(config), folder)
+    if int8_cache:
+      self.experiment.model = _with_int8_cache(self.experiment.model)
     self.step, self.variables = self.experiment.restore(checkpoint)
+    if int8_weights:
+      self.variables = dense_weights(quantize_weights(self.variables))
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
@@ -113,7 +124,13 @@ class Run:
     if self._cache:
       model = self._cache.around(model)
     config = self.experiment.config
-    return make_sampler(config, model, self.tokenizer, keeps_layout=True)
+    return make_sampler(
+      config,
+      model,
+      self.tokenizer,
+      keeps_layout=True,
+      int8_weights=self._int8_weights,
+    )
 
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings
@@ -332,6 +349,14 @@ class Run:
     model = self._cache.around(task.model, keeps_memory=task.stateful)
     task = dataclasses.replace(task, model=model, stateful=True)
     return task, self.experiment.corpus.rows(EVAL_ORDERS["stateful"], split)
+
+
+def _with_int8_cache(model: nn.Module) -> nn.Module:
+  if not hasattr(model, "int8_cache"):
+    raise UsageError(
+      f"{type(model).__name__} keeps no keys and values; leave int8_cache out."
+    )
+  return model.clone(int8_cache=True)
 
 
 def _refuse(problem: Problem) -> None:

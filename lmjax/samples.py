@@ -33,7 +33,7 @@ def make_sampler(
   config: ConfigDict,
   model: nn.Module,
   tokenizer: Tokenizer,
-  keeps_layout: bool = False,
+  **options: bool,
 ) -> TextSampler:
   """Make what goes on from a text as a run has learned to; see TextSampler."""
   data = config.data
@@ -43,7 +43,7 @@ def make_sampler(
     model,
     tokenizer,
     opens_documents=opens_documents,
-    keeps_layout=keeps_layout,
+    **options,
   )
 
 

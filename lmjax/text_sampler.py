@@ -57,7 +57,8 @@ class TextSampler:
     writes_marks: whether the tokenizer's extras may be drawn.
     opens_documents: whether prompts begin a document, behind `<eos>`, as those
       of training do where memory is emptied at documents.
-    keeps_layout: see Generator.
+    keeps_layout: see Generator, as for the following.
+    int8_weights: whether large matrices lie in memory in eight bits.
   """
 
   def __init__(
@@ -68,12 +69,16 @@ class TextSampler:
     writes_marks: bool = False,
     opens_documents: bool = False,
     keeps_layout: bool = False,
+    int8_weights: bool = False,
   ):
     self._tokenizer, self._context = tokenizer, model.context
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
     self._generator = Generator(
-      model, reads_prefix=reads_prefix, keeps_layout=keeps_layout
+      model,
+      reads_prefix=reads_prefix,
+      keeps_layout=keeps_layout,
+      int8_weights=int8_weights,
     )
 
   @property

@@ -23,6 +23,7 @@ _ORDER = flags.DEFINE_enum(
   "if not given.",
 )
 _CACHE = command_line.define_cache_flags()
+_INT8 = command_line.define_int8_flags()
 flags.mark_flag_as_required("workdir")
 
 
@@ -30,7 +31,7 @@ def main() -> None:
   """Print the report."""
   overrides = {"data.order": _ORDER.value} if _ORDER.value else {}
   cache = _CACHE()
-  run = Run(_WORKDIR.value, _CHECKPOINT.value, overrides, cache)
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, overrides, cache, **_INT8())
   report = run.evaluate(_SPLIT.value)
   about = dict(split=_SPLIT.value, step=run.step)
   data = run.experiment.config.data
@@ -38,6 +39,7 @@ def main() -> None:
     about["order"] = data.order
   if cache:
     about["cache"] = dataclasses.asdict(cache)
+  about |= {name: True for name, wanted in _INT8().items() if wanted}
   print(strict_json.dumps(about | report))
 
 

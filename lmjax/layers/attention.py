@@ -16,6 +16,7 @@ from lmjax.ops.attention import (
   attention_weights,
   average,
 )
+from lmjax.ops.int8 import dense
 from lmjax.ops.key_value_cache import write
 from lmjax.ops.rotary import rotate
 from lmjax.ops.sight import Sight
@@ -177,7 +178,9 @@ class SelfAttention(Attention, kw_only=True):
         return self.output(attended_B1HK), written
       if view.order_BC is not None:
         order = view.order_BC[:, None, :, None]
-        cached = [jnp.take_along_axis(old, order, axis=2) for old in cached]
+        cached = [
+          jnp.take_along_axis(dense(old), order, axis=2) for old in cached
+        ]
       seen = tuple(map(all_keys, cached, seen))
     attended_BTHK = self.look(
       query_BTHK,

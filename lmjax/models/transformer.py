@@ -20,12 +20,14 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
   Attributes:
     vocab_size: number of tokens V.
     tie_embeddings: whether the embedding table makes the logits too.
+    int8_cache: whether the carry holds keys and values in eight bits.
   """
 
   kinds = ("decoder", "infiller", "prefix_decoder")
 
   vocab_size: int
   tie_embeddings: bool
+  int8_cache: bool = False
 
   def setup(self):
     """Create the layers."""
@@ -110,6 +112,7 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
       self.num_kv_heads,
       self.width // self.num_heads,
       self.dtype,
+      self.int8_cache,
     )
 
   @nn.nowrap

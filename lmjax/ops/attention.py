@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.ops.blocked_attention import HIDDEN, blocked_attention
+from lmjax.ops.int8 import Int8, dense
 from lmjax.ops.matmul import wide
 from lmjax.ops.sight import Sight
 from lmjax.ops.toeplitz import spread
@@ -130,15 +131,16 @@ def _cudnn_takes(query_BTHK: Array) -> bool:
   return nvidia and float(device.compute_capability) >= 8.0
 
 
-def all_keys(cached_BGCK: Array, new_BTGK: Array) -> Array:
+def all_keys(cached_BGCK: Array | Int8, new_BTGK: Array) -> Array:
   """Put keys, or values, behind those of a cache, [B, C + T, G, K]."""
-  cached_BCGK = jnp.swapaxes(cached_BGCK, 1, 2).astype(new_BTGK.dtype)
+  cached_BGCK = dense(cached_BGCK, new_BTGK.dtype)
+  cached_BCGK = jnp.swapaxes(cached_BGCK, 1, 2)
   return jnp.concatenate([cached_BCGK, new_BTGK], axis=1)
 
 
 def attend_in(
   query_B1HK: Array,
-  cached: tuple[Array, Array],
+  cached: tuple[Array | Int8, Array | Int8],
   sight: Sight | None,
   bias_HN: Array | None = None,
 ) -> Array:
@@ -153,7 +155,7 @@ def attend_in(
       position that is seen, from 0 to C - 1, N = C.
   """
   batch, _, heads, width = query_B1HK.shape
-  key_BGCK, value_BGCK = (x.astype(query_B1HK.dtype) for x in cached)
+  key_BGCK, value_BGCK = (dense(x, query_B1HK.dtype) for x in cached)
   groups = key_BGCK.shape[1]
   query_BGRK = query_B1HK.reshape(batch, groups, heads // groups, width)
   query_BGRK *= jnp.asarray(width**-0.5, query_BGRK.dtype)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.int8 import Int8, quantize
 from lmjax.types import Array
 
 
@@ -23,8 +24,8 @@ class KeyValueCache(NamedTuple):
   step then reads and writes them where they stand.
   """
 
-  keys_BGCK: tuple[Array, ...]
-  values_BGCK: tuple[Array, ...]
+  keys_BGCK: tuple[Array | Int8, ...]
+  values_BGCK: tuple[Array | Int8, ...]
   length_B: Array  # tokens seen since the carry was empty
   start_B: Array  # position at which the present document began
 
@@ -36,10 +37,15 @@ def empty_cache(
   num_heads: int,
   head_width: int,
   dtype: jnp.dtype,
+  int8: bool = False,
 ) -> KeyValueCache:
-  """Make a cache that has seen nothing and holds `capacity` tokens."""
+  """Make a cache that has seen nothing and holds `capacity` tokens.
+
+  With `int8` its entries are in eight bits, with scales in `dtype`.
+  """
   shape = (batch_size, num_heads, capacity + 1, head_width)
   zeros = [jnp.zeros(shape, dtype) for _ in range(2 * num_layers)]
+  zeros = [quantize(x) for x in zeros] if int8 else zeros
   return KeyValueCache(
     keys_BGCK=tuple(zeros[:num_layers]),
     values_BGCK=tuple(zeros[num_layers:]),
@@ -84,8 +90,13 @@ def new_slots(length_B: Array, num_new: int, num_slots: int) -> Array:
   return jnp.mod(length_B[:, None] + jnp.arange(first, num_new), num_slots)
 
 
-def write(cached_BGCK: Array, new_BTGK: Array, slots_BT: Array) -> Array:
+def write(
+  cached_BGCK: Array | Int8, new_BTGK: Array, slots_BT: Array
+) -> Array | Int8:
   """Store the newest of T new keys, or values, in the slots given."""
+  if isinstance(cached_BGCK, Int8):
+    pairs = zip(cached_BGCK, quantize(new_BTGK), strict=True)
+    return Int8(*(write(old, new, slots_BT) for old, new in pairs))
 
   def write_row(row_GCK: Array, new_TGK: Array, slots_T: Array) -> Array:
     new_GTK = jnp.swapaxes(new_TGK[-len(slots_T) :], 0, 1)
