@@ -41,9 +41,13 @@ class TextStream:
       self.log_probs.append(log_prob)
     self.finish = piece.finish
     text = self._tokenizer.decode(self.tokens)
-    ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-    if ends:
-      text, self.finish = text[: min(ends)], "stop"
+    found = [  # the one that was complete first, whatever came at a time
+      (at + len(stop), at)
+      for stop in self._stops
+      if (at := text.find(stop)) >= 0
+    ]
+    if found:
+      text, self.finish = text[: min(found)[1]], "stop"
     elif not self.finish:
       text = text[: len(text) - self._num_unsure(text)]
     new, self.text = text[len(self.text) :], text
@@ -51,10 +55,12 @@ class TextStream:
 
   def _num_unsure(self, text: str) -> int:
     """Count the last characters that more tokens may change or take away."""
-    unsure = len(text) - len(text.rstrip(_BROKEN))
-    for stop in self._stops:
-      for length in range(len(stop) - 1, unsure, -1):
-        if text.endswith(stop[:length]):
-          unsure = length
-          break
-    return unsure
+    whole = text.rstrip(_BROKEN)
+    unsure = len(text) - len(whole)
+    begun = (
+      length
+      for stop in self._stops
+      for length in range(1, len(stop))
+      if whole.endswith(stop[:length])
+    )
+    return unsure + max(begun, default=0)
