@@ -383,16 +383,18 @@ def bucket_rows(number: int) -> int:
   return 1 << (number - 1).bit_length()
 
 
-def check_length(context: int | None, tokens: np.ndarray) -> None:
-  """See that a model's context holds a prompt.
+def check_length(
+  context: int | None, tokens: np.ndarray, name: str = "prompt"
+) -> None:
+  """See that a model's context holds a prompt, or what it is called.
 
   Raises:
     UsageError: if it does not.
   """
   if context is not None and len(tokens) > context:
     raise UsageError(
-      f"the prompt has {len(tokens)} tokens and the model's context holds "
-      f"{context}; shorten the prompt."
+      f"the {name} has {len(tokens)} tokens and the model's context holds "
+      f"{context}; shorten the {name}."
     )
 
 

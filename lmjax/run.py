@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ from lmjax.parallel.jit import JitStrategy
 from lmjax.predictor import Predictor
 from lmjax.retrieval import Retriever, check_compares
 from lmjax.run_folder import RunFolder
-from lmjax.samples import make_sampler
+from lmjax.samples import SAMPLERS, make_sampler, opens_documents
+from lmjax.sampling import Sampling
+from lmjax.scoring import SCORED, Score, TextScorer
 from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
-from lmjax.text_sampler import SAMPLERS, TextSampler
+from lmjax.text_sampler import Continuation, TextSampler
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
@@ -111,7 +113,12 @@ class Run:
     )
 
   @functools.cached_property
-  def _sampler(self) -> TextSampler:
+  def sampler(self) -> TextSampler:
+    """Make what draws texts.
+
+    Raises:
+      UsageError: if the run's task draws none.
+    """
     task = self.experiment.config.task
     if task not in SAMPLERS:
       tool = "predict.py" if task in SCHEMAS else "embed.py"
@@ -135,16 +142,103 @@ class Run:
   def generate(
     self, prompt: str = "\n", num_samples: int | None = None, **settings
   ) -> str | list[str]:
-    """Continue a prompt; see TextSampler for the settings.
+    """Continue a prompt, or write for a source; see TextSampler for settings.
 
     Returns:
       A text, or a list of them if `num_samples` is given.
     """
     number = 1 if num_samples is None else num_samples
-    texts = self._sampler(
-      self.variables, prompt, num_samples=number, **settings
-    )
+    texts = self.sampler(self.variables, prompt, num_samples=number, **settings)
     return texts[0] if num_samples is None else texts
+
+  def continue_texts(
+    self,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    num_tokens: int = 200,
+    num_samples: int = 1,
+    seed: int = 0,
+    stops: Sequence[str] = (),
+    max_seconds: float | None = None,
+  ) -> list[Continuation]:
+    """Continue prompts, or write for sources, all in one batch.
+
+    Args:
+      prompts: of any lengths.
+      sampling: what tokens are chosen by.
+      num_tokens: how many tokens to draw at most; `<eos>` ends a text.
+      num_samples: how many texts for each prompt.
+      seed: the same seed draws the same texts.
+      stops: strings before which a text ends.
+      max_seconds: after which no more is drawn; None for no limit.
+
+    Returns:
+      All texts of the first prompt, then of the next.
+
+    Raises:
+      UsageError: if a number is out of range, or a prompt is longer than the
+        model's context.
+    """
+    sampler = self.sampler
+    filters = sampling.filters(sampler.tokenizer)
+    requests = sampler.requests(prompts, num_tokens, num_samples, seed)
+    return sampler.draw(self.variables, requests, filters, stops, max_seconds)
+
+  def stream_text(
+    self,
+    prompt: str,
+    sampling: Sampling,
+    num_tokens: int = 200,
+    seed: int = 0,
+    stops: Sequence[str] = (),
+    max_seconds: float | None = None,
+    chunk: int = 4,
+  ) -> Iterator[str]:
+    """Continue a prompt piece by piece: no half characters; `continue_texts`.
+
+    Args:
+      prompt: the prompt, or the source.
+      sampling: what tokens are chosen by.
+      num_tokens: how many tokens to draw at most.
+      seed: the same seed draws the same text.
+      stops: strings before which the text ends.
+      max_seconds: after which no more is drawn; None for no limit.
+      chunk: how many tokens are drawn at a time.
+    """
+    sampler = self.sampler
+    filters = sampling.filters(sampler.tokenizer)
+    requests = sampler.requests([prompt], num_tokens, seed=seed)
+    for (new,) in sampler.stream(
+      self.variables, requests, filters, stops, max_seconds, chunk
+    ):
+      yield new
+
+  @functools.cached_property
+  def scorer(self) -> TextScorer:
+    """Make what scores texts, with memory as evaluation keeps it.
+
+    Raises:
+      UsageError: if the run's task is not to predict the next token.
+    """
+    config, model = self.experiment.config, self.experiment.model
+    if config.task not in SCORED:
+      raise UsageError(
+        f"{self.experiment.folder.path} learned task={config.task}, which "
+        f"scores no text token by token; give a run of task="
+        f"{' or '.join(SCORED)}."
+      )
+    context = model.context
+    carries = context is None or self.experiment.task.stateful
+    window = config.data.window if carries else context
+    if self._cache:
+      model, carries = self._cache.around(model, keeps_memory=carries), True
+    return TextScorer(
+      model, self.tokenizer, window, carries, opens_documents(config)
+    )
+
+  def score(self, texts: Sequence[str]) -> list[Score]:
+    """Score each token of texts given those before it; see TextScorer."""
+    return self.scorer(self.variables, texts)
 
   def fill(self, text: str, **settings) -> Filled:
     """Fill the blanks `___` of a text; see lmjax.text_filler for settings.

@@ -6,6 +6,7 @@ its config, which must not show hours later, and returns what turns the model's
 variables into a text.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from lmjax import strict_json
 from lmjax.analysis.word_similarity import WordSpace
 from lmjax.data.schemas import SCHEMAS
 from lmjax.data.tokenizers import UNK, Tokenizer
+from lmjax.data.vocabularies import Vocabularies
 from lmjax.embedding import learned_vectors
 from lmjax.errors import UsageError
 from lmjax.experiment import Experiment
@@ -23,28 +25,37 @@ from lmjax.generator import check_positive
 from lmjax.predictor import Predictor
 from lmjax.sampling import Sampling
 from lmjax.text_filler import BLANK, FILLERS
-from lmjax.text_sampler import SAMPLERS, TextSampler
+from lmjax.text_sampler import TextSampler
+from lmjax.text_transducer import TextTransducer
 from lmjax.types import PyTree
 
 Show = Callable[[PyTree], str]
+
+# Task → what draws texts from a model that learned it.
+SAMPLERS: dict[str, Callable[..., TextSampler]] = {
+  "language_modeling": TextSampler,
+  "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
+  "fill_in_the_middle": TextSampler,
+  "control_codes": TextSampler,
+  "seq2seq": TextTransducer,
+}
 
 
 def make_sampler(
   config: ConfigDict,
   model: nn.Module,
-  tokenizer: Tokenizer,
+  tokenizer: Tokenizer | Vocabularies,
   **options: bool,
 ) -> TextSampler:
-  """Make what goes on from a text as a run has learned to; see TextSampler."""
-  data = config.data
-  opens_documents = data.reset_at_documents and data.append_eos
-  sampler = SAMPLERS[config.task]
-  return sampler(
-    model,
-    tokenizer,
-    opens_documents=opens_documents,
-    **options,
-  )
+  """Make what draws texts as a run has learned to; see TextSampler."""
+  if config.task not in SCHEMAS:
+    options["opens_documents"] = opens_documents(config)
+  return SAMPLERS[config.task](model, tokenizer, **options)
+
+
+def opens_documents(config: ConfigDict) -> bool:
+  """Say whether texts began behind `<eos>` in training."""
+  return config.data.reset_at_documents and config.data.append_eos
 
 
 def continuation(experiment: Experiment) -> Show:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text in, text out: a model, its tokenizer and the generation loop."""
 
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -47,6 +46,8 @@ class TextSampler:
   """Draw text from a language model.
 
   Attributes:
+    tokenizer: what texts are written in.
+    reads_sources: whether prompts are texts that others are written for.
     timing: of the last call.
 
   Args:
@@ -61,6 +62,8 @@ class TextSampler:
     int8_weights: whether large matrices lie in memory in eight bits.
   """
 
+  reads_sources = False
+
   def __init__(
     self,
     model: nn.Module,
@@ -71,7 +74,7 @@ class TextSampler:
     keeps_layout: bool = False,
     int8_weights: bool = False,
   ):
-    self._tokenizer, self._context = tokenizer, model.context
+    self.tokenizer, self._context = tokenizer, model.context
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
     self._generator = Generator(
@@ -116,7 +119,7 @@ class TextSampler:
       UsageError: if a number is out of range, or the prompt is longer than the
         model's context.
     """
-    filters = Sampling(**sampling).filters(self._tokenizer)
+    filters = Sampling(**sampling).filters(self.tokenizer)
     requests = self.requests([prompt], num_tokens, num_samples, seed, code)
     return [x.text for x in self.draw(variables, requests, filters)]
 
@@ -222,7 +225,7 @@ class TextSampler:
   def _streams(
     self, requests: Sequence[Request], stops: Sequence[str]
   ) -> list[TextStream]:
-    return [TextStream(self._tokenizer, stops) for _ in requests]
+    return [TextStream(self.tokenizer, stops) for _ in requests]
 
   def encode(self, prompt: str, code: str = "") -> np.ndarray:
     """Turn a prompt into tokens; without any, it is the end of a document.
@@ -231,22 +234,13 @@ class TextSampler:
       UsageError: if it is longer than the model's context, or the training
         text had no such control code.
     """
-    tokens = self._tokenizer.encode(prompt)
+    tokens = self.tokenizer.encode(prompt)
     if code:
-      tokens = np.array([find_code(code, self._tokenizer), *tokens])
+      tokens = np.array([find_code(code, self.tokenizer), *tokens])
     if self._opens_documents or not len(tokens):
       tokens = np.array([EOS, *tokens])
     check_length(self._context, tokens)
     return tokens
-
-
-# Task → what goes on from a text with a model that learned it.
-SAMPLERS = {
-  "language_modeling": TextSampler,
-  "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
-  "fill_in_the_middle": TextSampler,
-  "control_codes": TextSampler,
-}
 
 
 def no_text(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from lmjax.data.tokenizers import EOS, Tokenizer
+from lmjax.errors import UsageError
 from lmjax.generator import Piece
 
 _BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
@@ -15,16 +16,22 @@ class TextStream:
   Attributes:
     text: what is sure to stay; it never ends in half a character, nor in what
       may be the begin of a stop string.
-    tokens: all tokens so far, without `<eos>`.
+    tokens: all tokens so far, without `<eos>`; where a stop string ends the
+      text, its last token is the one that completes the string.
     log_probs: of each token, in nats.
     finish: "stop", "length", or "" where the text goes on.
 
   Args:
     tokenizer: what turns tokens into text.
     stops: strings before which the text ends.
+
+  Raises:
+    UsageError: if one of them is empty.
   """
 
   def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
+    if "" in stops:
+      raise UsageError("a stop string must not be empty; give some text.")
     self._tokenizer, self._stops = tokenizer, tuple(stops)
     self.text, self.finish = "", ""
     self.tokens: list[int] = []
@@ -34,6 +41,7 @@ class TextStream:
     """Add tokens; return the text that is new."""
     if self.finish:
       return ""
+    known = len(self.tokens)
     for token, log_prob in zip(piece.tokens, piece.log_probs, strict=True):
       if token == EOS:
         break
@@ -41,17 +49,38 @@ class TextStream:
       self.log_probs.append(log_prob)
     self.finish = piece.finish
     text = self._tokenizer.decode(self.tokens)
-    found = [  # the one that was complete first, whatever came at a time
-      (at + len(stop), at)
-      for stop in self._stops
-      if (at := text.find(stop)) >= 0
-    ]
-    if found:
-      text, self.finish = text[: min(found)[1]], "stop"
+    if self._end(text) is not None:
+      text, self.finish = self._cut(known), "stop"
     elif not self.finish:
       text = text[: len(text) - self._num_unsure(text)]
     new, self.text = text[len(self.text) :], text
     return new
+
+  def _end(self, text: str) -> int | None:
+    """Find the stop string that was complete first."""
+    found = [
+      (at + len(stop), at)
+      for stop in self._stops
+      if (at := text.find(stop)) >= 0
+    ]
+    return min(found)[1] if found else None
+
+  def _cut(self, known: int) -> str:
+    """Forget tokens behind a stop string, however many came at a time.
+
+    Args:
+      known: how many of the tokens complete none.
+
+    Returns:
+      The text before it.
+    """
+    length, end = known, None
+    while end is None:
+      length += 1
+      text = self._tokenizer.decode(self.tokens[:length])
+      end = self._end(text)
+    del self.tokens[length:], self.log_probs[length:]
+    return text[:end]
 
   def _num_unsure(self, text: str) -> int:
     """Count the last characters that more tokens may change or take away."""

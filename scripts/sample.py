@@ -2,40 +2,147 @@
 """Draw text from a run folder.
 
 python scripts/sample.py --workdir=runs/a --prompt="The " --num_tokens=300
+python scripts/sample.py --workdir=runs/a --prompt_file=FILE --output=jsonl
+python scripts/sample.py --workdir=runs/a --interactive --stop=.
+python scripts/sample.py --workdir=runs/de-en --source="ein Hund"
+
+Texts go to stdout; how many tokens a second were read and drawn, to stderr.
 """
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 from absl import flags
 
-from lmjax import command_line
+from lmjax import command_line, strict_json
+from lmjax.conversation import converse, line_reader, show
+from lmjax.data.given_text import check_unicode, read_lines
+from lmjax.errors import UsageError
 from lmjax.run import Run
+from lmjax.sampling_flags import define_sampling_flags
+from lmjax.text_sampler import Continuation
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
-_PROMPT = flags.DEFINE_string("prompt", "\n", "Text to go on from.")
+_PROMPT = flags.DEFINE_string("prompt", None, "Text to go on from: a new line.")
+_SOURCE = flags.DEFINE_string(
+  "source", None, "Text to write another for, by a run of task=seq2seq."
+)
+_PROMPT_FILE = flags.DEFINE_string(
+  "prompt_file", None, "A prompt or a source a line; -: standard input."
+)
 _NUM_TOKENS = flags.DEFINE_integer("num_tokens", 300, "Tokens a sample.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Number of samples.")
-_TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0: most likely only.")
-_TOP_K = flags.DEFINE_integer("top_k", 0, "Choose among the k best; 0: all.")
-_TOP_P = flags.DEFINE_float("top_p", 1.0, "Choose among probability p.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Samples of each prompt.")
+_SAMPLING = define_sampling_flags(temperature=0.8)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
+_STOP = flags.DEFINE_multi_string(
+  "stop", [], "Text before which a sample ends. May be repeated."
+)
+_MAX_SECONDS = flags.DEFINE_float(
+  "max_seconds", None, "After which no more is drawn.", lower_bound=0.0
+)
+_OUTPUT = flags.DEFINE_enum(
+  "output",
+  "text",
+  ["text", "jsonl"],
+  "jsonl: an object a sample, with tokens and log-probabilities in nats.",
+)
+_STREAM = flags.DEFINE_boolean("stream", False, "Print text as it is made.")
+_INTERACTIVE = flags.DEFINE_boolean(
+  "interactive", False, "Go on from each line that is typed."
+)
 _CACHE = command_line.define_cache_flags()
 flags.mark_flag_as_required("workdir")
 
+_LINE = "\n" + "─" * 72 + "\n"
+
+
+def check_flags() -> None:
+  """See that what was asked for goes together."""
+  given = [
+    flag.name
+    for flag in (_PROMPT, _SOURCE, _PROMPT_FILE, _INTERACTIVE)
+    if flag.value not in (None, False)
+  ]
+  if len(given) > 1:
+    raise UsageError(f"give either --{given[0]} or --{given[1]}.")
+  as_made = _STREAM.value or _INTERACTIVE.value
+  if as_made and (_NUM_SAMPLES.value != 1 or _PROMPT_FILE.value):
+    raise UsageError(
+      "--stream and --interactive print one text at a time; give one prompt "
+      "and --num_samples=1, or neither flag."
+    )
+  if as_made and _OUTPUT.value != "text":
+    raise UsageError(
+      "--stream and --interactive print text; give --output=text, or neither "
+      "flag."
+    )
+
+
+def asked(reads_sources: bool) -> list[str]:
+  """Return the prompts, or the sources."""
+  if _PROMPT_FILE.value:
+    return read_lines(_PROMPT_FILE.value)
+  wanted, other = (_SOURCE, _PROMPT) if reads_sources else (_PROMPT, _SOURCE)
+  if other.value is not None:
+    raise UsageError(
+      f"this run takes no --{other.name}; give it a --{wanted.name}."
+    )
+  if reads_sources and wanted.value is None:
+    raise UsageError("this run writes one text for another; give --source.")
+  return [check_unicode("\n" if wanted.value is None else wanted.value)]
+
+
+def lines(
+  texts: Iterable[tuple[str, Continuation]], role: str
+) -> Iterator[str]:
+  """Write an object a text."""
+  for asked, drawn in texts:
+    yield strict_json.dumps(
+      {role: asked, **drawn._asdict()}, ensure_ascii=False
+    )
+
+
+def draw(run: Run, prompts: Sequence[str], **settings) -> None:
+  """Print all samples when they are there, prompts included."""
+  number, echoes = _NUM_SAMPLES.value, not run.sampler.reads_sources
+  drawn = run.continue_texts(prompts, num_samples=number, **settings)
+  each = (prompt for prompt in prompts for _ in range(number))
+  texts = zip(each, drawn, strict=True)
+  if _OUTPUT.value == "jsonl":
+    print(*lines(texts, "prompt" if echoes else "source"), sep="\n")
+  else:
+    print(_LINE.join(prompt * echoes + made.text for prompt, made in texts))
+
 
 def main() -> None:
-  """Print the samples, prompt included, with a line between them."""
-  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
-  texts = run.generate(
-    _PROMPT.value,
+  """Print samples, and how fast they came."""
+  check_flags()
+  settings = dict(
+    sampling=_SAMPLING(),
     num_tokens=_NUM_TOKENS.value,
-    num_samples=_NUM_SAMPLES.value,
-    temperature=_TEMPERATURE.value,
-    top_k=_TOP_K.value,
-    top_p=_TOP_P.value,
-    seed=_SEED.value,
+    stops=_STOP.value,
+    max_seconds=_MAX_SECONDS.value,
   )
-  line = "\n" + "─" * 72 + "\n"
-  print(line.join(_PROMPT.value + text for text in texts))
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
+  sampler = run.sampler
+  if _INTERACTIVE.value:
+    seeds = itertools.count(_SEED.value)
+    converse(
+      line_reader(),
+      lambda line: run.stream_text(line, seed=next(seeds), **settings),
+    )
+    return
+  prompts, settings["seed"] = asked(sampler.reads_sources), _SEED.value
+  if _STREAM.value:
+    (prompt,) = prompts
+    made = run.stream_text(prompt, **settings)
+    first = [] if sampler.reads_sources else [prompt]
+    show(itertools.chain(first, made))
+  else:
+    draw(run, prompts, **settings)
+  print(sampler.timing, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 
 import re
 
+import flax.linen as nn
+import jax
 import numpy as np
 
 from lmjax.tree import named_leaves
@@ -38,3 +40,16 @@ def attention_maps(intermediates: PyTree) -> dict[str, np.ndarray]:
     else:  # blocks that share their parameters' arrays: [L, B, H, T, S]
       maps.update({f"{where} {i}": layer[0] for i, layer in enumerate(weights)})
   return maps
+
+
+def read_maps(
+  model: nn.Module, variables: PyTree, *inputs: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Let a model read, and see what it looks at; see `attention_maps`."""
+
+  @jax.jit
+  def look(variables: PyTree) -> PyTree:
+    _, sown = model.apply(variables, *inputs, mutable=["intermediates"])
+    return sown.get("intermediates", {})
+
+  return attention_maps(look(variables))

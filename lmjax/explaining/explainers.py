@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from lmjax.data.tokenizers import UNK, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
-from lmjax.explaining.attention import attention_maps
+from lmjax.explaining.attention import read_maps
 from lmjax.explaining.attribution import (
   gradient_times_input,
   gradients,
@@ -89,7 +88,7 @@ def explain_label(
   wanted = labels[target] if target else None
   return _explain(
     log_probs,
-    _maps(task.model, variables, tokens_1T, mask_1T),
+    read_maps(task.model, variables, tokens_1T, mask_1T),
     variables,
     tokenizer,
     tokens_1T,
@@ -140,7 +139,7 @@ def explain_next_token(
 
   return _explain(
     log_probs,
-    _maps(model, variables, tokens_1T),
+    read_maps(model, variables, tokens_1T),
     variables,
     known,
     tokens_1T,
@@ -167,19 +166,6 @@ def _encode(tokenizer: Tokenizer, text: str, longest: int | None) -> np.ndarray:
       "model can read; give a shorter one."
     )
   return tokens[None]
-
-
-def _maps(
-  model: nn.Module, variables: PyTree, *inputs: np.ndarray
-) -> dict[str, np.ndarray]:
-  """Let a model read, and see what it looks at."""
-
-  @jax.jit
-  def look(variables: PyTree) -> PyTree:
-    _, sown = model.apply(variables, *inputs, mutable=["intermediates"])
-    return sown.get("intermediates", {})
-
-  return attention_maps(look(variables))
 
 
 def _explain(

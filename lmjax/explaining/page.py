@@ -50,10 +50,27 @@ def page(explanation: Explanation, pictures: Mapping[str, bytes]) -> str:
   for method, values_T in explanation.attributions.items():
     parts += [f"<h2>{html.escape(method)}</h2>"]
     parts += [shaded(explanation.tokens, values_T)]
+  parts += pictured(pictures)
+  return document(title, parts)
+
+
+def pictured(pictures: Mapping[str, bytes]) -> list[str]:
+  """Write PNGs as HTML, each under its title."""
+  parts = []
   for name, data in pictures.items():
     inline = base64.b64encode(data).decode()
     parts.append(f"<h2>{html.escape(name)}</h2>")
     parts.append(f'<img alt="" src="data:image/png;base64,{inline}">')
+  return parts
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+  """Write a page.
+
+  Args:
+    title: as HTML.
+    parts: what the page shows, as HTML.
+  """
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n"

@@ -63,9 +63,14 @@ def read_requests(
     if kind == PLAIN
     else FILE_KINDS[kind].format(data)
   )
+  return chosen.read(open_lines(path))
+
+
+def open_lines(path: str) -> Iterator[Line | Problem]:
+  """Read lines as they come, of a file or of standard input."""
   if path == STDIN:
-    return chosen.read(numbered("stdin", sys.stdin.buffer))
-  return chosen.read(numbered(path, raw_lines(Path(path).expanduser())))
+    return numbered("stdin", sys.stdin.buffer)
+  return numbered(path, raw_lines(Path(path).expanduser()))
 
 
 def _format_of(path: str) -> str:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text in, another text out: an encoder–decoder and the generation loop."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import numpy as np
+
+from lmjax.data.schemas.seq2seq import target_tokenizer
+from lmjax.data.tokenizers import BOS, EOS
+from lmjax.data.vocabularies import Vocabularies
+from lmjax.errors import UsageError
+from lmjax.generator import Request, check_length, check_positive
+from lmjax.text_sampler import TextSampler
+
+
+class TextTransducer(TextSampler):
+  """Draw texts for other texts, as a model has learned from pairs.
+
+  All that TextSampler calls a prompt is a source here, which the encoder reads;
+  what is drawn begins behind `<bos>`, as targets do.
+
+  Args:
+    model: an encoder–decoder, with the contract of lmjax.models.
+    vocabularies: what sources and targets are written in.
+    keeps_layout: see Generator.
+  """
+
+  reads_sources = True
+
+  def __init__(
+    self,
+    model: nn.Module,
+    vocabularies: Vocabularies,
+    keeps_layout: bool = False,
+  ):
+    targets = target_tokenizer(vocabularies)
+    super().__init__(model, targets, keeps_layout=keeps_layout)
+    self._source_tokenizer = vocabularies.tokenizers["source"]
+
+  def requests(
+    self,
+    prompts: Sequence[str],
+    num_tokens: int,
+    num_samples: int = 1,
+    seed: int = 0,
+  ) -> list[Request]:
+    """Ask for targets of sources, all of the first one first.
+
+    A target ends where the model's context does, for what is before it would
+    be forgotten.
+
+    Raises:
+      UsageError: if a number is out of range, or a source has no token or more
+        than the model's context holds.
+    """
+    check_positive(num_samples=num_samples, num_tokens=num_tokens)
+    if self._context is not None:
+      num_tokens = min(num_tokens, self._context)
+    return [
+      Request(np.array([BOS]), num_tokens, seed, sample, source)
+      for source in map(self.encode, prompts)
+      for sample in range(num_samples)
+    ]
+
+  def encode(self, prompt: str) -> np.ndarray:
+    """Turn a source into tokens, `<eos>` behind them.
+
+    Raises:
+      UsageError: if it has no token or more than the model's context holds.
+    """
+    tokens = np.append(self._source_tokenizer.encode(prompt), EOS)
+    if len(tokens) == 1:
+      raise UsageError("the source has no token; give some text.")
+    check_length(self._context, tokens, "source")
+    return tokens

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of texts are what evaluation sums and what sampling tells."""
+
+import functools
+import json
+import math
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from lmjax import strict_json
+from lmjax.data.batching import EVAL_ORDERS
+from lmjax.data.tokenizers import EOS, CharacterTokenizer
+from lmjax.decoding.filters import TopK
+from lmjax.errors import UsageError
+from lmjax.models.neural_cache import CacheOptions
+from lmjax.scoring import Score, Scorer, TextScorer
+from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.text_sampler import TextSampler
+from tests.tiny_models import VOCAB_SIZE, draw, recurrent, transformer
+
+WINDOW = 6
+MODELS = {
+  "lstm": recurrent("lstm", num_layers=1),
+  "transformer": transformer(num_layers=1, context=WINDOW, positions="learned"),
+  "endless": transformer(num_layers=1, context=4, positions="relative"),
+}
+CARRIES = {"lstm": True, "transformer": False, "endless": True}
+TOKENIZER = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
+
+
+@functools.cache
+def variables_of(name):
+  return draw(MODELS[name], np.zeros((1, 1), int))
+
+
+@functools.cache
+def scorer_of(name):
+  return Scorer(MODELS[name], WINDOW, CARRIES[name])
+
+
+def text_of(length, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(4, VOCAB_SIZE, length).astype(np.int32)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_add_up_to_what_evaluation_does(name):
+  """Of a text of several windows, whether memory goes on or does not."""
+  model, variables, tokens = MODELS[name], variables_of(name), text_of(22)
+  order = "stateful" if CARRIES[name] else "stateless"
+  stream = types.SimpleNamespace(tokens=tokens, num_tokens=len(tokens))
+  batches = EVAL_ORDERS[order](stream, WINDOW, batch_size=1)
+  task = LanguageModeling(model, np.ones(VOCAB_SIZE), "word", CARRIES[name])
+  loss = jax.jit(functools.partial(task.loss, rngs={}, train=False))
+  carry, nats, weight = task.initial_carry(1), 0.0, 0.0
+  for index in range(len(batches)):
+    outcome = loss(variables["params"], {}, carry, dict(batches[index]))
+    carry = outcome.carry
+    nats += float(outcome.sums.metrics["nats"])
+    weight += float(outcome.sums.weight)
+  (scores,) = scorer_of(name)(variables, [tokens])
+  assert weight == len(scores) == 21
+  np.testing.assert_allclose(-scores.sum(), nats, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_depend_on_no_padding_and_no_neighbours(name):
+  variables, score = variables_of(name), scorer_of(name)
+  texts = [text_of(length, length) for length in (9, 1, 3, 17, 7, 4)]
+  together = score(variables, texts)
+  assert [len(scores) for scores in together] == [8, 0, 2, 16, 6, 3]
+  for text, scores in zip(texts, together, strict=True):
+    np.testing.assert_allclose(score(variables, [text])[0], scores, rtol=1e-5)
+  for length in (2, 4):  # the same begin, in programs of other lengths
+    (begin,) = score(variables, [texts[3][: length + 1]])
+    np.testing.assert_allclose(begin, together[3][:length], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_what_was_drawn_scores_as_it_was_told(name):
+  """Behind its prompt, whatever it was drawn by."""
+  model, variables = MODELS[name], variables_of(name)
+  sampler = TextSampler(model, TOKENIZER)
+  prompts = ["abc", "g"]
+  requests = sampler.requests(prompts, num_tokens=3, num_samples=2, seed=1)
+  drawn = sampler.draw(variables, requests, [TopK(5)])
+  pairs = list(zip(requests, drawn, strict=True))
+  texts = [np.array([*asked.tokens, *made.tokens]) for asked, made in pairs]
+  all_scores = scorer_of(name)(variables, texts)
+  for (asked, made), scores in zip(pairs, all_scores, strict=True):
+    told = scores[len(asked.tokens) - 1 :]
+    np.testing.assert_allclose(made.log_probs, told, rtol=1e-5)
+  assert max(len(made.tokens) for made in drawn) == 3
+
+
+def test_texts_begin_behind_eos_where_documents_do():
+  """Else the first token has no score."""
+  variables = variables_of("lstm")
+  make = functools.partial(TextScorer, MODELS["lstm"], TOKENIZER, WINDOW, True)
+  (plain,) = make()(variables, ["abcd"])
+  (opened,) = make(opens_documents=True)(variables, ["abcd"])
+  assert plain.tokens == opened.tokens == TOKENIZER.encode("abcd").tolist()
+  assert np.isnan(plain.log_probs[0]) and plain.num_scored == 3
+  assert opened.num_scored == 4
+  (scores,) = scorer_of("lstm")(
+    variables, [np.array([EOS, *TOKENIZER.encode("abcd")])]
+  )
+  np.testing.assert_allclose(opened.log_probs, scores, rtol=1e-5)
+  (alone,) = make()(variables, ["a"])
+  assert alone.num_scored == 0 and alone.log_prob == 0.0
+  assert strict_json.dumps(alone.report()["perplexity"]) == "null"
+  with pytest.raises(UsageError, match="has no token"):
+    make()(variables, ["abcd", ""])
+
+
+def test_a_text_longer_than_the_context_is_said_to_be_cut():
+  for name, windows in (("transformer", 3), ("lstm", 1)):
+    score = TextScorer(MODELS[name], TOKENIZER, WINDOW, CARRIES[name])
+    whole, short = score(variables_of(name), ["abcdefgabcdefg", "abcdefg"])
+    assert whole.num_windows == windows and short.num_windows == 1
+    assert ("3 windows" in str(whole)) == (windows == 3)
+    assert "windows" not in str(short)
+
+
+def test_a_neural_cache_remembers_the_whole_text():
+  """A text that comes again surprises less, though windows are shorter."""
+  cache = CacheOptions(40, 1.0, 0.3)
+  model = cache.around(MODELS["transformer"], keeps_memory=False)
+  score = Scorer(model, WINDOW, carries=True)
+  text = text_of(15)
+  (scores,) = score(variables_of("transformer"), [np.tile(text, 2)])
+  assert scores[15:].sum() > scores[:14].sum() + 1.0
+
+
+def test_figures_are_those_of_the_tokens():
+  log_probs = np.log(np.array([np.nan, 0.5, 0.125], np.float32))
+  score = Score("abc", [4, 5, 6], log_probs, 1)
+  report = json.loads(strict_json.dumps(score.report()))
+  assert report["surprisals"] == [None, 1.0, 3.0]
+  assert report["log_prob"] == pytest.approx(math.log(1 / 16))
+  assert report["perplexity"] == pytest.approx(4.0)
+  assert report["bits_per_token"] == pytest.approx(2.0)
+  assert str(score).startswith("2 of 3 tokens scored: -2.773 nats, perplexity")
+  impossible = score._replace(log_probs=np.array([-np.inf], np.float32))
+  report = json.loads(strict_json.dumps(impossible.report()))
+  assert report["log_prob"] is None and report["surprisals"] == [None]
