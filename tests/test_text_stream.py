@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import EOS, ByteTokenizer
+from lmjax.errors import UsageError
 from lmjax.generator import Piece
 from lmjax.text_stream import TextStream
 
@@ -45,6 +46,20 @@ def test_no_part_of_a_stop_string_is_shown(size, stops, kept):
   grown, parts = stream(TEXT, size, stops)
   assert "".join(parts) == grown.text == kept
   assert grown.finish == ("stop" if kept != TEXT else "length")
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 99])
+def test_tokens_end_with_the_stop_string(size):
+  """However many come at a time; the string's last token is the last."""
+  grown, _ = stream("ab 中cd; bcd", size, ["cd; b", "d", "zzz"])
+  assert grown.text == "ab 中c" and grown.finish == "stop"
+  assert grown.tokens == ByteTokenizer().encode("ab 中cd").tolist()
+  assert len(grown.log_probs) == len(grown.tokens)
+
+
+def test_an_empty_stop_string_is_refused():
+  with pytest.raises(UsageError, match="must not be empty"):
+    TextStream(ByteTokenizer(), ["a", ""])
 
 
 def test_what_is_broken_at_the_end_is_shown_as_it_is():

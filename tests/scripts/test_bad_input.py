@@ -188,6 +188,30 @@ CASES = {
     ["scripts/sample.py", "--workdir=run", "--temperature=-1"],
     ["temperature=-1"],
   ),
+  "an empty file of prompts": (
+    ["scripts/sample.py", "--workdir=run", "--prompt_file=empty.txt"],
+    ["empty.txt is empty; write a text a line"],
+  ),
+  "streaming several samples": (
+    ["scripts/sample.py", "--workdir=run", "--stream", "--num_samples=2"],
+    ["one text at a time", "--num_samples=1"],
+  ),
+  "an unknown output": (
+    ["scripts/sample.py", "--workdir=run", "--output=xml"],
+    ["--output=xml", "text|jsonl"],
+  ),
+  "a source for a run that goes on from prompts": (
+    ["scripts/sample.py", "--workdir=run", "--source=a"],
+    ["takes no --source; give it a --prompt"],
+  ),
+  "an empty stop string": (
+    ["scripts/sample.py", "--workdir=run", "--stop="],
+    ["stop string must not be empty"],
+  ),
+  "scoring nothing": (
+    ["scripts/score.py", "--workdir=run"],
+    ["give either --text or --input"],
+  ),
   "a split that is not there": (
     ["scripts/evaluate.py", "--workdir=run", "--split=dev"],
     ["split", "valid"],

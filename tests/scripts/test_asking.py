@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command lines that draw and score texts, as processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmjax.run import Run
+from lmjax.sampling import Sampling
+from lmjax.training import loop
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_config, text_folder, tmp_path_factory):
+  """A folder with a run that reads 24 characters, and prompts."""
+  folder = tmp_path_factory.mktemp("work")
+  config = tiny_config("transformer", **{"data.window": 24})
+  config.data.update(dict(source="text", path=str(text_folder)))
+  assert loop.train(config, folder / "run") == 0
+  (folder / "prompts.txt").write_text("7 squa\n\n2\n")
+  return folder
+
+
+def ask(folder, script, *flags, data=""):
+  ended = subprocess.run(
+    [sys.executable, str(ROOT / "scripts" / script), "--workdir=run", *flags],
+    cwd=folder,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    input=data,
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == 0, ended.stderr
+  return ended.stdout, ended.stderr
+
+
+def test_samples_and_scores_are_objects_and_agree(folder):
+  """Log-probabilities are those of the text that was drawn."""
+  flags = ["--prompt_file=prompts.txt", "--num_samples=2", "--num_tokens=9"]
+  flags += ["--output=jsonl", "--top_k=8", "--stop=zz"]
+  output, errors = ask(folder, "sample.py", *flags)
+  samples = [json.loads(line) for line in output.splitlines()]
+  assert [sample["prompt"] for sample in samples] == ["7 squa"] * 2 + ["2"] * 2
+  assert samples[0]["text"] != samples[1]["text"]
+  assert errors.startswith("prefill 14 tokens") and "decode 36 tok" in errors
+  texts = [sample["prompt"] + sample["text"] for sample in samples]
+  scores = Run(folder / "run").score(texts)
+  for sample, score in zip(samples, scores, strict=True):
+    assert len(sample["tokens"]) == 9 and sample["finish"] == "length"
+    assert score.tokens[-9:] == sample["tokens"]
+    told = pytest.approx(sample["log_probs"], rel=1e-4)
+    assert score.log_probs[-9:].tolist() == told
+
+
+def test_a_stream_is_the_text(folder):
+  flags = ["--prompt=7 squa", "--num_tokens=9", "--seed=3", "--stream"]
+  output, errors = ask(folder, "sample.py", *flags, "--temperature=.5")
+  (made,) = Run(folder / "run").continue_texts(
+    ["7 squa"], Sampling(temperature=0.5), num_tokens=9, seed=3
+  )
+  assert output == f"7 squa{made.text}\n" and len(made.tokens) == 9
+  assert "first token after" in errors
+
+
+def test_lines_are_answered_though_one_is_too_long(folder):
+  output, errors = ask(
+    folder,
+    "sample.py",
+    "--interactive",
+    "--num_tokens=2",
+    data=f"7 s\n{'1' * 25}\n7 s\n",
+  )
+  assert len(output.splitlines()) == 2
+  assert errors == (
+    "error: the prompt has 25 tokens and the model's context holds 24; shorten "
+    "the prompt.\n"
+  )
+
+
+def test_scores_are_printed_and_drawn_on_a_page(folder):
+  flags = ["--input=prompts.txt", "--color=always", "--html=page.html"]
+  output, _ = ask(folder, "score.py", *flags)
+  assert output.count("\x1b[38;5;16;48;5;") > 8
+  assert "9 of 10 tokens scored: -" in output
+  page = (folder / "page.html").read_text()
+  assert page.count("<span") == 10
+  assert page.count("data:image/png;base64,") == 2  # a layer each
