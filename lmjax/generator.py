@@ -41,6 +41,11 @@ class Request(NamedTuple):
   sample: int = 0
   source: np.ndarray | None = None
 
+  @property
+  def num_read(self) -> int:
+    """How many tokens are read before any is drawn."""
+    return len(self.tokens) + (0 if self.source is None else len(self.source))
+
 
 class Piece(NamedTuple):
   """What was drawn for a request in one call of the loop.
@@ -159,7 +164,7 @@ class Generator:
       programs.read(laid_out, batch, choose, capacity=capacity, context=context)
     )
     timing = Timing(
-      sum(len(request.tokens) for request in requests),
+      sum(request.num_read for request in requests),
       time.perf_counter() - began,
     )
     size = chunk or most

@@ -61,11 +61,12 @@ class Score(NamedTuple):
 
   def __str__(self) -> str:
     """Describe it in a line."""
-    text = (
-      f"{self.num_scored:,} of {len(self.tokens):,} tokens scored: "
-      f"{self.log_prob:.3f} nats, perplexity {perplexity(self.nats):.4g}, "
-      f"{self.nats / math.log(2):.3f} bits a token"
-    )
+    text = f"{self.num_scored:,} of {len(self.tokens):,} tokens scored"
+    if self.num_scored:
+      text += (
+        f": {self.log_prob:.3f} nats, perplexity {perplexity(self.nats):.4g}, "
+        f"{self.nats / math.log(2):.3f} bits a token"
+      )
     if self.num_windows > 1:
       text += f"; read in {self.num_windows:,} windows, each on its own"
     return text

@@ -69,7 +69,8 @@ def write_page(run: Run, scores: list[Score]) -> None:
   tokens, maps = run.scorer.attention_maps(
     run.variables, scores[0].text, most=MOST_LABELS
   )
-  about = "" if len(tokens) < MOST_LABELS else f", first {len(tokens)} tokens"
+  is_whole = len(tokens) >= len(scores[0].tokens)
+  about = "" if is_whole else f", first {len(tokens)} tokens"
   pictures = {
     f"{name}{about}": attention_map(tokens, weights_HTS)
     for name, weights_HTS in maps.items()

@@ -111,6 +111,7 @@ def test_texts_begin_behind_eos_where_documents_do():
   np.testing.assert_allclose(opened.log_probs, scores, rtol=1e-5)
   (alone,) = make()(variables, ["a"])
   assert alone.num_scored == 0 and alone.log_prob == 0.0
+  assert str(alone) == "0 of 1 tokens scored"
   assert strict_json.dumps(alone.report()["perplexity"]) == "null"
   with pytest.raises(UsageError, match="has no token"):
     make()(variables, ["abcd", ""])
