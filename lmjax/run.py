@@ -160,6 +160,7 @@ class Run:
     seed: int = 0,
     stops: Sequence[str] = (),
     max_seconds: float | None = None,
+    code: str = "",
   ) -> list[Continuation]:
     """Continue prompts, or write for sources, all in one batch.
 
@@ -171,6 +172,7 @@ class Run:
       seed: the same seed draws the same texts.
       stops: strings before which a text ends.
       max_seconds: after which no more is drawn; None for no limit.
+      code: control code that texts stand under; empty for none.
 
     Returns:
       All texts of the first prompt, then of the next.
@@ -181,7 +183,7 @@ class Run:
     """
     sampler = self.sampler
     filters = sampling.filters(sampler.tokenizer)
-    requests = sampler.requests(prompts, num_tokens, num_samples, seed)
+    requests = sampler.requests(prompts, num_tokens, num_samples, seed, code)
     return sampler.draw(self.variables, requests, filters, stops, max_seconds)
 
   def stream_text(
@@ -192,6 +194,7 @@ class Run:
     seed: int = 0,
     stops: Sequence[str] = (),
     max_seconds: float | None = None,
+    code: str = "",
     chunk: int = 4,
   ) -> Iterator[str]:
     """Continue a prompt piece by piece: no half characters; `continue_texts`.
@@ -203,11 +206,12 @@ class Run:
       seed: the same seed draws the same text.
       stops: strings before which the text ends.
       max_seconds: after which no more is drawn; None for no limit.
+      code: control code that the text stands under; empty for none.
       chunk: how many tokens are drawn at a time.
     """
     sampler = self.sampler
     filters = sampling.filters(sampler.tokenizer)
-    requests = sampler.requests([prompt], num_tokens, seed=seed)
+    requests = sampler.requests([prompt], num_tokens, seed=seed, code=code)
     for (new,) in sampler.stream(
       self.variables, requests, filters, stops, max_seconds, chunk
     ):
@@ -236,9 +240,9 @@ class Run:
       model, self.tokenizer, window, carries, opens_documents(config)
     )
 
-  def score(self, texts: Sequence[str]) -> list[Score]:
+  def score(self, texts: Sequence[str], code: str = "") -> list[Score]:
     """Score each token of texts given those before it; see TextScorer."""
-    return self.scorer(self.variables, texts)
+    return self.scorer(self.variables, texts, code)
 
   def fill(self, text: str, **settings) -> Filled:
     """Fill the blanks `___` of a text; see lmjax.text_filler for settings.

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from lmjax.data.stream import find_code
 from lmjax.data.tokenizers import EOS, PAD, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.explaining.attention import read_maps
@@ -18,7 +19,7 @@ from lmjax.metrics import perplexity
 from lmjax.types import Array, PyTree
 
 # Tasks whose models score running text.
-SCORED = ("language_modeling", "fill_in_the_middle")
+SCORED = ("language_modeling", "fill_in_the_middle", "control_codes")
 _ROWS = 16  # texts, or windows of one, that are read at a time
 
 
@@ -29,7 +30,7 @@ class Score(NamedTuple):
     text: the text.
     tokens: its tokens.
     log_probs: of each, in nats, given those before it; float32 [T]. The first
-      is not a number where the model has learned no begin of a text.
+      is not a number where nothing stands before it.
     num_windows: in how many parts it was read, with nothing known in each of
       those before; above 1 where it is longer than the model's context.
   """
@@ -187,7 +188,7 @@ class TextScorer:
     carries: see Scorer.
     opens_documents: whether texts begin behind `<eos>`, as those of training
       do where memory is emptied at documents; else the first token of a text
-      has no score.
+      has no score, unless there is a control code before it.
   """
 
   def __init__(
@@ -203,33 +204,38 @@ class TextScorer:
     self._opens_documents = opens_documents
     self._scorer = Scorer(model, window, carries)
 
-  def __call__(self, variables: PyTree, texts: Sequence[str]) -> list[Score]:
+  def __call__(
+    self, variables: PyTree, texts: Sequence[str], code: str = ""
+  ) -> list[Score]:
     """Score each token of texts given those before it.
 
+    Args:
+      variables: the model's variables.
+      texts: any number of them.
+      code: control code that they stand under; empty for none.
+
     Raises:
-      UsageError: if a text has no token.
+      UsageError: if a text has no token, or the training text had no such code.
     """
+    begin = self._begin(code)
     encoded = [self._encode(text) for text in texts]
-    unknown = [] if self._opens_documents else [np.float32(np.nan)]
-    skipped = 1 if self._opens_documents else 0
-    return [
-      Score(
-        text,
-        tokens[skipped:].tolist(),
-        np.array([*unknown, *log_probs], np.float32),
-        self._scorer.num_windows(len(tokens)),
-      )
-      for text, tokens, log_probs in zip(
-        texts, encoded, self._scorer(variables, encoded), strict=True
-      )
-    ]
+    read = [np.array([*begin, *tokens], np.int32) for tokens in encoded]
+    found = []
+    for text, tokens, log_probs in zip(
+      texts, encoded, self._scorer(variables, read), strict=True
+    ):
+      number = len(tokens)
+      known = np.concatenate([np.full(1, np.nan, np.float32), log_probs])
+      num_windows = self._scorer.num_windows(len(known))
+      found.append(Score(text, tokens.tolist(), known[-number:], num_windows))
+    return found
 
   def spans(self, score: Score) -> list[Span]:
     """Return a text as it is read, with its surprisals in bits."""
     return spans(self.tokenizer, score.tokens, score.surprisals)
 
   def attention_maps(
-    self, variables: PyTree, text: str, most: int
+    self, variables: PyTree, text: str, most: int, code: str = ""
   ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return names of the first tokens, and what they look at, by layer.
 
@@ -237,15 +243,21 @@ class TextScorer:
       variables: the model's variables.
       text: any.
       most: how many tokens at most; never more than are read in one call.
+      code: control code that it stands under; empty for none.
     """
-    tokens = self._encode(text)[: min(most, self._window)]
+    tokens = np.array([*self._begin(code), *self._encode(text)], np.int32)
+    tokens = tokens[: min(most, self._window)]
     names = self.tokenizer.names()
     maps = read_maps(self._model, variables, tokens[None])
     return [names[token] for token in tokens], maps
+
+  def _begin(self, code: str) -> list[int]:
+    """Return what stands before a text."""
+    begin = [EOS] if self._opens_documents else []
+    return [*begin, find_code(code, self.tokenizer)] if code else begin
 
   def _encode(self, text: str) -> np.ndarray:
     tokens = self.tokenizer.encode(text)
     if not len(tokens):
       raise UsageError("the text has no token; give some text.")
-    begin = [EOS] if self._opens_documents else []
-    return np.array([*begin, *tokens], np.int32)
+    return tokens

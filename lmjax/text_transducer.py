@@ -44,6 +44,7 @@ class TextTransducer(TextSampler):
     num_tokens: int,
     num_samples: int = 1,
     seed: int = 0,
+    code: str = "",
   ) -> list[Request]:
     """Ask for targets of sources, all of the first one first.
 
@@ -59,16 +60,19 @@ class TextTransducer(TextSampler):
       num_tokens = min(num_tokens, self._context)
     return [
       Request(np.array([BOS]), num_tokens, seed, sample, source)
-      for source in map(self.encode, prompts)
+      for source in (self.encode(prompt, code) for prompt in prompts)
       for sample in range(num_samples)
     ]
 
-  def encode(self, prompt: str) -> np.ndarray:
+  def encode(self, prompt: str, code: str = "") -> np.ndarray:
     """Turn a source into tokens, `<eos>` behind them.
 
     Raises:
-      UsageError: if it has no token or more than the model's context holds.
+      UsageError: if it has no token or more than the model's context holds, or
+        if there is a control code.
     """
+    if code:
+      raise UsageError(f"texts for others stand under no code, as {code!r} is.")
     tokens = np.append(self._source_tokenizer.encode(prompt), EOS)
     if len(tokens) == 1:
       raise UsageError("the source has no token; give some text.")

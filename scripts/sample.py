@@ -32,6 +32,7 @@ _SOURCE = flags.DEFINE_string(
 _PROMPT_FILE = flags.DEFINE_string(
   "prompt_file", None, "A prompt or a source a line; -: standard input."
 )
+_CODE = flags.DEFINE_string("code", "", "Control code that texts stand under.")
 _NUM_TOKENS = flags.DEFINE_integer("num_tokens", 300, "Tokens a sample.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Samples of each prompt.")
 _SAMPLING = define_sampling_flags(temperature=0.8)
@@ -124,6 +125,7 @@ def main() -> None:
     num_tokens=_NUM_TOKENS.value,
     stops=_STOP.value,
     max_seconds=_MAX_SECONDS.value,
+    code=_CODE.value,
   )
   run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
   sampler = run.sampler

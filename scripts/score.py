@@ -29,6 +29,7 @@ _INPUT = flags.DEFINE_string("input", None, "A file of it; -: standard input.")
 _LINES = flags.DEFINE_boolean(
   "lines", False, "Each line of --input is a text of its own."
 )
+_CODE = flags.DEFINE_string("code", "", "Control code that texts stand under.")
 _OUTPUT = flags.DEFINE_enum(
   "output", "text", ["text", "jsonl"], "jsonl: an object a text."
 )
@@ -67,7 +68,7 @@ def print_text(run: Run, scores: list[Score]) -> None:
 def write_page(run: Run, scores: list[Score]) -> None:
   """Write the page, with attention maps of the first text's begin."""
   tokens, maps = run.scorer.attention_maps(
-    run.variables, scores[0].text, most=MOST_LABELS
+    run.variables, scores[0].text, MOST_LABELS, _CODE.value
   )
   is_whole = len(tokens) >= len(scores[0].tokens)
   about = "" if is_whole else f", first {len(tokens)} tokens"
@@ -84,7 +85,7 @@ def main() -> None:
   """Print the scores, and write the page if it is wanted."""
   texts = given()
   run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
-  scores = run.score(texts)
+  scores = run.score(texts, _CODE.value)
   if _OUTPUT.value == "jsonl":
     for score in scores:
       print(strict_json.dumps(score.report(), ensure_ascii=False))

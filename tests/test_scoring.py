@@ -117,6 +117,22 @@ def test_texts_begin_behind_eos_where_documents_do():
     make()(variables, ["abcd", ""])
 
 
+def test_a_control_code_stands_before_a_text():
+  """Nothing else changes but that the first token has a score."""
+  tokenizer = CharacterTokenizer.train(["abcde"], 0, 1, False)
+  tokenizer = tokenizer.with_extras(("<x>", "<y>"))
+  variables = variables_of("lstm")
+  make = TextScorer(MODELS["lstm"], tokenizer, WINDOW, carries=True)
+  scores = {code: make(variables, ["abc"], code)[0] for code in ("x", "y")}
+  for code, score in scores.items():
+    tokens = np.array([tokenizer.extra(f"<{code}>"), *score.tokens])
+    (expected,) = scorer_of("lstm")(variables, [tokens])
+    np.testing.assert_allclose(score.log_probs, expected, rtol=1e-5)
+  assert scores["x"].log_prob != scores["y"].log_prob
+  with pytest.raises(UsageError, match="'z' is no control code"):
+    make(variables, ["abc"], "z")
+
+
 def test_a_text_longer_than_the_context_is_said_to_be_cut():
   for name, windows in (("transformer", 3), ("lstm", 1)):
     score = TextScorer(MODELS[name], TOKENIZER, WINDOW, CARRIES[name])

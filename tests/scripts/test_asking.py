@@ -2,18 +2,15 @@
 """The command lines that draw and score texts, as processes."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from lmjax.run import Run
 from lmjax.sampling import Sampling
 from lmjax.training import loop
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.scripts.commands import ROOT, plain
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +24,8 @@ def folder(tiny_config, text_folder, tmp_path_factory):
   return folder
 
 
-def ask(folder, script, *flags, data=""):
-  ended = subprocess.run(
-    [sys.executable, str(ROOT / "scripts" / script), "--workdir=run", *flags],
-    cwd=folder,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    input=data,
-    capture_output=True,
-    text=True,
-  )
+def ask(folder, script, *flags):
+  ended = plain()(folder, f"scripts/{script}", "--workdir=run", *flags)
   assert ended.returncode == 0, ended.stderr
   return ended.stdout, ended.stderr
 
@@ -69,15 +59,16 @@ def test_a_stream_is_the_text(folder):
 
 
 def test_lines_are_answered_though_one_is_too_long(folder):
-  output, errors = ask(
-    folder,
-    "sample.py",
-    "--interactive",
-    "--num_tokens=2",
-    data=f"7 s\n{'1' * 25}\n7 s\n",
+  script = [sys.executable, str(ROOT / "scripts" / "sample.py")]
+  ended = subprocess.run(
+    [*script, "--workdir=run", "--interactive", "--num_tokens=2"],
+    cwd=folder,
+    input=f"7 s\n{'1' * 25}\n7 s\n",
+    capture_output=True,
+    text=True,
   )
-  assert len(output.splitlines()) == 2
-  assert errors == (
+  assert ended.returncode == 0 and len(ended.stdout.splitlines()) == 2
+  assert ended.stderr == (
     "error: the prompt has 25 tokens and the model's context holds 24; shorten "
     "the prompt.\n"
   )
