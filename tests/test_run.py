@@ -43,7 +43,12 @@ def test_scores_are_what_evaluation_sums(trained):
   folder = trained("transformer", **{"model.positions": "learned"})
   run = Run(folder)
   loss = run.evaluate("test")["loss"]
-  np.testing.assert_allclose(-run.log_probs("test").mean(), loss, rtol=1e-5)
+  scores = run.log_probs("test")
+  np.testing.assert_allclose(-scores.mean(), loss, rtol=1e-5)
+  text = run.tokenizer.decode(run.experiment.corpus.stream("test").tokens[:40])
+  (score,) = run.score([text])
+  assert score.num_windows == 6
+  np.testing.assert_allclose(score.log_probs[1:], scores[:39], rtol=1e-5)
   with pytest.raises(UsageError, match="learned task=prefix_lm"):
     Run(folder, overrides={"task": "prefix_lm"}).log_probs("test")
 
