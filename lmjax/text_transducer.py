@@ -23,19 +23,15 @@ class TextTransducer(TextSampler):
   Args:
     model: an encoder–decoder, with the contract of lmjax.models.
     vocabularies: what sources and targets are written in.
-    keeps_layout: see Generator.
+    **options: see Generator.
   """
 
   reads_sources = True
 
   def __init__(
-    self,
-    model: nn.Module,
-    vocabularies: Vocabularies,
-    keeps_layout: bool = False,
+    self, model: nn.Module, vocabularies: Vocabularies, **options: bool
   ):
-    targets = target_tokenizer(vocabularies)
-    super().__init__(model, targets, keeps_layout=keeps_layout)
+    super().__init__(model, target_tokenizer(vocabularies), **options)
     self._source_tokenizer = vocabularies.tokenizers["source"]
 
   def requests(

@@ -54,6 +54,7 @@ _INTERACTIVE = flags.DEFINE_boolean(
   "interactive", False, "Go on from each line that is typed."
 )
 _CACHE = command_line.define_cache_flags()
+_INT8 = command_line.define_int8_flags()
 flags.mark_flag_as_required("workdir")
 
 _LINE = "\n" + "─" * 72 + "\n"
@@ -127,7 +128,7 @@ def main() -> None:
     max_seconds=_MAX_SECONDS.value,
     code=_CODE.value,
   )
-  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE(), **_INT8())
   sampler = run.sampler
   if _INTERACTIVE.value:
     seeds = itertools.count(_SEED.value)
