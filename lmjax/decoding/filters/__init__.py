@@ -1,22 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choices about the next token, as functions from logits to logits.
 
-The usual order is bans, temperature, top-k, top-p.
+They compose in the order of this table, from left to right in a `Chain`; it is
+that of transformers. A model's scores are changed first, then tokens are ruled
+out by what the text holds, and what is left is made sharper and truncated.
+
+    1  never         Ban
+    2  scores        LogitBias, RepetitionPenalty, CountPenalty
+    3  what came     NoRepeatNgrams, BadWords, MinLength
+    4  what must     Forced, which overrules all before it
+    5  temperature   Temperature or Greedy
+    6  tail          TopK, TopP, MinP, Typical, Epsilon, Eta
+    7  surprise      Mirostat, which must know what is drawn from
+
+So penalties mean the same at each temperature, and each truncation sees what
+the one before it left. None leaves a row without a token to draw: the most
+likely one stays, but what `Ban` names never comes.
 """
 
-from lmjax.decoding.filters.bans import Ban
+from lmjax.decoding.filters.bans import BadWords, Ban, NoRepeatNgrams
+from lmjax.decoding.filters.beginning import Forced, MinLength
+from lmjax.decoding.filters.bias import LogitBias
 from lmjax.decoding.filters.filter import Chain, Filter, Prompt, chain
+from lmjax.decoding.filters.mirostat import Mirostat
+from lmjax.decoding.filters.penalties import CountPenalty, RepetitionPenalty
 from lmjax.decoding.filters.temperature import Greedy, Temperature
-from lmjax.decoding.filters.truncation import TopK, TopP
+from lmjax.decoding.filters.truncation import (
+  Epsilon,
+  Eta,
+  MinP,
+  TopK,
+  TopP,
+  Typical,
+)
 
 __all__ = (
+  "BadWords",
   "Ban",
   "Chain",
+  "CountPenalty",
+  "Epsilon",
+  "Eta",
   "Filter",
+  "Forced",
   "Greedy",
+  "LogitBias",
+  "MinLength",
+  "MinP",
+  "Mirostat",
+  "NoRepeatNgrams",
   "Prompt",
+  "RepetitionPenalty",
   "Temperature",
   "TopK",
   "TopP",
+  "Typical",
   "chain",
 )

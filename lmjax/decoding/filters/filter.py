@@ -120,3 +120,15 @@ def per_row(number: Array | float) -> Array:
 def keep(logits_BV: Array, kept_BV: Array) -> Array:
   """Set the logits of all tokens that are not kept to −∞."""
   return jnp.where(kept_BV, logits_BV, -jnp.inf)
+
+
+def is_best(logits_BV: Array) -> Array:
+  """Tell which tokens have the highest logit of their row: bool [B, V]."""
+  return logits_BV >= jnp.max(logits_BV, axis=-1, keepdims=True)
+
+
+def leave_out(logits_BV: Array, banned_BV: Array) -> Array:
+  """Set logits to −∞; where none would be left, the highest stays."""
+  left_BV = keep(logits_BV, ~banned_BV)
+  possible_B1 = jnp.any(left_BV > -jnp.inf, axis=-1, keepdims=True)
+  return jnp.where(possible_B1, left_BV, keep(logits_BV, is_best(logits_BV)))
