@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.multinomial import draw
+from lmjax.decoding.multinomial import draw, multinomial
 
 
 @pytest.mark.parametrize("vocab_size", [5, 256, 700])
@@ -52,3 +54,96 @@ def test_a_row_depends_on_its_own_key_alone():
   together = draw(keys, logits)
   for row in range(6):
     assert draw(keys[row : row + 1], logits[row : row + 1])[0] == together[row]
+
+
+WEIGHTS = np.array([[3.0, 0.0, 1.0, 5.0, 0.5], [0.0, 0.2, 0.2, 0.0, 0.1]])
+
+
+def chi_square(drawn, expected):
+  """Compare counts of outcomes with their probabilities, all above zero."""
+  outcomes = {outcome: i for i, outcome in enumerate(expected)}
+  counts = np.zeros(len(expected))
+  for outcome, number in zip(
+    *np.unique(drawn, axis=0, return_counts=True), strict=True
+  ):
+    counts[outcomes[tuple(outcome.tolist())]] = number  # or it is impossible
+  wanted = len(drawn) * np.array([*expected.values()])
+  assert wanted.min() > 5
+  return ((counts - wanted) ** 2 / wanted).sum()
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_pairs_are_drawn_as_one_after_the_other(replacement):
+  """Chances of 1 in 1,000: 11 outcomes of row 0, 15, 5 and 8 of the others."""
+  rows = jnp.repeat(jnp.array(WEIGHTS), 20_000, axis=0)
+  drawn = multinomial(rows, 2, replacement, key=jax.random.key(5))
+  assert drawn.shape == (40_000, 2) and drawn.dtype == jnp.int32
+  bounds = {11: 31.3, 15: 37.7, 5: 20.6, 8: 26.2}
+  for half, weights in zip(np.split(np.array(drawn), 2), WEIGHTS, strict=True):
+    expected, p = {}, weights / weights.sum()
+    for a, b in itertools.product(np.flatnonzero(p), repeat=2):
+      if replacement:
+        expected[a, b] = p[a] * p[b]
+      elif a != b:
+        expected[a, b] = p[a] * p[b] / (1 - p[a])
+    assert chi_square(half, expected) < bounds[len(expected) - 1]
+
+
+def test_many_draws_of_a_row_with_replacement_are_independent_of_each_other():
+  """Chance of 1 in 1,000 for 15 degrees of freedom; neighbours make pairs."""
+  drawn = multinomial(
+    jnp.array(WEIGHTS[0]), 40_000, True, key=jax.random.key(6)
+  )
+  assert drawn.shape == (40_000,)
+  p = WEIGHTS[0] / WEIGHTS[0].sum()
+  possible = np.flatnonzero(p)
+  pairs = itertools.product(possible, repeat=2)
+  expected = {(a, b): p[a] * p[b] for a, b in pairs}
+  assert chi_square(np.array(drawn).reshape(-1, 2), expected) < 37.7
+
+
+def test_without_replacement_all_come_once_and_zeros_last():
+  weights = jnp.array([0.0, 2.0, 0.0, 1e-30, 7.0])
+  keys = jax.random.split(jax.random.key(7), 50)
+  for key in keys[:5]:
+    assert set(multinomial(weights, 3, key=key).tolist()) == {1, 3, 4}
+  traced = jax.jit(jax.vmap(lambda key: multinomial(weights + 0, 5, key=key)))
+  drawn = np.array(traced(keys))  # nothing can be refused under jit
+  assert (np.sort(drawn[:, :3]) == [1, 3, 4]).all()
+  assert (np.sort(drawn) == np.arange(5)).all()
+
+
+def test_scale_of_weights_changes_nothing():
+  key, weights = jax.random.key(8), jnp.array(WEIGHTS)
+  for replacement in (False, True):
+    ours, scaled = (
+      multinomial(weights * 2.0**power, 3, replacement, key=key)
+      for power in (0, 100)
+    )
+    np.testing.assert_array_equal(ours, scaled)
+
+
+@pytest.mark.parametrize(
+  ("weights", "number", "replacement", "message"),
+  [
+    ([1.0, 0.0, 2.0], 3, False, "at most 2"),
+    ([[1.0, 1.0], [1.0, 0.0]], 2, False, "at most 1"),
+    ([1.0, -0.5], 1, True, "at least 0"),
+    ([1.0, np.nan], 1, True, "finite"),
+    ([1.0, np.inf], 1, False, "finite"),
+    ([[1.0, 1.0], [0.0, 0.0]], 1, True, "zero throughout"),
+    ([1.0, 1.0], 0, True, "at least 1"),
+    ([[[1.0]]], 1, True, "must be"),
+    ([], 1, True, "must be"),
+    (2.0, 1, True, "must be"),
+  ],
+)
+def test_what_cannot_be_drawn_is_said(weights, number, replacement, message):
+  with pytest.raises(ValueError, match=message):
+    multinomial(jnp.array(weights), number, replacement, key=jax.random.key(0))
+
+
+def test_more_draws_than_weights_are_refused_under_jit_too():
+  draw_three = jax.jit(lambda w: multinomial(w, 3, key=jax.random.key(0)))
+  with pytest.raises(ValueError, match="at most 2"):
+    draw_three(jnp.ones(2))

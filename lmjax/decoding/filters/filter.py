@@ -13,6 +13,7 @@ nothing, and an array [B] gives each row a number of its own.
 """
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -72,9 +73,22 @@ def filter_class(cls: type) -> type:
   Fields are leaves; those made by `static` are not, and changing one compiles
   anew.
   """
-  return jax.tree_util.register_dataclass(
-    dataclasses.dataclass(frozen=True)(cls)
-  )
+  cls = dataclasses.dataclass(frozen=True)(cls)
+  names = [], []
+  for field in dataclasses.fields(cls):
+    names["static" in field.metadata].append(field.name)
+
+  def flatten(each: Filter) -> tuple[tuple, tuple]:
+    return tuple(tuple(getattr(each, x) for x in some) for some in names)
+
+  def unflatten(fixed: tuple, leaves: tuple) -> Filter:
+    fields = zip(itertools.chain(*names), (*leaves, *fixed), strict=True)
+    return cls(**dict(fields))
+
+  # To register_dataclass of jax 0.10, two classes with fields alike are one
+  # tree, and jit may run the program of the other: their hashes often agree.
+  jax.tree_util.register_pytree_node(cls, flatten, unflatten)
+  return cls
 
 
 def static(**options) -> dataclasses.Field:
