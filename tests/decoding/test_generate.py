@@ -300,6 +300,26 @@ def test_temperature_zero_is_greedy(sampler):
   assert texts[0] == texts[1] and texts[0][0] == texts[0][1]
 
 
+def test_settings_reach_the_draws(sampler):
+  sample, variables = sampler
+  texts = sample(
+    variables,
+    "a",
+    num_tokens=12,
+    num_samples=8,
+    forced="cb",
+    bad_words=("d",),
+    no_repeat_ngram_size=2,
+    min_tokens=4,
+    repetition_penalty=0.8,
+    mirostat_tau=2.0,
+  )
+  for text in texts:
+    assert text.startswith("cb") and len(text) >= 4 and "d" not in text
+    pairs = [*zip("a" + text, text, strict=False)]
+    assert len(set(pairs)) == len(pairs)
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
