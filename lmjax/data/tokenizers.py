@@ -46,11 +46,14 @@ class Tokenizer:
 
   Attributes:
     unit: what `units` counts: "byte", "character" or "word".
+    has_spaces: whether texts have a space between tokens, but not at a line's
+      end.
     extras: names of the marks behind the vocabulary.
   """
 
   kind: str
   unit: str
+  has_spaces = False
   extras: tuple[str, ...] = ()
 
   @property
@@ -97,6 +100,20 @@ class Tokenizer:
 
   def names(self) -> list[str]:
     """Return the string of each token, all different, [V]."""
+    raise TypeError("use a subclass")
+
+  def spellings(self) -> list[bytes]:
+    """Return the UTF-8 that each token adds to a text, [V].
+
+    It is empty for what never stands for a text that is known: the specials
+    and the extras.
+    """
+    spelt = map(self._spell, range(len(SPECIALS), self.num_plain))
+    none = b""
+    return [none] * len(SPECIALS) + [*spelt] + [none] * len(self.extras)
+
+  def _spell(self, token: int) -> bytes:
+    """Return the UTF-8 of a token."""
     raise TypeError("use a subclass")
 
   def units(self) -> np.ndarray:
@@ -182,6 +199,10 @@ class ByteTokenizer(Tokenizer):
     digits = (f"<0x{byte:02X}>" for byte in range(256))
     return [*SPECIALS, *digits, *self.extras]
 
+  def _spell(self, token: int) -> bytes:
+    """Return the byte."""
+    return bytes([token - len(SPECIALS)])
+
   def _edges(self, token: int) -> tuple[int, int]:
     """Divide bytes by white space."""
     inside = int(not bytes([token - len(SPECIALS)]).isspace())
@@ -256,6 +277,10 @@ class Vocabulary(Tokenizer):
     """Return the strings themselves."""
     return [*self.tokens, *self.extras]
 
+  def _spell(self, token: int) -> bytes:
+    """Encode the string."""
+    return self.tokens[token].encode("utf-8", "surrogatepass")
+
   def to_json(self) -> dict:
     """Return the list of tokens."""
     return {"tokens": self.tokens, "lower_case": self.lower_case}
@@ -297,7 +322,7 @@ class CharacterTokenizer(Vocabulary):
 class WordTokenizer(Vocabulary):
   """Words between white space; a line's end is a token of its own."""
 
-  kind, unit = "word", "word"
+  kind, unit, has_spaces = "word", "word", True
 
   _PATTERN = re.compile(r"\n|[^\s]+")
 
@@ -397,6 +422,10 @@ class BPETokenizer(Tokenizer):
     """Turn tokens into text; broken UTF-8 shows as U+FFFD."""
     return self._tokenizer.decode(tokens)
 
+  def _spell(self, token: int) -> bytes:
+    """Turn the characters of a name into bytes."""
+    return bytes(map(_BYTES.get, self._tokenizer.id_to_token(token)))
+
   def names(self) -> list[str]:
     """Name tokens as GPT-2 does, one character a byte: Ġthe."""
     names = map(self._tokenizer.id_to_token, range(self.num_plain))
@@ -420,6 +449,17 @@ class BPETokenizer(Tokenizer):
   def to_json(self) -> dict:
     """Return the library's own description."""
     return {"tokenizer": json.loads(self._tokenizer.to_str())}
+
+
+def _bytes_by_character() -> dict[str, int]:
+  """Undo how GPT-2 writes bytes: those that cannot be seen go behind U+0100."""
+  seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+  unseen = [byte for byte in range(256) if byte not in seen]
+  moved = {chr(0x100 + index): byte for index, byte in enumerate(unseen)}
+  return {chr(byte): byte for byte in seen} | moved
+
+
+_BYTES = _bytes_by_character()
 
 
 def _class(character: str) -> int:

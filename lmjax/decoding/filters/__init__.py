@@ -6,6 +6,8 @@ that of transformers. A model's scores are changed first, then tokens are ruled
 out by what the text holds, and what is left is made sharper and truncated.
 
     1  never         Ban
+       always        Automaton, to which all that follow keep
+       others' say   Expert, Classifier
     2  scores        LogitBias, RepetitionPenalty, CountPenalty
     3  what came     NoRepeatNgrams, BadWords, MinLength
     4  what must     Forced, which overrules all before it
@@ -18,9 +20,12 @@ the one before it left. None leaves a row without a token to draw: the most
 likely one stays, but what `Ban` names never comes.
 """
 
+from lmjax.decoding.filters.automaton import Automaton
 from lmjax.decoding.filters.bans import BadWords, Ban, NoRepeatNgrams
 from lmjax.decoding.filters.beginning import Forced, MinLength
 from lmjax.decoding.filters.bias import LogitBias
+from lmjax.decoding.filters.classifier import Classifier
+from lmjax.decoding.filters.expert import Expert
 from lmjax.decoding.filters.filter import Chain, Filter, Prompt, chain
 from lmjax.decoding.filters.mirostat import Mirostat
 from lmjax.decoding.filters.penalties import CountPenalty, RepetitionPenalty
@@ -35,12 +40,15 @@ from lmjax.decoding.filters.truncation import (
 )
 
 __all__ = (
+  "Automaton",
   "BadWords",
   "Ban",
   "Chain",
+  "Classifier",
   "CountPenalty",
   "Epsilon",
   "Eta",
+  "Expert",
   "Filter",
   "Forced",
   "Greedy",
