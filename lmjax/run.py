@@ -36,7 +36,7 @@ from lmjax.scoring import SCORED, Score, TextScorer
 from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
-from lmjax.text_sampler import Continuation, TextSampler
+from lmjax.text_sampler import Continuation, Control, TextSampler
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
@@ -57,6 +57,7 @@ class Run:
     int8_weights: whether parameters are rounded to eight bits, in which they
       lie while texts are drawn.
     int8_cache: whether a Transformer's keys and values are kept in eight bits.
+    control: what texts must be, and who else has a say; see lmjax.control.
 
   Raises:
     UserError: if the folder holds no run, or no such checkpoint.
@@ -70,8 +71,10 @@ class Run:
     cache: CacheOptions | None = None,
     int8_weights: bool = False,
     int8_cache: bool = False,
+    control: Control | None = None,
   ):
     self._cache, self._int8_weights = cache, int8_weights
+    self._control = control
     folder = RunFolder(workdir)
     config = folder.load_config()
     if cache and config.task != "language_modeling":
@@ -137,6 +140,7 @@ class Run:
       self.tokenizer,
       keeps_layout=True,
       int8_weights=self._int8_weights,
+      control=self._control,
     )
 
   def generate(

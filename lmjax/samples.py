@@ -9,6 +9,7 @@ variables into a text.
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -45,7 +46,7 @@ def make_sampler(
   config: ConfigDict,
   model: nn.Module,
   tokenizer: Tokenizer | Vocabularies,
-  **options: bool,
+  **options: Any,
 ) -> TextSampler:
   """Make what draws texts as a run has learned to; see TextSampler."""
   if config.task not in SCHEMAS:

@@ -2,7 +2,7 @@
 """Text in, text out: a model, its tokenizer and the generation loop."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -22,6 +22,10 @@ from lmjax.generator import (
 from lmjax.sampling import Sampling
 from lmjax.text_stream import TextStream
 from lmjax.types import PyTree
+
+# Texts that are drawn together → filters that come before all others.
+Steer = Callable[[Sequence[Request]], Sequence[Filter]]
+Control = Callable[[Tokenizer], Steer]
 
 _CHUNK = 16  # tokens drawn before stop strings and time are looked at
 
@@ -60,6 +64,8 @@ class TextSampler:
       of training do where memory is emptied at documents.
     keeps_layout: see Generator, as for the following.
     int8_weights: whether large matrices lie in memory in eight bits.
+    control: says what texts must be, or who else has a say in them; see
+      lmjax.control. None for nothing.
   """
 
   reads_sources = False
@@ -73,8 +79,10 @@ class TextSampler:
     opens_documents: bool = False,
     keeps_layout: bool = False,
     int8_weights: bool = False,
+    control: Control | None = None,
   ):
     self.tokenizer, self._context = tokenizer, model.context
+    self._steer = control(tokenizer) if control else (lambda requests: ())
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
     self._generator = Generator(
@@ -212,7 +220,7 @@ class TextSampler:
     for pieces in self._generator(
       variables,
       requests,
-      chain([self._ban, *filters]),
+      chain([self._ban, *self._steer(requests), *filters]),
       chunk or (_CHUNK if watched else 0),
       is_over,
     ):

@@ -2,6 +2,7 @@
 """Text in, another text out: an encoder–decoder and the generation loop."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -29,7 +30,7 @@ class TextTransducer(TextSampler):
   reads_sources = True
 
   def __init__(
-    self, model: nn.Module, vocabularies: Vocabularies, **options: bool
+    self, model: nn.Module, vocabularies: Vocabularies, **options: Any
   ):
     super().__init__(model, target_tokenizer(vocabularies), **options)
     self._source_tokenizer = vocabularies.tokenizers["source"]

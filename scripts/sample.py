@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import flags
 
 from lmjax import command_line, strict_json
+from lmjax.control.control import define_control_flags
 from lmjax.conversation import converse, line_reader, show
 from lmjax.data.given_text import check_unicode, read_lines
 from lmjax.errors import UsageError
@@ -55,6 +56,7 @@ _INTERACTIVE = flags.DEFINE_boolean(
 )
 _CACHE = command_line.define_cache_flags()
 _INT8 = command_line.define_int8_flags()
+_CONTROL = define_control_flags()
 flags.mark_flag_as_required("workdir")
 
 _LINE = "\n" + "─" * 72 + "\n"
@@ -128,7 +130,13 @@ def main() -> None:
     max_seconds=_MAX_SECONDS.value,
     code=_CODE.value,
   )
-  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE(), **_INT8())
+  run = Run(
+    _WORKDIR.value,
+    _CHECKPOINT.value,
+    cache=_CACHE(),
+    control=_CONTROL(),
+    **_INT8(),
+  )
   sampler = run.sampler
   if _INTERACTIVE.value:
     seeds = itertools.count(_SEED.value)

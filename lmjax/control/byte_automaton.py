@@ -11,6 +11,7 @@ from outlines_core.json_schema import build_regex_from_schema
 from lmjax.errors import UsageError
 
 BETWEEN = 256  # a symbol behind all bytes: where a tokenizer joins two tokens
+MOST_STATES = 1 << 15
 MOST_PAIRS = 1 << 26  # states of two automata at once
 _EOS = 256  # a token that the library wants to have
 _SPACE, _NEWLINE = ord(" "), ord("\n")
@@ -49,7 +50,7 @@ def matching(pattern: str) -> ByteAutomaton:
       character 0 is in no text.
 
   Raises:
-    UsageError: if it is no such expression, or matches nothing at all.
+    UsageError: if it is no such expression, matches nothing, or is too large.
   """
   # The library leaves out ways that lead out of where a match may end, unless
   # they are of one byte. So a match is made to end behind one more byte.
@@ -68,6 +69,11 @@ def matching(pattern: str) -> ByteAutomaton:
       "go on; leave them out."
     ) from None
   leads, ends = index.get_transitions(), index.get_final_states()
+  if len(leads) > MOST_STATES:
+    raise UsageError(
+      f"the regular expression makes {len(leads):,} states, more than "
+      f"{MOST_STATES:,}; repeat fewer things, or less often."
+    )
   begin = index.get_initial_state()
   states = [begin, *sorted(leads.keys() - {begin})]
   number = {state: index for index, state in enumerate(states)}
@@ -114,9 +120,7 @@ def containing(word: str) -> ByteAutomaton:
   inside = re.compile(_OUTSIDE).match
   before = "" if inside(word[:1]) else _OUTSIDE
   behind = "" if inside(word[-1:]) else _OUTSIDE
-  return matching(
-    f"(?s)(?:.*{before})?{_literal(word)}(?:{behind}.*)?"
-  )
+  return matching(f"(?s)(?:.*{before})?{_literal(word)}(?:{behind}.*)?")
 
 
 def both(a: ByteAutomaton, b: ByteAutomaton) -> ByteAutomaton:
@@ -156,9 +160,9 @@ def both(a: ByteAutomaton, b: ByteAutomaton) -> ByteAutomaton:
 
 
 def with_spaces(automaton: ByteAutomaton) -> ByteAutomaton:
-  """Let the symbol `BETWEEN` stand for a space, but for nothing at line ends.
+  r"""Let the symbol `BETWEEN` stand for a space, but for nothing at line ends.
 
-  That is how words are joined: "a", "b", newline, "c" is "a b\\nc". With
+  That is how words are joined: "a", "b", newline, "c" is "a b\nc". With
   `BETWEEN` before each word but none before a newline, an automaton needs to
   know one thing more: whether it is at the begin of a line.
   """

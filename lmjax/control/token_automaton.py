@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From automata over bytes to automata over tokens."""
 
+import dataclasses
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 
 from lmjax.control.byte_automaton import BETWEEN, ByteAutomaton, with_spaces
@@ -13,19 +15,16 @@ from lmjax.errors import UsageError
 MOST_CELLS = 1 << 27  # of a table, states × classes of tokens
 
 
-def over_tokens(
-  automaton: ByteAutomaton, tokenizer: Tokenizer, num_tokens: int
-) -> Automaton:
+def over_tokens(automaton: ByteAutomaton, tokenizer: Tokenizer) -> Automaton:
   """Make the filter that draws texts which an automaton takes.
 
   Args:
     automaton: reads what tokens stand for. Words have a space between them, so
       one that asks for two spaces takes nothing that word tokenizers write.
     tokenizer: turns tokens into text.
-    num_tokens: how many tokens are drawn at most.
 
   Raises:
-    UsageError: if no text of so many tokens is taken.
+    UsageError: if no text that it writes is taken.
   """
   next_SC, class_V, accepts_S = _classes(automaton, tokenizer)
   distance_S = _distances(next_SC, accepts_S)
@@ -34,21 +33,29 @@ def over_tokens(
       "no text that the run's tokenizer can write is as it must be; ask for "
       "characters and words that its training text has."
     )
-  if distance_S[0] > num_tokens:
-    raise UsageError(
-      f"the shortest text that is as it must be has {distance_S[0]} tokens; "
-      f"set num_tokens={num_tokens} at least to that."
-    )
   kept = _reachable(next_SC, distance_S >= 0)
   number_S = np.full(len(next_SC), -1, np.int32)
   number_S[kept] = np.arange(len(kept))
   next_SC, same_C = np.unique(
     number_S[next_SC[kept]], axis=1, return_inverse=True
   )
-  return Automaton(
-    next_SC, same_C.reshape(-1)[class_V].astype(np.int32),
-    distance_S[kept], np.int32(num_tokens),
-  )
+  class_V = same_C.reshape(-1)[class_V].astype(np.int32)
+  return Automaton(*map(jnp.asarray, (next_SC, class_V, distance_S[kept])))
+
+
+def in_time(automaton: Automaton, num_tokens: int) -> Automaton:
+  """Let texts be complete when so many tokens are drawn.
+
+  Raises:
+    UsageError: if none is so soon.
+  """
+  shortest = int(automaton.distance_S[0])
+  if shortest > num_tokens:
+    raise UsageError(
+      f"the shortest text that is as it must be has {shortest} tokens, more "
+      f"than num_tokens={num_tokens}; ask for so many."
+    )
+  return dataclasses.replace(automaton, num_tokens=jnp.int32(num_tokens))
 
 
 def _classes(

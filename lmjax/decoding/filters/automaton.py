@@ -38,7 +38,7 @@ class Automaton(Filter):
   next_SC: Array
   class_V: Array
   distance_S: Array
-  num_tokens: Array | int
+  num_tokens: Array | int = 1 << 30
 
   def start(self, prompt: Prompt, vocab_size: int) -> PyTree:
     """Begin behind the prompt, which may be any text."""
