@@ -112,6 +112,8 @@ class ClassifierRun:
         f"{', '.join(names)}."
       )
     self._weight, self._num_candidates = weight, num_candidates
+    marks = range(tokenizer.num_plain, tokenizer.vocab_size)
+    self._unread = (PAD, BOS, EOS, *marks)
     self._variables, self._window = run.variables, experiment.config.data.window
     self._log_prob = functools.partial(
       _log_prob, experiment.task, names.index(label)
@@ -126,7 +128,7 @@ class ClassifierRun:
       self._log_prob,
       self._num_candidates,
       min(self._window, bucket(longest)),
-      (PAD, BOS, EOS),
+      self._unread,
     )
 
 
