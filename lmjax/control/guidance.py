@@ -18,6 +18,7 @@ from lmjax.run import Run
 from lmjax.tasks.classification import Classification
 from lmjax.types import Array, PyTree
 
+EXPERTS = ("language_modeling", "control_codes")
 _LEAST = 1e-30  # probability that a classifier gives to any class
 
 
@@ -37,10 +38,10 @@ class ExpertRun:
     self._run = Run(workdir)
     self._path = self._run.experiment.folder.path
     task = self._run.experiment.config.task
-    if task != "language_modeling":
+    if task not in EXPERTS:
       raise UsageError(
         f"{self._path} learned task={task}, which is no expert in the next "
-        "token; give a run of task=language_modeling."
+        f"token; give a run of task={' or '.join(EXPERTS)}."
       )
     _check_same(self._path, self._run.tokenizer, tokenizer)
     self._laid_out = functools.lru_cache(maxsize=4)(self._lay_out)
