@@ -52,8 +52,8 @@ def matching(pattern: str) -> ByteAutomaton:
   Raises:
     UsageError: if it is no such expression, matches nothing, or is too large.
   """
-  # The library leaves out ways that lead out of where a match may end, unless
-  # they are of one byte. So a match is made to end behind one more byte.
+  # From where a match may end, the library leaves out ways on that need more
+  # than a byte to the next end. So a match is made to end behind a mark alone.
   ended = "(?:" + _LAST_DOLLAR.sub(r"\1", pattern) + r")\x00"
   alphabet = {bytes([byte]): [byte] for byte in range(256)}
   try:
@@ -76,7 +76,7 @@ def matching(pattern: str) -> ByteAutomaton:
     )
   begin = index.get_initial_state()
   states = [begin, *sorted(leads.keys() - {begin})]
-  number = {state: index for index, state in enumerate(states)}
+  number = {state: place for place, state in enumerate(states)}
   dead = len(states)
   next_SN = np.full((dead + 1, 256), dead, np.int32)
   for state, ways in leads.items():

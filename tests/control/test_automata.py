@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmjax.control import byte_automaton, token_automaton
 from lmjax.control.byte_automaton import both, containing, fitting, matching
 from lmjax.control.token_automaton import in_time, over_tokens
 from lmjax.data.tokenizers import (
@@ -248,6 +249,7 @@ def test_json_fits_its_schema():
     (lambda: matching("(a"), r"\(a is malformed"),
     (lambda: matching(r"(?=a)b"), "look-around"),
     (lambda: matching("a^b"), "no text can go on"),
+    (lambda: matching("(a$|b)"), "no text can go on"),
     (lambda: fitting("{"), "no JSON"),
     (lambda: fitting('{"type": "colour"}'), "Unsupported type: colour"),
     (lambda: over_tokens(matching("a+c"), LETTERS), "no text that the run's"),
@@ -265,3 +267,15 @@ def test_what_cannot_be_is_one_sentence(make, sentence):
   with pytest.raises(UsageError, match=sentence) as raised:
     in_time(make(), 9)
   assert len(str(raised.value)) < 200 and "\n" not in str(raised.value)
+
+
+def test_what_is_too_large_says_so(monkeypatch):
+  monkeypatch.setattr(byte_automaton, "MOST_STATES", 9)
+  with pytest.raises(UsageError, match="states, more than 9; repeat fewer"):
+    matching(".{9}")
+  monkeypatch.setattr(byte_automaton, "MOST_PAIRS", 9)
+  with pytest.raises(UsageError, match="ask for fewer or shorter words"):
+    both(matching("aa"), matching("a*"))
+  monkeypatch.setattr(token_automaton, "MOST_CELLS", 9)
+  with pytest.raises(UsageError, match="too many for this vocabulary"):
+    over_tokens(matching("aa"), LETTERS)
