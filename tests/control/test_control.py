@@ -64,8 +64,8 @@ def test_constraints_hold_for_what_a_sampler_draws():
   tokenizer = CharacterTokenizer(tokens, lower_case=False)
   model = recurrent("lstm", tokenizer.vocab_size, num_layers=1)
   pattern = "([abc]{1,3}[ .])+"
-  steer = Control(regex=pattern, must=("ab", "c"))(tokenizer)
-  sampler = TextSampler(model, tokenizer, steer=steer)
+  control = Control(regex=pattern, must=("ab", "c"))
+  sampler = TextSampler(model, tokenizer, control=control)
   requests = sampler.requests(["a b"], 9, num_samples=3)
   requests += sampler.requests(["c"], 20)
   variables = draw(model, jnp.zeros((1, 1), int))
