@@ -23,7 +23,7 @@ from lmjax.data.tokenizers import (
   WordTokenizer,
 )
 from lmjax.decoding import multinomial
-from lmjax.decoding.filters import Ban, Prompt, TopK, chain
+from lmjax.decoding.filters import BadWords, Ban, Prompt, TopK, chain
 from lmjax.errors import UsageError
 
 SPECIALS = ["<pad>", "<unk>", "<bos>", "<eos>"]
@@ -190,6 +190,7 @@ def test_what_other_filters_leave_is_kept_to():
 
   assert left(choose) == {a: a, b: b}
   assert left(choose, TopK(1)) == {b: b}
+  assert left(choose, BadWords.of([[a], [b]])) == {b: b}
   assert left(Ban((b,)), choose) == {a: a}
   assert left(TopK(1), choose) == {a: 0.0, b: 0.0}
 

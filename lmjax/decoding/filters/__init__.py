@@ -6,14 +6,14 @@ that of transformers. A model's scores are changed first, then tokens are ruled
 out by what the text holds, and what is left is made sharper and truncated.
 
     1  never         Ban
-       always        Automaton, to which all that follow keep
-       others' say   Expert, Classifier
-    2  scores        LogitBias, RepetitionPenalty, CountPenalty
-    3  what came     NoRepeatNgrams, BadWords, MinLength
-    4  what must     Forced, which overrules all before it
-    5  temperature   Temperature or Greedy
-    6  tail          TopK, TopP, MinP, Typical, Epsilon, Eta
-    7  surprise      Mirostat, which must know what is drawn from
+    2  always        Automaton, to which all but Forced keep
+    3  others' say   Expert, Classifier
+    4  scores        LogitBias, RepetitionPenalty, CountPenalty
+    5  what came     NoRepeatNgrams, BadWords, MinLength
+    6  what must     Forced, which overrules all before it
+    7  temperature   Temperature or Greedy
+    8  tail          TopK, TopP, MinP, Typical, Epsilon, Eta
+    9  surprise      Mirostat, which must know what is drawn from
 
 So penalties mean the same at each temperature, and each truncation sees what
 the one before it left. None leaves a row without a token to draw: the most
