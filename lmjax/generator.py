@@ -54,11 +54,14 @@ class Piece(NamedTuple):
     tokens: the new ones, with the one that stops the text.
     log_probs: of each, in nats, as the model has it before any filter.
     finish: "stop", "length", or "" where the text goes on.
+    best: for each token, the likeliest ones in its place, likeliest first, with
+      their log-probabilities; empty if none were asked for.
   """
 
   tokens: list[int]
   log_probs: list[float]
   finish: str
+  best: Sequence[list[tuple[int, float]]] = ()
 
 
 # Pieces of all requests → which texts have ended by other signs than a token.
@@ -129,6 +132,7 @@ class Generator:
     choose: Filter,
     chunk: int = 0,
     is_over: IsOver | None = None,
+    num_best: int = 0,
   ) -> Iterator[list[Piece]]:
     """Draw tokens for requests, some at a time.
 
@@ -138,6 +142,7 @@ class Generator:
       choose: turns logits into those that are drawn from.
       chunk: how many tokens to draw before they are returned; 0 for all.
       is_over: asked after each chunk.
+      num_best: how many likely tokens to tell beside each that was drawn.
 
     Returns:
       A piece for each request, again and again until all have ended.
@@ -179,14 +184,16 @@ class Generator:
         choose,
         num_tokens=size,
         context=context,
+        num_best=num_best,
       )
-      tokens_BN, log_probs_BN = map(np.asarray, drawn)
+      drawn = jax.device_get(drawn)
       before_B, count_B = count_B, np.asarray(writing.count_B)
       stopped_B, cut_B = np.array(writing.done_B), count_B >= batch.limit_B
       pieces = [
-        Piece(
-          tokens_BN[row, : count_B[row] - before_B[row]].tolist(),
-          log_probs_BN[row, : count_B[row] - before_B[row]].tolist(),
+        _piece(
+          drawn,
+          row,
+          count_B[row] - before_B[row],
           "stop" if stopped_B[row] else "length" if cut_B[row] else "",
         )
         for row in range(len(requests))
@@ -225,6 +232,18 @@ class Generator:
     if self._keeps_layout:
       programs.kept = variables, laid_out
     return programs, laid_out
+
+
+def _piece(drawn: Drawn, row: int, length: int, finish: str) -> Piece:
+  """Take what was drawn for a row."""
+  tokens, log_probs, best_NK, best_log_probs_NK = (
+    array[row, :length].tolist() for array in drawn
+  )
+  best = [
+    [*zip(*pair, strict=True)]
+    for pair in zip(best_NK, best_log_probs_NK, strict=True)
+  ]
+  return Piece(tokens, log_probs, finish, best)
 
 
 class _Batch(NamedTuple):
@@ -298,7 +317,7 @@ class _Programs:
     self.read = jax.jit(self._read, static_argnames=("capacity", "context"))
     self.write = jax.jit(
       self._write,
-      static_argnames=("num_tokens", "context"),
+      static_argnames=("num_tokens", "context", "num_best"),
       donate_argnames="writing",
     )
 
@@ -331,6 +350,7 @@ class _Programs:
     choose: Filter,
     num_tokens: int,
     context: int | None,
+    num_best: int,
   ) -> tuple[Drawn, Writing]:
     return write(
       self._step(variables, memory),
@@ -343,6 +363,7 @@ class _Programs:
       stop_tokens=self._stop_tokens,
       pad_token=PAD,
       context=context,
+      num_best=num_best,
     )
 
   def _step(self, variables: PyTree, memory: PyTree) -> Step:

@@ -191,6 +191,7 @@ class TextSampler:
     max_seconds: float | None = None,
     chunk: int = 0,
     streams: Sequence[TextStream] | None = None,
+    num_best: int = 0,
   ) -> Iterator[list[str]]:
     """Continue texts, some tokens at a time; see `draw`.
 
@@ -203,6 +204,7 @@ class TextSampler:
       chunk: tokens at a time; 0 for all, or some where there are other ends
         to look for than `<eos>`.
       streams: what texts grow in; None for new ones.
+      num_best: how many likely tokens to tell beside each that is drawn.
 
     Returns:
       What is new of each text, again and again.
@@ -223,6 +225,7 @@ class TextSampler:
       chain([self._ban, *self._steer(requests), *filters]),
       chunk or (_CHUNK if watched else 0),
       is_over,
+      num_best,
     ):
       new = [
         stream.push(piece)

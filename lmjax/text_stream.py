@@ -19,6 +19,7 @@ class TextStream:
     tokens: all tokens so far, without `<eos>`; where a stop string ends the
       text, its last token is the one that completes the string.
     log_probs: of each token, in nats.
+    best: the likeliest tokens in the place of each; see Piece.
     finish: "stop", "length", or "" where the text goes on.
 
   Args:
@@ -36,17 +37,19 @@ class TextStream:
     self.text, self.finish = "", ""
     self.tokens: list[int] = []
     self.log_probs: list[float] = []
+    self.best: list[list[tuple[int, float]]] = []
 
   def push(self, piece: Piece) -> str:
     """Add tokens; return the text that is new."""
     if self.finish:
       return ""
     known = len(self.tokens)
-    for token, log_prob in zip(piece.tokens, piece.log_probs, strict=True):
-      if token == EOS:
-        break
-      self.tokens.append(token)
-      self.log_probs.append(log_prob)
+    length = len(piece.tokens)
+    if EOS in piece.tokens:
+      length = piece.tokens.index(EOS)
+    self.tokens += piece.tokens[:length]
+    self.log_probs += piece.log_probs[:length]
+    self.best += piece.best[:length]
     self.finish = piece.finish
     text = self._tokenizer.decode(self.tokens)
     if self._end(text) is not None:
@@ -55,6 +58,10 @@ class TextStream:
       text = text[: len(text) - self._num_unsure(text)]
     new, self.text = text[len(self.text) :], text
     return new
+
+  def end(self) -> None:
+    """Let the text end here."""
+    self.finish = self.finish or "stop"
 
   def _end(self, text: str) -> int | None:
     """Find the stop string that was complete first."""
@@ -79,7 +86,7 @@ class TextStream:
       length += 1
       text = self._tokenizer.decode(self.tokens[:length])
       end = self._end(text)
-    del self.tokens[length:], self.log_probs[length:]
+    del self.tokens[length:], self.log_probs[length:], self.best[length:]
     return text[:end]
 
   def _num_unsure(self, text: str) -> int:

@@ -30,6 +30,9 @@ MAY_IMPORT = {
   "interop": GROUND,
   "analysis": GROUND,
   "explaining": GROUND | {"data", "layers"},
+  "serving": GROUND
+  | {"data", "decoding", "generator", "sampling", "strict_json"}
+  | {"text_sampler", "text_stream"},
   "training.step": GROUND | {"metrics", "tasks", "state"},
 }
 

@@ -56,10 +56,14 @@ class Drawn(NamedTuple):
   Attributes:
     tokens_BN: int32, padding behind the end of a text.
     log_probs_BN: of each, in nats, as the model has it before any filter.
+    best_BNK: the likeliest tokens in the place of each, likeliest first.
+    best_log_probs_BNK: of each of those.
   """
 
   tokens_BN: Array
   log_probs_BN: Array
+  best_BNK: Array
+  best_log_probs_BNK: Array
 
 
 def read(
@@ -112,6 +116,7 @@ def write(
   stop_tokens: tuple[int, ...],
   pad_token: int,
   context: int | None,
+  num_best: int = 0,
 ) -> tuple[Drawn, Writing]:
   """Draw tokens until all texts have ended, but not more than `num_tokens`.
 
@@ -129,6 +134,7 @@ def write(
     stop_tokens: after any of these a text has ended.
     pad_token: what follows behind the end.
     context: see `read`.
+    num_best: K, how many likely tokens to tell beside each that was drawn.
   """
   batch = len(limit_B)
   last_allowed = context if context is not None else jnp.iinfo(jnp.int32).max
@@ -136,34 +142,38 @@ def write(
   def goes_on(writing: Writing) -> Array:
     return ~writing.done_B & (writing.count_B < limit_B)
 
-  def draw(writing: Writing) -> tuple[Array, Array, Writing]:
+  def draw(writing: Writing) -> tuple[Array, Drawn, Writing]:
     """Draw a token a row; what comes of it is read later."""
     keys = jax.vmap(jax.random.fold_in)(keys_B, writing.count_B)
     logits_BV = choose(writing.logits_BV, writing.state)
     token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
     token_B = jnp.where(goes_on(writing), token_B, pad_token)
     state = choose.advance(
-      writing.state, token_B, _log_prob(logits_BV, token_B)
+      writing.state, token_B, _log_probs(logits_BV, token_B[:, None])[:, 0]
     )
     stops_B = jnp.isin(token_B, jnp.array(stop_tokens, jnp.int32))
     recent_BK = writing.recent_BK
     if recent_BK is not None:
       recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B[:, None]], axis=1)
     active_B = goes_on(writing)
-    log_prob_B = jnp.where(active_B, _log_prob(writing.logits_BV, token_B), 0.0)
+    _, best_BK = jax.lax.top_k(writing.logits_BV, num_best)
+    log_prob_B1 = _log_probs(writing.logits_BV, token_B[:, None])
+    column = Drawn(
+      token_B[:, None],
+      jnp.where(active_B[:, None], log_prob_B1, 0.0),
+      best_BK[:, None],
+      _log_probs(writing.logits_BV, best_BK)[:, None],
+    )
     writing = writing._replace(
       state=state,
       count_B=writing.count_B + active_B,
       recent_BK=recent_BK,
       done_B=writing.done_B | (active_B & stops_B),
     )
-    return token_B, log_prob_B, writing
+    return token_B, column, writing
 
-  def put(drawn: Drawn, index: Array, token_B, log_prob_B) -> Drawn:
-    return Drawn(
-      drawn.tokens_BN.at[:, index].set(token_B),
-      drawn.log_probs_BN.at[:, index].set(log_prob_B),
-    )
+  def put(drawn: Drawn, index: Array, column: Drawn) -> Drawn:
+    return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), drawn, column)
 
   # XLA's CPU backend writes into a cache in place, without axes of size one.
   shaped = jax.eval_shape(lambda x: x, writing.carry)
@@ -177,12 +187,12 @@ def write(
   def advance(loop):
     """Draw a token a row and read it."""
     index, drawn, writing = loop
-    token_B, log_prob_B, writing = draw(writing)
+    token_B, column, writing = draw(writing)
     logits_BV, carry = step(token_B[:, None], in_shape(writing.carry), None)
     writing = writing._replace(
       logits_BV=logits_BV, carry=squeezed(carry), held_B=writing.held_B + 1
     )
-    return index + 1, put(drawn, index, token_B, log_prob_B), writing
+    return index + 1, put(drawn, index, column), writing
 
   def has_room(loop) -> Array:
     index, _, writing = loop
@@ -197,7 +207,7 @@ def write(
     def turn(loop):
       index, drawn, writing = loop
       full_B = writing.held_B >= last_allowed
-      token_B, log_prob_B, writing = draw(writing)
+      token_B, column, writing = draw(writing)
       number = _num_kept(context)
       on = step(token_B[:, None], in_shape(writing.carry), None)
       again = step(writing.recent_BK, rewind(on[1], number), None)
@@ -208,7 +218,7 @@ def write(
       writing = writing._replace(
         logits_BV=logits_BV, carry=squeezed(carry), held_B=held_B
       )
-      return index + 1, put(drawn, index, token_B, log_prob_B), writing
+      return index + 1, put(drawn, index, column), writing
 
     loop = index, drawn, writing
     more = (index < num_tokens) & goes_on(writing).any()
@@ -221,6 +231,8 @@ def write(
   blank = Drawn(
     jnp.full((batch, num_tokens), pad_token, jnp.int32),
     jnp.zeros((batch, num_tokens)),
+    jnp.full((batch, num_tokens, num_best), pad_token, jnp.int32),
+    jnp.zeros((batch, num_tokens, num_best)),
   )
   writing = writing._replace(carry=squeezed(writing.carry))
   loop = jnp.int32(0), blank, writing
@@ -237,11 +249,11 @@ def _num_kept(context: int) -> int:
   return max(context // 2, 1)
 
 
-def _log_prob(logits_BV: Array, token_B: Array) -> Array:
+def _log_probs(logits_BV: Array, tokens_BK: Array) -> Array:
   highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
   total_B = jnp.sum(jnp.exp(logits_BV - highest_B1), axis=-1)
-  token_B1 = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)
-  return (token_B1 - highest_B1)[:, 0] - jnp.log(total_B)
+  logits_BK = jnp.take_along_axis(logits_BV, tokens_BK, axis=-1)
+  return (logits_BK - highest_B1) - jnp.log(total_B)[:, None]
 
 
 def _as_rows(flag_B: Array, leaf: Array) -> Array:

@@ -10,6 +10,7 @@ from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
 from lmjax.decoding.generate import read, write
 from lmjax.errors import UsageError
+from lmjax.generator import Generator, Request
 from lmjax.models.neural_cache import NeuralCache
 from lmjax.text_sampler import TextSampler
 from tests.tiny_models import draw as draw_variables
@@ -234,6 +235,27 @@ def test_a_finished_row_is_padded(model):
     np.testing.assert_array_equal(drawn[row, :end], free[row, :end])
     np.testing.assert_array_equal(drawn[row, end:], PAD)
   assert ends
+
+
+def test_the_likeliest_tokens_are_told_beside_the_drawn_one():
+  model = MODELS["lstm"]
+  variables = draw_variables(model, jnp.zeros((1, 1), int))
+  requests = [Request(np.array([1, 2]), 5, seed) for seed in (0, 1)]
+  drawn, greedy = (
+    [*Generator(model, stop_tokens=())(
+      variables, requests, chain(filters), num_best=V
+    )][0]
+    for filters in ([], [Greedy()])
+  )  # fmt: skip
+  for piece in drawn:
+    for token, log_prob, best in zip(
+      piece.tokens, piece.log_probs, piece.best, strict=True
+    ):
+      assert dict(best)[token] == log_prob and len(dict(best)) == V
+      log_probs = [value for _, value in best]
+      assert log_probs == sorted(log_probs, reverse=True)
+      np.testing.assert_allclose(np.exp(log_probs).sum(), 1, rtol=1e-5)
+  assert [best[0][0] for best in greedy[0].best] == greedy[0].tokens
 
 
 def test_frequencies_are_those_of_the_softmax():

@@ -220,6 +220,14 @@ CASES = {
     ["scripts/predict.py", "--workdir=run"],
     ["learned task=language_modeling", "task=classification"],
   ),
+  "serving no texts at a time": (
+    ["scripts/serve.py", "--workdir=run", "--max_batch=0"],
+    ["max_batch=0 must be at least 1"],
+  ),
+  "asking where no server is": (
+    ["scripts/load_test.py", "--url=http://127.0.0.1:1"],
+    ["http://127.0.0.1:1 did not answer"],
+  ),
   "mixing one run": (
     ["scripts/interpolate.py", "--workdirs=run,run"],
     ["--workdirs needs two run folders"],

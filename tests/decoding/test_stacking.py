@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.data.tokenizers import ByteTokenizer
+from lmjax.decoding.filters import Temperature, TopK, TopP, chain
+from lmjax.decoding.filters.stacking import kind, stack
+from lmjax.sampling import Sampling
+
+B, V = 3, 11
+EACH = [(0.5, 0.9), (1.5, 0.3), (1.0, 0.6)]
+
+
+def test_stacked_filters_do_to_each_row_what_its_own_does():
+  logits_BV = 2 * jax.random.normal(jax.random.key(0), (B + 1, V))
+  own = [(Temperature(t), TopP(p)) for t, p in EACH]
+  together = chain(stack(own, rows=B + 1))(logits_BV)
+  for row, filters in enumerate([*own, own[0]]):
+    alone = chain(filters)(logits_BV[row : row + 1])[0]
+    np.testing.assert_array_equal(together[row], alone)
+
+
+def test_numbers_alone_may_differ_within_a_kind():
+  tokenizer = ByteTokenizer()
+
+  def kind_of(**settings):
+    return kind(Sampling(**settings).filters(tokenizer))
+
+  usual = kind_of(temperature=0.5, top_p=0.5)
+  assert usual == kind_of(temperature=0.7, top_p=0.9)
+  assert usual != kind_of(temperature=0.5)
+  assert usual != kind_of(temperature=0.0, top_p=0.5)
+  assert kind(TopK(3)) != kind(TopK(4))
+
+
+@pytest.mark.parametrize("other, same", [((1.0, 2.0), True), ((1, 3), False)])
+def test_arrays_are_shared_and_not_stacked(other, same):
+  table, filters = jnp.array([1.0, 2.0]), Temperature(jnp.array(other))
+  assert (kind(Temperature(table)) == kind(filters)) == same
+  if same:
+    stacked = stack([Temperature(table), filters], rows=2)
+    np.testing.assert_array_equal(stacked.temperature, table)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from lmjax.data.tokenizers import (
+  BPETokenizer,
+  ByteTokenizer,
+  CharacterTokenizer,
+  WordPunctuationTokenizer,
+)
+from lmjax.generator import Piece
+from lmjax.serving.batcher import News
+from lmjax.serving.token_texts import TokenTexts
+from lmjax.text_stream import TextStream
+
+TEXT = "Né à 東京, the 🙂 and\nthe end of it. And the rest of the text."
+
+
+def told(tokenizer, tokens, size, stops=()):
+  """Tell of tokens so many at a time; return the text, and what is told."""
+  stream, texts = (
+    TextStream(tokenizer, stops),
+    TokenTexts(tokenizer, tokenizer.names()),
+  )
+  found, sent = [], 0
+  for start in range(0, len(tokens), size):
+    chunk = tokens[start : start + size]
+    finish = "length" if start + size >= len(tokens) else ""
+    before = stream.finish
+    piece = Piece(
+      chunk, [-float(t) for t in chunk], finish, [[(t, 0.0)] for t in chunk]
+    )
+    new = stream.push(piece)
+    if not before:
+      news = News(
+        new,
+        stream.tokens[sent:],
+        stream.log_probs[sent:],
+        stream.best[sent:],
+        stream.finish,
+      )
+      found += texts.push(news)
+      sent = len(stream.tokens)
+  return stream.text, found
+
+
+@pytest.mark.parametrize("stops", [(), ("end",), ("the end", "d o")])
+@pytest.mark.parametrize(
+  "cls",
+  [ByteTokenizer, CharacterTokenizer, WordPunctuationTokenizer, BPETokenizer],
+)
+def test_tokens_add_up_to_the_text_however_many_come_at_a_time(cls, stops):
+  tokenizer = cls.train([TEXT], 280, 1, lower_case=False)
+  tokens = tokenizer.encode(TEXT).tolist()
+  all_at_once = told(tokenizer, tokens, len(tokens), stops)
+  for size in (1, 3, 7):
+    text, found = told(tokenizer, tokens, size, stops)
+    assert (text, found) == all_at_once
+    assert "".join(token.text for token in found) == text
+    ends = np.cumsum([0, *[len(token.text) for token in found]])
+    assert [token.offset for token in found] == ends[:-1].tolist()
+    assert [-int(x.log_prob) for x in found] == tokens[: len(found)]
+  assert stops or text == tokenizer.decode(tokens)
+
+
+def test_what_is_no_text_shows_by_its_name():
+  tokenizer = ByteTokenizer()
+  texts = TokenTexts(tokenizer, tokenizer.names())
+  likely = [[(tokenizer.encode("b")[0], -0.5), (3, -0.7), (4 + 0xC3, -2.0)]]
+  a = tokenizer.encode("a").tolist()
+  (token,) = texts.push(News("a", a, [-3.0], likely, "length"))
+  assert token.best(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
+  assert token.best(3)["<0xC3>"] == -2.0
