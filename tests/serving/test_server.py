@@ -16,13 +16,17 @@ from pathlib import Path
 import openai
 import pytest
 
+from lmjax.data.tokenizers import EOS
 from lmjax.errors import UsageError
 from lmjax.serving.app import Limits, Service
 from lmjax.serving.server import serve
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret"
-ENDLESS = 10**8  # tokens, which nobody will wait for
+MOST = 10**8  # tokens, which nobody will wait for
+NO_END = {"logit_bias": {str(EOS): -100}}
+ENDLESS = {"max_tokens": MOST, **NO_END}
+FIVE = {"max_tokens": 5, **NO_END}
 MANY = b'{"prompt": ["a", "b", "c"], "n": 128}'
 LONG = b'{"prompt": "%s"}' % (b"a" * 5000)
 
@@ -114,7 +118,7 @@ def test_a_stream_adds_up_to_the_whole_answer(client, echo):
 
 def test_64_clients_at_once_get_what_each_gets_alone(start):
   """While one text is written they all come, and are drawn in one batch."""
-  address, service = start(Limits(queue=64, tokens=ENDLESS))
+  address, service = start(Limits(queue=64, tokens=MOST))
   batches = []
   draw = service._batcher._draw
   service._batcher._draw = lambda rows: batches.append(len(rows)) or draw(rows)
@@ -130,8 +134,7 @@ def test_64_clients_at_once_get_what_each_gets_alone(start):
     for number in range(64)
   ]
   client = client_of(address)
-  endless = {**questions[0], "max_tokens": ENDLESS, "stop": []}
-  running = ask(client, stream=True, **endless)
+  running = ask(client, stream=True, **ENDLESS)
   with ThreadPoolExecutor(64) as threads:
     waiting = [threads.submit(ask, client, **fields) for fields in questions]
     wait_until(address, running=1, waiting=64)
@@ -146,13 +149,12 @@ def test_64_clients_at_once_get_what_each_gets_alone(start):
 
 
 def test_a_full_queue_refuses_and_clients_that_go_away_make_room(start):
-  address, _ = start(Limits(batch=1, queue=1, tokens=ENDLESS))
+  address, _ = start(Limits(batch=1, queue=1, tokens=MOST))
   client = client_of(address)
-  endless = dict(max_tokens=ENDLESS)
-  running = ask(client, stream=True, **endless)
+  running = ask(client, stream=True, **ENDLESS)
   next(running)
   with ThreadPoolExecutor(1) as threads:
-    waiting = threads.submit(ask, client, max_tokens=5)
+    waiting = threads.submit(ask, client, **FIVE)
     wait_until(address, running=1, waiting=1)
     body = json.dumps({"prompt": "1"}).encode()
     status, headers, text = get(f"{address}/v1/completions", body)
@@ -163,8 +165,8 @@ def test_a_full_queue_refuses_and_clients_that_go_away_make_room(start):
     running.close()
     assert waiting.result().usage.completion_tokens == 5
   wait_until(address, running=0, waiting=0)
-  _ask_and_go(address, endless)
-  assert ask(client, max_tokens=5).usage.completion_tokens == 5
+  _ask_and_go(address, ENDLESS)
+  assert ask(client, **FIVE).usage.completion_tokens == 5
 
 
 def _ask_and_go(address, fields):
