@@ -6,7 +6,7 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.decoding.beam import beam_search, greedy_search, repeat
+from lmjax.decoding.beam import BeamSearch, greedy_search, repeat
 from lmjax.decoding.filters import Ban
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
 from lmjax.types import Array, Batch, PyTree
@@ -93,6 +93,11 @@ class Transduction(Seq2Seq):
     if number == 1:
       found = greedy_search(step, carry, first_B, length, **settings)
     else:
-      settings["num_best"] = self.num_best
-      found = beam_search(step, carry, first_B, length, number, **settings)
+      search = BeamSearch(
+        num_tokens=length,
+        beam_size=number,
+        num_best=self.num_best,
+        **settings,
+      )
+      found = search(step, carry, first_B)
     return dict(targets=found.tokens_BNT, scores=found.scores_BN)
