@@ -66,6 +66,7 @@ class TextSampler:
     int8_weights: whether large matrices lie in memory in eight bits.
     control: says what texts must be, or who else has a say in them; see
       lmjax.control. None for nothing.
+    make_generator: makes what writes tokens; see lmjax.searching.
   """
 
   reads_sources = False
@@ -80,12 +81,13 @@ class TextSampler:
     keeps_layout: bool = False,
     int8_weights: bool = False,
     control: Control | None = None,
+    make_generator: Callable[..., Generator] = Generator,
   ):
     self.tokenizer, self._context = tokenizer, model.context
     self._steer = control(tokenizer) if control else (lambda requests: ())
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
-    self._generator = Generator(
+    self._generator = make_generator(
       model,
       reads_prefix=reads_prefix,
       keeps_layout=keeps_layout,

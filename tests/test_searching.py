@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to search for texts, from prompts to texts, with models of two kinds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.data.tokenizers import EOS, CharacterTokenizer
+from lmjax.decoding.filters import Ban, Greedy
+from lmjax.errors import UsageError
+from lmjax.generator import Generator, Request
+from lmjax.models.ngram import NGram
+from lmjax.searching.bayes_risk import UTILITIES, expected_utilities
+from lmjax.searching.best_of import (
+  BestOf,
+  by_log_probs,
+  by_model,
+  by_themselves,
+)
+from lmjax.searching.continuation_scorer import ContinuationScorer
+from lmjax.searching.search import Helper, Search
+from lmjax.text_sampler import TextSampler, no_text
+from tests.tiny_models import draw, recurrent, transformer
+
+TOKENIZER = CharacterTokenizer.train(["abc"], 0, 1, False)
+V, CONTEXT = TOKENIZER.vocab_size, 12
+TARGET = transformer(
+  V, num_layers=1, positions="learned", context=CONTEXT, norm="rms"
+)
+OTHER = recurrent("lstm", V, num_layers=1)
+VARIABLES, OTHERS = (draw(m, jnp.zeros((1, 1), int)) for m in (TARGET, OTHER))
+HELPER = Helper("--draft_workdir=lstm", OTHER, OTHERS, TOKENIZER)
+PROMPTS = ["ab", "cabac"]
+NEVER = no_text(TOKENIZER)
+
+
+def sampler(**settings):
+  make_generator = Search(**settings).over(TOKENIZER)
+  return TextSampler(TARGET, TOKENIZER, make_generator=make_generator)
+
+
+def write(number=1, num_tokens=6, filters=(), **settings):
+  ask = sampler(**settings)
+  requests = ask.requests(PROMPTS, num_tokens, number)
+  return ask.draw(VARIABLES, requests, filters), ask.timing
+
+
+@pytest.fixture(scope="module")
+def greedy():
+  return write(filters=[Greedy()])[0]
+
+
+def test_a_wide_beam_finds_the_best_of_all_texts():
+  number, num_tokens = 3, 2
+  found, _ = write(number, num_tokens, beam_size=16, early_stopping="never")
+  letters = [t for t in range(V) if t not in (*NEVER, EOS)]
+  score = ContinuationScorer(TARGET)
+  ended = [[EOS], *([t, EOS] for t in letters)]
+  for row, prompt in enumerate(PROMPTS):
+    requests = [Request(TOKENIZER.encode(prompt), num_tokens)] * len(ended)
+    totals = [sum(x) for x in score(VARIABLES, requests, ended)]
+    for place, best in enumerate(np.argsort(totals)[::-1][:number]):
+      assert found[number * row + place].tokens == ended[best][:-1]
+      assert found[number * row + place].finish == "stop"
+
+
+def test_continuations_are_scored_as_they_are_drawn(greedy):
+  requests = [Request(TOKENIZER.encode(prompt), 6) for prompt in PROMPTS]
+  texts = [text.tokens for text in greedy]
+  for score, text in zip(
+    ContinuationScorer(TARGET)(VARIABLES, requests, texts), greedy, strict=True
+  ):
+    np.testing.assert_allclose(score, text.log_probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [dict(draft=HELPER), dict(num_draft=2)])
+def test_speculation_changes_no_greedy_text(greedy, settings):
+  lookup = "draft" not in settings
+  found, timing = write(filters=[Greedy()], prompt_lookup=lookup, **settings)
+  assert [text.tokens for text in found] == [text.tokens for text in greedy]
+  assert [text.finish for text in found] == [text.finish for text in greedy]
+  assert 1 <= timing.tokens_per_call <= 5
+
+
+def test_contrastive_search_of_one_candidate_is_greedy(greedy):
+  found, _ = write(contrastive_k=1)
+  assert [text.tokens for text in found] == [text.tokens for text in greedy]
+  for text, other in zip(found, greedy, strict=True):
+    np.testing.assert_allclose(text.log_probs, other.log_probs, atol=1e-5)
+
+
+def test_the_best_of_several_texts_is_kept():
+  number, rows = 5, range(len(PROMPTS))
+  generator, choose = Generator(TARGET), Ban(NEVER)
+  requests = sampler().requests(PROMPTS, 6)
+  many = [r._replace(sample=i) for r in requests for i in range(number)]
+  (drawn,) = generator(VARIABLES, many, choose)
+  texts = [piece.tokens for piece in drawn]
+  by_other = ContinuationScorer(OTHER)(OTHERS, many, texts)
+  decoded, utility = [*map(TOKENIZER.decode, texts)], UTILITIES["chrf"]()
+  alike = [
+    np.mean([utility(one, other) for other in decoded[row : row + number]])
+    for row in (number * row for row in rows)
+    for one in decoded[row : row + number]
+  ]
+  chosen = []
+  for judge, scores in (
+    (by_log_probs(True), [np.mean(piece.log_probs) for piece in drawn]),
+    (by_model(OTHER, OTHERS, True), [np.mean(own) for own in by_other]),
+    (by_model(OTHER, OTHERS, False), [np.sum(own) for own in by_other]),
+    (by_themselves(TOKENIZER.decode, utility), alike),
+  ):
+    best = BestOf(generator, number, judge)
+    (found,) = best(VARIABLES, requests, choose)
+    places = np.reshape(scores, (-1, number)).argmax(axis=1)
+    assert found == [drawn[number * row + places[row]] for row in rows]
+    chosen += [*places]
+  assert len(set(chosen)) > 2  # judges differ
+  asked, _ = write(best_of=number, reranker=HELPER, rerank_per_token=False)
+  places = np.reshape([sum(own) for own in by_other], (-1, number)).argmax(1)
+  for row in rows:
+    assert asked[row].text == decoded[number * row + places[row]]
+
+
+@pytest.mark.parametrize("name", UTILITIES)
+def test_the_text_of_least_risk_is_the_one_most_like_all_others(name):
+  texts = ["a b c d e", "a b c d f", "x y", "a b c d e", ""]
+  utility = UTILITIES[name]()
+  found = expected_utilities(texts, utility)
+  expected = [
+    np.mean([utility(text, other) for other in texts]) for text in texts
+  ]
+  np.testing.assert_allclose(found, expected)
+  assert int(np.argmax(found)) == 0 and found[2] > 0
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    (dict(beam_size=-1), "beam_size=-1 must be at least 0"),
+    (dict(beam_size=4, num_groups=3), "num_groups=3 must divide beam_size=4"),
+    (dict(num_groups=2), "num_groups=2 must divide beam_size=0"),
+    (dict(beam_size=2, contrastive_k=3), "beam_size or contrastive_k"),
+    (dict(best_of=2, prompt_lookup=True), "best_of or prompt_lookup"),
+    (dict(best_of=2, mbr="chrf", reranker=HELPER), "mbr or reranker"),
+    (dict(contrastive_k=2, contrastive_alpha=1.5), "from 0 to 1"),
+    (dict(mbr="chrf"), "say by best_of"),
+    (dict(best_of=2, mbr="ter"), "chrf or bleu"),
+    (dict(num_draft=0), "num_draft=0"),
+  ],
+)
+def test_wrong_settings_are_sentences(settings, message):
+  with pytest.raises(UsageError, match=message):
+    Search(**settings)
+
+
+def test_what_cannot_be_searched_is_said():
+  other = CharacterTokenizer.train(["abcd"], 0, 1, False)
+  with pytest.raises(UsageError, match="draft_workdir=lstm has another token"):
+    Search(draft=HELPER).over(other)
+  with pytest.raises(UsageError, match="num_samples=3 must not exceed"):
+    write(3, beam_size=2)
+  with pytest.raises(UsageError, match="context of 12"):
+    write(num_tokens=8, beam_size=2)
+  ngram = NGram(V, 2, None)
+  ask = TextSampler(
+    ngram, TOKENIZER, make_generator=Search(contrastive_k=2).over(TOKENIZER)
+  )
+  variables = ngram.init(jax.random.key(0), jnp.zeros((1, 1), int))
+  with pytest.raises(UsageError, match="compares hidden vectors"):
+    ask(variables, "a")
