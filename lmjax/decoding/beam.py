@@ -32,8 +32,8 @@ class Hypotheses(NamedTuple):
   Attributes:
     tokens_BNT: int32, `<eos>` and padding behind their ends; a text that did
       not end before its limit has none.
-    scores_BN: log-probability in nats, divided by the length penalty; −∞ where
-      there are fewer texts.
+    scores_BN: log-probability in nats, divided by the length penalty, less what
+      is lost by coverage; −∞ where there are fewer texts.
   """
 
   tokens_BNT: Array
@@ -48,6 +48,7 @@ class _Group(NamedTuple):
     log_probs_N: of each; −∞ where there is none, as in a group that is done.
     ended_NT: those that have ended, the best first.
     scores_N: of each; −∞ where there is none.
+    cover_N: what open ones would lose by their coverage if they ended.
     done: whether the group has found what it looks for.
   """
 
@@ -55,6 +56,7 @@ class _Group(NamedTuple):
   log_probs_N: Array
   ended_NT: Array
   scores_N: Array
+  cover_N: Array
   done: Array
 
 
@@ -112,6 +114,10 @@ class BeamSearch:
   chose it in this step: diverse beam search (Vijayakumar et al. 2016,
   arXiv:1610.02424) with Hamming diversity. Scores are those of texts alone.
 
+  A text that attended to places of its source less than once in sum loses by
+  it, `coverage_penalty` · Σ log(sum) over such places, when it ends (Wu et al.
+  2016, arXiv:1609.08144).
+
   Attributes:
     num_tokens: T, how many tokens are written at most; at least 1.
     beam_size: N, at least 1.
@@ -122,6 +128,10 @@ class BeamSearch:
       once (True), when its best open text would not come among them if it
       ended now (False), or when no open one can in the end ("never"). It is
       done anyway when none can come among the `num_best`.
+    coverage_penalty: β of the above.
+    coverage: returns how much each place of a source was attended to so far,
+      [rows, S], from a carry that knows it, and 1 for padding; None for no
+      penalty.
     num_best: how many texts to return, at most N.
     stop_token: ends a text.
     pad_token: what follows behind the end.
@@ -136,6 +146,8 @@ class BeamSearch:
   num_groups: int = 1
   diversity_penalty: Array | float = 0.0
   early_stopping: bool | str = True
+  coverage_penalty: Array | float = 0.0
+  coverage: Callable[[PyTree], Array] | None = None
   num_best: int = 1
   stop_token: int
   pad_token: int
@@ -184,7 +196,7 @@ class BeamSearch:
     nothing = jnp.full(shape, -jnp.inf)
     done = jnp.zeros((batch, groups), bool)
     one = nothing.at[..., 0].set(0.0)
-    group = _Group(tokens, one, tokens, nothing, done)
+    group = _Group(tokens, one, tokens, nothing, jnp.zeros(shape), done)
     return _Search(jnp.int32(0), last_M, carry, state, group)
 
   def _run(self, step: Step, search: "_Search") -> Hypotheses:
@@ -209,13 +221,14 @@ class BeamSearch:
     log_probs_MV = self.choose(log_probs_MV, search.state)
     vocab_size = log_probs_MV.shape[-1]
     log_probs = log_probs_MV.reshape(-1, groups, size, vocab_size)
+    cover = self._cover(carry, len(log_probs_MV)).reshape(-1, groups, size)
     grow = functools.partial(self._grow, search.index)
     nothing_V = jnp.zeros(vocab_size, jnp.int32)
 
-    def one_text(group: _Group, log_probs: Array):
-      return jax.lax.scan(grow, nothing_V, (group, log_probs))[1]
+    def one_text(*inputs: PyTree):
+      return jax.lax.scan(grow, nothing_V, inputs)[1]
 
-    group, parent, last = jax.vmap(one_text)(search.group, log_probs)
+    group, parent, last = jax.vmap(one_text)(search.group, log_probs, cover)
     first = size * jnp.arange(parent.shape[0] * groups)
     rows_M = (parent.reshape(-1, size) + first[:, None]).reshape(-1)
     last_M = last.reshape(-1)
@@ -229,21 +242,29 @@ class BeamSearch:
       state = self.choose.advance(state, last_M, log_prob_M)
     return _Search(search.index + 1, last_M, carry, state, group)
 
+  def _cover(self, carry: PyTree, rows: int) -> Array:
+    """Return what each row would lose by its coverage if it ended."""
+    if self.coverage is None:
+      return jnp.zeros(rows)
+    covered_MS = jnp.clip(self.coverage(carry), 1e-9, 1.0)
+    return self.coverage_penalty * jnp.sum(jnp.log(covered_MS), axis=-1)
+
   def _grow(
-    self, index: Array, counts_V: Array, inputs: tuple["_Group", Array]
+    self, index: Array, counts_V: Array, inputs: tuple["_Group", Array, Array]
   ) -> tuple[Array, tuple["_Group", Array, Array]]:
     """Let a group choose, with what the groups before it chose in mind.
 
     Args:
       index: tokens of each hypothesis so far.
       counts_V: how often others chose each token in this step.
-      inputs: the group, and log-probabilities of next tokens.
+      inputs: the group, log-probabilities of next tokens, and what hypotheses
+        lose by their coverage.
 
     Returns:
       New counts; the group, which hypothesis each one came from, and the tokens
       that were chosen.
     """
-    group, log_probs_NV = inputs
+    group, log_probs_NV, cover_N = inputs
     size, vocab_size = log_probs_NV.shape
     joint_NV = group.log_probs_N[:, None] + log_probs_NV
     ranked_NV = joint_NV - self.diversity_penalty * counts_V
@@ -258,7 +279,8 @@ class BeamSearch:
 
     ends_M = stops_M & (jnp.arange(number) < size)
     scores_M = jnp.where(ends_M, joint_M, -jnp.inf)
-    scores_M /= penalty(length, self.length_penalty)
+    scores_M = scores_M / penalty(length, self.length_penalty)
+    scores_M += cover_N[parent_M]
     scores_M = jnp.concatenate([group.scores_N, scores_M])
     ended_MT = jnp.concatenate([group.ended_NT, tokens_MT])
     scores_N, best_N = jax.lax.top_k(scores_M, size)
@@ -269,8 +291,16 @@ class BeamSearch:
     done = group.done | self._is_done(length, jnp.max(open_N), scores_N)
     open_N = jnp.where(done, -jnp.inf, open_N)
     counts_V = counts_V.at[token_N].add(open_N > -jnp.inf)
-    group = _Group(tokens_MT[place_N], open_N, ended_MT[best_N], scores_N, done)
-    return counts_V, (group, parent_M[place_N], token_N)
+    parent_N = parent_M[place_N]
+    group = _Group(
+      tokens_MT[place_N],
+      open_N,
+      ended_MT[best_N],
+      scores_N,
+      cover_N[parent_N],
+      done,
+    )
+    return counts_V, (group, parent_N, token_N)
 
   def _is_done(self, length: Array, best_open: Array, scores_N: Array) -> Array:
     """Say whether a group need not go on."""
@@ -288,6 +318,7 @@ class BeamSearch:
   def _finish(self, group: "_Group") -> Hypotheses:
     """Return the best texts of all groups; those that were cut come last."""
     cut = group.log_probs_N / penalty(self.num_tokens, self.length_penalty)
+    cut += group.cover_N
     scores_M = jnp.concatenate([group.scores_N.reshape(-1), cut.reshape(-1)])
     tokens = jnp.concatenate([group.ended_NT, group.tokens_NT])
     is_cut_M = jnp.arange(2 * self.beam_size) >= self.beam_size
