@@ -73,7 +73,7 @@ class Timing(NamedTuple):
 
   Attributes:
     prompt_tokens: how many were read.
-    prefill_seconds: what reading them took.
+    prefill_seconds: what reading them took; 0 where that is part of drawing.
     new_tokens: how many were drawn.
     decode_seconds: what drawing them took.
     first_seconds: until the first tokens were there.
@@ -89,12 +89,13 @@ class Timing(NamedTuple):
 
   def __str__(self) -> str:
     """Describe it in a line."""
-    prefill = self.prompt_tokens / max(self.prefill_seconds, 1e-9)
+    text = f"prefill {self.prompt_tokens:,} tokens"
+    if self.prefill_seconds:
+      text += f", {self.prompt_tokens / self.prefill_seconds:,.0f} tokens/s"
     decode = self.new_tokens / max(self.decode_seconds, 1e-9)
-    text = (
-      f"prefill {self.prompt_tokens:,} tokens, {prefill:,.0f} tokens/s; decode "
-      f"{self.new_tokens:,} tokens, {decode:,.0f} tokens/s; first token after "
-      f"{self.first_seconds:.3f} s"
+    text += (
+      f"; decode {self.new_tokens:,} tokens, {decode:,.0f} tokens/s; first "
+      f"token after {self.first_seconds:.3f} s"
     )
     if self.tokens_per_call != 1:
       text += f"; {self.tokens_per_call:.2f} tokens a call of the model"

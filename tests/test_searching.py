@@ -65,6 +65,14 @@ def test_a_wide_beam_finds_the_best_of_all_texts():
       assert found[number * row + place].finish == "stop"
 
 
+def test_samples_are_empty_where_a_beam_has_no_more_texts():
+  found, _ = write(6, 1, beam_size=8)
+  for row in range(len(PROMPTS)):
+    texts = [text.text for text in found[6 * row : 6 * row + 6]]
+    assert sorted(texts) == ["", "", "", "a", "b", "c"]
+    assert texts[4:] == ["", ""]
+
+
 def test_continuations_are_scored_as_they_are_drawn(greedy):
   requests = [Request(TOKENIZER.encode(prompt), 6) for prompt in PROMPTS]
   texts = [text.tokens for text in greedy]

@@ -22,6 +22,8 @@ from lmjax.types import PyTree
 class BeamSearcher(Searcher):
   """Give the best text to the first sample of a prompt, the next to the second.
 
+  Where fewer texts can be, the last samples are empty.
+
   Args:
     model: see Searcher.
     reads_prefix: see Searcher.
@@ -60,14 +62,14 @@ class BeamSearcher(Searcher):
       places = [own for key, own in samples.items() if key[0] == num_tokens]
       batch = RequestBatch.of([requests[own[0]] for own in places], None)
       found = self._run(variables, batch, choose, num_tokens, most)
-      for own, tokens_NT in zip(places, found.tokens_BNT, strict=False):
-        for place, tokens_T in zip(own, np.asarray(tokens_NT), strict=False):
-          ends = np.flatnonzero(tokens_T == EOS)
-          length = ends[0] + 1 if len(ends) else num_tokens
-          texts[place] = tokens_T[:length].tolist()
+      tokens_BNT, scores_BN = map(np.asarray, found)
+      for row, own in enumerate(places):
+        for rank, place in enumerate(own):
+          if np.isfinite(scores_BN[row, rank]):  # else there is none
+            texts[place] = _until_end(tokens_BNT[row, rank])
     scores = self._score(variables, requests, texts)
     return [
-      Piece(text, score, "stop" if text[-1] == EOS else "length")
+      Piece(text, score, "stop" if text[-1:] in ([], [EOS]) else "length")
       for text, score in zip(texts, scores, strict=True)
     ]
 
@@ -102,3 +104,9 @@ class BeamSearcher(Searcher):
     return search.behind(
       lambda tokens_M, carry: step(tokens_M[:, None], carry, None), writing
     )
+
+
+def _until_end(tokens_T: np.ndarray) -> list[int]:
+  """Leave out what stands behind the end of a text."""
+  ends = np.flatnonzero(tokens_T == EOS)
+  return tokens_T[: ends[0] + 1].tolist() if len(ends) else tokens_T.tolist()

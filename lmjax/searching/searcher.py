@@ -24,7 +24,7 @@ class Searcher:
   """A generator whose texts are there all at once; see Generator.
 
   Attributes:
-    timing: of the last call, reading and writing taken together.
+    timing: of the last call; reading is part of drawing.
 
   Args:
     model: keeps the contract of lmjax.models.
@@ -69,12 +69,11 @@ class Searcher:
     pieces = self.write(variables, requests, choose)
     seconds = time.perf_counter() - began
     self.timing = Timing(
-      sum(len(request.tokens) for request in requests),
-      seconds,
-      sum(len(piece.tokens) for piece in pieces),
-      seconds,
-      seconds,
-      self._tokens_per_call,
+      prompt_tokens=sum(len(request.tokens) for request in requests),
+      new_tokens=sum(len(piece.tokens) for piece in pieces),
+      decode_seconds=seconds,
+      first_seconds=seconds,
+      tokens_per_call=self._tokens_per_call,
     )
     yield pieces
 
