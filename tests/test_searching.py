@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.data.tokenizers import EOS, CharacterTokenizer
-from lmjax.decoding.filters import Ban, Greedy
+from lmjax.data.tokenizers import BOS, EOS, CharacterTokenizer
+from lmjax.decoding.filters import Ban, Greedy, chain
 from lmjax.errors import UsageError
 from lmjax.generator import Generator, Request
 from lmjax.models.ngram import NGram
@@ -21,7 +21,7 @@ from lmjax.searching.best_of import (
 from lmjax.searching.continuation_scorer import ContinuationScorer
 from lmjax.searching.search import Helper, Search
 from lmjax.text_sampler import TextSampler, no_text
-from tests.tiny_models import draw, recurrent, transformer
+from tests.tiny_models import draw, encoder_decoder, recurrent, transformer
 
 TOKENIZER = CharacterTokenizer.train(["abc"], 0, 1, False)
 V, CONTEXT = TOKENIZER.vocab_size, 12
@@ -36,8 +36,7 @@ NEVER = no_text(TOKENIZER)
 
 
 def sampler(**settings):
-  make_generator = Search(**settings).over(TOKENIZER)
-  return TextSampler(TARGET, TOKENIZER, make_generator=make_generator)
+  return TextSampler(TARGET, TOKENIZER, search=Search(**settings))
 
 
 def write(number=1, num_tokens=6, filters=(), **settings):
@@ -131,6 +130,32 @@ def test_the_best_of_several_texts_is_kept():
     assert asked[row].text == decoded[number * row + places[row]]
 
 
+def test_sources_go_with_their_texts():
+  """Every way but drawing, for texts that are written for others."""
+  model = encoder_decoder(V, num_layers=1, num_encoder_layers=1)
+  variables = draw(model, jnp.zeros((1, 1), int))
+  sources = [np.array([4, 5, 6, 4]), np.array([6])]
+  requests = [Request(np.array([BOS]), 8, source=source) for source in sources]
+  ways, texts = dict(contrastive_k=2, contrastive_alpha=0.0), []
+  endless = Ban((*NEVER, EOS))
+  for settings in (dict(), ways, dict(prompt_lookup=True)):
+    generator = Search(**settings).generator(model, TOKENIZER)
+    (pieces,) = generator(variables, requests, chain([endless, Greedy()]))
+    texts.append([piece.tokens for piece in pieces])
+  assert texts[0] == texts[1] == texts[2]
+  assert texts[0][0] != texts[0][1]
+  beam = Search(beam_size=3).generator(model, TOKENIZER)
+  (found,) = beam(variables, requests, endless)
+  (turned,) = beam(variables, requests[::-1], endless)
+  assert [x.tokens for x in found] == [x.tokens for x in turned[::-1]]
+  assert found[0].tokens != found[1].tokens
+  for piece, other in zip(found, texts[0], strict=True):
+    (score,) = ContinuationScorer(model)(
+      variables, requests[found.index(piece) :][:1], [other]
+    )
+    assert sum(piece.log_probs) >= sum(score) - 1e-4
+
+
 @pytest.mark.parametrize("name", UTILITIES)
 def test_the_text_of_least_risk_is_the_one_most_like_all_others(name):
   texts = ["a b c d e", "a b c d f", "x y", "a b c d e", ""]
@@ -166,15 +191,13 @@ def test_wrong_settings_are_sentences(settings, message):
 def test_what_cannot_be_searched_is_said():
   other = CharacterTokenizer.train(["abcd"], 0, 1, False)
   with pytest.raises(UsageError, match="draft_workdir=lstm has another token"):
-    Search(draft=HELPER).over(other)
+    TextSampler(TARGET, other, search=Search(draft=HELPER))
   with pytest.raises(UsageError, match="num_samples=3 must not exceed"):
     write(3, beam_size=2)
   with pytest.raises(UsageError, match="context of 12"):
-    write(num_tokens=8, beam_size=2)
+    write(num_tokens=9, beam_size=2)
   ngram = NGram(V, 2, None)
-  ask = TextSampler(
-    ngram, TOKENIZER, make_generator=Search(contrastive_k=2).over(TOKENIZER)
-  )
+  ask = TextSampler(ngram, TOKENIZER, search=Search(contrastive_k=2))
   variables = ngram.init(jax.random.key(0), jnp.zeros((1, 1), int))
   with pytest.raises(UsageError, match="compares hidden vectors"):
     ask(variables, "a")

@@ -2,9 +2,7 @@
 """How texts are searched for, as users say it."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 
@@ -21,11 +19,9 @@ from lmjax.searching.best_of import (
   by_themselves,
 )
 from lmjax.searching.contrastive import ContrastiveSearcher
+from lmjax.searching.searcher import Searcher
 from lmjax.searching.speculative import SpeculativeGenerator
 from lmjax.types import PyTree
-
-# (model, options of Generator) → what is called as a Generator is
-MakeGenerator = Callable[..., Any]
 
 _NOT_NEGATIVE = (
   "beam_size",
@@ -125,14 +121,23 @@ class Search:
     if len(given) > 1:
       raise UsageError(f"give either {given[0]} or {given[1]}, not both.")
 
-  def over(self, tokenizer: Tokenizer) -> MakeGenerator:
-    """Return what makes a generator of a model.
+  def generator(
+    self,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    reads_prefix: bool = False,
+    **options: bool,
+  ) -> Generator | Searcher | BestOf:
+    """Make what writes tokens.
 
     Args:
-      tokenizer: what the model writes in.
+      model: keeps the contract of lmjax.models.
+      tokenizer: what it writes in.
+      reads_prefix: whether it reads prompts in both directions.
+      **options: of Generator.
 
     Raises:
-      UsageError: if a helper has another.
+      UsageError: if a helper has another tokenizer.
     """
     for helper in (self.reranker, self.draft):
       if helper and helper.tokenizer.fingerprint != tokenizer.fingerprint:
@@ -140,15 +145,6 @@ class Search:
           f"{helper.name} has another tokenizer than the run that it helps; "
           "give a run that was trained on the same tokens."
         )
-    return functools.partial(self._make, tokenizer)
-
-  def _make(
-    self,
-    tokenizer: Tokenizer,
-    model: nn.Module,
-    reads_prefix: bool = False,
-    **options: bool,
-  ) -> Any:
     if self.beam_size:
       return BeamSearcher(
         model,

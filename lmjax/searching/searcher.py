@@ -90,7 +90,7 @@ def check_fits(context: int | None, request: Request) -> None:
   Raises:
     UsageError: if it does not.
   """
-  longest = len(request.tokens) + request.num_tokens
+  longest = len(request.tokens) + request.num_tokens - 1  # the last is not read
   if context is not None and longest > context:
     raise UsageError(
       f"the prompt of {len(request.tokens)} tokens and num_tokens="
