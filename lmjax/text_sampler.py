@@ -2,7 +2,7 @@
 """Text in, text out: a model, its tokenizer and the generation loop."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
