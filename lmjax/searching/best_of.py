@@ -43,6 +43,7 @@ class BestOf:
     choose: Filter,
     chunk: int = 0,
     is_over: IsOver | None = None,
+    num_best: int = 0,
   ) -> Iterator[list[Piece]]:
     """Write texts for requests; see Generator.
 
@@ -52,6 +53,7 @@ class BestOf:
       choose: turns logits into those that are drawn from.
       chunk: of no use here.
       is_over: of no use here.
+      num_best: see Generator.
 
     Returns:
       One piece for each request, once.
@@ -63,7 +65,7 @@ class BestOf:
       for request in requests
       for index in range(number)
     ]
-    (pieces,) = self._generator(variables, many, choose)
+    (pieces,) = self._generator(variables, many, choose, num_best=num_best)
     began, best = time.perf_counter(), []
     for start in range(0, len(many), number):
       own = slice(start, start + number)

@@ -49,7 +49,7 @@ class ContrastiveSearcher(Searcher):
     drawn, count_B, done_B = jax.tree.map(
       lambda leaf: np.asarray(leaf)[: len(requests)], found
     )
-    return pieces_of(*drawn, count_B, done_B)
+    return pieces_of(drawn.tokens_BN, drawn.log_probs_BN, count_B, done_B)
 
   def _find(
     self,

@@ -43,6 +43,7 @@ class Searcher:
     choose: Filter,
     chunk: int = 0,
     is_over: IsOver | None = None,
+    num_best: int = 0,
   ) -> Iterator[list[Piece]]:
     """Write texts for requests.
 
@@ -52,6 +53,7 @@ class Searcher:
       choose: turns logits into those that are chosen by.
       chunk: of no use here.
       is_over: of no use here.
+      num_best: of no use here; no likely tokens are told.
 
     Returns:
       One piece for each request, once.
@@ -60,7 +62,7 @@ class Searcher:
       UsageError: if a number is out of range, or a text would be longer than
         the model's context.
     """
-    del chunk, is_over
+    del chunk, is_over, num_best
     for request in requests:
       check_positive(num_tokens=request.num_tokens)
       check_length(self._model.context, request.tokens)
@@ -69,7 +71,7 @@ class Searcher:
     pieces = self.write(variables, requests, choose)
     seconds = time.perf_counter() - began
     self.timing = Timing(
-      prompt_tokens=sum(len(request.tokens) for request in requests),
+      prompt_tokens=sum(request.num_read for request in requests),
       new_tokens=sum(len(piece.tokens) for piece in pieces),
       decode_seconds=seconds,
       first_seconds=seconds,

@@ -72,7 +72,7 @@ class SpeculativeGenerator(Searcher):
     # The first token of each comes of reading the prompt.
     if calls_B.sum():
       self._tokens_per_call = float((count_B - 1).sum() / calls_B.sum())
-    return pieces_of(*drawn, count_B, done_B)
+    return pieces_of(drawn.tokens_BN, drawn.log_probs_BN, count_B, done_B)
 
   def _write(
     self,
