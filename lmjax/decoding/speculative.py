@@ -344,7 +344,7 @@ def speculate(
     _Loop(written, first_B, writing.carry, memory, state),
   ).written
   is_text_BN = jnp.arange(num_tokens) < written.count_B[:, None]
-  tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in written.drawn)
+  tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in written.drawn[:2])
   drawn = Drawn(
     jnp.where(is_text_BN, tokens_BN, pad_token),
     jnp.where(is_text_BN, log_probs_BN, 0.0),
