@@ -73,10 +73,11 @@ class Timing(NamedTuple):
 
   Attributes:
     prompt_tokens: how many were read.
-    prefill_seconds: what reading them took.
+    prefill_seconds: what reading them took; 0 where that is part of drawing.
     new_tokens: how many were drawn.
     decode_seconds: what drawing them took.
     first_seconds: until the first tokens were there.
+    tokens_per_call: how many a text got from a call of the model.
   """
 
   prompt_tokens: int = 0
@@ -84,16 +85,21 @@ class Timing(NamedTuple):
   new_tokens: int = 0
   decode_seconds: float = 0.0
   first_seconds: float = 0.0
+  tokens_per_call: float = 1.0
 
   def __str__(self) -> str:
     """Describe it in a line."""
-    prefill = self.prompt_tokens / max(self.prefill_seconds, 1e-9)
+    text = f"prefill {self.prompt_tokens:,} tokens"
+    if self.prefill_seconds:
+      text += f", {self.prompt_tokens / self.prefill_seconds:,.0f} tokens/s"
     decode = self.new_tokens / max(self.decode_seconds, 1e-9)
-    return (
-      f"prefill {self.prompt_tokens:,} tokens, {prefill:,.0f} tokens/s; decode "
-      f"{self.new_tokens:,} tokens, {decode:,.0f} tokens/s; first token after "
-      f"{self.first_seconds:.3f} s"
+    text += (
+      f"; decode {self.new_tokens:,} tokens, {decode:,.0f} tokens/s; first "
+      f"token after {self.first_seconds:.3f} s"
     )
+    if self.tokens_per_call != 1:
+      text += f"; {self.tokens_per_call:.2f} tokens a call of the model"
+    return text
 
 
 class Generator:
@@ -156,7 +162,7 @@ class Generator:
       check_positive(num_tokens=request.num_tokens)
       check_length(context, request.tokens)
     began = time.perf_counter()
-    batch = _Batch.of(requests, context)
+    batch = RequestBatch.of(requests, context)
     programs, laid_out = self._lay_out(variables, len(batch.limit_B))
     longest = max(len(r.tokens) + r.num_tokens for r in requests)
     if context is None or longest <= context:
@@ -246,7 +252,7 @@ def _piece(drawn: Drawn, row: int, length: int, finish: str) -> Piece:
   return Piece(tokens, log_probs, finish, best)
 
 
-class _Batch(NamedTuple):
+class RequestBatch(NamedTuple):
   """Requests as rows; some of them nobody asked for, and they draw nothing."""
 
   prompt: Prompt
@@ -256,7 +262,9 @@ class _Batch(NamedTuple):
   source_mask_BS: np.ndarray | None
 
   @classmethod
-  def of(cls, requests: Sequence[Request], context: int | None) -> "_Batch":
+  def of(
+    cls, requests: Sequence[Request], context: int | None
+  ) -> "RequestBatch":
     """Pad requests to one of few shapes."""
     rows = [*requests]
     rows += [requests[0]] * (bucket_rows(len(rows)) - len(rows))
@@ -324,7 +332,7 @@ class _Programs:
   def _read(
     self,
     variables: PyTree,
-    batch: _Batch,
+    batch: RequestBatch,
     choose: Filter,
     capacity: int,
     context: int | None,
@@ -346,7 +354,7 @@ class _Programs:
     variables: PyTree,
     writing: Writing,
     memory: PyTree,
-    batch: _Batch,
+    batch: RequestBatch,
     choose: Filter,
     num_tokens: int,
     context: int | None,
@@ -367,23 +375,33 @@ class _Programs:
     )
 
   def _step(self, variables: PyTree, memory: PyTree) -> Step:
-    model, always = self._model, {}
-    if memory is not None:
-      always["memory"] = memory
+    return reading_step(self._model, variables, memory, self._reads_prefix)
 
-    def step(
-      tokens_BT: Array, carry: PyTree, resets_BT: Array | None
-    ) -> tuple[Array, PyTree]:
-      floats, options = dense_weights(variables), dict(always)
-      if self._reads_prefix and tokens_BT.shape[1] > 1:
-        options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
-      hidden, carry = model.apply(
-        floats, tokens_BT, carry, resets_BT, **options
-      )
-      last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-      return model.apply(floats, last, method="logits")[:, 0], carry
 
-    return step
+def reading_step(
+  model: nn.Module, variables: PyTree, memory: PyTree, reads_prefix: bool
+) -> Step:
+  """Return what turns tokens into the logits behind the last one.
+
+  Args:
+    model: keeps the contract of lmjax.models.
+    variables: its own, or as quantize_weights leaves them.
+    memory: what it made of sources; None for models without.
+    reads_prefix: whether several tokens, a prompt, see each other.
+  """
+  always = {} if memory is None else dict(memory=memory)
+
+  def step(
+    tokens_BT: Array, carry: PyTree, resets_BT: Array | None
+  ) -> tuple[Array, PyTree]:
+    floats, options = dense_weights(variables), dict(always)
+    if reads_prefix and tokens_BT.shape[1] > 1:
+      options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
+    hidden, carry = model.apply(floats, tokens_BT, carry, resets_BT, **options)
+    last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
+    return model.apply(floats, last, method="logits")[:, 0], carry
+
+  return step
 
 
 @jax.jit

@@ -33,6 +33,7 @@ from lmjax.run_folder import RunFolder
 from lmjax.samples import SAMPLERS, make_sampler, opens_documents
 from lmjax.sampling import Sampling
 from lmjax.scoring import SCORED, Score, TextScorer
+from lmjax.searching.search import Helper, Search
 from lmjax.state import TrainState
 from lmjax.tasks.task import Task
 from lmjax.text_filler import FILLERS, Filled
@@ -58,6 +59,7 @@ class Run:
       lie while texts are drawn.
     int8_cache: whether a Transformer's keys and values are kept in eight bits.
     control: what texts must be, and who else has a say; see lmjax.control.
+    search: how texts are searched for; None where they are drawn.
 
   Raises:
     UserError: if the folder holds no run, or no such checkpoint.
@@ -72,9 +74,10 @@ class Run:
     int8_weights: bool = False,
     int8_cache: bool = False,
     control: Control | None = None,
+    search: Search | None = None,
   ):
-    self._cache, self._int8_weights = cache, int8_weights
-    self._control = control
+    self._cache, self._search = cache, search
+    self._int8_weights, self._control = int8_weights, control
     folder = RunFolder(workdir)
     config = folder.load_config()
     if cache and config.task != "language_modeling":
@@ -115,6 +118,23 @@ class Run:
       experiment.corpus.text_tokenizer,
     )
 
+  def helper(self, name: str) -> Helper:
+    """Return the run as one that helps another to find texts.
+
+    Args:
+      name: what messages call it.
+
+    Raises:
+      UsageError: if the run's task is not to predict the next token.
+    """
+    task = self.experiment.config.task
+    if task != "language_modeling":
+      raise UsageError(
+        f"{name} learned task={task}, and only a run of task=language_modeling "
+        "helps another to find texts; give one."
+      )
+    return Helper(name, self.experiment.model, self.variables, self.tokenizer)
+
   @functools.cached_property
   def sampler(self) -> TextSampler:
     """Make what draws texts.
@@ -141,6 +161,7 @@ class Run:
       keeps_layout=True,
       int8_weights=self._int8_weights,
       control=self._control,
+      search=self._search,
     )
 
   def generate(

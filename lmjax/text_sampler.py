@@ -12,7 +12,6 @@ from lmjax.data.stream import find_code
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from lmjax.decoding.filters import Ban, Filter, chain
 from lmjax.generator import (
-  Generator,
   Piece,
   Request,
   Timing,
@@ -20,6 +19,7 @@ from lmjax.generator import (
   check_positive,
 )
 from lmjax.sampling import Sampling
+from lmjax.searching.search import Search
 from lmjax.text_stream import TextStream
 from lmjax.types import PyTree
 
@@ -66,6 +66,7 @@ class TextSampler:
     int8_weights: whether large matrices lie in memory in eight bits.
     control: says what texts must be, or who else has a say in them; see
       lmjax.control. None for nothing.
+    search: how texts are found; None where they are drawn.
   """
 
   reads_sources = False
@@ -80,13 +81,15 @@ class TextSampler:
     keeps_layout: bool = False,
     int8_weights: bool = False,
     control: Control | None = None,
+    search: Search | None = None,
   ):
     self.tokenizer, self._context = tokenizer, model.context
     self._steer = control(tokenizer) if control else (lambda requests: ())
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
-    self._generator = Generator(
+    self._generator = (search or Search()).generator(
       model,
+      tokenizer,
       reads_prefix=reads_prefix,
       keeps_layout=keeps_layout,
       int8_weights=int8_weights,

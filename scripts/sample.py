@@ -22,6 +22,7 @@ from lmjax.data.given_text import check_unicode, read_lines
 from lmjax.errors import UsageError
 from lmjax.run import Run
 from lmjax.sampling_flags import define_sampling_flags
+from lmjax.search_flags import define_search_flags
 from lmjax.text_sampler import Continuation
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -57,6 +58,7 @@ _INTERACTIVE = flags.DEFINE_boolean(
 _CACHE = command_line.define_cache_flags()
 _INT8 = command_line.define_int8_flags()
 _CONTROL = define_control_flags()
+_SEARCH = define_search_flags()
 flags.mark_flag_as_required("workdir")
 
 _LINE = "\n" + "─" * 72 + "\n"
@@ -135,6 +137,7 @@ def main() -> None:
     _CHECKPOINT.value,
     cache=_CACHE(),
     control=_CONTROL(),
+    search=_SEARCH(),
     **_INT8(),
   )
   sampler = run.sampler

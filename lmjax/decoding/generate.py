@@ -56,14 +56,15 @@ class Drawn(NamedTuple):
   Attributes:
     tokens_BN: int32, padding behind the end of a text.
     log_probs_BN: of each, in nats, as the model has it before any filter.
-    best_BNK: the likeliest tokens in the place of each, likeliest first.
+    best_BNK: the likeliest tokens in the place of each, likeliest first; None
+      where they are not told.
     best_log_probs_BNK: of each of those.
   """
 
   tokens_BN: Array
   log_probs_BN: Array
-  best_BNK: Array
-  best_log_probs_BNK: Array
+  best_BNK: Array | None = None
+  best_log_probs_BNK: Array | None = None
 
 
 def read(

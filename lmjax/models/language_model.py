@@ -100,6 +100,49 @@ class LanguageModel(nn.Module):
     batch_size = len(jax.tree.leaves(carry)[0])
     return self.initial_carry(batch_size, self.context)
 
+  def read_ahead(
+    self, tokens_BT: Array, carry: PyTree, **options: PyTree
+  ) -> tuple[PyTree, PyTree, PyTree]:
+    """Read tokens, the last of which may be taken back by `go_back`.
+
+    One after the other here, for any kind of carry.
+
+    Args:
+      tokens_BT: int tokens.
+      carry: what was read before.
+      **options: others of the call.
+
+    Returns:
+      hidden; the carry behind all tokens; and marks of the carry behind each of
+      them, with T before the axis of rows.
+    """
+    model, variables = self.unbind()
+
+    def read(carry: PyTree, token_B: Array) -> tuple[PyTree, PyTree]:
+      hidden, carry = model.apply(variables, token_B[:, None], carry, **options)
+      hidden = jax.tree.map(lambda leaf: leaf[:, 0], hidden)
+      return carry, (hidden, model.mark(carry))
+
+    carry, (hidden, marks) = jax.lax.scan(read, carry, tokens_BT.T)
+    hidden = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), hidden)
+    return hidden, carry, marks
+
+  @nn.nowrap
+  def mark(self, carry: PyTree) -> PyTree:
+    """Return what `go_back` needs of a carry, the axis of rows first."""
+    return carry
+
+  @nn.nowrap
+  def go_back(self, carry: PyTree, mark: PyTree) -> PyTree:
+    """Return a carry as it was.
+
+    Args:
+      carry: one that has read on since, within its capacity.
+      mark: what was marked then; rows may go back by different numbers.
+    """
+    del carry
+    return mark
+
   @nn.nowrap
   def for_decoding(
     self, variables: PyTree, batch_size: int

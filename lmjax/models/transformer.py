@@ -2,6 +2,7 @@
 """The decoder-only Transformer language model."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
@@ -114,6 +115,24 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
       self.dtype,
       self.int8_cache,
     )
+
+  def read_ahead(
+    self, tokens_BT: Array, carry: KeyValueCache, **options: PyTree
+  ) -> tuple[Array, KeyValueCache, Array]:
+    """Read all tokens in one call; see LanguageModel."""
+    hidden_BTD, after = self(tokens_BT, carry, **options)
+    numbers_T1 = jnp.arange(1, tokens_BT.shape[1] + 1)[:, None]
+    return hidden_BTD, after, carry.length_B + numbers_T1
+
+  @nn.nowrap
+  def mark(self, carry: KeyValueCache) -> Array:
+    """Return how many tokens each row has seen."""
+    return carry.length_B
+
+  @nn.nowrap
+  def go_back(self, carry: KeyValueCache, mark: Array) -> KeyValueCache:
+    """Forget all later tokens: what slots hold is known by their number."""
+    return carry._replace(length_B=mark)
 
   @nn.nowrap
   def for_decoding(

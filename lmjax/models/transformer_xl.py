@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from lmjax.errors import UsageError
 from lmjax.layers.positions import sinusoids
 from lmjax.layers.relative_attention import RelativeAttention, SegmentView
+from lmjax.models.language_model import LanguageModel
 from lmjax.models.transformer import Transformer
 from lmjax.models.trunk import block_settings
 from lmjax.ops.key_value_cache import document_starts
@@ -93,6 +94,11 @@ class TransformerXL(Transformer, kw_only=True):
     return hidden_BTD, SegmentMemory(
       tuple(kept), ends_B1[:, 0], starts_BT[:, -1]
     )
+
+  # A memory has no place for what it lost to later tokens.
+  read_ahead = LanguageModel.read_ahead
+  mark = LanguageModel.mark
+  go_back = LanguageModel.go_back
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> SegmentMemory:

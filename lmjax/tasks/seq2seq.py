@@ -6,7 +6,7 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.decoding.beam import beam_search, greedy_search, repeat
+from lmjax.decoding.beam import BeamSearch, greedy_search, repeat
 from lmjax.decoding.filters import Ban
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
 from lmjax.types import Array, Batch, PyTree
@@ -43,6 +43,8 @@ class Transduction(Seq2Seq):
   Attributes:
     beam_size: how many texts are searched for at once; 1 for greedy search.
     length_penalty: see lmjax.decoding.beam.penalty.
+    coverage_penalty: see lmjax.decoding.beam.BeamSearch; above 0 the model must
+      sow weights of attention.
     num_best: how many texts are told of each source; at most `beam_size`.
     max_target_length: how many tokens are written at most.
     first_token: what every target begins behind.
@@ -53,6 +55,7 @@ class Transduction(Seq2Seq):
 
   beam_size: int
   length_penalty: float
+  coverage_penalty: float
   num_best: int
   max_target_length: int
   first_token: int
@@ -74,16 +77,25 @@ class Transduction(Seq2Seq):
       variables, batch["sources"], batch["source_mask"], method="encode"
     )
     memory = repeat(memory, number)
-    ban = Ban(self.banned)
+    ban, covers = Ban(self.banned), self.coverage_penalty > 0
 
     def step(tokens_N: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      hidden, carry = model.apply(
-        variables, tokens_N[:, None], carry, memory=memory
+      carry, covered_NS = carry
+      (hidden, carry), sown = model.apply(
+        variables,
+        tokens_N[:, None],
+        carry,
+        memory=memory,
+        mutable=["intermediates"] if covers else [],
       )
+      if covers:
+        (weights_N1S,) = sown["intermediates"]["attention_weights"]
+        covered_NS += weights_N1S[:, 0]
       logits_N1V = model.apply(variables, hidden, method="logits")
-      return ban(logits_N1V[:, 0]), carry
+      return ban(logits_N1V[:, 0]), (carry, covered_NS)
 
-    carry = model.initial_carry(rows, length)
+    padding_NS = repeat(~batch["source_mask"].astype(bool), number)
+    carry = model.initial_carry(rows, length), padding_NS.astype(jnp.float32)
     first_B = jnp.full(batch_size, self.first_token)
     settings = dict(
       length_penalty=self.length_penalty,
@@ -93,6 +105,13 @@ class Transduction(Seq2Seq):
     if number == 1:
       found = greedy_search(step, carry, first_B, length, **settings)
     else:
-      settings["num_best"] = self.num_best
-      found = beam_search(step, carry, first_B, length, number, **settings)
+      search = BeamSearch(
+        num_tokens=length,
+        beam_size=number,
+        num_best=self.num_best,
+        coverage_penalty=self.coverage_penalty,
+        coverage=(lambda carry: carry[1]) if covers else None,
+        **settings,
+      )
+      found = search(step, carry, first_B)
     return dict(targets=found.tokens_BNT, scores=found.scores_BN)

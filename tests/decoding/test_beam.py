@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmjax.decoding.beam import (
-  beam_search,
+  BeamSearch,
   greedy_search,
   penalty,
   repeat,
@@ -37,9 +37,8 @@ def search(tables, size, alpha=0.0, num_best=1, num_tokens=T):
     return greedy_search(own, carry, first, num_tokens, **fixed)
   own = functools.partial(step, repeat(tables, size))
   carry = jnp.zeros(number * size, int)
-  return beam_search(
-    own, carry, first, num_tokens, size, num_best=num_best, **fixed
-  )
+  how = dict(num_tokens=num_tokens, beam_size=size, num_best=num_best)
+  return BeamSearch(**how, **fixed)(own, carry, first)
 
 
 def log_probs(table_HV, tokens):
@@ -144,7 +143,8 @@ def test_a_search_stops_when_no_open_text_can_win():
       return jnp.broadcast_to(row, (len(tokens_M), V)), carry
 
     fixed = dict(num_best=num_best, stop_token=STOP, pad_token=PAD)
-    found = beam_search(count, (), jnp.array([FIRST]), 9, size, **fixed)
+    search_ = BeamSearch(num_tokens=9, beam_size=size, **fixed)
+    found = search_(count, (), jnp.array([FIRST]))
     jax.block_until_ready(found)
     jax.effects_barrier()
     return len(steps)

@@ -51,7 +51,9 @@ def prepared(name):
   return model, draw(model, jnp.zeros((B, T), jnp.int32))
 
 
-def make_task(model, beam_size, num_best=1, length_penalty=0.0):
+def make_task(
+  model, beam_size, num_best=1, length_penalty=0.0, coverage_penalty=0.0
+):
   return Transduction(
     model=model,
     units_V=np.ones(V, np.float32),
@@ -60,6 +62,7 @@ def make_task(model, beam_size, num_best=1, length_penalty=0.0):
     beam_size=beam_size,
     num_best=num_best,
     length_penalty=length_penalty,
+    coverage_penalty=coverage_penalty,
     max_target_length=T,
     first_token=BOS,
     stop_token=EOS,
@@ -111,6 +114,36 @@ def test_scores_of_beams_are_those_of_whole_texts(name):
     wanted = total / penalty(counts.sum(axis=1), 0.7)
     np.testing.assert_allclose(made["scores"][:, n], wanted, atol=1e-3)
   assert len({tuple(row) for row in np.array(made["targets"][0]).tolist()}) == 3
+
+
+def test_scores_lose_by_what_is_left_out_of_sources():
+  """Attention is read again here, with the whole text there at once."""
+  model, variables = prepared("recurrent")
+  settings = dict(num_best=3, length_penalty=0.7)
+  plain, made = (
+    jax.jit(make_task(model, 4, coverage_penalty=x, **settings).predict)(
+      variables, BATCH
+    )
+    for x in (0.0, 2.0)
+  )
+  assert not np.all(plain["targets"] == made["targets"])
+  for n in range(3):
+    tokens = np.array(made["targets"][:, n])
+    memory = model.apply(variables, SOURCES, MASK, method="encode")
+    inputs = behind_bos(tokens)
+    each = log_probs(model, variables, inputs)
+    _, sown = model.apply(
+      variables, inputs, memory=memory, mutable=["intermediates"]
+    )
+    (weights_BTS,) = sown["intermediates"]["attention_weights"]
+    counts = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) == 0
+    picked = np.take_along_axis(np.array(each), tokens[..., None], 2)[..., 0]
+    total = np.where(counts, picked, 0.0).sum(axis=1)
+    covered = np.array(weights_BTS * counts[..., None]).sum(axis=1)
+    covered = np.where(MASK, np.minimum(covered, 1.0), 1.0)
+    lost = np.log(covered).sum(axis=1)
+    wanted = total / penalty(counts.sum(axis=1), 0.7) + 2.0 * lost
+    np.testing.assert_allclose(made["scores"][:, n], wanted, atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +271,7 @@ def test_jit_equals_pmap(pairs_folder, tmp_path):
   [
     ({"target_tokenizer": "x"}, "seq2seq.target_tokenizer=x is not known"),
     ({"num_best": 2}, "num_best=2 must be at most seq2seq.beam_size=1"),
+    ({"coverage_penalty": 0.2, "beam_size": 2}, "coverage_penalty=0.2 needs"),
     ({"metrics": "bleu,x"}, "metrics=bleu,x names 'x', which is not known"),
     ({"beam_size": 0}, "beam_size=0 must be at least 1"),
     ({"max_target_length": 129}, "=129 is more than the 128 learned position"),

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How texts are searched for, as users say it."""
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.linen as nn
+
+from lmjax.data.tokenizers import Tokenizer
+from lmjax.errors import UsageError
+from lmjax.generator import Generator, check_positive
+from lmjax.searching.bayes_risk import UTILITIES
+from lmjax.searching.beam import BeamSearcher
+from lmjax.searching.best_of import (
+  BestOf,
+  Judge,
+  by_log_probs,
+  by_model,
+  by_themselves,
+)
+from lmjax.searching.contrastive import ContrastiveSearcher
+from lmjax.searching.searcher import Searcher
+from lmjax.searching.speculative import SpeculativeGenerator
+from lmjax.types import PyTree
+
+_NOT_NEGATIVE = (
+  "beam_size",
+  "length_penalty",
+  "diversity_penalty",
+  "contrastive_k",
+  "best_of",
+)
+
+
+class Helper(NamedTuple):
+  """A language model that helps another.
+
+  Attributes:
+    name: what users call it, as a flag.
+    model: keeps the contract of lmjax.models.
+    variables: its own.
+    tokenizer: the one that it was trained with.
+  """
+
+  name: str
+  model: nn.Module
+  variables: PyTree
+  tokenizer: Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+  """How texts are found; by default they are drawn, one for each request.
+
+  Attributes:
+    beam_size: of beam search; 0 for none.
+    length_penalty: see lmjax.decoding.beam.penalty.
+    num_groups: of diverse beam search.
+    diversity_penalty: see lmjax.decoding.beam.BeamSearch.
+    early_stopping: see there.
+    contrastive_k: candidates of contrastive search; 0 for none.
+    contrastive_alpha: see lmjax.decoding.contrastive.
+    best_of: how many texts are drawn for one that is kept; 0 for none.
+    reranker: who chooses among them; None for the model itself.
+    rerank_per_token: whether it looks at means over tokens, or at sums.
+    mbr: utility by which texts choose among themselves, of UTILITIES; empty for
+      none.
+    draft: who proposes tokens in speculative decoding; None for nobody.
+    prompt_lookup: whether they are looked up in the text itself.
+    num_draft: how many are proposed at a time.
+
+  Raises:
+    UsageError: if a number is out of range, or settings do not go together.
+  """
+
+  beam_size: int = 0
+  length_penalty: float = 0.0
+  num_groups: int = 1
+  diversity_penalty: float = 0.0
+  early_stopping: bool | str = True
+  contrastive_k: int = 0
+  contrastive_alpha: float = 0.6
+  best_of: int = 0
+  reranker: Helper | None = None
+  rerank_per_token: bool = True
+  mbr: str = ""
+  draft: Helper | None = None
+  prompt_lookup: bool = False
+  num_draft: int = 4
+
+  def __post_init__(self):
+    """Check the settings."""
+    check_positive(num_groups=self.num_groups, num_draft=self.num_draft)
+    for name in _NOT_NEGATIVE:
+      if getattr(self, name) < 0:
+        raise UsageError(f"{name}={getattr(self, name)} must be at least 0.")
+    if max(self.beam_size, 1) % self.num_groups:
+      raise UsageError(
+        f"num_groups={self.num_groups} must divide beam_size={self.beam_size}."
+      )
+    if not 0 <= self.contrastive_alpha <= 1:
+      raise UsageError(
+        f"contrastive_alpha={self.contrastive_alpha} must be from 0 to 1."
+      )
+    if self.mbr and self.mbr not in UTILITIES:
+      raise UsageError(f"mbr={self.mbr} must be {' or '.join(UTILITIES)}.")
+    if (self.mbr or self.reranker) and not self.best_of:
+      raise UsageError(
+        "reranking and mbr choose among texts; say by best_of how many to draw."
+      )
+    ways = dict(
+      beam_size=self.beam_size,
+      contrastive_k=self.contrastive_k,
+      best_of=self.best_of,
+      draft=self.draft,
+      prompt_lookup=self.prompt_lookup,
+    )
+    given = [name for name, value in ways.items() if value]
+    if self.mbr and self.reranker:
+      given = ["mbr", "reranker"]
+    if len(given) > 1:
+      raise UsageError(f"give either {given[0]} or {given[1]}, not both.")
+
+  def generator(
+    self,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    reads_prefix: bool = False,
+    **options: bool,
+  ) -> Generator | Searcher | BestOf:
+    """Make what writes tokens.
+
+    Args:
+      model: keeps the contract of lmjax.models.
+      tokenizer: what it writes in.
+      reads_prefix: whether it reads prompts in both directions.
+      **options: of Generator.
+
+    Raises:
+      UsageError: if a helper has another tokenizer.
+    """
+    for helper in (self.reranker, self.draft):
+      if helper and helper.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise UsageError(
+          f"{helper.name} has another tokenizer than the run that it helps; "
+          "give a run that was trained on the same tokens."
+        )
+    if self.beam_size:
+      return BeamSearcher(
+        model,
+        reads_prefix,
+        beam_size=self.beam_size,
+        length_penalty=self.length_penalty,
+        num_groups=self.num_groups,
+        diversity_penalty=self.diversity_penalty,
+        early_stopping=self.early_stopping,
+      )
+    if self.contrastive_k:
+      return ContrastiveSearcher(
+        model, reads_prefix, self.contrastive_k, self.contrastive_alpha
+      )
+    if self.draft or self.prompt_lookup:
+      draft = self.draft and (self.draft.model, self.draft.variables)
+      return SpeculativeGenerator(model, reads_prefix, draft, self.num_draft)
+    generator = Generator(model, reads_prefix=reads_prefix, **options)
+    if not self.best_of:
+      return generator
+    return BestOf(generator, self.best_of, self._judge(tokenizer))
+
+  def _judge(self, tokenizer: Tokenizer) -> Judge:
+    if self.mbr:
+      return by_themselves(tokenizer.decode, UTILITIES[self.mbr]())
+    if self.reranker:
+      _, model, variables, _ = self.reranker
+      return by_model(model, variables, self.rerank_per_token)
+    return by_log_probs(self.rerank_per_token)

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speculation writes what the target alone would."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.decoding.filters import (
+  Filter,
+  Greedy,
+  Prompt,
+  Temperature,
+  TopK,
+  chain,
+)
+from lmjax.decoding.filters.filter import filter_class
+from lmjax.decoding.generate import read, write
+from lmjax.decoding.speculative import (
+  Model,
+  ModelDraft,
+  PromptLookup,
+  Text,
+  speculate,
+)
+from tests.tiny_models import draw as draw_variables
+from tests.tiny_models import recurrent, transformer
+
+V, HASHES, FIRST, PAD, STOP, NEVER = 4, 53, 2, 0, 1, -1
+TABLES = 1.5 * np.random.default_rng(0).normal(size=(2, HASHES, V))
+
+
+@filter_class
+class Shun(Filter):
+  """Make tokens unlikely the more often they came and the rarer they were."""
+
+  def start(self, prompt, vocab_size):
+    rows = jnp.asarray(prompt.tokens_BT)
+    return jax.nn.one_hot(rows[:, -1], vocab_size)
+
+  def __call__(self, logits, state=()):
+    return logits - state
+
+  def advance(self, state, token, log_prob):
+    amount = 1.5 + jnp.minimum(-log_prob, 1.0)
+    return state + amount[:, None] * jax.nn.one_hot(token, state.shape[-1])
+
+
+def table_model(table):
+  """A model whose scores depend on all tokens, by what they hash to."""
+  table = jnp.array(table)
+
+  def read_one(hashed, tokens):
+    hashed = (7 * hashed + 3 * tokens + 1) % HASHES
+    return hashed, (table[hashed], hashed)
+
+  def read_ahead(tokens, hashed):
+    hashed, (logits, marks) = jax.lax.scan(read_one, hashed, tokens.T)
+    return jnp.swapaxes(logits, 0, 1), hashed, marks
+
+  return Model(read_ahead, lambda carry, mark: mark)
+
+
+def step_of(model):
+  def step(tokens, carry, resets=None):
+    del resets
+    logits, carry, _ = model.read_ahead(tokens, carry)
+    return logits[:, -1], carry
+
+  return step
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def draw(draft, rows, num_tokens, num_draft, choose, limits, stop):
+  """Write with TABLES[0] as the target."""
+  target = table_model(TABLES[0])
+  prompt = Prompt(jnp.full((rows, 1), FIRST), jnp.zeros(rows, int))
+  nothing = jnp.zeros(rows, int)
+  writing = read(step_of(target), nothing, prompt, choose, None)
+  if draft == "lookup":
+    draft, memory = PromptLookup(), Text.of(prompt, num_tokens + num_draft + 1)
+  else:
+    own = table_model(TABLES[draft])
+    _, memory, _ = own.read_ahead(prompt.tokens_BT, nothing)
+    draft = ModelDraft(own)
+  keys = jax.random.split(jax.random.key(3), rows)
+  return speculate(
+    target,
+    writing,
+    draft,
+    memory,
+    keys,
+    limits,
+    num_tokens,
+    num_draft,
+    choose,
+    stop_token=stop,
+    pad_token=PAD,
+  )
+
+
+def distribution(choose, num_tokens):
+  """Give each text its probability, by asking for all of them."""
+  target, total = table_model(TABLES[0]), 0.0
+  texts = np.array(list(itertools.product(range(V), repeat=num_tokens)))
+  prompt = Prompt(jnp.full((len(texts), 1), FIRST), None)
+  inputs = np.concatenate([np.full((len(texts), 1), FIRST), texts], axis=1)
+  logits, _, _ = target.read_ahead(
+    jnp.array(inputs), jnp.zeros(len(texts), int)
+  )
+  state = choose.start(prompt, V)
+  for place in range(num_tokens):
+    log_probs = jax.nn.log_softmax(choose(logits[:, place], state))
+    log_probs = log_probs[jnp.arange(len(texts)), texts[:, place]]
+    state = choose.advance(state, texts[:, place], log_probs)
+    total += np.array(log_probs)
+  return np.exp(total)
+
+
+@pytest.mark.parametrize("draft", [1, "lookup"])
+def test_texts_have_the_distribution_of_the_target(draft):
+  """Chi-square over 30,000 texts of five tokens, with filters of all kinds."""
+  rows, number = 30_000, 5
+  choose = chain([Shun(), Temperature(0.9), TopK(3)])
+  found = draw(draft, rows, number, 3, choose, jnp.full(rows, number), NEVER)
+  counted = np.ravel_multi_index(
+    np.array(found.drawn.tokens_BN).T, [V] * number
+  )
+  counts = np.bincount(counted, minlength=V**number)
+  expected = rows * distribution(choose, number)
+  assert counts[expected == 0].sum() == 0
+  rare = expected < 5
+  counts = np.append(counts[~rare], counts[rare].sum())
+  expected = np.append(expected[~rare], expected[rare].sum())
+  degrees = (expected > 0).sum() - 1
+  chi_square = np.nansum((counts - expected) ** 2 / np.maximum(expected, 1e-9))
+  assert degrees > 40
+  assert chi_square < degrees + 4 * np.sqrt(2 * degrees)  # p below 0.0003
+  # A draft that proposes at random would be kept less often than one in four.
+  assert np.mean(found.calls_B) < number - 1
+
+
+def test_a_draft_that_is_the_target_is_always_kept():
+  found = draw(0, 8, 13, 3, chain([Shun()]), jnp.full(8, 13), NEVER)
+  np.testing.assert_array_equal(found.calls_B, (13 - 1) / (3 + 1))
+
+
+WARM = chain([Temperature(0.5)])
+
+
+def test_texts_end_where_they_should_and_change_no_others():
+  limits = jnp.array([9, 1, 0, 9, 5, 9, 9, 9])
+  found = draw(1, 8, 9, 2, WARM, limits, STOP)
+  longer = draw(1, 8, 9, 2, WARM, jnp.full(8, 9), NEVER)
+  stopped = 0
+  for row, limit in enumerate(limits):
+    free = np.array(longer.drawn.tokens_BN[row, :limit])
+    ends = np.flatnonzero(free == STOP)
+    end = ends[0] + 1 if len(ends) else int(limit)
+    assert found.count_B[row] == end
+    assert bool(found.done_B[row]) == bool(len(ends))
+    expected = [*free[:end], *[PAD] * (9 - end)]
+    assert found.drawn.tokens_BN[row].tolist() == expected
+    stopped += len(ends) > 0
+  assert 0 < stopped < 8
+
+
+def test_log_probs_are_those_of_the_target_before_filters():
+  found = draw(1, 8, 9, 2, WARM, jnp.full(8, 9), NEVER)
+  tokens = np.array(found.drawn.tokens_BN)
+  inputs = np.concatenate([np.full((8, 1), FIRST), tokens], axis=1)
+  logits, _, _ = table_model(TABLES[0]).read_ahead(
+    jnp.array(inputs), jnp.zeros(8, int)
+  )
+  log_probs = jax.nn.log_softmax(logits)[:, :-1]
+  expected = np.take_along_axis(np.array(log_probs), tokens[..., None], 2)
+  np.testing.assert_allclose(
+    found.drawn.log_probs_BN, expected[..., 0], rtol=1e-4
+  )
+
+
+def test_lookup_copies_what_followed_the_longest_match():
+  def propose(text, start=0, number=4):
+    prompt = Prompt(jnp.array([text[:-1]]), jnp.array([start]))
+    keys = jnp.zeros((1, number + 1))
+    memory, last = Text.of(prompt, number + 1), jnp.array(text[-1:])
+    found = PromptLookup().propose(memory, last, keys, None, ())
+    return found.tokens_BK[0].tolist()
+
+  assert propose([1, 2, 3, 9, 7, 2, 3, 8, 6, 1, 2, 3]) == [9, 7, 2, 3]
+  assert propose([5, 2, 3, 9, 7, 2, 3, 8, 6, 1, 2, 3]) == [8, 6, 1, 2]
+  assert propose([1, 2, 3, 4, 3]) == [4, 3, 4, 3]  # in a circle
+  assert propose([1, 2, 3, 4]) == [4, 4, 4, 4]  # no match
+  assert propose([0, 0, 7, 0, 4], start=2) == [4, 4, 4, 4]
+  assert propose([7, 0, 0, 4, 7], start=1) == [7, 7, 7, 7]  # it is padding
+
+
+CONTEXT, SIZE = 64, 11
+FAMILIES = {
+  "lstm": recurrent("lstm", SIZE),
+  "transformer": transformer(
+    SIZE, positions="learned", context=CONTEXT, num_kv_heads=2
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  ("target", "draft"),
+  [("transformer", "lstm"), ("lstm", "transformer"), ("transformer", "lookup")],
+)
+def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
+  """Of two families and prompts of different length, token for token."""
+  number, num_draft = 24, 3
+  models = {
+    name: (
+      FAMILIES[name],
+      draw_variables(FAMILIES[name], jnp.zeros((1, 1), int)),
+    )
+    for name in {target, draft} - {"lookup"}
+  }
+  tokens = jnp.array([[1, 2, 3, 4, 5], [PAD, PAD, 7, 8, 9], [PAD] * 4 + [6]])
+  prompt = Prompt(tokens, jnp.array([0, 2, 4]))
+  keys = jax.random.split(jax.random.key(0), 3)
+  limits, choose = jnp.array([number, number - 5, number]), Greedy()
+  fixed = dict(pad_token=PAD)
+
+  def bound(name):
+    model, variables = models[name]
+
+    def score(hidden):
+      return model.apply(variables, hidden, method="logits")
+
+    def step(tokens, carry, resets=None):
+      hidden, carry = model.apply(variables, tokens, carry, resets)
+      return score(hidden[:, -1:])[:, 0], carry
+
+    def read_ahead(tokens, carry):
+      hidden, carry, marks = model.apply(
+        variables, tokens, carry, method="read_ahead"
+      )
+      return score(hidden), carry, marks
+
+    capacity = 5 + number + num_draft + 1
+    carry = model.initial_carry(3, capacity)
+    return model, step, Model(read_ahead, model.go_back), carry
+
+  @jax.jit
+  def plain():
+    model, step, _, carry = bound(target)
+    writing = read(step, carry, prompt, choose, None)
+    how = dict(stop_tokens=(NEVER,), context=None, **fixed)
+    return write(
+      step, model.rewind, writing, keys, limits, number, choose, **how
+    )[0]
+
+  @jax.jit
+  def speculative():
+    _, step, own, carry = bound(target)
+    writing = read(step, carry, prompt, choose, None)
+    if draft == "lookup":
+      ahead, memory = PromptLookup(), Text.of(prompt, number + num_draft + 1)
+    else:
+      _, draft_step, other, carry = bound(draft)
+      memory = read(draft_step, carry, prompt, choose, None).carry
+      ahead = ModelDraft(other)
+    return speculate(
+      own,
+      writing,
+      ahead,
+      memory,
+      keys,
+      limits,
+      number,
+      num_draft,
+      choose,
+      stop_token=NEVER,
+      **fixed,
+    )
+
+  expected, found = plain(), speculative()
+  np.testing.assert_array_equal(expected.tokens_BN, found.drawn.tokens_BN)
+  np.testing.assert_allclose(
+    expected.log_probs_BN, found.drawn.log_probs_BN, atol=1e-4
+  )
+  assert (found.calls_B < found.count_B).any()
