@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -56,7 +56,7 @@ class MaskFiller:
     self._chances = jax.jit(self._predict)
 
   def __call__(
-    self, variables: PyTree, text: str, number: int = 5, **sampling: float
+    self, variables: PyTree, text: str, number: int = 5, **sampling: Any
   ) -> Filled:
     """Fill the blanks of a text; `______` is two of them.
 
@@ -133,7 +133,7 @@ class MiddleFiller:
     number: int = 1,
     num_tokens: int = 100,
     seed: int = 0,
-    **sampling: float,
+    **sampling: Any,
   ) -> Filled:
     """Fill the blank of a text.
 
@@ -200,7 +200,7 @@ class SpanFiller:
     number: int = 1,
     num_tokens: int = 100,
     seed: int = 0,
-    **sampling: float,
+    **sampling: Any,
   ) -> Filled:
     """Fill the blanks of a text; see MiddleFiller.
 

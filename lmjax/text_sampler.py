@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
@@ -108,7 +108,7 @@ class TextSampler:
     num_samples: int = 1,
     seed: int = 0,
     code: str = "",
-    **sampling: float,
+    **sampling: Any,
   ) -> list[str]:
     """Continue a prompt.
 

@@ -125,6 +125,12 @@ def draw(run: Run, prompts: Sequence[str], **settings) -> None:
 def main() -> None:
   """Print samples, and how fast they came."""
   check_flags()
+  search = _SEARCH()
+  if _MAX_SECONDS.value is not None and not search.draws:
+    raise UsageError(
+      "--max_seconds ends texts that are drawn one by one; leave it out where "
+      "they are searched for."
+    )
   settings = dict(
     sampling=_SAMPLING(),
     num_tokens=_NUM_TOKENS.value,
@@ -137,7 +143,7 @@ def main() -> None:
     _CHECKPOINT.value,
     cache=_CACHE(),
     control=_CONTROL(),
-    search=_SEARCH(),
+    search=search,
     **_INT8(),
   )
   sampler = run.sampler

@@ -121,6 +121,12 @@ class Search:
     if len(given) > 1:
       raise UsageError(f"give either {given[0]} or {given[1]}, not both.")
 
+  @property
+  def draws(self) -> bool:
+    """Say whether each text is drawn token by token, and may end at any."""
+    is_other = self.beam_size or self.contrastive_k or self.best_of
+    return not (is_other or self.draft or self.prompt_lookup)
+
   def generator(
     self,
     model: nn.Module,

@@ -196,6 +196,10 @@ CASES = {
     ["scripts/sample.py", "--workdir=run", "--stream", "--num_samples=2"],
     ["one text at a time", "--num_samples=1"],
   ),
+  "a time limit on a search": (
+    ["scripts/sample.py", "--workdir=run", "--beam_size=2", "--max_seconds=1"],
+    ["--max_seconds", "leave it out where they are searched for"],
+  ),
   "an unknown output": (
     ["scripts/sample.py", "--workdir=run", "--output=xml"],
     ["--output=xml", "text|jsonl"],
