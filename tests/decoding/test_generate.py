@@ -33,7 +33,10 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+  scope="module",
+  params=["lstm", "rotary", pytest.param("learned", marks=pytest.mark.slow)],
+)
 def model(request):
   model = MODELS[request.param]
   variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
