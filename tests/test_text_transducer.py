@@ -63,6 +63,7 @@ def test_the_most_likely_targets_are_those_of_greedy_search(name):
     stateful=False,
     beam_size=1,
     length_penalty=0.0,
+    coverage_penalty=0.0,
     num_best=1,
     max_target_length=NUM_TOKENS,
     first_token=BOS,

@@ -6,11 +6,11 @@ that of transformers. A model's scores are changed first, then tokens are ruled
 out by what the text holds, and what is left is made sharper and truncated.
 
     1  never         Ban
-    2  always        Automaton, to which all but Forced keep
+    2  always        Automaton
     3  others' say   Expert, Classifier
     4  scores        LogitBias, RepetitionPenalty, CountPenalty
     5  what came     NoRepeatNgrams, BadWords, MinLength
-    6  what must     Forced, which overrules all before it
+    6  what must     Forced, which overrules all before it, constraints too
     7  temperature   Temperature or Greedy
     8  tail          TopK, TopP, MinP, Typical, Epsilon, Eta
     9  surprise      Mirostat, which must know what is drawn from
