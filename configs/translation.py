@@ -9,6 +9,10 @@ learns to read number words. With a folder it reads `train.en`, `train.de`,
 python train.py --config=configs/translation.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test
 
+Test 2016 of the tokenised texts: BLEU 37.9 (sacrebleu 2.6.0, 13a, of tokens),
+chrF 62.3; valid 38.0. Training is 91 minutes of CPU time, evaluations included,
+on a busy machine of two cores with AMX.
+
 For other languages: --config.data.columns.source=de
 --config.data.columns.target=en.
 """
@@ -26,6 +30,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.num_heads = 4
   config.model.feed_forward_width = 512
   config.model.dropout = 0.3
+  config.model.dtype = "bfloat16"
   config.loss.label_smoothing = 0.1
   config.seq2seq.metrics = "bleu,chrf"
   config.seq2seq.beam_size = 5
