@@ -7,6 +7,9 @@ words. With the folder of the data set it reads `train.tsv.gz`, `valid.tsv` and
 `test.tsv`, of columns facts and sentence. Rows with the same facts are
 references of one another, in BLEU and chrF too.
 
+Test: BLEU 68.3 with all references (sacrebleu 2.6.0, 13a, of tokens), chrF
+74.0, ROUGE-L 0.70.
+
 python train.py --config=configs/data_to_text.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test
 """

@@ -8,8 +8,9 @@ it learns to read number words. With the folder of the dictionary it reads
 with several pronunciations stand in several lines, and the nearest one counts.
 token_error_rate is the phoneme error rate, 1 − exact_match the word error rate.
 
-Test: phoneme error rate 9.28 % with stress marks, 64.5 % of words right; 57
-minutes of CPU time.
+Test: phoneme error rate 9.28 %, 64.5 % of words right; of the 39 phonemes,
+without the stress marks that it writes too, 7.12 % and 69.9 %; 57 minutes of
+CPU time.
 
 python train.py --config=configs/grapheme_to_phoneme.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test
