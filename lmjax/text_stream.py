@@ -7,7 +7,7 @@ from lmjax.data.tokenizers import EOS, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generator import Piece
 
-_BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
+BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
 
 
 class TextStream:
@@ -91,7 +91,7 @@ class TextStream:
 
   def _num_unsure(self, text: str) -> int:
     """Count the last characters that more tokens may change or take away."""
-    whole = text.rstrip(_BROKEN)
+    whole = text.rstrip(BROKEN)
     unsure = len(text) - len(whole)
     begun = (
       length

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import flags
 
 from lmjax import command_line, strict_json
-from lmjax.control.control import define_control_flags
+from lmjax.control.control import Control
 from lmjax.conversation import converse, line_reader, show
 from lmjax.data.given_text import check_unicode, read_lines
+from lmjax.dataclass_flags import define_flags
 from lmjax.errors import UsageError
 from lmjax.run import Run
-from lmjax.sampling_flags import define_sampling_flags
+from lmjax.sampling import Sampling
 from lmjax.search_flags import define_search_flags
 from lmjax.text_sampler import Continuation
 
@@ -37,7 +38,7 @@ _PROMPT_FILE = flags.DEFINE_string(
 _CODE = flags.DEFINE_string("code", "", "Control code that texts stand under.")
 _NUM_TOKENS = flags.DEFINE_integer("num_tokens", 300, "Tokens a sample.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Samples of each prompt.")
-_SAMPLING = define_sampling_flags(temperature=0.8)
+_SAMPLING = define_flags(Sampling, temperature=0.8)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
 _STOP = flags.DEFINE_multi_string(
   "stop", [], "Text before which a sample ends. May be repeated."
@@ -57,7 +58,7 @@ _INTERACTIVE = flags.DEFINE_boolean(
 )
 _CACHE = command_line.define_cache_flags()
 _INT8 = command_line.define_int8_flags()
-_CONTROL = define_control_flags()
+_CONTROL = define_flags(Control)
 _SEARCH = define_search_flags()
 flags.mark_flag_as_required("workdir")
 

@@ -4,11 +4,9 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-from absl import flags
 
 from lmjax.control.byte_automaton import both, containing, fitting, matching
 from lmjax.control.guidance import ClassifierRun, ExpertRun
@@ -127,27 +125,6 @@ class Steering(NamedTuple):
     if self.classifier is not None:
       filters.append(self.classifier(requests))
     return tuple(filters)
-
-
-def define_control_flags() -> Callable[[], Control]:
-  """Define a flag for each field of `Control`; return what reads them."""
-  define = {
-    str: flags.DEFINE_string,
-    float: flags.DEFINE_float,
-    int: flags.DEFINE_integer,
-    tuple: flags.DEFINE_multi_string,
-  }
-  defined = [
-    define[type(field.default)](
-      field.name, field.default, field.metadata["help"]
-    )
-    for field in dataclasses.fields(Control)
-  ]
-  return lambda: Control(**{flag.name: _value(flag.value) for flag in defined})
-
-
-def _value(value: str | float | list[str]) -> str | float | tuple[str, ...]:
-  return tuple(value) if isinstance(value, list) else value
 
 
 def _read(path: str) -> str:

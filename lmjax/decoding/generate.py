@@ -137,41 +137,21 @@ def write(
     context: see `read`.
     num_best: K, how many likely tokens to tell beside each that was drawn.
   """
-  batch = len(limit_B)
   last_allowed = context if context is not None else jnp.iinfo(jnp.int32).max
 
   def goes_on(writing: Writing) -> Array:
     return ~writing.done_B & (writing.count_B < limit_B)
 
-  def draw(writing: Writing) -> tuple[Array, Drawn, Writing]:
-    """Draw a token a row; what comes of it is read later."""
-    keys = jax.vmap(jax.random.fold_in)(keys_B, writing.count_B)
-    logits_BV = choose(writing.logits_BV, writing.state)
-    token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
-    token_B = jnp.where(goes_on(writing), token_B, pad_token)
-    state = choose.advance(
-      writing.state, token_B, _log_probs(logits_BV, token_B[:, None])[:, 0]
+  def draw(writing: Writing) -> tuple[Drawn, Writing]:
+    return _draw(
+      writing,
+      keys_B,
+      goes_on(writing),
+      choose,
+      stop_tokens,
+      pad_token,
+      num_best,
     )
-    stops_B = jnp.isin(token_B, jnp.array(stop_tokens, jnp.int32))
-    recent_BK = writing.recent_BK
-    if recent_BK is not None:
-      recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B[:, None]], axis=1)
-    active_B = goes_on(writing)
-    _, best_BK = jax.lax.top_k(writing.logits_BV, num_best)
-    log_prob_B1 = _log_probs(writing.logits_BV, token_B[:, None])
-    column = Drawn(
-      token_B[:, None],
-      jnp.where(active_B[:, None], log_prob_B1, 0.0),
-      best_BK[:, None],
-      _log_probs(writing.logits_BV, best_BK)[:, None],
-    )
-    writing = writing._replace(
-      state=state,
-      count_B=writing.count_B + active_B,
-      recent_BK=recent_BK,
-      done_B=writing.done_B | (active_B & stops_B),
-    )
-    return token_B, column, writing
 
   def put(drawn: Drawn, index: Array, column: Drawn) -> Drawn:
     return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), drawn, column)
@@ -188,8 +168,8 @@ def write(
   def advance(loop):
     """Draw a token a row and read it."""
     index, drawn, writing = loop
-    token_B, column, writing = draw(writing)
-    logits_BV, carry = step(token_B[:, None], in_shape(writing.carry), None)
+    column, writing = draw(writing)
+    logits_BV, carry = step(column.tokens_BN, in_shape(writing.carry), None)
     writing = writing._replace(
       logits_BV=logits_BV, carry=squeezed(carry), held_B=writing.held_B + 1
     )
@@ -208,9 +188,9 @@ def write(
     def turn(loop):
       index, drawn, writing = loop
       full_B = writing.held_B >= last_allowed
-      token_B, column, writing = draw(writing)
+      column, writing = draw(writing)
       number = _num_kept(context)
-      on = step(token_B[:, None], in_shape(writing.carry), None)
+      on = step(column.tokens_BN, in_shape(writing.carry), None)
       again = step(writing.recent_BK, rewind(on[1], number), None)
       logits_BV, carry = jax.tree.map(
         lambda a, b: jnp.where(_as_rows(full_B, a), a, b), again, on
@@ -229,6 +209,7 @@ def write(
     index, _, writing = loop
     return (index < num_tokens) & goes_on(writing).any()
 
+  batch = len(limit_B)
   blank = Drawn(
     jnp.full((batch, num_tokens), pad_token, jnp.int32),
     jnp.zeros((batch, num_tokens)),
@@ -243,6 +224,42 @@ def write(
     loop = jax.lax.while_loop(unfinished, advance_past_context, loop)
   _, drawn, writing = loop
   return drawn, writing._replace(carry=in_shape(writing.carry))
+
+
+def _draw(
+  writing: Writing,
+  keys_B: Array,
+  active_B: Array,
+  choose: Filter,
+  stop_tokens: tuple[int, ...],
+  pad_token: int,
+  num_best: int,
+) -> tuple[Drawn, Writing]:
+  """Draw a token for each active row, as a column; it is read later."""
+  keys = jax.vmap(jax.random.fold_in)(keys_B, writing.count_B)
+  logits_BV = choose(writing.logits_BV, writing.state)
+  token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
+  token_B1 = jnp.where(active_B, token_B, pad_token)[:, None]
+  log_prob_B1 = _log_probs(writing.logits_BV, token_B1)
+  _, best_BK = jax.lax.top_k(writing.logits_BV, num_best)
+  column = Drawn(
+    token_B1,
+    jnp.where(active_B[:, None], log_prob_B1, 0.0),
+    best_BK[:, None],
+    _log_probs(writing.logits_BV, best_BK)[:, None],
+  )
+  recent_BK = writing.recent_BK
+  if recent_BK is not None:
+    recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B1], axis=1)
+  stops_B = jnp.isin(token_B1[:, 0], jnp.array(stop_tokens, jnp.int32))
+  return column, writing._replace(
+    state=choose.advance(
+      writing.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
+    ),
+    count_B=writing.count_B + active_B,
+    recent_BK=recent_BK,
+    done_B=writing.done_B | (active_B & stops_B),
+  )
 
 
 def _num_kept(context: int) -> int:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.serving.batcher import News
+from lmjax.text_stream import BROKEN
 
-_BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
 _RECENT = 8  # tokens before a token that may say how it is written
 
 
@@ -79,4 +79,4 @@ class TokenTexts:
     return self._sure([*self._recent, token])[len(self._sure(self._recent)) :]
 
   def _sure(self, tokens: Sequence[int]) -> str:
-    return self._tokenizer.decode(tokens).rstrip(_BROKEN)
+    return self._tokenizer.decode(tokens).rstrip(BROKEN)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import pytest
 from absl import flags
 
-from lmjax.control.control import Control, define_control_flags
+from lmjax.control.control import Control
 from lmjax.data.tokenizers import CharacterTokenizer
+from lmjax.dataclass_flags import define_flags
 from lmjax.errors import UsageError, UserError
 from lmjax.run import Run
 from lmjax.text_sampler import TextSampler
@@ -178,7 +179,7 @@ def test_settings_that_cannot_be_are_one_sentence(settings, sentence):
 
 
 def test_flags_are_the_settings():
-  read = define_control_flags()
+  read = define_flags(Control)
   given = ["--must=a b", "--must=c,d", "--regex=x+", "--classifier_weight=2"]
   flags.FLAGS(["sample.py", *given])
   assert read() == Control(regex="x+", must=("a b", "c,d"), classifier_weight=2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of lmjax.sampling.Sampling as flags, by their names and types."""
+"""The fields of a dataclass as flags, by their names and types."""
 
 import dataclasses
 import types
@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import flags
-
-from lmjax.sampling import Sampling
 
 # Type of a field → what defines its flag.
 _DEFINE = {
@@ -25,27 +23,27 @@ _DEFINE_REPEATED = {
 }
 
 
-def define_sampling_flags(
-  choices: type = Sampling,
+def define_flags(
+  kind: type,
   flag_values: flags.FlagValues = flags.FLAGS,
   **defaults: Any,
 ) -> Callable[[], Any]:
-  """Define a flag for each field; return what makes the choices of them.
+  """Define a flag for each field; return what makes the dataclass of them.
 
   Args:
-    choices: a dataclass whose fields are numbers, strings, tuples of them, or
+    kind: a dataclass whose fields are numbers, strings, tuples of them, or
       None; each has a `help` in its metadata. A tuple's flag may be given
       several times.
     flag_values: where flags are defined.
     **defaults: of fields, where a command has others.
   """
-  kinds, found = typing.get_type_hints(choices), {}
-  for field in dataclasses.fields(choices):
+  kinds, found = typing.get_type_hints(kind), {}
+  for field in dataclasses.fields(kind):
     default = defaults.get(field.name, field.default)
     found[field.name] = _define(field, kinds[field.name], default, flag_values)
 
   def read() -> Any:
-    return choices(**{name: read() for name, read in found.items()})
+    return kind(**{name: read() for name, read in found.items()})
 
   return read
 

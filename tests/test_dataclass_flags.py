@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a choice about sampling is called, it is a flag."""
+"""Whatever a choice is called, it is a flag."""
 
 import dataclasses
 
 import pytest
 from absl import flags
 
+from lmjax.dataclass_flags import define_flags
 from lmjax.errors import UsageError
 from lmjax.sampling import Sampling
-from lmjax.sampling_flags import define_sampling_flags
 
 
 def setting(default):
@@ -32,7 +32,7 @@ class Choices:
 def parse(choices, arguments, **defaults):
   """Parse a command line with flags of its own."""
   values = flags.FlagValues()
-  read = define_sampling_flags(choices, values, **defaults)
+  read = define_flags(choices, values, **defaults)
   values(["program", *arguments])
   return read(), values
 
