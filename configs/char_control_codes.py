@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
   config.task = "control_codes"
   config.data.source = "python_source"
   config.data.order = "stateless"
-  config.data.window = 128
+  config.data.window = 64
+  config.train.num_steps = 1500
   config.sample.prompt = "def "
   config.sample.code = "email"
   return config
