@@ -130,5 +130,8 @@ class Steering(NamedTuple):
 def _read(path: str) -> str:
   try:
     return Path(path).read_text(encoding="utf-8")
-  except UnicodeDecodeError:
-    raise UsageError(f"{path} is no UTF-8; give a JSON schema.") from None
+  except (OSError, UnicodeDecodeError) as error:
+    raise UsageError(
+      f"json_schema={path} cannot be read: {error}; give a file with a JSON "
+      "schema."
+    ) from None

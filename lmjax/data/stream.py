@@ -147,7 +147,7 @@ def find_code(label: str, tokenizer: Tokenizer) -> int:
     known = ", ".join(extra[1:-1] for extra in tokenizer.extras)
     raise UsageError(
       f"{label!r} is no control code of the training text; "
-      + (f"it has {known}." if known else "it has none.")
+      + (f"choose one of {known}." if known else "it has none: give no code.")
     )
   return tokenizer.extra(name)
 

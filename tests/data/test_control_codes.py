@@ -122,5 +122,5 @@ def test_a_sample_stands_under_a_code(make):
   variables = model.init(jax.random.key(0), np.zeros((1, 1), int))
   text = sampler(variables, "", num_tokens=5, code="poem")[0]
   assert "<" not in text
-  with pytest.raises(UsageError, match="it has poem, recipe"):
+  with pytest.raises(UsageError, match="choose one of poem, recipe"):
     sampler(variables, "", code="novel")
