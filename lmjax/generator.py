@@ -294,6 +294,14 @@ class RequestBatch(NamedTuple):
       mask_BS,
     )
 
+  def encode(self, model: nn.Module, variables: PyTree) -> PyTree:
+    """Return what a model makes of the sources; None if there are none."""
+    if self.sources_BS is None:
+      return None
+    return model.apply(
+      variables, self.sources_BS, self.source_mask_BS, method="encode"
+    )
+
 
 class _Programs:
   """The compiled functions for a number of rows.
@@ -337,14 +345,7 @@ class _Programs:
     capacity: int,
     context: int | None,
   ) -> tuple[Writing, PyTree]:
-    memory = None
-    if batch.sources_BS is not None:
-      memory = self._model.apply(
-        dense_weights(variables),
-        batch.sources_BS,
-        batch.source_mask_BS,
-        method="encode",
-      )
+    memory = batch.encode(self._model, dense_weights(variables))
     carry = self._model.initial_carry(len(batch.limit_B), capacity)
     step = self._step(variables, memory)
     return read(step, carry, batch.prompt, choose, context), memory
@@ -397,11 +398,23 @@ def reading_step(
     floats, options = dense_weights(variables), dict(always)
     if reads_prefix and tokens_BT.shape[1] > 1:
       options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
-    hidden, carry = model.apply(floats, tokens_BT, carry, resets_BT, **options)
-    last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-    return model.apply(floats, last, method="logits")[:, 0], carry
+    return read_last(model, floats, tokens_BT, carry, resets_BT, **options)
 
   return step
+
+
+def read_last(
+  model: nn.Module,
+  variables: PyTree,
+  tokens_BT: Array,
+  carry: PyTree,
+  resets_BT: Array | None,
+  **options: PyTree,
+) -> tuple[Array, PyTree]:
+  """Read tokens; return the logits behind the last, [B, V], and a carry."""
+  hidden, carry = model.apply(variables, tokens_BT, carry, resets_BT, **options)
+  last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
+  return model.apply(variables, last, method="logits")[:, 0], carry
 
 
 @jax.jit

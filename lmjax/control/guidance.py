@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from lmjax.data.tokenizers import BOS, EOS, PAD, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.filters import Classifier, Expert
 from lmjax.errors import UsageError
-from lmjax.generator import Request, bucket, bucket_rows
+from lmjax.generator import Request, bucket, bucket_rows, read_last
 from lmjax.run import Run
 from lmjax.tasks.classification import Classification
 from lmjax.types import Array, PyTree
@@ -71,7 +70,7 @@ class ExpertRun:
   def _lay_out(self, rows: int) -> tuple[nn.Module, PyTree, functools.partial]:
     model = self._run.experiment.model
     model, variables = model.for_decoding(self._run.variables, rows)
-    return model, variables, functools.partial(_read, model)
+    return model, variables, functools.partial(read_last, model)
 
 
 class ClassifierRun:
@@ -131,19 +130,6 @@ class ClassifierRun:
       min(self._window, bucket(longest)),
       self._unread,
     )
-
-
-def _read(
-  model: nn.Module,
-  variables: PyTree,
-  tokens_BT: Array,
-  carry: PyTree,
-  resets_BT: Array | None,
-) -> tuple[Array, PyTree]:
-  """Read tokens; score the one behind them."""
-  hidden, carry = model.apply(variables, tokens_BT, carry, resets_BT)
-  last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-  return model.apply(variables, last, method="logits")[:, 0], carry
 
 
 def _log_prob(

@@ -74,12 +74,8 @@ def contrastive_search(
     stop_token: ends a text.
     pad_token: what follows behind the end.
   """
-  tokens_BT, starts_B = prompt
-  batch, time = tokens_BT.shape
-  resets_BT = None
-  if time > 1:
-    resets_BT = jnp.arange(time) == starts_B[:, None]
-  logits_BV, hidden_BTD, carry = step(tokens_BT, carry, resets_BT)
+  batch, time = prompt.tokens_BT.shape
+  logits_BV, hidden_BTD, carry = step(prompt.tokens_BT, carry, prompt.resets())
   number = min(num_candidates, logits_BV.shape[-1])
   seen_BTD = _unit(hidden_BTD) * prompt.is_text()[..., None]
   seen_BLD = jnp.pad(seen_BTD, ((0, 0), (0, num_tokens), (0, 0)))

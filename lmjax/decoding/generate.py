@@ -86,10 +86,7 @@ def read(
   """
   tokens_BT, starts_B = prompt
   batch, time = tokens_BT.shape
-  resets_BT = None  # there is no padding before a single token
-  if time > 1:
-    resets_BT = jnp.arange(time) == starts_B[:, None]
-  logits_BV, carry = step(tokens_BT, carry, resets_BT)
+  logits_BV, carry = step(tokens_BT, carry, prompt.resets())
   recent_BK = None
   if context is not None:
     padding = ((0, 0), (_num_kept(context), 0))

@@ -83,12 +83,8 @@ class BeamSearcher(Searcher):
   ) -> Hypotheses:
     rows, size = len(batch.limit_B), self._search.beam_size
     model, variables = self._model.for_decoding(variables, rows * size)
-    memory = many = None
-    if batch.sources_BS is not None:
-      memory = model.apply(
-        variables, batch.sources_BS, batch.source_mask_BS, method="encode"
-      )
-      many = repeat(memory, size)
+    memory = batch.encode(model, variables)
+    many = repeat(memory, size)
     capacity = batch.prompt.tokens_BT.shape[1] + num_tokens
     writing = read(
       reading_step(model, variables, memory, self._reads_prefix),

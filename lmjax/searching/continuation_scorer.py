@@ -67,10 +67,9 @@ class ContinuationScorer:
     self, variables: PyTree, batch: RequestBatch, tokens_BT: Array, begins_B
   ) -> Array:
     options, inputs_BT = {}, tokens_BT[:, :-1]
-    if batch.sources_BS is not None:
-      options["memory"] = self._model.apply(
-        variables, batch.sources_BS, batch.source_mask_BS, method="encode"
-      )
+    memory = batch.encode(self._model, variables)
+    if memory is not None:
+      options["memory"] = memory
     if self._reads_prefix:
       places_T = jnp.arange(inputs_BT.shape[1])
       options["bidirectional_BT"] = places_T < begins_B[:, None]

@@ -60,11 +60,7 @@ class ContrastiveSearcher(Searcher):
   ) -> Contrasted:
     rows, number = len(batch.limit_B), self._num_candidates
     model, variables = self._model.for_decoding(variables, rows * number)
-    memory = None
-    if batch.sources_BS is not None:
-      memory = model.apply(
-        variables, batch.sources_BS, batch.source_mask_BS, method="encode"
-      )
+    memory = batch.encode(model, variables)
 
     def step(
       tokens_BT: Array, carry: PyTree, resets_BT: Array | None

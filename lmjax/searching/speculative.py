@@ -86,11 +86,7 @@ class SpeculativeGenerator(Searcher):
     spare = num_tokens + self._num_draft + 1
     capacity = prompt.tokens_BT.shape[1] + spare
     model, variables = self._model.for_decoding(variables, rows)
-    memory = None
-    if batch.sources_BS is not None:
-      memory = model.apply(
-        variables, batch.sources_BS, batch.source_mask_BS, method="encode"
-      )
+    memory = batch.encode(model, variables)
     step = reading_step(model, variables, memory, self._reads_prefix)
     carry = model.initial_carry(rows, capacity)
     writing = read(step, carry, prompt, choose, None)

@@ -51,19 +51,17 @@ class Expert(Filter):
   def start(self, prompt: Prompt, vocab_size: int) -> PyTree:
     """Read the prompt."""
     del vocab_size
-    tokens_BT, starts_B = prompt
     if self.context is not None:  # what is left out is padding
-      starts_B = starts_B - max(tokens_BT.shape[1] - self.context, 0)
-      tokens_BT = tokens_BT[:, -self.context :]
-    batch, time = tokens_BT.shape
+      left_out = max(prompt.tokens_BT.shape[1] - self.context, 0)
+      prompt = Prompt(
+        prompt.tokens_BT[:, left_out:], prompt.starts_B - left_out
+      )
+    batch, time = prompt.tokens_BT.shape
     capacity = time + self.num_tokens
     if self.context is not None:
       capacity = min(capacity, self.context)
-    resets_BT = None
-    if time > 1:
-      resets_BT = jnp.arange(time) == starts_B[:, None]
     carry = self.initial_carry(batch, capacity)
-    return self.step(self.variables, tokens_BT, carry, resets_BT)
+    return self.step(self.variables, prompt.tokens_BT, carry, prompt.resets())
 
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Add them; what cannot be drawn stays so."""

@@ -38,6 +38,17 @@ class Prompt(NamedTuple):
     columns_T = jnp.arange(self.tokens_BT.shape[1])
     return columns_T >= self.starts_B[:, None]
 
+  def resets(self) -> Array | None:
+    """Say where models forget what was before, so that padding is forgotten.
+
+    Returns:
+      bool [B, T]; None for single tokens, before which there is no padding.
+    """
+    time = self.tokens_BT.shape[1]
+    if time == 1:
+      return None
+    return jnp.arange(time) == self.starts_B[:, None]
+
 
 class Filter:
   """A choice about the next token; a subclass is a frozen dataclass.
