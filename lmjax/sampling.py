@@ -124,7 +124,11 @@ class Sampling:
     filters = [*self._scores(tokenizer), *self._rules(tokenizer)]
     if not self.temperature:
       return (*filters, Greedy())
-    return (*filters, Temperature(self.temperature), *self._truncations())
+    return (
+      *filters,
+      Temperature(self.temperature),
+      *self._truncations(tokenizer),
+    )
 
   def _scores(self, tokenizer: Tokenizer) -> list[Filter]:
     filters = []
@@ -153,10 +157,10 @@ class Sampling:
       filters.append(Forced(np.array(_tokens(self.forced, tokenizer))))
     return filters
 
-  def _truncations(self) -> list[Filter]:
+  def _truncations(self, tokenizer: Tokenizer) -> list[Filter]:
     filters = []
     if self.top_k:
-      filters.append(TopK(self.top_k))
+      filters.append(TopK(min(self.top_k, tokenizer.vocab_size)))
     if self.top_p < 1:
       filters.append(TopP(self.top_p))
     if self.min_p:

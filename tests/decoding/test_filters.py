@@ -351,7 +351,7 @@ def test_filters_with_fields_alike_are_different_trees():
   """Or jit would run one for another now and then, if their hashes agree."""
   number = (Temperature, TopP, MinP, Typical, Epsilon, Eta, RepetitionPenalty)
   filters = [Greedy(), *(make(0.5) for make in number), Mirostat(0.5, 0.5)]
-  filters += [CountPenalty(0.5, 0.5), TopK(3), TopK(4), Ban((3,)), Ban((4,))]
+  filters += [CountPenalty(0.5, 0.5), TopK(4), TopK(5), Ban((3,)), Ban((4,))]
   trees = [jax.tree.structure(chain([each])) for each in filters]
   for place, tree in enumerate(trees):
     assert [other for other in trees if other == tree] == [tree], filters[place]

@@ -10,12 +10,12 @@ from lmjax.decoding.filters.stacking import kind, stack
 from lmjax.sampling import Sampling
 
 B, V = 3, 11
-EACH = [(0.5, 0.9), (1.5, 0.3), (1.0, 0.6)]
+EACH = [(0.5, 7, 0.9), (1.5, 6, 0.3), (1.0, 5, 0.6)]
 
 
 def test_stacked_filters_do_to_each_row_what_its_own_does():
   logits_BV = 2 * jax.random.normal(jax.random.key(0), (B + 1, V))
-  own = [(Temperature(t), TopP(p)) for t, p in EACH]
+  own = [(Temperature(t), TopK(k), TopP(p)) for t, k, p in EACH]
   together = chain(stack(own, rows=B + 1))(logits_BV)
   for row, filters in enumerate([*own, own[0]]):
     alone = chain(filters)(logits_BV[row : row + 1])[0]
@@ -32,7 +32,7 @@ def test_numbers_alone_may_differ_within_a_kind():
   assert usual == kind_of(temperature=0.7, top_p=0.9)
   assert usual != kind_of(temperature=0.5)
   assert usual != kind_of(temperature=0.0, top_p=0.5)
-  assert kind(TopK(3)) != kind(TopK(4))
+  assert kind(TopK(3)) == kind(TopK(4)) != kind(TopK(5))
 
 
 @pytest.mark.parametrize("other, same", [((1.0, 2.0), True), ((1, 3), False)])

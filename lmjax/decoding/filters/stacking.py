@@ -13,7 +13,7 @@ def kind(filters: PyTree) -> Hashable:
   """Name what filters must have in common to be stacked.
 
   That is all but their numbers: structure, static fields, and arrays. Of two
-  temperatures, 0.5 and 0.9, the kinds are equal; of two `TopK`, with 3 and 4,
+  temperatures, 0.5 and 0.9, the kinds are equal; of two `TopK`, with 4 and 5,
   they are not.
   """
   leaves, structure = jax.tree.flatten(filters)

@@ -22,15 +22,29 @@ class TopK(Filter):
   """Keep the k most likely tokens (Fan et al. 2018, arXiv:1805.04833).
 
   Tokens as likely as the k-th are kept too.
+
+  Attributes:
+    k: how many, int [] or [B].
+    most: at least k; programs are compiled for it. By default the next power of
+      two, so that there are few of them.
   """
 
-  k: int = static()
+  k: Array | int
+  most: int = static(default=0)
+
+  def __post_init__(self):
+    """Bound k."""
+    if not self.most:
+      object.__setattr__(self, "most", 1 << (int(self.k) - 1).bit_length())
 
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Set the logits of all others to −∞."""
-    best_BK, _ = jax.lax.top_k(logits_BV, min(self.k, logits_BV.shape[-1]))
-    # The last of them; but a slice would turn top_k into a sort on a CPU.
-    lowest_B1 = jnp.min(best_BK, axis=-1, keepdims=True)
+    best_BK, _ = jax.lax.top_k(logits_BV, min(self.most, logits_BV.shape[-1]))
+    # The k-th of them; but a slice would turn top_k into a sort on a CPU.
+    is_kept_BK = jnp.arange(best_BK.shape[-1]) < per_row(self.k)
+    lowest_B1 = jnp.min(
+      best_BK, axis=-1, keepdims=True, initial=jnp.inf, where=is_kept_BK
+    )
     return keep(logits_BV, logits_BV >= lowest_B1)
 
 
