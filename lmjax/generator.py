@@ -33,6 +33,8 @@ class Request(NamedTuple):
     seed: the same seed draws the same tokens, whatever else is in the batch.
     sample: number of a sample; each draws tokens of its own.
     source: tokens that an encoder–decoder reads; None for other models.
+    code: the token among them that all of the text stands under, so that it is
+      read again before what a full context keeps; −1 for none.
   """
 
   tokens: np.ndarray
@@ -40,6 +42,7 @@ class Request(NamedTuple):
   seed: int = 0
   sample: int = 0
   source: np.ndarray | None = None
+  code: int = -1
 
   @property
   def num_read(self) -> int:
@@ -258,6 +261,7 @@ class RequestBatch(NamedTuple):
   prompt: Prompt
   keys_B: Array
   limit_B: np.ndarray
+  code_B: np.ndarray
   sources_BS: np.ndarray | None
   source_mask_BS: np.ndarray | None
 
@@ -290,6 +294,7 @@ class RequestBatch(NamedTuple):
       Prompt(tokens_BT, starts_B),
       _keys(seeds, samples),
       np.array(limits, np.int32),
+      np.array([row.code for row in rows], np.int32),
       sources_BS,
       mask_BS,
     )
@@ -372,6 +377,7 @@ class _Programs:
       stop_tokens=self._stop_tokens,
       pad_token=PAD,
       context=context,
+      code_B=batch.code_B,
       num_best=num_best,
     )
 

@@ -149,8 +149,9 @@ class TextSampler:
         model's context.
     """
     check_positive(num_samples=num_samples, num_tokens=num_tokens)
+    token = find_code(code, self.tokenizer) if code else -1
     return [
-      Request(tokens, num_tokens, seed, sample)
+      Request(tokens, num_tokens, seed, sample, code=token)
       for tokens in (self.encode(prompt, code) for prompt in prompts)
       for sample in range(num_samples)
     ]

@@ -126,6 +126,31 @@ def test_who_is_told_to_stop_draws_no_more(lstm):
   assert len(drawn[0]) <= 3 < len(drawn[1])
 
 
+def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
+  """Greedy, every token from the whole window; a row without a code beside."""
+  generator, variables = make("transformer")
+  model = generator._model
+  code, prompt, kept = 3, [5, 6, 7], model.context // 2
+  requests = [
+    Request(np.array([code, *prompt]), 20, code=code),
+    Request(np.array([code, *prompt]), 20),
+  ]
+  choose = chain([Ban((EOS,)), Greedy()])
+  for request, drawn in zip(
+    requests, texts(generator, variables, requests, choose), strict=True
+  ):
+    window = request.tokens.tolist()
+    for token in drawn:
+      if len(window) > model.context:
+        front = window[-kept:][:1] if request.code < 0 else [request.code]
+        window = front + window[-kept:][1:]
+      hidden, _ = model.apply(variables, jnp.array([window]))
+      logits = model.apply(variables, hidden, method="logits")[0, -1]
+      best = int(jnp.argmax(logits.at[EOS].set(-jnp.inf)))
+      assert token == best
+      window.append(token)
+
+
 def test_log_probs_are_the_models_own_whatever_is_drawn_by(lstm):
   generator, variables = lstm
   request = Request(np.array([4, 5]), 1)

@@ -114,6 +114,7 @@ def write(
   stop_tokens: tuple[int, ...],
   pad_token: int,
   context: int | None,
+  code_B: Array | None = None,
   num_best: int = 0,
 ) -> tuple[Drawn, Writing]:
   """Draw tokens until all texts have ended, but not more than `num_tokens`.
@@ -132,6 +133,7 @@ def write(
     stop_tokens: after any of these a text has ended.
     pad_token: what follows behind the end.
     context: see `read`.
+    code_B: a token that each row reads before what is read again; −1 for none.
     num_best: K, how many likely tokens to tell beside each that was drawn.
   """
   last_allowed = context if context is not None else jnp.iinfo(jnp.int32).max
@@ -186,9 +188,12 @@ def write(
       index, drawn, writing = loop
       full_B = writing.held_B >= last_allowed
       column, writing = draw(writing)
-      number = _num_kept(context)
+      number, recent_BK = _num_kept(context), writing.recent_BK
+      if code_B is not None:
+        first_B = jnp.where(code_B < 0, recent_BK[:, 0], code_B)
+        recent_BK = recent_BK.at[:, 0].set(first_B)
       on = step(column.tokens_BN, in_shape(writing.carry), None)
-      again = step(writing.recent_BK, rewind(on[1], number), None)
+      again = step(recent_BK, rewind(on[1], number), None)
       logits_BV, carry = jax.tree.map(
         lambda a, b: jnp.where(_as_rows(full_B, a), a, b), again, on
       )
