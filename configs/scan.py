@@ -11,8 +11,10 @@ python scripts/evaluate.py --workdir=runs/scan --split=test
 Of the 4,182 commands of simple.test.tsv 99.78 % are right; training took 3 min
 34 s on one CPU core, float32 (Lake & Baroni: 99.7 to 99.8 %).
 
-The other split is by length: --config.data.train_files='length.train*'
+The other split is by length, and actions of test are longer than any of train:
+--config.data.train_files='length.train*'
 --config.data.test_files='length.test*'.
+15.9 % of its 3,920 are right (Lake & Baroni: 13.8 % on average, 20.8 at best).
 """
 
 from ml_collections import ConfigDict
