@@ -210,22 +210,23 @@ def _training() -> list[Case]:
 def _decoding() -> list[Case]:
   cases = []
   for batch_size, hugging_face, step_loop in ((1, 3.5, 12), (16, 2, 3)):
-    gpt = _gpt(
-      "generate",
-      6,
-      6,
-      384,
-      vocab_size=50_257,
-      batch_size=batch_size,
-      window=64,
-      context=512,
-      use_bias=True,
-    )
+    for top_k in (1, 40):
+      gpt = _gpt(
+        "generate",
+        6,
+        6,
+        384,
+        vocab_size=50_257,
+        batch_size=batch_size,
+        window=64,
+        context=512,
+        use_bias=True,
+        top_k=top_k,
+      )
+      name = f"generate gpt batch {batch_size} {gpt.choice}"
+      asked = {"transformers generate": hugging_face}
+      cases.append(_case("decode", name, gpt, asked))
     lstm = _lstm("generate", 65, 512, 512, batch_size=batch_size, window=64)
-    asked = {"transformers generate": hugging_face}
-    cases.append(
-      _case("decode", f"generate gpt batch {batch_size}", gpt, asked)
-    )
     asked = {"torch step loop": step_loop}
     cases.append(
       _case("decode", f"generate lstm batch {batch_size}", lstm, asked)

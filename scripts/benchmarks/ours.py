@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmjax as its users run it: configs, the step of train.py, the sampler."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from lmjax.data.loader import load
 from lmjax.data.tokenizers import EOS
 from lmjax.experiment import Experiment
 from lmjax.run_folder import RunFolder, describe_environment
+from lmjax.sampling import Sampling
 from lmjax.text_sampler import TextSampler
 from lmjax.training.loop import compile_train_step, make_strategy
 from lmjax.tree import map_named, named_leaves
@@ -43,7 +45,10 @@ def make(work: dict, folder: Path) -> "Load | Train | Compile | Generate":
     config = make_config(Work(**work), folder)
   trains = issubclass(kind, Training)
   platform.start(platform.virtual_devices(config) if trains else 1)
-  return kind(Experiment(config, run(folder)))
+  experiment = Experiment(config, run(folder))
+  if kind is Generate:
+    return Generate(experiment, work["top_k"])
+  return kind(experiment)
 
 
 def run(folder: Path) -> RunFolder:
@@ -252,21 +257,34 @@ class Compile(Training):
 
 
 class Generate:
-  """The sampler of sample.py, from prompt to text."""
+  """The sampler of sample.py, from prompt to text.
 
-  def __init__(self, experiment: Experiment):
-    data = experiment.config.data
+  Peers find weights, prompt and first tokens of greedy search in the folder;
+  losses are of those.
+  """
+
+  def __init__(self, experiment: Experiment, top_k: int):
+    data, tokenizer = experiment.config.data, experiment.tokenizer
     self._batch_size = data.batch_size
     self._prompt = corpora.prompt(
-      data.tokenizer, experiment.tokenizer.vocab_size, PROMPT_LENGTH
+      data.tokenizer, tokenizer.vocab_size, PROMPT_LENGTH
     )
     variables = jax.jit(experiment.make_variables)(jax.random.key(0))
     self._variables = map_named(_without_eos, variables)
-    self._sampler = TextSampler(
-      experiment.model, experiment.tokenizer, keeps_layout=True
+    folder = experiment.folder.path.parent
+    weights = named_leaves(jax.device_get(self._variables["params"]))
+    parameters.save(folder, weights)
+    self._sampler = TextSampler(experiment.model, tokenizer, keeps_layout=True)
+    greedy = Sampling(temperature=0)
+    self._sampling = greedy if top_k == 1 else Sampling(top_k=top_k)
+    requests = self._sampler.requests([self._prompt], NUM_COMPARED)
+    (first,) = self._sampler.draw(
+      self._variables, requests, greedy.filters(tokenizer)
     )
     self.run(1)  # compiles
-    self.facts = dict(environment=environment())
+    parameters.save_text(folder, requests[0].tokens, first.tokens)
+    losses = [-log_prob for log_prob in first.log_probs]
+    self.facts = dict(environment=environment(), losses=losses)
 
   def run(self, count: int) -> float:
     """Time calls; return seconds of one."""
@@ -278,6 +296,7 @@ class Generate:
         num_tokens=NUM_TOKENS,
         num_samples=self._batch_size,
         seed=seed,
+        **dataclasses.asdict(self._sampling),
       )
     return (time.perf_counter() - began) / count
 

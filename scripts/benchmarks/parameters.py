@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights and batches that contenders begin with, as files of NumPy.
+"""Weights, batches and texts that contenders begin with, as files of NumPy.
 
 Weights keep the names and layouts of lmjax: layers of a Transformer are
 stacked along their first axis ("blocks/...").
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,19 @@ def load_batches(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     with np.load(folder / f"batch_{index}.npz") as file:
       batches.append((file["inputs"], file["targets"]))
   return batches
+
+
+def save_text(
+  folder: Path, prompt: Sequence[int], continuation: Sequence[int]
+) -> None:
+  """Write the tokens that texts go on from, and some that may follow."""
+  np.savez(folder / "text.npz", prompt=prompt, continuation=continuation)
+
+
+def load_text(folder: Path) -> tuple[list[int], list[int]]:
+  """Read what `save_text` wrote."""
+  with np.load(folder / "text.npz") as file:
+    return file["prompt"].tolist(), file["continuation"].tolist()
 
 
 def block(parameters: Parameters, index: int) -> Parameters:

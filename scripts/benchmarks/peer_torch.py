@@ -4,7 +4,7 @@
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,6 @@ from benchmarks.work import (
   LEARNING_RATE,
   NUM_COMPARED,
   NUM_TOKENS,
-  PROMPT_LENGTH,
   Work,
 )
 
@@ -31,7 +30,7 @@ def make(work: dict, folder: Path) -> "Train | Generate":
   compiled = work.pop("compiled")
   work = Work(**work)
   if work.kind == "generate":
-    return Generate(work)
+    return Generate(work, folder)
   return Train(work, folder, compiled)
 
 
@@ -63,6 +62,27 @@ def synchronize() -> None:
   """Wait for the device."""
   if DEVICE == "cuda":
     torch.cuda.synchronize()
+
+
+@torch.inference_mode()
+def begin(
+  work: Work, folder: Path, logits: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, dict]:
+  """Return what texts go on from, [B, T], and facts.
+
+  Args:
+    work: what is generated.
+    folder: where a prompt lies, and some tokens whose losses are told.
+    logits: turns tokens [B, T] into logits [B, T, V].
+  """
+  prompt, continuation = parameters.load_text(folder)
+  text_BT = torch.tensor([prompt + continuation], device=DEVICE)
+  losses_T = torch.nn.functional.cross_entropy(
+    logits(text_BT)[0, :-1], text_BT[0, 1:], reduction="none"
+  )
+  prompt_BT = text_BT[:, : len(prompt)].repeat(work.batch_size, 1)
+  losses = losses_T[-len(continuation) :].tolist()
+  return prompt_BT, dict(environment=environment(), losses=losses)
 
 
 class Train:
@@ -114,12 +134,14 @@ class Train:
 class Generate:
   """A loop that feeds an LSTM the tokens that it draws."""
 
-  def __init__(self, work: Work):
-    self._model = make_model(work, None).to(DEVICE).eval()
-    self._prompt_TB = torch.randint(
-      work.vocab_size, (PROMPT_LENGTH, work.batch_size), device=DEVICE
-    )
-    self.facts = dict(environment=environment())
+  def __init__(self, work: Work, folder: Path):
+    model = make_model(work, parameters.load(folder))
+    self._model = model.to(DEVICE).eval()
+    prompt_BT, self.facts = begin(work, folder, self._logits)
+    self._prompt_TB = prompt_BT.T
+
+  def _logits(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+    return self._model.read(tokens_BT.T)[0].transpose(0, 1)
 
   @torch.inference_mode()
   def _generate(self) -> list[list[int]]:

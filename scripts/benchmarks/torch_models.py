@@ -144,3 +144,54 @@ class GPT(nn.Module):
     for index, layer in enumerate(self.blocks):
       layer.load(block(parameters, index))
     _set(self.final_norm.weight, parameters["final_norm/scale"])
+
+
+def gpt2_weights(parameters: Parameters, num_layers: int) -> dict[str, Tensor]:
+  """Name weights of lmjax, biases among them, as transformers' GPT-2 does.
+
+  Its projections have inputs first, as those of lmjax.
+  """
+  weights = {
+    "wte.weight": parameters["embedding/embedding"],
+    "wpe.weight": parameters["position_embedding/embedding"],
+    **_named("ln_f", parameters, "final_norm"),
+  }
+  width = parameters["embedding/embedding"].shape[1]
+  for index in range(num_layers):
+    layer = block(parameters, index)
+    attention = {
+      kind: [
+        layer[f"attention/{name}/{kind}"].reshape(*shape, width)
+        for name in ("query", "key", "value")
+      ]
+      for kind, shape in (("kernel", (width,)), ("bias", ()))
+    }
+    for kind, parts in attention.items():
+      layer[f"joined/{kind}"] = np.concatenate(parts, axis=-1)
+    layer["attention/out/kernel"] = layer["attention/out/kernel"].reshape(
+      width, width
+    )
+    for theirs, ours in (
+      ("ln_1", "attention_norm"),
+      ("attn.c_attn", "joined"),
+      ("attn.c_proj", "attention/out"),
+      ("ln_2", "feed_forward_norm"),
+      ("mlp.c_fc", "feed_forward/up"),
+      ("mlp.c_proj", "feed_forward/down"),
+    ):
+      weights |= _named(f"h.{index}.{theirs}", layer, ours)
+  return {
+    f"transformer.{name}": torch.from_numpy(np.array(value, np.float32))
+    for name, value in weights.items()
+  }
+
+
+def _named(theirs: str, parameters: Parameters, ours: str) -> Parameters:
+  """Rename the weight and the bias of a layer."""
+  weight = (
+    f"{ours}/kernel" if f"{ours}/kernel" in parameters else f"{ours}/scale"
+  )
+  return {
+    f"{theirs}.weight": parameters[weight],
+    f"{theirs}.bias": parameters[f"{ours}/bias"],
+  }

@@ -28,6 +28,8 @@ class Work:
     num_heads: transformer: number of heads.
     context: transformer: number of positions; 0 for `window`.
     use_bias: transformer: whether projections and norms have biases.
+    top_k: generate: how many of the likeliest tokens one is drawn from; 1 for
+      greedy search, 0 for all.
   """
 
   kind: str
@@ -42,6 +44,7 @@ class Work:
   num_heads: int = 0
   context: int = 0
   use_bias: bool = False
+  top_k: int = 0
 
   def __str__(self) -> str:
     """Describe it as a table has it."""
@@ -52,7 +55,13 @@ class Work:
     parts.append(f"vocabulary {self.vocab_size:,}")
     parts.append(f"B {self.batch_size}")
     if self.kind == "generate":
+      parts += [self.choice] if self.top_k else []
       return ", ".join([f"generate {NUM_TOKENS} tokens", *parts, self.dtype])
     parts.append(f"T {self.window}")
     what = {"train": "train step", "compile": "compilation"}[self.kind]
     return ", ".join([*parts, what, self.dtype])
+
+  @property
+  def choice(self) -> str:
+    """Say how tokens are chosen."""
+    return {0: "all", 1: "greedy"}.get(self.top_k, f"top-k {self.top_k}")

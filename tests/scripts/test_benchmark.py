@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/benchmark.py: who is compared, in turns, and what comes out."""
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -53,6 +54,12 @@ GPT = Work(
   batch_size=4,
   window=7,
 )
+
+
+def generating(work, top_k):
+  """Make work of a model into texts of it."""
+  options = dict(use_bias=True, context=512) if work.num_heads else {}
+  return dataclasses.replace(work, kind="generate", top_k=top_k, **options)
 
 
 class Fake:
@@ -234,14 +241,21 @@ def test_the_real_step_agrees_with_flax_and_absent_peers_are_said():
   assert list(rows) == ["tiny / flax nn.RNN"]
 
 
-@pytest.mark.skipif(
-  not importlib.util.find_spec("torch"),
-  reason="needs scripts/requirements-peers.txt",
+@pytest.mark.parametrize(
+  "work, library, peer",
+  [
+    (LSTM, "torch", "torch eager"),
+    (GPT, "torch", "torch eager"),
+    (generating(LSTM, 0), "torch", "torch step loop"),
+    (generating(GPT, 1), "transformers", "transformers generate"),
+    (generating(GPT, 3), "transformers", "transformers generate"),
+  ],
 )
-@pytest.mark.parametrize("work", [LSTM, GPT])
-def test_the_real_step_agrees_with_torch(work):
-  rows = measure.measure(ours_and(work, "torch eager"), SETTINGS, print)
-  assert rows["tiny / torch eager"]["agree"]
+def test_the_real_work_agrees_with_peers(work, library, peer):
+  if not importlib.util.find_spec(library):
+    pytest.skip("needs scripts/requirements-peers.txt")
+  rows = measure.measure(ours_and(work, peer), SETTINGS, print)
+  assert rows[f"tiny / {peer}"]["agree"]
 
 
 def run(*flags):
