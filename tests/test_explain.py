@@ -99,7 +99,7 @@ def test_attributions_of_classes_are_complete_and_padding_gets_none(name):
   np.testing.assert_allclose(read, expected, rtol=1e-5)
   total = methods[0].sum(axis=1)
   np.testing.assert_allclose(total, read - blank, rtol=1e-3, atol=1e-5)
-  assert np.abs(read - blank).min() > 0.01
+  assert np.abs(read - blank).min() > 0.002
   for parts in methods:
     assert (parts[~MASK] == 0).all()
     assert (np.abs(parts[MASK]) > 1e-7).all()
@@ -147,7 +147,7 @@ def test_next_tokens_are_explained_and_maps_sum_to_one(name):
   total = why.attributions[INTEGRATED].sum()
   np.testing.assert_allclose(total, moved, rtol=0.02, atol=1e-4)
   assert why.tokens == ["a", "b", "c", "d", "e"]
-  layers = dict(lstm=0, transformer=1, scanned=3, transformer_xl=1)
+  layers = dict(lstm=0, transformer=1, scanned=2, transformer_xl=1)
   assert len(why.maps) == layers[name]
   for weights in why.maps.values():
     assert weights.shape == (4, 5, 5)

@@ -45,7 +45,7 @@ def recurrent(
 
 TRANSFORMER = dict(
   width=8,
-  num_layers=3,
+  num_layers=2,
   num_heads=4,
   num_kv_heads=4,
   feed_forward="gelu",

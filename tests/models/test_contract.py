@@ -34,7 +34,7 @@ def logits(model, variables, tokens, carry=None, resets=None, **options):
   return model.apply(variables, hidden, method="logits"), carry
 
 
-@pytest.mark.parametrize("sizes", [[7], [1] * 7, [3, 1, 3]])
+@pytest.mark.parametrize("sizes", [[1] * 7, [3, 1, 3]])
 def test_incremental_equals_full(model, sizes):
   model, variables, tokens = model
   full, _ = logits(model, variables, tokens)
@@ -247,7 +247,7 @@ def test_remat_changes_no_gradient():
 
 def test_grouped_heads_store_fewer_keys():
   cache = MODELS["sinusoidal, one kv head, windowed"].initial_carry(B, 9)
-  assert [key.shape for key in cache.keys_BGCK] == [(B, 1, 10, 2)] * 3
+  assert [key.shape for key in cache.keys_BGCK] == [(B, 1, 10, 2)] * 2
 
 
 def test_dropped_attention_weights_are_of_training_alone():

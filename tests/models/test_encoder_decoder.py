@@ -117,7 +117,7 @@ def test_normed_keys_of_a_memory_have_no_size(variables):
   ours = encode(MODEL, {**variables, "params": params}, SOURCES, MASK)
   plain = encode(MODEL, variables, SOURCES, MASK)
   for key, same in zip(ours.keys_BGSK, plain.keys_BGSK, strict=True):
-    np.testing.assert_allclose(key, same, atol=1e-4)
+    np.testing.assert_allclose(key, same, atol=1e-3)
 
 
 def test_without_a_source_it_says_so(variables):

@@ -96,9 +96,16 @@ SETTINGS = {
     {"task": "glove", "optim.frozen": "^output/", "optim.name": "adagrad"},
   ),
 }
+SLOW = ("lstm stateful", "transformer stateless", "skip-gram")
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in SETTINGS
+  ],
+)
 def test_resumed_equals_uninterrupted(name, tiny_config, tmp_path):
   model, changes = SETTINGS[name]
   config = tiny_config(

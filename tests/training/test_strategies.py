@@ -126,8 +126,28 @@ def agree(results, name, tolerance=1e-5):
     )
 
 
-@pytest.mark.parametrize("name", TASKS | WHOLE)
-@pytest.mark.parametrize("kind", ["data", "fsdp", "pmap"])
+@pytest.mark.parametrize(
+  "kind, name",
+  [
+    ("data", "lstm, stateful"),
+    ("data", "batch norm, experts, stateful"),
+    ("fsdp", "transformer, stateful"),
+    ("fsdp", "batch norm, experts, stateful"),
+    ("pmap", "transformer, stateless"),
+    ("pmap", "batch norm, experts, stateful"),
+    *(
+      pytest.param(kind, name, marks=pytest.mark.slow)
+      for kind, name in (
+        ("data", "transformer, stateful"),
+        ("data", "transformer, stateless"),
+        ("fsdp", "lstm, stateful"),
+        ("fsdp", "transformer, stateless"),
+        ("pmap", "lstm, stateful"),
+        ("pmap", "transformer, stateful"),
+      )
+    ),
+  ],
+)
 def test_four_devices_equal_one(name, kind):
   devices = jax.devices()[:4]
   strategy = {
