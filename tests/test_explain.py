@@ -63,7 +63,7 @@ KNOWN = Vocabularies(
 
 def classifier(pooling, kind="recurrent"):
   if kind == "encoder":
-    inner = encoder(positions="learned")
+    inner = encoder(num_layers=3, positions="learned")
   else:
     layer = lambda **settings: RecurrentLayer("gru", **settings)  # noqa: E731
     inner = RecurrentEncoder(VOCAB_SIZE, 5, layer, 1, 6, bidirectional=True)
@@ -99,7 +99,7 @@ def test_attributions_of_classes_are_complete_and_padding_gets_none(name):
   np.testing.assert_allclose(read, expected, rtol=1e-5)
   total = methods[0].sum(axis=1)
   np.testing.assert_allclose(total, read - blank, rtol=1e-3, atol=1e-5)
-  assert np.abs(read - blank).min() > 0.002
+  assert np.abs(read - blank).min() > 0.01
   for parts in methods:
     assert (parts[~MASK] == 0).all()
     assert (np.abs(parts[MASK]) > 1e-7).all()

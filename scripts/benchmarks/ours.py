@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmjax as its users run it: configs, the step of train.py, the sampler."""
 
-import dataclasses
 import os
 import time
 from pathlib import Path
@@ -45,10 +44,7 @@ def make(work: dict, folder: Path) -> "Load | Train | Compile | Generate":
     config = make_config(Work(**work), folder)
   trains = issubclass(kind, Training)
   platform.start(platform.virtual_devices(config) if trains else 1)
-  experiment = Experiment(config, run(folder))
-  if kind is Generate:
-    return Generate(experiment, work["top_k"])
-  return kind(experiment)
+  return kind(Experiment(config, run(folder)))
 
 
 def run(folder: Path) -> RunFolder:
@@ -87,6 +83,8 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
     "optim.warmup_steps": 0,
     "optim.clip_norm": 0.0,
     "optim.b2": 0.999,
+    "sample.temperature": 0.0 if work.top_k == 1 else 1.0,
+    "sample.top_k": work.top_k,
   }
   if work.model == "lstm":
     changes["model.embedding_width"] = work.embedding_width
@@ -263,7 +261,7 @@ class Generate:
   losses are of those.
   """
 
-  def __init__(self, experiment: Experiment, top_k: int):
+  def __init__(self, experiment: Experiment):
     data, tokenizer = experiment.config.data, experiment.tokenizer
     self._batch_size = data.batch_size
     self._prompt = corpora.prompt(
@@ -275,12 +273,11 @@ class Generate:
     weights = named_leaves(jax.device_get(self._variables["params"]))
     parameters.save(folder, weights)
     self._sampler = TextSampler(experiment.model, tokenizer, keeps_layout=True)
-    greedy = Sampling(temperature=0)
-    self._sampling = greedy if top_k == 1 else Sampling(top_k=top_k)
+    sample = experiment.config.sample
+    self._choice = dict(temperature=sample.temperature, top_k=sample.top_k)
     requests = self._sampler.requests([self._prompt], NUM_COMPARED)
-    (first,) = self._sampler.draw(
-      self._variables, requests, greedy.filters(tokenizer)
-    )
+    greedy = Sampling(temperature=0.0).filters(tokenizer)
+    (first,) = self._sampler.draw(self._variables, requests, greedy)
     self.run(1)  # compiles
     parameters.save_text(folder, requests[0].tokens, first.tokens)
     losses = [-log_prob for log_prob in first.log_probs]
@@ -296,7 +293,7 @@ class Generate:
         num_tokens=NUM_TOKENS,
         num_samples=self._batch_size,
         seed=seed,
-        **dataclasses.asdict(self._sampling),
+        **self._choice,
       )
     return (time.perf_counter() - began) / count
 

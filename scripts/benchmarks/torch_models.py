@@ -159,14 +159,11 @@ def gpt2_weights(parameters: Parameters, num_layers: int) -> dict[str, Tensor]:
   width = parameters["embedding/embedding"].shape[1]
   for index in range(num_layers):
     layer = block(parameters, index)
-    attention = {
-      kind: [
-        layer[f"attention/{name}/{kind}"].reshape(*shape, width)
+    for kind, shape in (("kernel", (width, width)), ("bias", (width,))):
+      parts = [
+        layer[f"attention/{name}/{kind}"].reshape(shape)
         for name in ("query", "key", "value")
       ]
-      for kind, shape in (("kernel", (width,)), ("bias", ()))
-    }
-    for kind, parts in attention.items():
       layer[f"joined/{kind}"] = np.concatenate(parts, axis=-1)
     layer["attention/out/kernel"] = layer["attention/out/kernel"].reshape(
       width, width
@@ -188,10 +185,8 @@ def gpt2_weights(parameters: Parameters, num_layers: int) -> dict[str, Tensor]:
 
 def _named(theirs: str, parameters: Parameters, ours: str) -> Parameters:
   """Rename the weight and the bias of a layer."""
-  weight = (
-    f"{ours}/kernel" if f"{ours}/kernel" in parameters else f"{ours}/scale"
-  )
+  kind = "scale" if ours.endswith("norm") else "kernel"
   return {
-    f"{theirs}.weight": parameters[weight],
+    f"{theirs}.weight": parameters[f"{ours}/{kind}"],
     f"{theirs}.bias": parameters[f"{ours}/bias"],
   }

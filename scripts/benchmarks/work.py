@@ -63,5 +63,5 @@ class Work:
 
   @property
   def choice(self) -> str:
-    """Say how tokens are chosen."""
-    return {0: "all", 1: "greedy"}.get(self.top_k, f"top-k {self.top_k}")
+    """Say how tokens are chosen, of fewer than all."""
+    return "greedy" if self.top_k == 1 else f"top-k {self.top_k}"

@@ -122,8 +122,8 @@ def distribution(choose, num_tokens):
 
 @pytest.mark.parametrize("draft", [1, "lookup"])
 def test_texts_have_the_distribution_of_the_target(draft):
-  """Chi-square over 10,000 texts of five tokens, with filters of all kinds."""
-  rows, number = 10_000, 5
+  """Chi-square over 30,000 texts of five tokens, with filters of all kinds."""
+  rows, number = 30_000, 5
   choose = chain([Shun(), Temperature(0.9), TopK(3)])
   found = draw(draft, rows, number, 3, choose, jnp.full(rows, number), NEVER)
   counted = np.ravel_multi_index(

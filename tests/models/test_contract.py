@@ -34,7 +34,7 @@ def logits(model, variables, tokens, carry=None, resets=None, **options):
   return model.apply(variables, hidden, method="logits"), carry
 
 
-@pytest.mark.parametrize("sizes", [[1] * 7, [3, 1, 3]])
+@pytest.mark.parametrize("sizes", [[7], [1] * 7, [3, 1, 3]])
 def test_incremental_equals_full(model, sizes):
   model, variables, tokens = model
   full, _ = logits(model, variables, tokens)

@@ -10,7 +10,9 @@ from lmjax.errors import UsageError
 from tests.tiny_models import VOCAB_SIZE, draw, encoder_decoder
 
 B, T, S, V = 2, 7, 5, VOCAB_SIZE
-MODEL = encoder_decoder(num_kv_heads=2, positions="relative", qk_norm="rms")
+MODEL = encoder_decoder(
+  num_layers=3, num_kv_heads=2, positions="relative", qk_norm="rms"
+)
 KEYS = jax.random.split(jax.random.key(1))
 TOKENS = jax.random.randint(KEYS[0], (B, T), 0, V)
 SOURCES = jax.random.randint(KEYS[1], (B, S), 0, V)
@@ -117,7 +119,7 @@ def test_normed_keys_of_a_memory_have_no_size(variables):
   ours = encode(MODEL, {**variables, "params": params}, SOURCES, MASK)
   plain = encode(MODEL, variables, SOURCES, MASK)
   for key, same in zip(ours.keys_BGSK, plain.keys_BGSK, strict=True):
-    np.testing.assert_allclose(key, same, atol=1e-3)
+    np.testing.assert_allclose(key, same, atol=1e-4)
 
 
 def test_without_a_source_it_says_so(variables):

@@ -3,6 +3,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lmjax.decoding.filters.filter import (
   Filter,
@@ -35,7 +36,9 @@ class TopK(Filter):
   def __post_init__(self):
     """Bound k."""
     if not self.most:
-      object.__setattr__(self, "most", 1 << (int(self.k) - 1).bit_length())
+      object.__setattr__(
+        self, "most", 1 << (int(np.max(self.k)) - 1).bit_length()
+      )
 
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Set the logits of all others to −∞."""
