@@ -82,11 +82,17 @@ def define_int8_flags() -> Callable[[], dict[str, bool]]:
 def _explain(error: Exception) -> str:
   """Make one line of what absl and ml_collections say."""
   if isinstance(error, (AttributeError, KeyError)):
-    text = str(error.args[0]) if error.args else str(error)
-    name, _, hint = text.partition("\n")
+    said = error.args[0] if error.args else error
+    if isinstance(said, KeyError):  # in an AttributeError, of a nested key
+      said = said.args[0]
+    name, _, hint = str(said).partition("\n")
     return f"the config has no key {name}. {hint}".strip()
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-  return " ".join(lines)
+  text = " ".join(lines)
+  _, is_absent, name = text.partition("No such file or directory: ")
+  if is_absent:
+    return f"there is no {name}; give --config a file such as configs/ngram.py."
+  return text
 
 
 def _fail(sentence: str, code: int) -> None:

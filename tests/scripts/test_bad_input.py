@@ -83,7 +83,7 @@ text = "--config.data.source=text"
 CASES = {
   "unknown key": (
     [*TRAIN, "--workdir=new", "--config.train.num_stepz=5"],
-    ["num_stepz", 'Did you mean "num_steps"'],
+    ["no key 'num_stepz'. Did you mean \"num_steps\""],
   ),
   "wrong type": (
     [*TRAIN, "--workdir=new", "--config.train.num_steps=many"],
@@ -94,7 +94,7 @@ CASES = {
   "no workdir": (TRAIN, ["--workdir"]),
   "no such config": (
     ["train.py", "--config=configs/nope.py", "--workdir=new"],
-    ["configs/nope.py"],
+    ["there is no", "configs/nope.py'; give --config a file"],
   ),
   "unknown choice": (
     [*TRAIN, "--workdir=new", "--config.optim.name=adma"],
