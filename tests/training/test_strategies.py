@@ -130,7 +130,6 @@ def agree(results, name, tolerance=1e-5):
   "kind, name",
   [
     ("data", "lstm, stateful"),
-    ("data", "batch norm, experts, stateful"),
     ("fsdp", "transformer, stateful"),
     ("fsdp", "batch norm, experts, stateful"),
     ("pmap", "transformer, stateless"),
@@ -138,6 +137,7 @@ def agree(results, name, tolerance=1e-5):
     *(
       pytest.param(kind, name, marks=pytest.mark.slow)
       for kind, name in (
+        ("data", "batch norm, experts, stateful"),
         ("data", "transformer, stateful"),
         ("data", "transformer, stateless"),
         ("fsdp", "lstm, stateful"),
