@@ -134,12 +134,18 @@ _log_partition.defvjp(_fwd, _bwd)
 def marginals(
   scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array
 ) -> Array:
-  """Return how likely each tag of each token is, float32 [B, T, C]."""
+  """Return how likely each tag of each token is, float32 [B, T, C].
+
+  They sum to one, whatever was lost to rounding over a long text; those of
+  padding to zero.
+  """
 
   def total(scores_BTC: Array) -> Array:
     return log_partition(scores_BTC, mask_BT, transitions_ZZ).sum()
 
-  return jax.grad(total)(scores_BTC.astype(wide(scores_BTC.dtype)))
+  slopes_BTC = jax.grad(total)(scores_BTC.astype(wide(scores_BTC.dtype)))
+  sums_BT1 = slopes_BTC.sum(axis=-1, keepdims=True)
+  return slopes_BTC / jnp.where(sums_BT1 > 0, sums_BT1, 1.0)
 
 
 def viterbi(scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array) -> Array:
