@@ -337,7 +337,7 @@ class Run:
     strategy = JitStrategy(jax.devices()[:1], fsdp=1, rules=())
     report = Evaluator(task, strategy, batches)(state)
     if self.experiment.config.task in SCHEMAS:
-      rows = self.experiment.corpus.rows(split)
+      rows = self.experiment.corpus.kept_rows(split)
       predictor = Predictor(self.experiment)
       report |= predictor.judge(predictor(self.variables, rows))
     return report
@@ -420,7 +420,7 @@ class Run:
     """
     if texts is None:
       check_compares(self.experiment)
-      rows = self.experiment.corpus.rows(split)
+      rows = self.experiment.corpus.kept_rows(split)
       texts = (row["second"] for _, row in rows)
     return Retriever(self.experiment, self.variables, texts)
 

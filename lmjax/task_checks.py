@@ -92,6 +92,16 @@ def _classes(config: ConfigDict) -> None:
       )
 
 
+def _plain(config: ConfigDict) -> None:
+  """Check that nothing is asked of a loss that has no such settings."""
+  for key in ("label_smoothing", "z_loss"):
+    if config.loss[key]:
+      raise UsageError(
+        f"loss.{key}={config.loss[key]} is not read by task={config.task}; "
+        "set it to 0."
+      )
+
+
 def _text(config: ConfigDict) -> None:
   """Check what is particular to running text."""
   if config.data.order == "stateful" and config.task != "language_modeling":
@@ -111,4 +121,9 @@ def _text(config: ConfigDict) -> None:
     )
 
 
-CHECKS = {"classification": _classes, "seq2seq": _pairs}
+CHECKS = {
+  "classification": _classes,
+  "matching": _plain,
+  "seq2seq": _pairs,
+  "tagging": _plain,
+}

@@ -4,13 +4,13 @@
 python scripts/retrieve.py --workdir=runs/a --query="sort a list" --number=5
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from lmjax import command_line, strict_json
-from lmjax.data.sources import decode, read_bytes
 from lmjax.data.splits import SPLITS
+from lmjax.data.tables.requests import open_lines
+from lmjax.data.tables.table import Problem
+from lmjax.errors import UserError
 from lmjax.generator import check_positive
 from lmjax.run import Run
 
@@ -35,9 +35,12 @@ def main() -> None:
   run = Run(_WORKDIR.value, _CHECKPOINT.value)
   texts = None
   if _INDEX.value is not None:
-    data = bytes(read_bytes(Path(_INDEX.value)))
-    lines = decode(data, _INDEX.value).splitlines()
-    texts = [line for line in lines if line.strip()]
+    texts = []
+    for line in open_lines(_INDEX.value):
+      if isinstance(line, Problem):
+        raise UserError(f"{line.where}: {line.reason}; mend the line.")
+      if line.text.strip():
+        texts.append(line.text)
   retriever = run.retriever(texts, _SPLIT.value)
   found = retriever(_QUERY.value, _NUMBER.value)
   for query, hits in zip(_QUERY.value, found, strict=True):

@@ -147,7 +147,7 @@ def test_figures_are_those_of_searching(workdir):
 
 
 def test_the_command_line_answers_queries(workdir, tmp_path):
-  (tmp_path / "lines.txt").write_text("one one one\n\none two three\n")
+  (tmp_path / "lines.txt").write_text("\ufeffone one one\n\none two three\n")
   ended = subprocess.run(
     [
       sys.executable,

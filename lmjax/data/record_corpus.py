@@ -258,15 +258,11 @@ class RecordCorpus:
     """
     if self.schema.whole and not learned:
       return example, False
-    window = self._config.data.window
-    long = {
-      field
-      for fields in self.schema.groups.values()
-      for field in fields
-      if field in example and len(example[field]) > window
-    }
-    shortened = {field: example[field][:window] for field in long}
-    return example | shortened, bool(long)
+    shortened = self.schema.cut(example, self._config.data.window)
+    return shortened, any(
+      np.shape(shortened[field]) != np.shape(values)
+      for field, values in example.items()
+    )
 
   def kept_rows(self, split: str) -> Iterator[tuple[str, Row]]:
     """Read the rows of a split that are not skipped."""

@@ -48,13 +48,14 @@ class SpanTables(NamedTuple):
 def divide(text: str | Sequence[str], scheme: str) -> list[str]:
   """Return the tokens of a text that is divided into words, or written out.
 
-  Of segmentation they are its characters.
+  Of segmentation they are its characters, without white space.
 
   >>> divide("New York", "bio"), divide(["ab", "c"], "segmentation")
   ["New", "York"], ["a", "b", "c"]
   """
   if scheme == "segmentation":
-    return list(text if isinstance(text, str) else "".join(text))
+    text = text if isinstance(text, str) else "".join(text)
+    return list("".join(text.split()))
   return text.split() if isinstance(text, str) else list(text)
 
 
@@ -118,7 +119,7 @@ def words_to_tags(words: Iterable[str]) -> list[str]:
   """
   return [
     tag
-    for word in words
+    for word in ("".join(word.split()) for word in words)
     if word
     for tag in tags_of([Span(0, len(word), "")], len(word), "segmentation")
   ]

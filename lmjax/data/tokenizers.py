@@ -94,6 +94,10 @@ class Tokenizer:
         plain = []
     return "".join([*text, self._decode(plain)])
 
+  def as_written(self, text: str) -> str:
+    """Return a text as `decode` writes it, with unknown tokens as they are."""
+    return text
+
   def _decode(self, tokens: list[int]) -> str:
     """Turn tokens without extras into text."""
     raise TypeError("use a subclass")
@@ -267,6 +271,10 @@ class Vocabulary(Tokenizer):
     """Number of tokens without the extras, which come behind them."""
     return len(self.tokens)
 
+  def as_written(self, text: str) -> str:
+    """Lower-case a text, if all are."""
+    return text.lower() if self.lower_case else text
+
   def look_up(self, tokens: Sequence[str]) -> np.ndarray:
     """Turn texts that are divided already into int32 tokens [T]."""
     if self.lower_case:
@@ -295,7 +303,8 @@ class CharacterTokenizer(Vocabulary):
     super().__init__(tokens, lower_case)
     self._by_code_point = np.full(0x110000, UNK, np.int32)
     for index, token in enumerate(self.tokens[len(SPECIALS) :], len(SPECIALS)):
-      self._by_code_point[ord(token)] = index
+      if len(token) == 1:  # in lower case some characters are two
+        self._by_code_point[ord(token)] = index
 
   @staticmethod
   def count(counts: collections.Counter, text: str) -> None:
@@ -340,7 +349,14 @@ class WordTokenizer(Vocabulary):
   def decode(self, tokens: Sequence[int]) -> str:
     """Turn tokens into words with single spaces between them."""
     names = self.names()
-    words = [names[i] for i in tokens if i not in (PAD, BOS, EOS)]
+    return self._join(names[i] for i in tokens if i not in (PAD, BOS, EOS))
+
+  def as_written(self, text: str) -> str:
+    """Put single spaces between tokens, known or not."""
+    return self._join(self._PATTERN.findall(super().as_written(text)))
+
+  @staticmethod
+  def _join(words: Iterable[str]) -> str:
     return re.sub(r" ?\n ?", "\n", " ".join(words))
 
   def _edges(self, token: int) -> tuple[int, int]:
@@ -417,6 +433,10 @@ class BPETokenizer(Tokenizer):
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
     return np.array(self._tokenizer.encode(text).ids, np.int32)
+
+  def as_written(self, text: str) -> str:
+    """Lower-case a text, if all are."""
+    return self.decode(self.encode(text).tolist())
 
   def _decode(self, tokens: list[int]) -> str:
     """Turn tokens into text; broken UTF-8 shows as U+FFFD."""

@@ -148,14 +148,18 @@ class TextPrediction:
   def judge(self, pairs: Iterable[tuple[dict[str, Any], Row]]) -> Figures:
     """Compare texts with references.
 
-    Rows with one source are a text with several references.
+    Rows with one source are a text with several references. They are compared
+    as the tokenizer writes them: with blanks around marks, or in lower case, if
+    that is how it writes.
     """
+    tokenizer = target_tokenizer(self.vocabularies)
     made, references = {}, {}
     for prediction, row in pairs:
       made.setdefault(row["source"], prediction["target"])
-      references.setdefault(row["source"], []).append(row["target"])
+      reference = tokenizer.as_written(row["target"])
+      references.setdefault(row["source"], []).append(reference)
     texts, others = list(made.values()), list(references.values())
-    encode, figures = target_tokenizer(self.vocabularies).encode, {}
+    figures = {}
     for name in names_of(self.metrics):
-      figures |= METRICS[name](texts, others, encode)
+      figures |= METRICS[name](texts, others, tokenizer.encode)
     return figures

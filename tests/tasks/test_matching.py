@@ -2,6 +2,7 @@
 """Laws of learning from two texts, whatever is said of them."""
 
 import functools
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.stats
 
 from configs import base
 from lmjax.config import finalize
+from lmjax.data.tokenizers import TOKENIZERS
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.ops import in_batch
@@ -17,9 +19,11 @@ from lmjax.optim import make_optimizer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.predictor import Predictor
+from lmjax.run import Run
 from lmjax.run_folder import RunFolder
 from lmjax.state import create_state
 from lmjax.training.evaluation import Evaluator
+from lmjax.training.loop import train
 from lmjax.training.step import eval_step
 from tests.test_config import Recorder
 
@@ -374,6 +378,56 @@ def test_both_texts_stand_in_one_row(make):
   assert example["segments"].tolist() == [0, 0, 0, 0, 1, 1]
 
 
+def test_of_two_texts_in_one_row_the_longer_is_cut_first(make):
+  changes = {"matching.encoders": "cross", "data.window": 6}
+  corpus = make("classification", **changes).corpus
+  names = corpus.tokenizer.tokenizers["first"].names()
+  for first, second, wanted in (
+    ("a red cat sees the dog", "no bird", "a red cat <sep> no bird"),
+    ("no bird", "a red cat sees", "no bird <sep> a red cat"),
+    ("a red cat sees", "the big dog and", "a red cat <sep> the big"),
+    ("a cat", "the big dog", "a cat <sep> the big dog"),
+  ):
+    row = dict(first=first, second=second, label="yes")
+    example, is_cut = corpus.cut(corpus.encode("here", row))
+    found = [names[token] for token in example["inputs"]]
+    assert " ".join(found) == wanted
+    assert is_cut == (len(f"{first} {second}".split()) > 5)
+    mark = found.index("<sep>")
+    assert example["segments"].tolist() == [0] * (mark + 1) + [1] * (5 - mark)
+
+
+def test_the_second_text_keeps_its_own_kind_of_tokenizer(make):
+  schema = make(
+    "triplet", **{"matching.second_tokenizer": "word"}
+  ).corpus.schema
+  rows = [dict(first="a cat", second="the dog")]
+  known = TOKENIZERS["character"].train(["a cat"], 0, 1, False)
+  given = schema.learn(rows, dict(first=known, second=known)).tokenizers
+  assert (given["first"].kind, given["second"].kind) == ("character", "word")
+
+
+def test_skipped_records_are_not_judged(make, tmp_path):
+  source = make("regression").config.data.path
+  shutil.copytree(source, tmp_path / "pairs")
+  with (tmp_path / "pairs/valid.tsv").open("a") as file:
+    file.write("a red cat\ta big dog\tyes\tn/a\n")
+  reports = []
+  for folder in (source, str(tmp_path / "pairs")):
+    changes = {
+      "data.path": folder,
+      "data.malformed": "skip",
+      "parallel.num_devices": 1,
+      "train.num_steps": 1,
+      "train.sample_every": 0,
+    }
+    config = make("regression", **changes).config
+    workdir = tmp_path / f"run{len(reports)}"
+    assert train(config, workdir) == 0
+    reports.append(Run(workdir).evaluate("valid"))
+  assert reports[0] == reports[1]
+
+
 def test_a_score_must_be_a_number_in_its_range(make):
   experiment = make("regression")
   row = dict(first="a cat", second="the dog", label="5.5")
@@ -398,6 +452,7 @@ def test_a_score_must_be_a_number_in_its_range(make):
     ("regression", {"matching.highest": 0.0}, "lowest=1.0 must be below"),
     ("triplet", {"matching.negatives": "some"}, "one of hardest, all"),
     ("triplet", {"matching.second_tokenizer": "x"}, "=x is not known"),
+    ("triplet", {"loss.label_smoothing": 0.1}, "is not read by task=matching"),
   ],
 )
 def test_what_does_not_fit_is_a_sentence(make, loss, changes, message):

@@ -11,7 +11,7 @@ from rouge_score import rouge_scorer
 
 from configs import base
 from lmjax import config as config_lib
-from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, WordTokenizer
+from lmjax.data.tokenizers import BOS, EOS, PAD, TOKENIZERS, UNK, WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.beam import penalty
 from lmjax.errors import UsageError
@@ -294,8 +294,10 @@ REFERENCES = [
 ]
 
 
-def judged(metrics, texts=TEXTS, references=REFERENCES):
-  words = WordTokenizer.train(sum(references, []), 0, 1, False)
+def judged(
+  metrics, texts=TEXTS, references=REFERENCES, kind=WordTokenizer, lower=False
+):
+  words = kind.train(sum(references, []), 300, 1, lower)
   prediction = TextPrediction(Vocabularies({"source": words}), metrics)
   pairs = [
     ({"target": text}, {"source": f"s{number}", "target": reference})
@@ -316,6 +318,26 @@ def test_bleu_and_chrf_are_those_of_sacrebleu():
   assert figures["bleu"] == sacrebleu.corpus_bleu(TEXTS, streams).score
   assert figures["chrf"] == sacrebleu.corpus_chrf(TEXTS, streams).score
   assert "|tok:13a|" in figures["bleu_signature"]
+
+
+@pytest.mark.parametrize("kind", ["word_punctuation", "bpe", "character"])
+@pytest.mark.parametrize("lower", [False, True])
+def test_references_are_written_as_the_tokenizer_writes(kind, lower):
+  """A model that is right is right, whatever marks and capitals there were."""
+  references = ["Hello, world!  It's 3.5.", "No (b) here"]
+  kind = TOKENIZERS[kind]
+  words = kind.train(references, 300, 1, lower)
+  written = [words.decode(words.encode(text).tolist()) for text in references]
+  assert [words.as_written(text) for text in references] == written
+  metrics = "bleu,chrf,exact_match,token_error_rate"
+  others = [[text] for text in references]
+  _, figures = judged(metrics, written, others, kind, lower)
+  assert figures["bleu"] == pytest.approx(100)
+  assert figures["exact_match"] == 1 and figures["token_error_rate"] == 0
+  assert words.as_written("A, ~") == {
+    ("word_punctuation", False): "A , ~",
+    ("word_punctuation", True): "a , ~",
+  }.get((kind.kind, lower), "a, ~" if lower else "A, ~")
 
 
 def test_rouge_is_that_of_rouge_score():

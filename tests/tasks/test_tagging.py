@@ -12,7 +12,8 @@ from lmjax.config import finalize
 from lmjax.data.schemas import tagging as schema_lib
 from lmjax.data.schemas.schema import BadRow, UnseenLabel
 from lmjax.data.tag_schemes import all_tags, spans_of, tables_of, tags_of
-from lmjax.errors import UsageError
+from lmjax.data.tokenizers import TOKENIZERS
+from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.metrics import add_to, divide
 from lmjax.models import build_model
@@ -302,6 +303,35 @@ def test_words_are_found_among_characters():
   assert made == dict(words=["a", "bc"], probabilities=[0.5, 0.25])
 
 
+@pytest.mark.parametrize("scheme", ["none", "bio", "segmentation"])
+def test_tags_may_be_a_text_with_blanks(scheme):
+  tags = ["new", "york"] if scheme == "segmentation" else ["O", "O"]
+  schema = make_schema(**{"tagging.scheme": scheme})
+  words = schema.learn([dict(tokens=["new", "york"], tags=tags)], {})
+  wanted = schema.encode(dict(tokens=["new", "york"], tags=tags), words)
+  found = schema.encode(dict(tokens="new york", tags=" ".join(tags)), words)
+  assert found.keys() == wanted.keys()
+  for field, values in wanted.items():
+    np.testing.assert_array_equal(found[field], values, err_msg=field)
+
+
+@pytest.mark.parametrize(
+  ("scheme", "kind", "fits"),
+  [
+    ("bio", "character", "word"),
+    ("segmentation", "word", "character"),
+    ("bio", "byte", "word"),
+  ],
+)
+def test_a_tokenizer_of_another_unit_is_refused(scheme, kind, fits):
+  schema = make_schema(**{"tagging.scheme": scheme})
+  row = dict(tokens=["ab"], tags=["ab"] if scheme == "segmentation" else ["O"])
+  known = TOKENIZERS[kind].train(["ab"], 0, 1, False)
+  words = schema.learn([row], {"tokens": known})
+  with pytest.raises(UserError, match=f"whose data.tokenizer is {fits}"):
+    schema.encode(row, words)
+
+
 @pytest.mark.parametrize(
   ("row", "error", "message"),
   [
@@ -325,6 +355,7 @@ def test_bad_rows_say_why(row, error, message):
     ("tagging.scheme", "iob", "choose one of none, bio, bioes, segmentation"),
     ("tagging.character_encoder", "rnn", "choose one of cnn, lstm"),
     ("tagging.character_width", 0, "must be at least 1"),
+    ("loss.label_smoothing", 0.1, "is not read by task=tagging"),
   ],
 )
 def test_values_that_cannot_be_are_sentences(key, value, message):

@@ -14,6 +14,7 @@ from lmjax.data.schemas.schema import (
   Example,
   Row,
   UnseenLabel,
+  cut_behind,
   text_of,
 )
 from lmjax.data.tokenizers import EOS, Tokenizer
@@ -69,6 +70,10 @@ class Classification:
       example["targets"] = self._targets(row, vocabularies.labels["label"])
     return example
 
+  def cut(self, example: Example, window: int) -> Example:
+    """Cut texts behind."""
+    return cut_behind(example, self.groups, window)
+
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
     labels = vocabularies.labels["label"]
@@ -96,7 +101,7 @@ class Classification:
     if not self.many:
       return [text_of(row, "label")]
     names = label.split(self.separator) if isinstance(label, str) else label
-    return [name for name in names if name]
+    return [name.strip() for name in names if name.strip()]
 
   def _targets(self, row: Row, labels: Labels) -> np.ndarray:
     names = self._labels(row)

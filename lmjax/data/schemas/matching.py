@@ -14,6 +14,7 @@ from lmjax.data.schemas.schema import (
   Example,
   Row,
   UnseenLabel,
+  cut_behind,
   text_of,
 )
 from lmjax.data.tokenizers import EOS, Tokenizer
@@ -111,9 +112,9 @@ class Matching:
     tokenizers = dict(first=first)
     if kind:
       second = known.get("second")
-      tokenizers["second"] = second or self.train_tokenizer(
-        texts["second"], kind
-      )
+      if second is None or second.kind != kind:
+        second = self.train_tokenizer(texts["second"], kind)
+      tokenizers["second"] = second
     return Vocabularies(tokenizers, labels)
 
   def encode(self, row: Row, vocabularies: Vocabularies) -> Example:
@@ -171,6 +172,18 @@ class Matching:
         f"matching.highest={self.highest:g}"
       )
     return np.float32(score)
+
+  def cut(self, example: Example, window: int) -> Example:
+    """Cut texts behind; of two in one row the longer one first."""
+    if not self.joined or len(example["inputs"]) <= window:
+      return cut_behind(example, self.groups, window)
+    first = int(np.argmax(example["segments"])) - 1  # tokens before the mark
+    second, room = len(example["segments"]) - first - 1, window - 1
+    kept = min(first, max(room - second, room - room // 2))
+    places = np.r_[:kept, first : first + 1 + room - kept]
+    return example | {
+      field: example[field][places] for field in self.groups["mask"]
+    }
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""

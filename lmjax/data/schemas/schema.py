@@ -3,7 +3,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +69,9 @@ class Schema(Protocol):
       BadRow: if that cannot be done.
     """
 
+  def cut(self, example: Example, window: int) -> Example:
+    """Shorten the fields of groups to at most `window` places."""
+
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of nothing, with all fields and a weight of 0."""
 
@@ -89,6 +92,17 @@ def text_of(row: Row, role: str) -> str:
   if not isinstance(text, str) or not text.strip():
     raise BadRow(f"its {role} is empty")
   return text
+
+
+def cut_behind(
+  example: Example, groups: Mapping[str, Sequence[str]], window: int
+) -> Example:
+  """Leave the first `window` places of all fields that have a time."""
+  fields = {field for group in groups.values() for field in group}
+  return {
+    field: values[:window] if field in fields else values
+    for field, values in example.items()
+  }
 
 
 def fingerprint(schema: Schema) -> str:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.data.schemas.schema import BadRow, Example, Row, text_of
+from lmjax.data.schemas.schema import (
+  BadRow,
+  Example,
+  Row,
+  cut_behind,
+  text_of,
+)
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 
@@ -75,6 +81,10 @@ class Seq2Seq:
       targets=np.append(target, EOS).astype(np.int32),
       weights=np.ones(len(target) + 1, np.float32),
     )
+
+  def cut(self, example: Example, window: int) -> Example:
+    """Cut texts behind."""
+    return cut_behind(example, self.groups, window)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""

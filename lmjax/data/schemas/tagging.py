@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 
 from lmjax.data.labels import Labels
 from lmjax.data.schemas.classification import TrainTokenizer
-from lmjax.data.schemas.schema import BadRow, Example, Row, UnseenLabel
+from lmjax.data.schemas.schema import (
+  BadRow,
+  Example,
+  Row,
+  UnseenLabel,
+  cut_behind,
+)
 from lmjax.data.tag_schemes import (
   all_tags,
   divide,
@@ -43,9 +49,8 @@ class Tagging:
       targets     int32    tags' numbers [B, T]
       weights     float32  [B, T]
 
-  Tokens are a list of words, or a text with blanks between them. To find words,
-  tokens are the characters of a text, or of a list of its words, which tags are
-  too.
+  Tokens are a list of words, or a text with blanks between them, and so are
+  tags. To find words, tokens are the characters of either, and tags the words.
 
   Attributes:
     scheme: one of tag_schemes.SCHEMES; tags of spans are read in any of them
@@ -105,11 +110,15 @@ class Tagging:
   def encode(self, row: Row, vocabularies: Vocabularies) -> Example:
     """Turn a row into an example."""
     tokens, tokenizer = self.tokens_of(row), vocabularies.tokenizers["tokens"]
-    if not isinstance(tokenizer, Vocabulary):
+    of_characters = isinstance(tokenizer, CharacterTokenizer)
+    if (
+      not isinstance(tokenizer, Vocabulary) or of_characters != self.finds_words
+    ):
+      unit = "character" if self.finds_words else "word"
       raise UserError(
-        f"a {tokenizer.kind} tokenizer has no number for each word, which "
-        "task=tagging needs; begin with a run whose data.tokenizer is word, "
-        "word_punctuation or character."
+        f"a {tokenizer.kind} tokenizer has no number for each {unit}, which "
+        f"tagging.scheme={self.scheme} needs; begin with a run whose "
+        f"data.tokenizer is {unit}."
       )
     example = dict(
       inputs=tokenizer.look_up(tokens),
@@ -158,6 +167,7 @@ class Tagging:
       BadRow: naming a tag that belongs to no scheme.
     """
     tags = row["tags"]
+    tags = tags.split() if isinstance(tags, str) else tags
     if self.finds_words:
       return words_to_tags(tags)
     if self.scheme == "none":
@@ -166,6 +176,10 @@ class Tagging:
       if not is_tag(tag):
         raise BadRow(f"its tag {tag!r} is neither O nor a B-, I-, E- or S-")
     return tags_of(spans_of(tags), len(tags), self.scheme)
+
+  def cut(self, example: Example, window: int) -> Example:
+    """Cut texts behind."""
+    return cut_behind(example, self.groups, window)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""

@@ -33,7 +33,7 @@ class JSONLines:
 def _record(line: Line) -> Record | Problem:
   try:
     fields = json.loads(line.text)
-  except (json.JSONDecodeError, RecursionError):
+  except (ValueError, RecursionError):
     fields = None
   if not isinstance(fields, dict):
     return Problem(line.where, "it is no JSON object")
