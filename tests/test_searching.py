@@ -72,6 +72,13 @@ def test_samples_are_empty_where_a_beam_has_no_more_texts():
     assert texts[4:] == ["", ""]
 
 
+def test_a_prompt_asked_twice_gets_the_best_text_twice():
+  ask = sampler(beam_size=3)
+  requests = ask.requests(["ab", "cabac", "ab"], 6, 2)
+  drawn = [text.tokens for text in ask.draw(VARIABLES, requests, [])]
+  assert drawn[:2] == drawn[4:] and drawn[0] != drawn[1]
+
+
 def test_continuations_are_scored_as_they_are_drawn(greedy):
   requests = [Request(TOKENIZER.encode(prompt), 6) for prompt in PROMPTS]
   texts = [text.tokens for text in greedy]
