@@ -197,6 +197,8 @@ def test_what_cannot_be_searched_is_said():
     TextSampler(TARGET, other, search=Search(draft=HELPER))
   with pytest.raises(UsageError, match="num_samples=3 must not exceed"):
     write(3, beam_size=2)
+  with pytest.raises(UsageError, match="beam_size=2 .* give temperature=1"):
+    sampler(beam_size=2)(VARIABLES, "a", temperature=0)
   with pytest.raises(UsageError, match="context of 12"):
     write(num_tokens=9, beam_size=2)
   ngram = NGram(V, 2, None)
