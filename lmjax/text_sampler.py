@@ -233,6 +233,9 @@ class TextSampler:
       late = max_seconds is not None and time.monotonic() - began > max_seconds
       return [late or bool(stream.finish) for stream in streams]
 
+    options = {}
+    if self._search.best_of:
+      options["cut"] = lambda row, piece: streams[row].cut(piece)
     for pieces in self._generator(
       variables,
       requests,
@@ -240,6 +243,7 @@ class TextSampler:
       chunk or (_CHUNK if watched else 0),
       is_over,
       num_best,
+      **options,
     ):
       new = [
         stream.push(piece)

@@ -137,6 +137,22 @@ def test_the_best_of_several_texts_is_kept():
     assert asked[row].text == decoded[number * row + places[row]]
 
 
+@pytest.mark.parametrize("settings", [dict(), dict(reranker=HELPER)])
+def test_the_best_is_chosen_among_texts_that_stops_have_cut(settings):
+  number, stops = 6, ["ca"]
+  requests = sampler().requests(["ac"], 8, number)
+  drawn = sampler().draw(VARIABLES, requests, [Ban((EOS,))], stops)
+  scores = [text.log_probs for text in drawn]
+  if settings:
+    tokens = [text.tokens for text in drawn]
+    scores = ContinuationScorer(OTHER)(OTHERS, requests, tokens)
+  best = drawn[int(np.argmax([*map(np.mean, scores)]))]
+  assert len({len(text.tokens) for text in drawn}) > 2
+  ask = sampler(best_of=number, **settings)
+  (found,) = ask.draw(VARIABLES, requests[:1], [Ban((EOS,))], stops)
+  assert found.tokens == best.tokens and found.text == best.text
+
+
 @pytest.mark.slow
 def test_sources_go_with_their_texts():
   """Every way but drawing, for texts that are written for others."""

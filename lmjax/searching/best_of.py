@@ -21,6 +21,8 @@ from lmjax.types import PyTree
 
 # One request as often as it was drawn, and what was drawn → a score each.
 Judge = Callable[[Sequence[Request], Sequence[Piece]], Sequence[float]]
+# The number of a request, and what was drawn → what is kept of it.
+Cut = Callable[[int, Piece], Piece]
 
 
 class BestOf:
@@ -44,6 +46,7 @@ class BestOf:
     chunk: int = 0,
     is_over: IsOver | None = None,
     num_best: int = 0,
+    cut: Cut | None = None,
   ) -> Iterator[list[Piece]]:
     """Write texts for requests; see Generator.
 
@@ -54,6 +57,7 @@ class BestOf:
       chunk: of no use here.
       is_over: of no use here.
       num_best: see Generator.
+      cut: ends texts before they are judged; None where they end by themselves.
 
     Returns:
       One piece for each request, once.
@@ -67,6 +71,8 @@ class BestOf:
     ]
     (pieces,) = self._generator(variables, many, choose, num_best=num_best)
     began, best = time.perf_counter(), []
+    if cut is not None:
+      pieces = [cut(n // number, piece) for n, piece in enumerate(pieces)]
     for start in range(0, len(many), number):
       own = slice(start, start + number)
       scores = self._judge(many[own], pieces[own])
