@@ -250,6 +250,9 @@ class TextSampler:
         for stream, piece in zip(streams, pieces, strict=True)
       ]
       yield new
+    rest = [stream.push(Piece([], [], "length")) for stream in streams]
+    if any(rest):  # time has ended them
+      yield rest
 
   def _streams(
     self, requests: Sequence[Request], stops: Sequence[str]

@@ -79,6 +79,17 @@ def test_a_prompt_asked_twice_gets_the_best_text_twice():
   assert drawn[:2] == drawn[4:] and drawn[0] != drawn[1]
 
 
+def test_time_ends_a_text_with_what_was_held_back():
+  filters, stops = [Ban((EOS,)), Greedy()], ["a" * 99, "b" * 99, "c" * 99]
+  ask = sampler()
+  requests = ask.requests(["ab"], 40)
+  parts = [*ask.stream(VARIABLES, requests, filters, stops, 0.0)]
+  (drawn,) = ask.draw(VARIABLES, requests, filters, stops, 0.0)
+  assert drawn.text == TOKENIZER.decode(drawn.tokens)
+  assert "".join(new for (new,) in parts) == drawn.text
+  assert len(drawn.tokens) < 40 and drawn.finish == "length"
+
+
 def test_continuations_are_scored_as_they_are_drawn(greedy):
   requests = [Request(TOKENIZER.encode(prompt), 6) for prompt in PROMPTS]
   texts = [text.tokens for text in greedy]
