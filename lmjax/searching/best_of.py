@@ -32,9 +32,17 @@ class BestOf:
     generator: what draws.
     number: how many texts are drawn.
     judge: what scores texts of one request; of equals the first is kept.
+    check: called with the requests before anything is drawn.
   """
 
-  def __init__(self, generator: Generator, number: int, judge: Judge):
+  def __init__(
+    self,
+    generator: Generator,
+    number: int,
+    judge: Judge,
+    check: Callable[[Sequence[Request]], None] = lambda requests: None,
+  ):
+    self._check = check
     self._generator, self._number, self._judge = generator, number, judge
     self.timing = Timing()
 
@@ -63,6 +71,7 @@ class BestOf:
       One piece for each request, once.
     """
     del chunk, is_over
+    self._check(requests)
     number = self._number
     many = [
       request._replace(sample=request.sample * number + index)
