@@ -204,6 +204,8 @@ def test_the_text_of_least_risk_is_the_one_most_like_all_others(name):
     (dict(beam_size=-1), "beam_size=-1 must be at least 0"),
     (dict(beam_size=4, num_groups=3), "num_groups=3 must divide beam_size=4"),
     (dict(num_groups=2), "num_groups=2 must divide beam_size=0"),
+    (dict(length_penalty=0.5), "give beam_size"),
+    (dict(beam_size=2, diversity_penalty=0.5), "give num_groups"),
     (dict(beam_size=2, contrastive_k=3), "beam_size or contrastive_k"),
     (dict(best_of=2, prompt_lookup=True), "best_of or prompt_lookup"),
     (dict(best_of=2, mbr="chrf", reranker=HELPER), "mbr or reranker"),

@@ -99,6 +99,15 @@ class Search:
       raise UsageError(
         f"num_groups={self.num_groups} must divide beam_size={self.beam_size}."
       )
+    if self.length_penalty and not self.beam_size:
+      raise UsageError(
+        f"length_penalty={self.length_penalty} is of beams; give beam_size."
+      )
+    if self.diversity_penalty and self.num_groups == 1:
+      raise UsageError(
+        f"diversity_penalty={self.diversity_penalty} is between groups of a "
+        "beam; give num_groups above 1."
+      )
     if not 0 <= self.contrastive_alpha <= 1:
       raise UsageError(
         f"contrastive_alpha={self.contrastive_alpha} must be from 0 to 1."
