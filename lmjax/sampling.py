@@ -91,7 +91,10 @@ class Sampling:
     0.0, "The same, for each time that it was drawn."
   )
   no_repeat_ngram_size: int = _setting(
-    0, "Never write so many tokens in a row twice; 0: do.", at_least=0
+    0,
+    "Never write so many tokens in a row twice; 0: do.",
+    at_least=0,
+    at_most=64,  # more takes longer to compile
   )
   min_tokens: int = _setting(0, "Tokens before a text may end.", at_least=0)
   logit_bias: tuple[str, ...] = _setting(

@@ -10,7 +10,8 @@ import numpy as np
 
 from lmjax.data.stream import find_code
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
-from lmjax.decoding.filters import Ban, Filter, chain
+from lmjax.decoding.filters import Ban, Filter, Greedy, chain
+from lmjax.errors import UsageError
 from lmjax.generator import (
   Piece,
   Request,
@@ -87,7 +88,8 @@ class TextSampler:
     self._steer = control(tokenizer) if control else (lambda requests: ())
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
-    self._generator = (search or Search()).generator(
+    self._search = search or Search()
+    self._generator = self._search.generator(
       model,
       tokenizer,
       reads_prefix=reads_prefix,
@@ -174,7 +176,8 @@ class TextSampler:
       max_seconds: after which no more is drawn; None for no limit.
 
     Raises:
-      UsageError: see Generator.
+      UsageError: see Generator; and if a beam would search among the most
+        likely tokens alone.
     """
     streams = self._streams(requests, stops)
     for _ in self.stream(
@@ -213,6 +216,13 @@ class TextSampler:
     Returns:
       What is new of each text, again and again.
     """
+    is_greedy = any(isinstance(each, Greedy) for each in filters)
+    if is_greedy and self._search.beam_size > 1:
+      raise UsageError(
+        f"beam_size={self._search.beam_size} searches for the most likely "
+        "texts without drawing, and temperature=0 leaves it a single one; give "
+        "temperature=1."
+      )
     began = time.monotonic()
     streams = streams or self._streams(requests, stops)
     watched = bool(stops) or max_seconds is not None
@@ -223,6 +233,9 @@ class TextSampler:
       late = max_seconds is not None and time.monotonic() - began > max_seconds
       return [late or bool(stream.finish) for stream in streams]
 
+    options = {}
+    if self._search.best_of:
+      options["cut"] = lambda row, piece: streams[row].cut(piece)
     for pieces in self._generator(
       variables,
       requests,
@@ -230,12 +243,16 @@ class TextSampler:
       chunk or (_CHUNK if watched else 0),
       is_over,
       num_best,
+      **options,
     ):
       new = [
         stream.push(piece)
         for stream, piece in zip(streams, pieces, strict=True)
       ]
       yield new
+    rest = [stream.push(Piece([], [], "length")) for stream in streams]
+    if any(rest):  # time has ended them
+      yield rest
 
   def _streams(
     self, requests: Sequence[Request], stops: Sequence[str]

@@ -59,6 +59,17 @@ class TextStream:
     new, self.text = text[len(self.text) :], text
     return new
 
+  def cut(self, piece: Piece) -> Piece:
+    """Leave out what follows a stop string of a text that is there at once.
+
+    Nothing is added.
+    """
+    if self._end(self._tokenizer.decode(piece.tokens)) is None:
+      return piece
+    other = TextStream(self._tokenizer, self._stops)
+    other.push(piece)
+    return Piece(other.tokens, other.log_probs, other.finish, other.best)
+
   def end(self) -> None:
     """Let the text end here."""
     self.finish = self.finish or "stop"

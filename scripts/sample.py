@@ -19,6 +19,7 @@ from lmjax import command_line, strict_json
 from lmjax.control.control import Control
 from lmjax.conversation import converse, line_reader, show
 from lmjax.data.given_text import check_unicode, read_lines
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.dataclass_flags import define_flags
 from lmjax.errors import UsageError
 from lmjax.run import Run
@@ -111,6 +112,16 @@ def lines(
     )
 
 
+def behind(
+  prompt: str, made: Iterable[str], tokenizer: Tokenizer
+) -> Iterator[str]:
+  """Write a prompt, and behind it a text as it is made."""
+  yield prompt
+  for new in made:
+    yield tokenizer.gap(prompt, new) + new
+    prompt = prompt if not new else ""
+
+
 def draw(run: Run, prompts: Sequence[str], **settings) -> None:
   """Print all samples when they are there, prompts included."""
   number, echoes = _NUM_SAMPLES.value, not run.sampler.reads_sources
@@ -120,7 +131,13 @@ def draw(run: Run, prompts: Sequence[str], **settings) -> None:
   if _OUTPUT.value == "jsonl":
     print(*lines(texts, "prompt" if echoes else "source"), sep="\n")
   else:
-    print(_LINE.join(prompt * echoes + made.text for prompt, made in texts))
+    gap = run.sampler.tokenizer.gap
+    print(
+      _LINE.join(
+        (prompt + gap(prompt, made.text)) * echoes + made.text
+        for prompt, made in texts
+      )
+    )
 
 
 def main() -> None:
@@ -159,8 +176,9 @@ def main() -> None:
   if _STREAM.value:
     (prompt,) = prompts
     made = run.stream_text(prompt, **settings)
-    first = [] if sampler.reads_sources else [prompt]
-    show(itertools.chain(first, made))
+    if not sampler.reads_sources:
+      made = behind(prompt, made, sampler.tokenizer)
+    show(made)
   else:
     draw(run, prompts, **settings)
   print(sampler.timing, file=sys.stderr)

@@ -129,6 +129,7 @@ def test_what_is_no_number_or_text_is_refused(name, value):
     ("mirostat_eta", 0.0),
     ("repetition_penalty", 0.0),
     ("no_repeat_ngram_size", -1),
+    ("no_repeat_ngram_size", 65),
     ("min_tokens", -1),
     ("bad_words", "abc"),
     ("bad_words", ("",)),

@@ -72,6 +72,24 @@ def test_samples_are_empty_where_a_beam_has_no_more_texts():
     assert texts[4:] == ["", ""]
 
 
+def test_a_prompt_asked_twice_gets_the_best_text_twice():
+  ask = sampler(beam_size=3)
+  requests = ask.requests(["ab", "cabac", "ab"], 6, 2)
+  drawn = [text.tokens for text in ask.draw(VARIABLES, requests, [])]
+  assert drawn[:2] == drawn[4:] and drawn[0] != drawn[1]
+
+
+def test_time_ends_a_text_with_what_was_held_back():
+  filters, stops = [Ban((EOS,)), Greedy()], ["a" * 99, "b" * 99, "c" * 99]
+  ask = sampler()
+  requests = ask.requests(["ab"], 40)
+  parts = [*ask.stream(VARIABLES, requests, filters, stops, 0.0)]
+  (drawn,) = ask.draw(VARIABLES, requests, filters, stops, 0.0)
+  assert drawn.text == TOKENIZER.decode(drawn.tokens)
+  assert "".join(new for (new,) in parts) == drawn.text
+  assert len(drawn.tokens) < 40 and drawn.finish == "length"
+
+
 def test_continuations_are_scored_as_they_are_drawn(greedy):
   requests = [Request(TOKENIZER.encode(prompt), 6) for prompt in PROMPTS]
   texts = [text.tokens for text in greedy]
@@ -130,6 +148,22 @@ def test_the_best_of_several_texts_is_kept():
     assert asked[row].text == decoded[number * row + places[row]]
 
 
+@pytest.mark.parametrize("settings", [dict(), dict(reranker=HELPER)])
+def test_the_best_is_chosen_among_texts_that_stops_have_cut(settings):
+  number, stops = 6, ["ca"]
+  requests = sampler().requests(["ac"], 8, number)
+  drawn = sampler().draw(VARIABLES, requests, [Ban((EOS,))], stops)
+  scores = [text.log_probs for text in drawn]
+  if settings:
+    tokens = [text.tokens for text in drawn]
+    scores = ContinuationScorer(OTHER)(OTHERS, requests, tokens)
+  best = drawn[int(np.argmax([*map(np.mean, scores)]))]
+  assert len({len(text.tokens) for text in drawn}) > 2
+  ask = sampler(best_of=number, **settings)
+  (found,) = ask.draw(VARIABLES, requests[:1], [Ban((EOS,))], stops)
+  assert found.tokens == best.tokens and found.text == best.text
+
+
 @pytest.mark.slow
 def test_sources_go_with_their_texts():
   """Every way but drawing, for texts that are written for others."""
@@ -170,6 +204,8 @@ def test_the_text_of_least_risk_is_the_one_most_like_all_others(name):
     (dict(beam_size=-1), "beam_size=-1 must be at least 0"),
     (dict(beam_size=4, num_groups=3), "num_groups=3 must divide beam_size=4"),
     (dict(num_groups=2), "num_groups=2 must divide beam_size=0"),
+    (dict(length_penalty=0.5), "give beam_size"),
+    (dict(beam_size=2, diversity_penalty=0.5), "give num_groups"),
     (dict(beam_size=2, contrastive_k=3), "beam_size or contrastive_k"),
     (dict(best_of=2, prompt_lookup=True), "best_of or prompt_lookup"),
     (dict(best_of=2, mbr="chrf", reranker=HELPER), "mbr or reranker"),
@@ -190,8 +226,13 @@ def test_what_cannot_be_searched_is_said():
     TextSampler(TARGET, other, search=Search(draft=HELPER))
   with pytest.raises(UsageError, match="num_samples=3 must not exceed"):
     write(3, beam_size=2)
+  with pytest.raises(UsageError, match="beam_size=2 .* give temperature=1"):
+    sampler(beam_size=2)(VARIABLES, "a", temperature=0)
   with pytest.raises(UsageError, match="context of 12"):
     write(num_tokens=9, beam_size=2)
+  reranker = Helper("--rerank_workdir=b", TARGET, VARIABLES, TOKENIZER)
+  with pytest.raises(UsageError, match="=b has a context of 12, .*=11 more"):
+    write(num_tokens=11, best_of=2, reranker=reranker)
   ngram = NGram(V, 2, None)
   ask = TextSampler(ngram, TOKENIZER, search=Search(contrastive_k=2))
   variables = ngram.init(jax.random.key(0), jnp.zeros((1, 1), int))

@@ -57,6 +57,15 @@ def test_tokens_end_with_the_stop_string(size):
   assert len(grown.log_probs) == len(grown.tokens)
 
 
+def test_a_text_that_is_there_at_once_is_cut_behind_its_stop_string():
+  grown = TextStream(ByteTokenizer(), ["cd"])
+  tokens = [*ByteTokenizer().encode("abcdef").tolist(), EOS]
+  piece = Piece(tokens, [*range(7)], "stop")
+  assert grown.cut(piece) == Piece(tokens[:4], [0, 1, 2, 3], "stop", [])
+  whole = Piece(tokens[4:], [1, 2, 3], "stop")
+  assert grown.cut(whole) == whole and not grown.tokens
+
+
 def test_an_empty_stop_string_is_refused():
   with pytest.raises(UsageError, match="must not be empty"):
     TextStream(ByteTokenizer(), ["a", ""])

@@ -98,6 +98,11 @@ class Tokenizer:
     """Return a text as `decode` writes it, with unknown tokens as they are."""
     return text
 
+  def gap(self, prompt: str, text: str) -> str:
+    """Return what stands between a prompt and the text that goes on from it."""
+    meet = prompt and text and not prompt[-1].isspace() and text[0] != "\n"
+    return " " if self.has_spaces and meet else ""
+
   def _decode(self, tokens: list[int]) -> str:
     """Turn tokens without extras into text."""
     raise TypeError("use a subclass")

@@ -51,7 +51,7 @@ class BeamSearcher(Searcher):
       source = None if request.source is None else tuple(request.source)
       key = request.num_tokens, tuple(request.tokens), source
       samples.setdefault(key, []).append(place)
-    most = max(map(len, samples.values()))
+    most = 1 + max(request.sample for request in requests)
     if most > self._search.beam_size:
       raise UsageError(
         f"num_samples={most} must not exceed beam_size="
@@ -64,7 +64,8 @@ class BeamSearcher(Searcher):
       found = self._run(variables, batch, choose, num_tokens, most)
       tokens_BNT, scores_BN = map(np.asarray, found)
       for row, own in enumerate(places):
-        for rank, place in enumerate(own):
+        for place in own:
+          rank = requests[place].sample
           if np.isfinite(scores_BN[row, rank]):  # else there is none
             texts[place] = _until_end(tokens_BNT[row, rank])
     scores = self._score(variables, requests, texts)

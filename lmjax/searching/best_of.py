@@ -21,6 +21,8 @@ from lmjax.types import PyTree
 
 # One request as often as it was drawn, and what was drawn → a score each.
 Judge = Callable[[Sequence[Request], Sequence[Piece]], Sequence[float]]
+# The number of a request, and what was drawn → what is kept of it.
+Cut = Callable[[int, Piece], Piece]
 
 
 class BestOf:
@@ -30,9 +32,17 @@ class BestOf:
     generator: what draws.
     number: how many texts are drawn.
     judge: what scores texts of one request; of equals the first is kept.
+    check: called with the requests before anything is drawn.
   """
 
-  def __init__(self, generator: Generator, number: int, judge: Judge):
+  def __init__(
+    self,
+    generator: Generator,
+    number: int,
+    judge: Judge,
+    check: Callable[[Sequence[Request]], None] = lambda requests: None,
+  ):
+    self._check = check
     self._generator, self._number, self._judge = generator, number, judge
     self.timing = Timing()
 
@@ -44,6 +54,7 @@ class BestOf:
     chunk: int = 0,
     is_over: IsOver | None = None,
     num_best: int = 0,
+    cut: Cut | None = None,
   ) -> Iterator[list[Piece]]:
     """Write texts for requests; see Generator.
 
@@ -54,11 +65,13 @@ class BestOf:
       chunk: of no use here.
       is_over: of no use here.
       num_best: see Generator.
+      cut: ends texts before they are judged; None where they end by themselves.
 
     Returns:
       One piece for each request, once.
     """
     del chunk, is_over
+    self._check(requests)
     number = self._number
     many = [
       request._replace(sample=request.sample * number + index)
@@ -67,6 +80,8 @@ class BestOf:
     ]
     (pieces,) = self._generator(variables, many, choose, num_best=num_best)
     began, best = time.perf_counter(), []
+    if cut is not None:
+      pieces = [cut(n // number, piece) for n, piece in enumerate(pieces)]
     for start in range(0, len(many), number):
       own = slice(start, start + number)
       scores = self._judge(many[own], pieces[own])

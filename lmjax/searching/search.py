@@ -2,13 +2,14 @@
 """How texts are searched for, as users say it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generator import Generator, check_positive
+from lmjax.generator import Generator, Request, check_positive
 from lmjax.searching.bayes_risk import UTILITIES
 from lmjax.searching.beam import BeamSearcher
 from lmjax.searching.best_of import (
@@ -98,6 +99,15 @@ class Search:
       raise UsageError(
         f"num_groups={self.num_groups} must divide beam_size={self.beam_size}."
       )
+    if self.length_penalty and not self.beam_size:
+      raise UsageError(
+        f"length_penalty={self.length_penalty} is of beams; give beam_size."
+      )
+    if self.diversity_penalty and self.num_groups == 1:
+      raise UsageError(
+        f"diversity_penalty={self.diversity_penalty} is between groups of a "
+        "beam; give num_groups above 1."
+      )
     if not 0 <= self.contrastive_alpha <= 1:
       raise UsageError(
         f"contrastive_alpha={self.contrastive_alpha} must be from 0 to 1."
@@ -171,7 +181,20 @@ class Search:
     generator = Generator(model, reads_prefix=reads_prefix, **options)
     if not self.best_of:
       return generator
-    return BestOf(generator, self.best_of, self._judge(tokenizer))
+    judge = self._judge(tokenizer)
+    return BestOf(generator, self.best_of, judge, self._check_reranker)
+
+  def _check_reranker(self, requests: Sequence[Request]) -> None:
+    """See that the reranker's context holds what may be drawn."""
+    context = self.reranker and self.reranker.model.context
+    for request in requests:
+      longest = len(request.tokens) + request.num_tokens - 1
+      if context is not None and longest > context:
+        raise UsageError(
+          f"{self.reranker.name} has a context of {context}, and the prompt of "
+          f"{len(request.tokens)} tokens and num_tokens={request.num_tokens} "
+          "more do not fit into it; ask for fewer."
+        )
 
   def _judge(self, tokenizer: Tokenizer) -> Judge:
     if self.mbr:

@@ -43,6 +43,7 @@ class Answer:
     self._prompt_tokens, self._new_tokens = prompt_tokens, 0
     self._choices = [
       _Choice(
+        tokenizer,
         TokenTexts(tokenizer, names),
         question.num_best,
         prompt if question.echo else "",
@@ -80,12 +81,22 @@ class Answer:
 class _Choice:
   """A text of an answer."""
 
-  def __init__(self, tokens: TokenTexts, num_best: int | None, prompt: str):
+  def __init__(
+    self,
+    tokenizer: Tokenizer,
+    tokens: TokenTexts,
+    num_best: int | None,
+    prompt: str,
+  ):
+    self._tokenizer = tokenizer
     self._tokens, self._num_best, self._prompt = tokens, num_best, prompt
 
   def part(self, news: News) -> dict[str, Any]:
     """Tell what is new."""
-    text, self._prompt = self._prompt + news.text, ""
+    text = news.text
+    if text or news.finish:
+      text = self._prompt + self._tokenizer.gap(self._prompt, text) + text
+      self._prompt = ""
     log_probs = None
     if self._num_best is not None:
       told = self._tokens.push(news)

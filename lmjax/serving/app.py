@@ -9,6 +9,7 @@ lmjax.serving.question for what may be asked.
 import asyncio
 import contextlib
 import hmac
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -339,6 +340,7 @@ def _api_error(error: Exception) -> ApiError:
     return ApiError(503, "the server is closing; ask another.")
   if isinstance(error, UsageError):
     return ApiError(400, str(error))
+  logging.error("The server failed.", exc_info=error)
   return ApiError(500, "the server failed; its log says more.")
 
 

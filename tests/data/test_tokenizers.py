@@ -25,6 +25,13 @@ def test_decoding_gives_the_text_back(tokenizer):
     assert decoded == text
 
 
+def test_words_stand_apart_from_the_prompt_before_them(tokenizer):
+  between = " " if tokenizer.unit == "word" else ""
+  assert tokenizer.gap("The", "cat") == between
+  for prompt, text in (("The ", "cat"), ("", "cat"), ("a", ""), ("a", "\nb")):
+    assert tokenizer.gap(prompt, text) == ""
+
+
 def test_every_token_has_a_name_of_its_own(tokenizer):
   names = tokenizer.names()
   assert len(names) == len(set(names)) == tokenizer.vocab_size

@@ -227,6 +227,18 @@ def test_a_server_that_closes_says_so(start):
   assert caught.value.status_code == 503
 
 
+def test_a_failure_outside_of_a_batch_is_in_the_log(start, caplog):
+  address, service = start()
+
+  def fail(rows):
+    raise ValueError("a broken queue")
+
+  service._batcher.add = fail
+  status, _, text = get(f"{address}/v1/completions", b"{}")
+  assert status == 500 and "its log says more" in text
+  assert "a broken queue" in caplog.text
+
+
 def test_the_page_needs_nothing_else(address):
   status, headers, page = get(f"{address}/")
   assert status == 200 and headers["content-type"].startswith("text/html")

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ from lmjax.data.tokenizers import (
   WordPunctuationTokenizer,
 )
 from lmjax.generator import Piece
+from lmjax.serving.answer import Answer
 from lmjax.serving.batcher import News
+from lmjax.serving.question import read_question
 from lmjax.serving.token_texts import TokenTexts
 from lmjax.text_stream import TextStream
 
@@ -61,6 +65,18 @@ def test_tokens_add_up_to_the_text_however_many_come_at_a_time(cls, stops):
     assert [token.offset for token in found] == ends[:-1].tolist()
     assert [-int(x.log_prob) for x in found] == tokens[: len(found)]
   assert stops or text == tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize("prompt", ["the", "the ", ""])
+def test_an_echo_stands_apart_from_the_words_behind_it(prompt):
+  tokenizer = WordPunctuationTokenizer.train([TEXT], 0, 1, False)
+  body = json.dumps({"prompt": prompt, "echo": True}).encode()
+  question = read_question(body, "small", 9)
+  answer = Answer(question, "small", tokenizer, tokenizer.names(), 1)
+  news = [("", ""), ("end", ""), (" of", ""), ("", "length")]
+  parts = [answer.part(0, News(x, [], [], [], end)) for x, end in news]
+  text = "".join(part["choices"][0]["text"] for part in parts)
+  assert text == f"{prompt.strip()} end of".strip()
 
 
 def test_what_is_no_text_shows_by_its_name():
