@@ -211,6 +211,7 @@ def test_prepared_data_is_trained_on(tmp_path, text_folder):
   assert process.returncode == 0, errors
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
   text = output(tmp_path, "scripts/benchmark.py", "data", "--repeats=1", *TINY)
   assert json.loads(text)["data"]["ratio"]["median"] > 0

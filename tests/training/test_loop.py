@@ -96,7 +96,12 @@ SETTINGS = {
     {"task": "glove", "optim.frozen": "^output/", "optim.name": "adagrad"},
   ),
 }
-SLOW = ("lstm stateful", "transformer stateless", "skip-gram")
+SLOW = (
+  "lstm stateful",
+  "transformer stateless",
+  "masked words",
+  "skip-gram",
+)
 
 
 @pytest.mark.parametrize(
