@@ -11,7 +11,7 @@ python scripts/predict.py --workdir=runs/a --input=text.txt
 
 FOLDER holds a treebank of Universal Dependencies; 1,900 steps go through
 Chinese-GSD 1.4 fifteen times, in five minutes on a CPU core that others used
-too. F1 of words, test: 93.2 % (seed 0, the checkpoint of the lowest loss).
+too. F1 of words, test: 93.1 %, the mean of seeds 0, 1 and 2 (92.8 to 93.2 %).
 Without a folder the tokens of Python are found.
 """
 
