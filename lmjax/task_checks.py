@@ -73,7 +73,7 @@ def _teacher(config: ConfigDict) -> None:
 
 def _classes(config: ConfigDict) -> None:
   """Check that a loss is of as many labels, and read what it is told."""
-  options, loss = config.classification, config.loss
+  options = config.classification
   if options.labels == "many" and options.criterion not in FOR_MANY:
     raise UsageError(
       f"classification.criterion={options.criterion} is for one label a text; "
@@ -84,21 +84,17 @@ def _classes(config: ConfigDict) -> None:
       f"classification.class_weights={options.class_weights} is for one label "
       "a text; set it to none for classification.labels=many."
     )
-  for key in ("label_smoothing", "z_loss"):
-    if loss[key] and options.criterion != "cross_entropy":
-      raise UsageError(
-        f"loss.{key}={loss[key]} is not read by classification.criterion="
-        f"{options.criterion}; set it to 0 or choose cross_entropy."
-      )
+  if options.criterion != "cross_entropy":
+    _unread_loss(config, f"classification.criterion={options.criterion}")
 
 
-def _plain(config: ConfigDict) -> None:
+def _unread_loss(config: ConfigDict, reader: str = "") -> None:
   """Check that nothing is asked of a loss that has no such settings."""
   for key in ("label_smoothing", "z_loss"):
     if config.loss[key]:
       raise UsageError(
-        f"loss.{key}={config.loss[key]} is not read by task={config.task}; "
-        "set it to 0."
+        f"loss.{key}={config.loss[key]} is not read by "
+        f"{reader or f'task={config.task}'}; set it to 0."
       )
 
 
@@ -123,7 +119,7 @@ def _text(config: ConfigDict) -> None:
 
 CHECKS = {
   "classification": _classes,
-  "matching": _plain,
+  "matching": _unread_loss,
   "seq2seq": _pairs,
-  "tagging": _plain,
+  "tagging": _unread_loss,
 }

@@ -126,7 +126,10 @@ def test_json_has_texts_numbers_and_lists_by_key():
   )
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '"text"', "{'a': 1}", "[" * 9999])
+@pytest.mark.parametrize(
+  "line",
+  ["{", "[1]", '"text"', "{'a': 1}", "[" * 9999, f'{{"a": {"1" * 5000}}}'],
+)
 def test_a_line_that_is_no_json_object_is_a_problem(line):
   found = read(JSONLines(), f'{line}\n{{"a": "b"}}'.encode())
   assert found == [

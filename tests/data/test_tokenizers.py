@@ -127,6 +127,11 @@ def test_lower_case_is_applied_when_encoding():
     assert tokenizer.decode(tokenizer.encode("THE CAT")) == "the cat"
 
 
+def test_a_character_whose_lower_case_is_two_can_be_read():
+  tokenizer = TOKENIZERS["character"]([*SPECIALS, "İ".lower()], True)
+  assert tokenizer.look_up(["İ"]).tolist() == [4]
+
+
 def test_bpe_has_the_size_that_was_asked_for_and_refuses_too_few():
   text = " ".join(f"word{n}" for n in range(200))
   assert TOKENIZERS["bpe"].train([text], 300, 1, False).vocab_size == 300

@@ -69,6 +69,14 @@ def test_marginals_add_up_the_paths_through_a_tag():
   np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+def test_marginals_of_a_long_text_sum_to_one():
+  scores = jax.random.normal(jax.random.key(0), (2, 2000, C)) * 3
+  transitions = jax.random.normal(jax.random.key(1), (C + 1, C + 1))
+  mask = np.arange(2000) < np.array([[2000], [1500]])
+  found = jax.jit(crf.marginals)(scores, mask, transitions)
+  np.testing.assert_allclose(found.sum(axis=-1), mask, atol=1e-6)
+
+
 def test_viterbi_finds_the_best_path():
   scores, mask, transitions = example()
   found = jax.jit(crf.viterbi)(scores, mask, transitions)

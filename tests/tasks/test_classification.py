@@ -274,8 +274,8 @@ def test_what_a_loss_does_not_read_is_refused(folder):
 
 def test_many_labels_are_learned_from_and_named(folder, tmp_path):
   path = tmp_path / "many.tsv"
-  lines = ["a,b\tone red", "\tthe a", "a\tone two", "b\tred the", "b\tblue"] * 9
-  path.write_text("".join(f"{line} {n}\n" for n, line in enumerate(lines)))
+  lines = ["a, b\tone red", "\tthe a", "a\tone two", "b\tred the", "b\tblue"]
+  path.write_text("".join(f"{line} {n}\n" for n, line in enumerate(lines * 9)))
   config = config_of(folder, **{"data.path": str(path)})
   config.data.split_by = "ratio"
   config.classification.labels = "many"
