@@ -183,13 +183,17 @@ class Generator:
     )
     size = chunk or most
     count_B = np.zeros(len(batch.limit_B), int)
+    over_B = np.zeros(len(batch.limit_B), bool)
     while True:
       began = time.perf_counter()
       drawn, writing = programs.write(
         laid_out,
         writing,
         memory,
-        batch,
+        over_B,
+        batch.keys_B,
+        batch.limit_B,
+        batch.code_B,
         choose,
         num_tokens=size,
         context=context,
@@ -197,7 +201,8 @@ class Generator:
       )
       drawn = jax.device_get(drawn)
       before_B, count_B = count_B, np.asarray(writing.count_B)
-      stopped_B, cut_B = np.array(writing.done_B), count_B >= batch.limit_B
+      stopped_B = np.asarray(writing.done_B)
+      cut_B = count_B >= batch.limit_B
       pieces = [
         _piece(
           drawn,
@@ -216,9 +221,8 @@ class Generator:
       self.timing = timing
       yield pieces
       if is_over is not None:
-        stopped_B[: len(requests)] |= np.array(is_over(pieces), bool)
-        writing = writing._replace(done_B=jnp.asarray(stopped_B))
-      if (stopped_B | cut_B).all():
+        over_B[: len(requests)] = is_over(pieces)
+      if (stopped_B | over_B | cut_B).all():
         return
 
   def _lay_out(
@@ -360,7 +364,10 @@ class _Programs:
     variables: PyTree,
     writing: Writing,
     memory: PyTree,
-    batch: RequestBatch,
+    over_B: Array,
+    keys_B: Array,
+    limit_B: Array,
+    code_B: Array,
     choose: Filter,
     num_tokens: int,
     context: int | None,
@@ -369,15 +376,15 @@ class _Programs:
     return write(
       self._step(variables, memory),
       self._model.rewind,
-      writing,
-      batch.keys_B,
-      batch.limit_B,
+      writing._replace(done_B=writing.done_B | over_B),
+      keys_B,
+      limit_B,
       num_tokens,
       choose,
       stop_tokens=self._stop_tokens,
       pad_token=PAD,
       context=context,
-      code_B=batch.code_B,
+      code_B=code_B,
       num_best=num_best,
     )
 

@@ -8,6 +8,7 @@ lmjax.serving.question for what may be asked.
 
 import asyncio
 import contextlib
+import dataclasses
 import hmac
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -89,8 +90,23 @@ class Service:
     self._sampler, self._model = sampler, model
     self._limits, self._key = limits, key
     self._names = sampler.tokenizer.names()
-    draw = _drawing(sampler, variables)
-    self._batcher = Batcher(draw, limits.batch, limits.queue)
+    self._draw = _drawing(sampler, variables)
+    self._batcher = Batcher(self._draw, limits.batch, limits.queue)
+
+  def warm_up(self, num_tokens: int) -> None:
+    """Compile what draws so many tokens, for batches of all sizes.
+
+    That is for requests with short prompts that say no more of how tokens are
+    chosen than their temperature; for others it is compiled when they come.
+    """
+    number = min(num_tokens, self._limits.tokens)
+    body = strict_json.dumps(dict(prompt="a a a a", max_tokens=number)).encode()
+    question = read_question(body, self._model, self._limits.tokens)
+    largest = min(self._limits.batch, self._limits.queue)
+    for power in range(bucket_rows(largest).bit_length()):
+      size = min(1 << power, largest)
+      rows = self._rows(dataclasses.replace(question, num_samples=size))
+      next(self._draw(rows))
 
   def app(self) -> Starlette:
     """Return what a server of ASGI runs."""

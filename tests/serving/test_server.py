@@ -13,6 +13,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import openai
 import pytest
 
@@ -28,6 +29,7 @@ NO_END = {"logit_bias": {str(EOS): -100}}
 ENDLESS = {"max_tokens": MOST, **NO_END}
 FIVE = {"max_tokens": 5, **NO_END}
 MANY = b'{"prompt": ["a", "b", "c"], "n": 128}'
+COMPILED = "/jax/core/compile/backend_compile_duration"
 LONG = b'{"prompt": "%s"}' % (b"a" * 5000)
 
 
@@ -246,6 +248,21 @@ def test_the_page_needs_nothing_else(address):
   assert not re.search(r"https?:|@import|url\(|src=", page)
 
 
+def test_a_warm_server_compiles_nothing(start):
+  address, service = start(Limits(batch=3))
+  service.warm_up(33)
+  names = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: names.append(name)
+  )
+  client = client_of(address)
+  for number in (1, 2, 3):
+    ask(client, n=number, temperature=0.7, max_tokens=33)
+  assert COMPILED not in names
+  ask(client, max_tokens=100)
+  assert COMPILED in names
+
+
 def test_what_cannot_be_served_is_a_sentence(run):
   with pytest.raises(UsageError, match="max_batch=0"):
     Service(run.sampler, run.variables, "small", Limits(batch=0))
@@ -265,12 +282,14 @@ def test_the_script_serves_a_folder_until_a_signal(run):
       ROOT / "scripts/serve.py",
       f"--workdir={folder}",
       "--port=0",
+      "--max_batch=2",
     ],
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.PIPE,
     text=True,
   )
   try:
+    assert "up to 2 texts of 64 tokens" in process.stdout.readline()
     line = process.stdout.readline()
     address = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
     assert ask(client_of(address), max_tokens=2).model == "small"
