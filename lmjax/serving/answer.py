@@ -44,9 +44,10 @@ class Answer:
     self._choices = [
       _Choice(
         tokenizer,
-        TokenTexts(tokenizer, names),
+        TokenTexts(tokenizer, names, prompt),
         question.num_best,
-        prompt if question.echo else "",
+        prompt,
+        question.echo,
       )
       for prompt in question.prompts
       for _ in range(question.num_samples)
@@ -87,16 +88,19 @@ class _Choice:
     tokens: TokenTexts,
     num_best: int | None,
     prompt: str,
+    echo: bool,
   ):
-    self._tokenizer = tokenizer
-    self._tokens, self._num_best, self._prompt = tokens, num_best, prompt
+    self._tokenizer, self._tokens, self._num_best = tokenizer, tokens, num_best
+    self._prompt = prompt  # until there is text behind it
+    self._echo = prompt if echo else ""  # until it was told
 
   def part(self, news: News) -> dict[str, Any]:
-    """Tell what is new."""
-    text = news.text
+    """Tell what is new; a text is what may stand right behind its prompt."""
+    text = self._tokenizer.gap(self._prompt, news.text) + news.text
+    news = news._replace(text=text)
+    self._prompt = "" if text else self._prompt
     if text or news.finish:
-      text = self._prompt + self._tokenizer.gap(self._prompt, text) + text
-      self._prompt = ""
+      text, self._echo = self._echo + text, ""
     log_probs = None
     if self._num_best is not None:
       told = self._tokens.push(news)

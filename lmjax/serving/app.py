@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hmac
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -209,11 +210,13 @@ class Service:
         question.prompts,
         question.num_tokens,
         question.num_samples,
-        question.seed,
+        question.seed or 0,
         question.code,
       )
     except UsageError as error:
       raise ApiError(400, str(error)) from error
+    if question.seed is None:
+      requests = [x._replace(seed=secrets.randbits(32)) for x in requests]
     inbox = asyncio.Queue()
     rows = [
       Row(

@@ -8,7 +8,6 @@ and a control code. One whose value is null counts as absent.
 import dataclasses
 import difflib
 import json
-import secrets
 import types
 import typing
 from typing import Any
@@ -40,7 +39,7 @@ class Question:
     sampling: how tokens are chosen.
     num_tokens: how many to draw at most for each text.
     num_samples: texts a prompt.
-    seed: the same seed draws the same texts.
+    seed: the same seed draws the same texts; None for any.
     stops: strings before which a text ends.
     num_best: how many likely tokens to tell beside each that was drawn; None if
       nothing is to be told of tokens.
@@ -55,7 +54,7 @@ class Question:
   sampling: Sampling
   num_tokens: int
   num_samples: int
-  seed: int
+  seed: int | None
   stops: tuple[str, ...]
   num_best: int | None
   echo: bool
@@ -92,7 +91,7 @@ def read_question(body: bytes, model: str, most_tokens: int) -> Question:
       "max_tokens", int, min(16, most_tokens), 1, most_tokens
     ),
     num_samples=fields.take("n", int, 1, 1, _MOST_SAMPLES),
-    seed=fields.take("seed", int, secrets.randbits(32), -(2**63), 2**63 - 1),
+    seed=fields.take("seed", int, None, -(2**63), 2**63 - 1),
     stops=fields.take_strings("stop", ()),
     num_best=fields.take("logprobs", int, None, 0, MOST_BEST),
     echo=fields.take("echo", bool, False),

@@ -39,10 +39,14 @@ class TokenTexts:
   Args:
     tokenizer: turns tokens into text.
     names: of all tokens.
+    prompt: what the text goes on from; a space between them is the first's.
   """
 
-  def __init__(self, tokenizer: Tokenizer, names: Sequence[str]):
+  def __init__(
+    self, tokenizer: Tokenizer, names: Sequence[str], prompt: str = ""
+  ):
     self._tokenizer, self._names = tokenizer, names
+    self._prompt = prompt  # until there is text behind it
     self._recent: list[int] = []  # the newest tokens
     self._end, self._text = 0, ""
     self._held: list[Told] = []  # tokens whose text is not sure yet
@@ -60,6 +64,7 @@ class TokenTexts:
       text = self._written(token)
       self._held.append(Told(text, self._end, log_prob, likely))
       self._end += len(text)
+      self._prompt = "" if text else self._prompt
       self._recent = [*self._recent, token][-_RECENT:]
     if news.finish:
       return self._finish()
@@ -76,7 +81,9 @@ class TokenTexts:
 
   def _written(self, token: int) -> str:
     """Return what a token adds to those before it."""
-    return self._sure([*self._recent, token])[len(self._sure(self._recent)) :]
+    known = len(self._sure(self._recent))
+    new = self._sure([*self._recent, token])[known:]
+    return self._tokenizer.gap(self._prompt, new) + new
 
   def _sure(self, tokens: Sequence[int]) -> str:
     return self._tokenizer.decode(tokens).rstrip(BROKEN)

@@ -84,6 +84,18 @@ def test_texts_are_those_of_the_run(run, client):
   assert client.models.retrieve("small").owned_by == "lmjax"
 
 
+def test_only_a_seed_makes_texts_alike(client):
+  """Of prompts that are alike, and of requests."""
+  fields = dict(prompt=["1 squ", "1 squ"], n=2, max_tokens=24, **NO_END)
+  texts = [
+    choice.text
+    for seed in (None, None, 7, 7)
+    for choice in ask(client, seed=seed, **fields).choices
+  ]
+  assert len({*texts[:8]}) == 8
+  assert texts[8:12] == texts[12:] and texts[8:10] == texts[10:12]
+
+
 def test_a_bias_decides_what_is_written(run, client):
   (token,) = run.tokenizer.encode("q")
   answer = ask(client, logit_bias={str(token): 100}, max_tokens=4)

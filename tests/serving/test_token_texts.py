@@ -9,6 +9,7 @@ from lmjax.data.tokenizers import (
   ByteTokenizer,
   CharacterTokenizer,
   WordPunctuationTokenizer,
+  WordTokenizer,
 )
 from lmjax.generator import Piece
 from lmjax.serving.answer import Answer
@@ -87,3 +88,25 @@ def test_what_is_no_text_shows_by_its_name():
   (token,) = texts.push(News("a", a, [-3.0], likely, "length"))
   assert token.best(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
   assert token.best(3)["<0xC3>"] == -2.0
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_words_stand_apart_from_their_prompt(echo):
+  tokenizer = WordTokenizer.train(["the end of it"], 9, 1, lower_case=False)
+  body = json.dumps(dict(prompt="the", echo=echo))
+  if not echo:
+    body = json.dumps(dict(prompt="the", logprobs=1))
+  question = read_question(body.encode(), "m", 9)
+  answer = Answer(question, "m", tokenizer, tokenizer.names(), 1)
+  first, second = tokenizer.encode("end of").tolist()
+  parts = [
+    answer.part(0, News("", [], [], [], "")),
+    answer.part(0, News("end", [first], [-1.0], [[(second, -0.5)]], "")),
+    answer.part(0, News(" of", [second], [-2.0], [[(first, -1.5)]], "length")),
+  ]
+  (choice,) = answer.whole(parts)["choices"]
+  assert choice["text"] == "the" * echo + " end of"
+  if not echo:
+    told = choice["logprobs"]
+    assert told["tokens"] == [" end", " of"] and told["text_offset"] == [0, 4]
+    assert told["top_logprobs"][0] == {" of": -0.5, " end": -1.0}
