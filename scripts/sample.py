@@ -9,6 +9,7 @@ python scripts/sample.py --workdir=runs/de-en --source="ein Hund"
 Texts go to stdout; how many tokens a second were read and drawn, to stderr.
 """
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from lmjax.errors import UsageError
 from lmjax.run import Run
 from lmjax.sampling import Sampling
 from lmjax.search_flags import define_search_flags
+from lmjax.searching.search import Search
 from lmjax.text_sampler import Continuation
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -86,6 +88,17 @@ def check_flags() -> None:
       "--stream and --interactive print text; give --output=text, or neither "
       "flag."
     )
+
+
+def sampling(search: Search) -> Sampling:
+  """Return what tokens are chosen by; a beam looks at the model's own scores.
+
+  The default temperature sharpens them, which is for drawing.
+  """
+  chosen = _SAMPLING()
+  if search.beam_size and not flags.FLAGS["temperature"].present:
+    chosen = dataclasses.replace(chosen, temperature=1.0)
+  return chosen
 
 
 def asked(reads_sources: bool) -> list[str]:
@@ -150,7 +163,7 @@ def main() -> None:
       "they are searched for."
     )
   settings = dict(
-    sampling=_SAMPLING(),
+    sampling=sampling(search),
     num_tokens=_NUM_TOKENS.value,
     stops=_STOP.value,
     max_seconds=_MAX_SECONDS.value,

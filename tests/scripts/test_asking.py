@@ -9,8 +9,11 @@ import pytest
 
 from lmjax.run import Run
 from lmjax.sampling import Sampling
+from lmjax.searching.search import Search
 from lmjax.training import loop
 from tests.scripts.commands import ROOT, plain
+
+JSONL = ["--output=jsonl"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,24 @@ def test_a_stream_is_the_text(folder):
   )
   assert output == f"7 squa{made.text}\n" and len(made.tokens) == 9
   assert "first token after" in errors
+
+
+def test_a_beam_looks_at_the_scores_as_they_are(folder):
+  flags = ["--prompt=7 squa", "--num_tokens=6", "--num_samples=4"]
+  flags += ["--epsilon_cutoff=0.045"]  # who passes depends on the temperature
+  output, _ = ask(folder, "sample.py", *flags, "--beam_size=4", *JSONL)
+  run = Run(folder / "run", search=Search(beam_size=4))
+  found, sharper = (
+    run.continue_texts(
+      ["7 squa"],
+      Sampling(temperature=number, epsilon_cutoff=0.045),
+      num_tokens=6,
+      num_samples=4,
+    )
+    for number in (1.0, 0.8)
+  )
+  texts = [json.loads(line)["text"] for line in output.splitlines()]
+  assert texts == [x.text for x in found] != [x.text for x in sharper]
 
 
 def test_lines_are_answered_though_one_is_too_long(folder):
