@@ -307,8 +307,7 @@ RECORD_TASKS = dict(
     target_tokenizer="",
     beam_size=1,  # texts that are searched for at once; 1: greedy
     length_penalty=0.6,  # of Wu et al. 2016; 0: none
-    # Likewise, for what is left out of sources, if beam_size is above 1 and
-    # model.name=recurrent_seq2seq attends
+    # Likewise, for what is left out of sources, if beam_size is above 1
     coverage_penalty=0.0,
     num_best=1,  # how many of them are shown
     max_target_length=0,  # tokens that are written at most; 0: data.window

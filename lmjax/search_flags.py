@@ -22,6 +22,9 @@ def define_search_flags() -> Callable[[], Search]:
   plain = dict(
     beam_size=number("beam_size", 0, "Texts searched for at once; 0: draw."),
     length_penalty=real("length_penalty", 0.0, "Above 0: longer texts."),
+    coverage_penalty=real(
+      "coverage_penalty", 0.0, "Above 0: texts that leave out less of a source."
+    ),
     num_groups=number("num_groups", 1, "Groups of a diverse beam."),
     diversity_penalty=real(
       "diversity_penalty", 0.0, "Nats for a token of another group."

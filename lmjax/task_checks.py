@@ -35,12 +35,12 @@ def _pairs(config: ConfigDict) -> None:
       f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
       f"{options.beam_size}."
     )
-  attends = "attention" in model and model.attention != "none"
+  attends = model.get("attention", "") != "none"
   if options.coverage_penalty and (options.beam_size == 1 or not attends):
     raise UsageError(
       f"seq2seq.coverage_penalty={options.coverage_penalty} needs "
-      "seq2seq.beam_size above 1 and model.name=recurrent_seq2seq with "
-      "model.attention; set it to 0."
+      "seq2seq.beam_size above 1 and a model that attends to its source; set "
+      "it to 0."
     )
   for name in names_of(options.metrics):
     if name not in METRICS:

@@ -202,6 +202,7 @@ def test_the_text_of_least_risk_is_the_one_most_like_all_others(name):
   ("settings", "message"),
   [
     (dict(beam_size=-1), "beam_size=-1 must be at least 0"),
+    (dict(coverage_penalty=0.2), "coverage_penalty=0.2 is of beams; give beam"),
     (dict(beam_size=4, num_groups=3), "num_groups=3 must divide beam_size=4"),
     (dict(num_groups=2), "num_groups=2 must divide beam_size=0"),
     (dict(length_penalty=0.5), "give beam_size"),

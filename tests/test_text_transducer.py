@@ -11,6 +11,7 @@ from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
 from lmjax.sampling import Sampling
+from lmjax.searching.search import Search
 from lmjax.tasks.seq2seq import Transduction
 from lmjax.text_transducer import TextTransducer
 from tests.tiny_models import VOCAB_SIZE, built, draw, encoder_decoder
@@ -55,21 +56,39 @@ def drawn(name, sources, **sampling):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_most_likely_targets_are_those_of_greedy_search(name):
   """Of sources of different lengths, padded to other lengths."""
-  _, variables = made(name)
+  found_BT = searched(name, beam_size=1, coverage_penalty=0.0)
+  together = drawn(name, SOURCES, temperature=0.0)
+  assert len({text.text for text in together}) > 1
+  check_same(together, found_BT)
+
+
+def test_beams_cover_sources_as_those_of_the_task_do():
+  """With a model that finds what is banned unlikely: scores leave it in."""
+  name, settings = "transformer", dict(beam_size=3, coverage_penalty=2.0)
+  model, variables = MODELS[name], made(name)[1]
+  sampler = TextTransducer(model, KNOWN, search=Search(**settings))
+  requests = sampler.requests(SOURCES, NUM_TOKENS)
+  found_BT = searched(name, **settings)
+  check_same(sampler.draw(variables, requests, ()), found_BT)
+  plain = searched(name, beam_size=3, coverage_penalty=0.0)
+  assert not np.array_equal(found_BT, plain)
+
+
+def searched(name, **settings):
+  """Return the best target of each source, as evaluation finds it, [B, T]."""
   task = Transduction(
     MODELS[name],
     np.ones(VOCAB_SIZE),
     "character",
     stateful=False,
-    beam_size=1,
     length_penalty=0.0,
-    coverage_penalty=0.0,
     num_best=1,
     max_target_length=NUM_TOKENS,
     first_token=BOS,
     stop_token=EOS,
     pad_token=PAD,
     banned=(PAD, UNK, BOS),
+    **settings,
   )
   lengths_B = np.array(list(map(len, SOURCES))) + 1
   mask_BS = np.arange(max(lengths_B)) < lengths_B[:, None]
@@ -78,10 +97,12 @@ def test_the_most_likely_targets_are_those_of_greedy_search(name):
     tokens = np.append(KNOWN.tokenizers["source"].encode(source), EOS)
     row[: len(tokens)] = tokens
   batch = dict(sources=sources_BS, source_mask=mask_BS)
-  found_BT = np.array(jax.jit(task.predict)(variables, batch)["targets"][:, 0])
-  together = drawn(name, SOURCES, temperature=0.0)
-  assert len({text.text for text in together}) > 1
-  for text, found_T in zip(together, found_BT, strict=True):
+  made_BNT = jax.jit(task.predict)(made(name)[1], batch)["targets"]
+  return np.array(made_BNT[:, 0])
+
+
+def check_same(texts, found_BT):
+  for text, found_T in zip(texts, found_BT, strict=True):
     best = [*text.tokens, EOS][:NUM_TOKENS]
     np.testing.assert_array_equal(found_T[: len(best)], best)
     assert text.text == KNOWN.tokenizers["target"].decode(text.tokens)

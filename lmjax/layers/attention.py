@@ -211,7 +211,7 @@ class CrossAttention(Attention):
     maps = [self.projection(x_BTD.shape[-1], self.num_heads, "query")]
     (query_BTHK,) = apply_affine(x_BTD, maps, 1, self.dtype)
     query_BTHK = self.normed(query_BTHK, "query_norm")
-    if x_BTD.shape[1] == 1:
+    if x_BTD.shape[1] == 1 and not self.shows_weights():
       return self.output(attend_in(query_BTHK, memory, sight))
     seen = tuple(jnp.swapaxes(x, 1, 2).astype(self.dtype) for x in memory)
     return self.output(self.look(query_BTHK, seen, sight, causal=False))

@@ -14,7 +14,8 @@ from lmjax.layers.view import look_at
 from lmjax.models.transformer import Transformer
 from lmjax.models.trunk import Trunk, trunk_settings
 from lmjax.ops.key_value_cache import KeyValueCache
-from lmjax.types import Array
+from lmjax.tree import named_leaves
+from lmjax.types import Array, PyTree
 
 
 class Memory(NamedTuple):
@@ -160,6 +161,23 @@ class EncoderDecoder(Transformer, kw_only=True):
     return self._read(
       tokens_BT, carry, resets_BT, memories=memories, sight=sight
     )
+
+  @nn.nowrap
+  def attended(self, sown: PyTree) -> Array:
+    """Return how much tokens attended to places of the source, [B, T, S].
+
+    Args:
+      sown: "intermediates" of a call: the weights of each head of each layer,
+        of which the mean is taken.
+    """
+    weights_LBHTS = jnp.concatenate(
+      [
+        leaf.reshape(-1, *leaf.shape[-4:])
+        for name, leaf in named_leaves(sown).items()
+        if "cross_attention/weights" in name
+      ]
+    )
+    return jnp.mean(weights_LBHTS, axis=(0, 2))
 
   @nn.nowrap
   def flops_per_token(self, window: int) -> int:

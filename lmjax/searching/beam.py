@@ -10,6 +10,7 @@ import numpy as np
 
 from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.beam import BeamSearch, Hypotheses, repeat
+from lmjax.decoding.coverage import attending_step, covered, uncovered
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.generate import read
 from lmjax.errors import UsageError
@@ -44,8 +45,15 @@ class BeamSearcher(Searcher):
     """Search once for all samples of a prompt; see Searcher.
 
     Raises:
-      UsageError: if more samples of a prompt are wanted than the beam has.
+      UsageError: if more samples of a prompt are wanted than the beam has, or
+        if texts are to cover sources and have none.
     """
+    covers = self._search.coverage_penalty
+    if covers and requests[0].source is None:
+      raise UsageError(
+        f"coverage_penalty={covers} is of texts that are written for sources, "
+        "by a run of task=seq2seq; leave it out."
+      )
     samples = {}
     for place, request in enumerate(requests):
       source = None if request.source is None else tuple(request.source)
@@ -87,17 +95,20 @@ class BeamSearcher(Searcher):
     memory = batch.encode(model, variables)
     many = repeat(memory, size)
     capacity = batch.prompt.tokens_BT.shape[1] + num_tokens
-    writing = read(
-      reading_step(model, variables, memory, self._reads_prefix),
-      model.initial_carry(rows, capacity),
-      batch.prompt,
-      choose,
-      None,
-    )
-    step = reading_step(model, variables, many, reads_prefix=False)
+    carry = model.initial_carry(rows, capacity)
     search = dataclasses.replace(
       self._search, num_tokens=num_tokens, num_best=num_best, choose=choose
     )
+    if search.coverage_penalty:
+      carry = uncovered(carry, batch.source_mask_BS)
+      search = dataclasses.replace(search, coverage=covered)
+      first, step = (
+        attending_step(model, variables, each) for each in (memory, many)
+      )
+    else:
+      first = reading_step(model, variables, memory, self._reads_prefix)
+      step = reading_step(model, variables, many, reads_prefix=False)
+    writing = read(first, carry, batch.prompt, choose, None)
     return search.behind(
       lambda tokens_M, carry: step(tokens_M[:, None], carry, None), writing
     )

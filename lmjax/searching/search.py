@@ -27,6 +27,7 @@ from lmjax.types import PyTree
 _NOT_NEGATIVE = (
   "beam_size",
   "length_penalty",
+  "coverage_penalty",
   "diversity_penalty",
   "contrastive_k",
   "best_of",
@@ -56,6 +57,7 @@ class Search:
   Attributes:
     beam_size: of beam search; 0 for none.
     length_penalty: see lmjax.decoding.beam.penalty.
+    coverage_penalty: see lmjax.decoding.beam.BeamSearch; of texts for others.
     num_groups: of diverse beam search.
     diversity_penalty: see lmjax.decoding.beam.BeamSearch.
     early_stopping: see there.
@@ -76,6 +78,7 @@ class Search:
 
   beam_size: int = 0
   length_penalty: float = 0.0
+  coverage_penalty: float = 0.0
   num_groups: int = 1
   diversity_penalty: float = 0.0
   early_stopping: bool | str = True
@@ -99,10 +102,11 @@ class Search:
       raise UsageError(
         f"num_groups={self.num_groups} must divide beam_size={self.beam_size}."
       )
-    if self.length_penalty and not self.beam_size:
-      raise UsageError(
-        f"length_penalty={self.length_penalty} is of beams; give beam_size."
-      )
+    for name in ("length_penalty", "coverage_penalty"):
+      if getattr(self, name) and not self.beam_size:
+        raise UsageError(
+          f"{name}={getattr(self, name)} is of beams; give beam_size."
+        )
     if self.diversity_penalty and self.num_groups == 1:
       raise UsageError(
         f"diversity_penalty={self.diversity_penalty} is between groups of a "
@@ -167,6 +171,7 @@ class Search:
         reads_prefix,
         beam_size=self.beam_size,
         length_penalty=self.length_penalty,
+        coverage_penalty=self.coverage_penalty,
         num_groups=self.num_groups,
         diversity_penalty=self.diversity_penalty,
         early_stopping=self.early_stopping,

@@ -2,11 +2,13 @@
 """Predicting one text from another."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from lmjax.decoding.beam import BeamSearch, greedy_search, repeat
+from lmjax.decoding.coverage import attending_step, covered, uncovered
 from lmjax.decoding.filters import Ban
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
 from lmjax.types import Array, Batch, PyTree
@@ -44,7 +46,7 @@ class Transduction(Seq2Seq):
     beam_size: how many texts are searched for at once; 1 for greedy search.
     length_penalty: see lmjax.decoding.beam.penalty.
     coverage_penalty: see lmjax.decoding.beam.BeamSearch; above 0 the model must
-      sow weights of attention.
+      attend to its sources.
     num_best: how many texts are told of each source; at most `beam_size`.
     max_target_length: how many tokens are written at most.
     first_token: what every target begins behind.
@@ -78,24 +80,16 @@ class Transduction(Seq2Seq):
     )
     memory = repeat(memory, number)
     ban, covers = Ban(self.banned), self.coverage_penalty > 0
+    read = functools.partial(_read_token, model, variables, memory)
+    carry = model.initial_carry(rows, length)
+    if covers:
+      read = attending_step(model, variables, memory)
+      carry = uncovered(carry, repeat(batch["source_mask"], number))
 
     def step(tokens_N: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      carry, covered_NS = carry
-      (hidden, carry), sown = model.apply(
-        variables,
-        tokens_N[:, None],
-        carry,
-        memory=memory,
-        mutable=["intermediates"] if covers else [],
-      )
-      if covers:
-        (weights_N1S,) = sown["intermediates"]["attention_weights"]
-        covered_NS += weights_N1S[:, 0]
-      logits_N1V = model.apply(variables, hidden, method="logits")
-      return ban(logits_N1V[:, 0]), (carry, covered_NS)
+      logits_NV, carry = read(tokens_N[:, None], carry)
+      return ban(logits_NV), carry
 
-    padding_NS = repeat(~batch["source_mask"].astype(bool), number)
-    carry = model.initial_carry(rows, length), padding_NS.astype(jnp.float32)
     first_B = jnp.full(batch_size, self.first_token)
     settings = dict(
       length_penalty=self.length_penalty,
@@ -110,8 +104,20 @@ class Transduction(Seq2Seq):
         beam_size=number,
         num_best=self.num_best,
         coverage_penalty=self.coverage_penalty,
-        coverage=(lambda carry: carry[1]) if covers else None,
+        coverage=covered if covers else None,
         **settings,
       )
       found = search(step, carry, first_B)
     return dict(targets=found.tokens_BNT, scores=found.scores_BN)
+
+
+def _read_token(
+  model: nn.Module,
+  variables: PyTree,
+  memory: PyTree,
+  tokens_N1: Array,
+  carry: PyTree,
+) -> tuple[Array, PyTree]:
+  """Read a token a row; return the logits behind it, [N, V], and a carry."""
+  hidden, carry = model.apply(variables, tokens_N1, carry, memory=memory)
+  return model.apply(variables, hidden, method="logits")[:, 0], carry
