@@ -26,6 +26,7 @@ from lmjax.explaining.explainers import EXPLAINERS, Explanation
 from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.ops.int8 import dense_weights, quantize_weights
+from lmjax.pair_scorer import PairScorer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.predictor import Predictor
 from lmjax.retrieval import Retriever, check_compares
@@ -243,18 +244,23 @@ class Run:
       yield new
 
   @functools.cached_property
-  def scorer(self) -> TextScorer:
+  def scorer(self) -> TextScorer | PairScorer:
     """Make what scores texts, with memory as evaluation keeps it.
 
     Raises:
       UsageError: if the run's task is not to predict the next token.
     """
     config, model = self.experiment.config, self.experiment.model
+    if config.task == "prefix_lm":
+      return PairScorer(model, self.sampler)
+    if config.task == "seq2seq":
+      sources = self.tokenizer.tokenizers["source"]
+      return PairScorer(model, self.sampler, sources)
     if config.task not in SCORED:
       raise UsageError(
         f"{self.experiment.folder.path} learned task={config.task}, which "
         f"scores no text token by token; give a run of task="
-        f"{' or '.join(SCORED)}."
+        f"{' or '.join([*SCORED, 'prefix_lm', 'seq2seq'])}."
       )
     context = model.context
     carries = context is None or self.experiment.task.stateful
@@ -265,9 +271,20 @@ class Run:
       model, self.tokenizer, window, carries, opens_documents(config)
     )
 
-  def score(self, texts: Sequence[str], code: str = "") -> list[Score]:
-    """Score each token of texts given those before it; see TextScorer."""
-    return self.scorer(self.variables, texts, code)
+  def score(
+    self, texts: Sequence[str], code: str = "", prompt: str = ""
+  ) -> list[Score]:
+    """Score each token of texts given those before it.
+
+    Args:
+      texts: any number of them.
+      code: control code that they stand under; empty for none.
+      prompt: what stands before each, or the source that they are written for.
+
+    Raises:
+      UsageError: see TextScorer and PairScorer.
+    """
+    return self.scorer(self.variables, texts, code, prompt)
 
   def fill(self, text: str, **settings) -> Filled:
     """Fill the blanks `___` of a text; see lmjax.text_filler for settings.

@@ -12,8 +12,8 @@ import numpy as np
 from lmjax.data.stream import find_code
 from lmjax.data.tokenizers import EOS, PAD, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.explaining.attention import read_maps
-from lmjax.explaining.spans import Span, spans
+from lmjax.explaining.attention import AttentionMap, read_maps
+from lmjax.explaining.spans import Span, readable, spans
 from lmjax.generator import bucket, bucket_rows
 from lmjax.metrics import perplexity
 from lmjax.types import Array, PyTree
@@ -205,7 +205,11 @@ class TextScorer:
     self._scorer = Scorer(model, window, carries)
 
   def __call__(
-    self, variables: PyTree, texts: Sequence[str], code: str = ""
+    self,
+    variables: PyTree,
+    texts: Sequence[str],
+    code: str = "",
+    prompt: str = "",
   ) -> list[Score]:
     """Score each token of texts given those before it.
 
@@ -213,11 +217,12 @@ class TextScorer:
       variables: the model's variables.
       texts: any number of them.
       code: control code that they stand under; empty for none.
+      prompt: what stands before each of them, and is not scored.
 
     Raises:
       UsageError: if a text has no token, or the training text had no such code.
     """
-    begin = self._begin(code)
+    begin = self._begin(code, prompt)
     encoded = [self._encode(text) for text in texts]
     read = [np.array([*begin, *tokens], np.int32) for tokens in encoded]
     found = []
@@ -235,26 +240,34 @@ class TextScorer:
     return spans(self.tokenizer, score.tokens, score.surprisals)
 
   def attention_maps(
-    self, variables: PyTree, text: str, most: int, code: str = ""
-  ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return names of the first tokens, and what they look at, by layer.
+    self,
+    variables: PyTree,
+    text: str,
+    most: int,
+    code: str = "",
+    prompt: str = "",
+  ) -> dict[str, AttentionMap]:
+    """Return what the first tokens look at, by layer.
 
     Args:
       variables: the model's variables.
       text: any.
       most: how many tokens at most; never more than are read in one call.
       code: control code that it stands under; empty for none.
+      prompt: what stands before it.
     """
-    tokens = np.array([*self._begin(code), *self._encode(text)], np.int32)
+    begin = self._begin(code, prompt)
+    tokens = np.array([*begin, *self._encode(text)], np.int32)
     tokens = tokens[: min(most, self._window)]
-    names = self.tokenizer.names()
+    shown = readable(self.tokenizer, tokens)
     maps = read_maps(self._model, variables, tokens[None])
-    return [names[token] for token in tokens], maps
+    return {k: AttentionMap(shown, shown, x) for k, x in maps.items()}
 
-  def _begin(self, code: str) -> list[int]:
+  def _begin(self, code: str, prompt: str) -> list[int]:
     """Return what stands before a text."""
     begin = [EOS] if self._opens_documents else []
-    return [*begin, find_code(code, self.tokenizer)] if code else begin
+    begin = [*begin, find_code(code, self.tokenizer)] if code else begin
+    return [*begin, *self.tokenizer.encode(prompt)]
 
   def _encode(self, text: str) -> np.ndarray:
     tokens = self.tokenizer.encode(text)

@@ -4,6 +4,8 @@
 python scripts/score.py --workdir=runs/a --text="To be, or not to be"
 python scripts/score.py --workdir=runs/a --input=FILE --html=page.html
 python scripts/score.py --workdir=runs/a --input=FILE --lines --output=jsonl
+python scripts/score.py --workdir=runs/a --prompt="The list" --text=" is empty."
+python scripts/score.py --workdir=runs/de-en --source="ein Hund" --text="a dog"
 
 Surprisal is in bits; log-probabilities are in nats. At a terminal tokens are
 coloured by it; --html writes a page of them, with what attention looks at.
@@ -28,6 +30,12 @@ _TEXT = flags.DEFINE_string("text", None, "The text.")
 _INPUT = flags.DEFINE_string("input", None, "A file of it; -: standard input.")
 _LINES = flags.DEFINE_boolean(
   "lines", False, "Each line of --input is a text of its own."
+)
+_PROMPT = flags.DEFINE_string(
+  "prompt", None, "What stands before each text, and is not scored."
+)
+_SOURCE = flags.DEFINE_string(
+  "source", None, "What each text is written for, by a run of task=seq2seq."
 )
 _CODE = flags.DEFINE_string("code", "", "Control code that texts stand under.")
 _OUTPUT = flags.DEFINE_enum(
@@ -54,6 +62,19 @@ def given() -> list[str]:
   return read(_INPUT.value)
 
 
+def before(run: Run) -> str:
+  """Return the prompt, or the source."""
+  has_sources = run.experiment.config.task == "seq2seq"
+  wanted, other = (_SOURCE, _PROMPT) if has_sources else (_PROMPT, _SOURCE)
+  if other.value is not None:
+    raise UsageError(
+      f"this run takes no --{other.name}; give it a --{wanted.name}."
+    )
+  if has_sources and wanted.value is None:
+    raise UsageError("this run writes one text for another; give --source.")
+  return check_unicode(wanted.value or "")
+
+
 def print_text(run: Run, scores: list[Score]) -> None:
   """Print texts with the surprisals of their tokens."""
   shades = {"auto": sys.stdout.isatty(), "always": True, "never": False}
@@ -65,17 +86,16 @@ def print_text(run: Run, scores: list[Score]) -> None:
     print(legend())
 
 
-def write_page(run: Run, scores: list[Score]) -> None:
+def write_page(run: Run, scores: list[Score], prompt: str) -> None:
   """Write the page, with attention maps of the first text's begin."""
-  tokens, maps = run.scorer.attention_maps(
-    run.variables, scores[0].text, MOST_LABELS, _CODE.value
+  maps = run.scorer.attention_maps(
+    run.variables, scores[0].text, MOST_LABELS, _CODE.value, prompt
   )
-  is_whole = len(tokens) >= len(scores[0].tokens)
-  about = "" if is_whole else f", first {len(tokens)} tokens"
-  pictures = {
-    f"{name}{about}": attention_map(tokens, weights_HTS)
-    for name, weights_HTS in maps.items()
-  }
+  pictures = {}
+  for name, (rows, columns, weights_HTS) in maps.items():
+    is_whole = len(rows) >= len(scores[0].tokens)
+    about = "" if is_whole else f", first {len(rows)} tokens"
+    pictures[name + about] = attention_map(columns, weights_HTS, rows)
   texts = [(str(score), run.scorer.spans(score)) for score in scores]
   page = surprisal_page(texts, pictures)
   Path(_HTML.value).write_text(page, encoding="utf-8")
@@ -85,14 +105,15 @@ def main() -> None:
   """Print the scores, and write the page if it is wanted."""
   texts = given()
   run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
-  scores = run.score(texts, _CODE.value)
+  prompt = before(run)
+  scores = run.score(texts, _CODE.value, prompt)
   if _OUTPUT.value == "jsonl":
     for score in scores:
       print(strict_json.dumps(score.report(), ensure_ascii=False))
   else:
     print_text(run, scores)
   if _HTML.value is not None:
-    write_page(run, scores)
+    write_page(run, scores, prompt)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,23 @@ import pytest
 from lmjax import strict_json
 from lmjax.data.batching import EVAL_ORDERS
 from lmjax.data.tokenizers import EOS, CharacterTokenizer
-from lmjax.decoding.filters import TopK
+from lmjax.data.vocabularies import Vocabularies
+from lmjax.decoding.filters import Ban, TopK
 from lmjax.errors import UsageError
 from lmjax.models.neural_cache import CacheOptions
+from lmjax.pair_scorer import PairScorer
 from lmjax.scoring import Score, Scorer, TextScorer
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.text_sampler import TextSampler
-from tests.tiny_models import VOCAB_SIZE, draw, recurrent, transformer
+from lmjax.text_transducer import TextTransducer
+from tests.tiny_models import (
+  VOCAB_SIZE,
+  built,
+  draw,
+  encoder_decoder,
+  recurrent,
+  transformer,
+)
 
 WINDOW = 6
 MODELS = {
@@ -164,3 +174,86 @@ def test_figures_are_those_of_the_tokens():
   impossible = score._replace(log_probs=np.array([-np.inf], np.float32))
   report = json.loads(strict_json.dumps(impossible.report()))
   assert report["log_prob"] is None and report["surprisals"] == [None]
+
+
+PAIRS = {
+  "prefix": (
+    transformer(num_layers=1, context=16, positions="relative"),
+    TextSampler,
+    dict(reads_prefix=True),
+  ),
+  "transformer": (
+    encoder_decoder(
+      num_layers=1, source_vocab_size=VOCAB_SIZE, tie_embeddings=False
+    ),
+    TextTransducer,
+    {},
+  ),
+  "recurrent": (
+    built(
+      "recurrent_seq2seq", cell="gru", embedding_width=6, num_encoder_layers=1
+    ),
+    TextTransducer,
+    {},
+  ),
+}
+
+
+def pair_scorer(name):
+  """Return what scores and draws behind texts, and variables."""
+  model, kind, options = PAIRS[name]
+  other = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
+  known = Vocabularies({"target": TOKENIZER, "source": other})
+  sampler = kind(model, TOKENIZER if options else known, **options)
+  variables = draw(model, np.zeros((1, 2), int))
+  return PairScorer(model, sampler, other), sampler, variables
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_texts_behind_others_are_scored_as_they_are_drawn(name):
+  """The end of a target too, which sampling does not tell of."""
+  score, sampler, variables = pair_scorer(name)
+  texts = []
+  for number in (2, 5):
+    requests = sampler.requests(["abcde"], number)
+    (drawn,) = sampler.draw(variables, requests, [Ban((EOS,))])
+    texts.append(drawn)
+  scores = score(variables, [x.text for x in texts], prompt="abcde")
+  ends = sampler.reads_sources
+  for drawn, scored in zip(texts, scores, strict=True):
+    assert scored.tokens == drawn.tokens + [EOS] * ends
+    np.testing.assert_allclose(
+      scored.log_probs[: len(drawn.tokens)], drawn.log_probs, rtol=1e-4
+    )
+    spans = score.spans(scored)
+    assert "".join(x.text for x in spans) == drawn.text + " <eos>" * ends
+  (other,) = score(variables, [texts[1].text], prompt="gf")
+  assert abs(other.log_prob - scores[1].log_prob) > 1e-3
+  with pytest.raises(UsageError, match="has no token"):
+    score(variables, [""], prompt="a")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_texts_look_at_has_names(name):
+  score, sampler, variables = pair_scorer(name)
+  (maps,) = score.attention_maps(variables, "gab", 9, prompt="cd").values()
+  if sampler.reads_sources:
+    assert maps.rows == ["g", "a", "b", "<eos>"]
+    assert maps.columns == ["c", "d", "<eos>"]
+  else:
+    assert maps.rows == maps.columns == ["c", "d", "g", "a", "b"]
+    assert maps.weights_HTS[:, 0, 1].min() > 0  # a prefix is read both ways
+  shape = len(maps.rows), len(maps.columns)
+  assert maps.weights_HTS.shape[1:] == shape
+  np.testing.assert_allclose(maps.weights_HTS.sum(axis=2), 1.0, atol=1e-5)
+
+
+def test_a_prompt_stands_before_a_text_and_is_not_scored():
+  variables = variables_of("lstm")
+  score = TextScorer(MODELS["lstm"], TOKENIZER, WINDOW, carries=True)
+  (whole,), (behind,) = (
+    score(variables, ["abcdefg"]),
+    score(variables, ["efg"], prompt="abcd"),
+  )
+  assert behind.text == "efg" and behind.num_scored == 3
+  np.testing.assert_allclose(behind.log_probs, whole.log_probs[4:], rtol=1e-5)

@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from lmjax.decoding.generate import Step
+from lmjax.errors import UsageError
 from lmjax.types import Array, PyTree
 
 
@@ -30,6 +31,8 @@ def attending_step(model: nn.Module, variables: PyTree, memory: PyTree) -> Step:
     model: keeps the contract of lmjax.models, with `attended`.
     variables: its own.
     memory: what it made of sources.
+
+  The step raises a UsageError if the model has no attention.
   """
 
   def step(
@@ -44,7 +47,13 @@ def attending_step(model: nn.Module, variables: PyTree, memory: PyTree) -> Step:
       memory=memory,
       mutable=["intermediates"],
     )
-    covered_BS += model.attended(sown["intermediates"])[:, 0]
+    weights_B1S = model.attended(sown.get("intermediates", {}))
+    if weights_B1S is None:
+      raise UsageError(
+        "a model without attention covers no source; leave the coverage "
+        "penalty out."
+      )
+    covered_BS += weights_B1S[:, 0]
     logits_B1V = model.apply(variables, hidden, method="logits")
     return logits_B1V[:, 0], (carry, covered_BS)
 

@@ -2,6 +2,7 @@
 """The weights of all attention layers, out of what models sow."""
 
 import re
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,20 @@ from lmjax.tree import named_leaves
 from lmjax.types import PyTree
 
 _SOWN = re.compile(r"(?P<where>.*?)/?(?P<kind>weights|pooling_weights)/\d+$")
+
+
+class AttentionMap(NamedTuple):
+  """What some tokens look at.
+
+  Attributes:
+    rows: who looks, T names.
+    columns: at what, S names.
+    weights_HTS: how much, by head.
+  """
+
+  rows: list[str]
+  columns: list[str]
+  weights_HTS: np.ndarray
 
 
 def attention_maps(intermediates: PyTree) -> dict[str, np.ndarray]:
@@ -43,13 +58,18 @@ def attention_maps(intermediates: PyTree) -> dict[str, np.ndarray]:
 
 
 def read_maps(
-  model: nn.Module, variables: PyTree, *inputs: np.ndarray
+  model: nn.Module,
+  variables: PyTree,
+  *inputs: np.ndarray,
+  **options: np.ndarray,
 ) -> dict[str, np.ndarray]:
   """Let a model read, and see what it looks at; see `attention_maps`."""
 
   @jax.jit
   def look(variables: PyTree) -> PyTree:
-    _, sown = model.apply(variables, *inputs, mutable=["intermediates"])
+    _, sown = model.apply(
+      variables, *inputs, mutable=["intermediates"], **options
+    )
     return sown.get("intermediates", {})
 
   return attention_maps(look(variables))

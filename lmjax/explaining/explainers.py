@@ -21,6 +21,7 @@ from lmjax.explaining.attribution import (
   norms,
   reading,
 )
+from lmjax.explaining.spans import readable
 from lmjax.types import Array, PyTree
 
 INTEGRATED = "integrated gradients"
@@ -212,9 +213,8 @@ def _explain(
     return attributions, own(x_1TE), own(jnp.zeros_like(x_1TE))
 
   attributions, log_prob, blank = jax.device_get(attribute(variables, x_1TE))
-  vocabulary = tokenizer.names()
   return Explanation(
-    [vocabulary[token] for token in tokens_1T[0]],
+    readable(tokenizer, tokens_1T[0]),
     names[target],
     float(log_prob[0]),
     float(blank[0]),

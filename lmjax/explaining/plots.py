@@ -89,19 +89,24 @@ def attribution_bars(
 
 
 @_drawn
-def attention_map(tokens: Sequence[str], weights_HTS: np.ndarray) -> bytes:
+def attention_map(
+  columns: Sequence[str],
+  weights_HTS: np.ndarray,
+  rows: Sequence[str] | None = None,
+) -> bytes:
   """Draw what tokens look at, a picture a head; return a PNG.
 
   Rows look at columns; the darker, the more, beside the largest of all weights.
-  Of pooling there is one row.
+  Rows are columns if they are not named. Of pooling there is one row.
   """
-  heads, rows, _ = weights_HTS.shape
+  heads, number, _ = weights_HTS.shape
+  rows = (rows or columns) if number > 1 else [""]
   across = min(heads, 4)
   down = math.ceil(heads / across)
-  side = min(max(2.2, 0.16 * len(tokens)), 10.0)
-  height = side if rows > 1 else 1.4
+  width, height = (min(max(2.2, 0.16 * len(x)), 10.0) for x in (columns, rows))
+  height = height if number > 1 else 1.4
   most = float(weights_HTS.max())
-  figure = Figure(figsize=(across * side, down * height))
+  figure = Figure(figsize=(across * width, down * height))
   places = figure.subplots(down, across, squeeze=False)
   for index, axes in enumerate(places.flat):
     if index >= heads:
@@ -112,8 +117,8 @@ def attention_map(tokens: Sequence[str], weights_HTS: np.ndarray) -> bytes:
     )
     if heads > 1:
       axes.set_title(f"head {index}", loc="left")
-    _label_axis(axes.xaxis, tokens, rotation=90)
-    _label_axis(axes.yaxis, tokens if rows > 1 else [""])
+    _label_axis(axes.xaxis, columns, rotation=90)
+    _label_axis(axes.yaxis, rows)
   figure.tight_layout()
   return figure
 

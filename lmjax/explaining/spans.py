@@ -24,6 +24,20 @@ class Span(NamedTuple):
   value: float
 
 
+def readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+  """Write each token by itself: what it stands for, else its name.
+
+  >>> readable(bpe, bpe.encode(" über")), readable(bpe, [EOS])
+  ([" über"], ["<eos>"])
+  """
+  names, spellings = tokenizer.names(), tokenizer.spellings()
+  written = [spellings[token].decode(errors="replace") for token in tokens]
+  return [
+    text if text and _BROKEN not in text else names[token]
+    for text, token in zip(written, tokens, strict=True)
+  ]
+
+
 def spans(
   tokenizer: Tokenizer, tokens: Sequence[int], values_T: np.ndarray
 ) -> list[Span]:

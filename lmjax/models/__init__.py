@@ -19,7 +19,8 @@ compute the same, laid out for one token at a time. `model.rewind(carry,
 num_tokens)` makes of a full carry one behind which its newest tokens are read
 again. `model.estimate(tokens, starts, names)` makes the variables that are
 counted in the training text. Of what a model that reads sources sows,
-`model.attended(sown)` is how much tokens attended to each place of them.
+`model.attended(sown)` is how much tokens attended to each place of them, None
+if it has no attention.
 
 Encoders of texts keep the contract of text_encoder.py.
 """

@@ -383,21 +383,16 @@ class RecurrentSeq2Seq(LanguageModel):
     return Carry((empty,) * self.num_layers, fed_BD, begun_B)
 
   @nn.nowrap
-  def attended(self, sown: PyTree) -> Array:
+  def attended(self, sown: PyTree) -> Array | None:
     """Return how much tokens attended to places of the source, [B, T, S].
 
     Args:
       sown: "intermediates" of a call.
 
-    Raises:
-      UsageError: if the model has no attention.
+    Returns:
+      The weights; None if there is no attention.
     """
-    if self.attention == "none":
-      raise UsageError(
-        "a model with model.attention=none attends to no place of its source; "
-        "set the coverage penalty to 0."
-      )
-    (weights_BTS,) = sown["attention_weights"]
+    (weights_BTS,) = sown.get("attention_weights", [None])
     return weights_BTS
 
   @nn.nowrap
