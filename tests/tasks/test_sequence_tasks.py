@@ -81,6 +81,16 @@ def log_probs(model, variables, inputs):
   return jax.nn.log_softmax(jnp.where(banned, -jnp.inf, logits))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def attended(model, variables, inputs):
+  """Say what tokens attend to, with the whole text there at once."""
+  memory = model.apply(variables, SOURCES, MASK, method="encode")
+  _, sown = model.apply(
+    variables, inputs, memory=memory, mutable=["intermediates"]
+  )
+  return model.attended(sown["intermediates"])
+
+
 def behind_bos(tokens):
   return np.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS)[:, :-1]
 
@@ -136,13 +146,9 @@ def test_scores_lose_by_what_is_left_out_of_sources(name, scale):
   assert not np.all(plain["targets"] == made["targets"])
   for n in range(3):
     tokens = np.array(made["targets"][:, n])
-    memory = model.apply(variables, SOURCES, MASK, method="encode")
     inputs = behind_bos(tokens)
     each = log_probs(model, variables, inputs)
-    _, sown = model.apply(
-      variables, inputs, memory=memory, mutable=["intermediates"]
-    )
-    weights_BTS = model.attended(sown["intermediates"])
+    weights_BTS = attended(model, variables, inputs)
     np.testing.assert_allclose(weights_BTS.sum(axis=2), 1.0, atol=1e-5)
     counts = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) == 0
     picked = np.take_along_axis(np.array(each), tokens[..., None], 2)[..., 0]
