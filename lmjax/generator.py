@@ -90,6 +90,20 @@ class Timing(NamedTuple):
   first_seconds: float = 0.0
   tokens_per_call: float = 1.0
 
+  def plus(self, later: "Timing") -> "Timing":
+    """Add what was generated afterwards."""
+    both = [timing for timing in (self, later) if timing.new_tokens]
+    calls = sum(timing.new_tokens / timing.tokens_per_call for timing in both)
+    new_tokens = self.new_tokens + later.new_tokens
+    return Timing(
+      self.prompt_tokens + later.prompt_tokens,
+      self.prefill_seconds + later.prefill_seconds,
+      new_tokens,
+      self.decode_seconds + later.decode_seconds,
+      self.first_seconds or later.first_seconds,
+      new_tokens / calls if calls else 1.0,
+    )
+
   def __str__(self) -> str:
     """Describe it in a line."""
     text = f"prefill {self.prompt_tokens:,} tokens"

@@ -23,6 +23,7 @@ from lmjax.embedding import learned_vectors, table_of
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment import Experiment
 from lmjax.explaining.explainers import EXPLAINERS, Explanation
+from lmjax.generator import Timing, check_positive
 from lmjax.interop.word_vectors import WordVectors
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.ops.int8 import dense_weights, quantize_weights
@@ -50,6 +51,7 @@ class Run:
     experiment: the objects of its config.
     step: the step that the parameters are of.
     variables: the model's variables.
+    timing: how long it took to continue the last texts.
 
   Args:
     workdir: the run folder.
@@ -79,6 +81,7 @@ class Run:
   ):
     self._cache, self._search = cache, search
     self._int8_weights, self._control = int8_weights, control
+    self.timing = Timing()
     folder = RunFolder(workdir)
     config = folder.load_config()
     if cache and config.task != "language_modeling":
@@ -178,6 +181,12 @@ class Run:
     return texts[0] if num_samples is None else texts
 
   def continue_texts(
+    self, prompts: Sequence[str], sampling: Sampling, **settings: Any
+  ) -> list[Continuation]:
+    """Continue prompts, or write for sources; see `continue_each`."""
+    return list(self.continue_each(prompts, sampling, **settings))
+
+  def continue_each(
     self,
     prompts: Sequence[str],
     sampling: Sampling,
@@ -187,8 +196,9 @@ class Run:
     stops: Sequence[str] = (),
     max_seconds: float | None = None,
     code: str = "",
-  ) -> list[Continuation]:
-    """Continue prompts, or write for sources, all in one batch.
+    batch_size: int = 64,
+  ) -> Iterator[Continuation]:
+    """Continue prompts, or write for sources, some at a time.
 
     Args:
       prompts: of any lengths.
@@ -197,20 +207,31 @@ class Run:
       num_samples: how many texts for each prompt.
       seed: the same seed draws the same texts.
       stops: strings before which a text ends.
-      max_seconds: after which no more is drawn; None for no limit.
+      max_seconds: after which no more is drawn in a batch; None for no limit.
       code: control code that texts stand under; empty for none.
+      batch_size: texts that are drawn together, those of a beam or to choose
+        among counted; none depends on it.
 
     Returns:
-      All texts of the first prompt, then of the next.
+      All texts of the first prompt, then of the next, as they are made. What
+      all of them took so far is in `timing`.
 
     Raises:
       UsageError: if a number is out of range, or a prompt is longer than the
         model's context.
     """
-    sampler = self.sampler
+    check_positive(batch_size=batch_size)
+    sampler, self.timing = self.sampler, Timing()
     filters = sampling.filters(sampler.tokenizer)
     requests = sampler.requests(prompts, num_tokens, num_samples, seed, code)
-    return sampler.draw(self.variables, requests, filters, stops, max_seconds)
+    # Samples of a prompt stay together, if that may be: a beam finds them all.
+    most = max(batch_size // (self._search or Search()).num_rows, 1)
+    size = most - most % num_samples or most
+    for start in range(0, len(requests), size):
+      group = requests[start : start + size]
+      texts = sampler.draw(self.variables, group, filters, stops, max_seconds)
+      self.timing = self.timing.plus(sampler.timing)
+      yield from texts
 
   def stream_text(
     self,
@@ -223,7 +244,7 @@ class Run:
     code: str = "",
     chunk: int = 4,
   ) -> Iterator[str]:
-    """Continue a prompt piece by piece: no half characters; `continue_texts`.
+    """Continue a prompt piece by piece: no half characters; `continue_each`.
 
     Args:
       prompt: the prompt, or the source.
@@ -241,6 +262,7 @@ class Run:
     for (new,) in sampler.stream(
       self.variables, requests, filters, stops, max_seconds, chunk
     ):
+      self.timing = sampler.timing
       yield new
 
   @functools.cached_property

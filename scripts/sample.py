@@ -41,13 +41,21 @@ _PROMPT_FILE = flags.DEFINE_string(
 _CODE = flags.DEFINE_string("code", "", "Control code that texts stand under.")
 _NUM_TOKENS = flags.DEFINE_integer("num_tokens", 300, "Tokens a sample.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Samples of each prompt.")
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size",
+  64,
+  "Texts drawn at once, those of a beam or to choose among counted.",
+)
 _SAMPLING = define_flags(Sampling, temperature=0.8)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
 _STOP = flags.DEFINE_multi_string(
   "stop", [], "Text before which a sample ends. May be repeated."
 )
 _MAX_SECONDS = flags.DEFINE_float(
-  "max_seconds", None, "After which no more is drawn.", lower_bound=0.0
+  "max_seconds",
+  None,
+  "After which no more is drawn in a batch.",
+  lower_bound=0.0,
 )
 _OUTPUT = flags.DEFINE_enum(
   "output",
@@ -65,7 +73,7 @@ _CONTROL = define_flags(Control)
 _SEARCH = define_search_flags()
 flags.mark_flag_as_required("workdir")
 
-_LINE = "\n" + "─" * 72 + "\n"
+_LINE = "─" * 72 + "\n"
 
 
 def check_flags() -> None:
@@ -136,21 +144,21 @@ def behind(
 
 
 def draw(run: Run, prompts: Sequence[str], **settings) -> None:
-  """Print all samples when they are there, prompts included."""
+  """Print samples as they are made, prompts included."""
   number, echoes = _NUM_SAMPLES.value, not run.sampler.reads_sources
-  drawn = run.continue_texts(prompts, num_samples=number, **settings)
+  drawn = run.continue_each(
+    prompts, num_samples=number, batch_size=_BATCH_SIZE.value, **settings
+  )
   each = (prompt for prompt in prompts for _ in range(number))
   texts = zip(each, drawn, strict=True)
   if _OUTPUT.value == "jsonl":
-    print(*lines(texts, "prompt" if echoes else "source"), sep="\n")
-  else:
-    gap = run.sampler.tokenizer.gap
-    print(
-      _LINE.join(
-        (prompt + gap(prompt, made.text)) * echoes + made.text
-        for prompt, made in texts
-      )
-    )
+    for line in lines(texts, "prompt" if echoes else "source"):
+      print(line, flush=True)
+    return
+  gap = run.sampler.tokenizer.gap
+  for index, (prompt, made) in enumerate(texts):
+    before = (prompt + gap(prompt, made.text)) * echoes
+    print(_LINE * (index > 0) + before + made.text, flush=True)
 
 
 def main() -> None:
@@ -194,7 +202,7 @@ def main() -> None:
     show(made)
   else:
     draw(run, prompts, **settings)
-  print(sampler.timing, file=sys.stderr)
+  print(run.timing, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,11 @@ class Search:
     is_other = self.beam_size or self.contrastive_k or self.best_of
     return not (is_other or self.draft or self.prompt_lookup)
 
+  @property
+  def num_rows(self) -> int:
+    """How many texts are looked at for one that is found."""
+    return max(self.best_of, self.beam_size, 1)
+
   def generator(
     self,
     model: nn.Module,

@@ -34,16 +34,29 @@ def ask(folder, script, *flags):
 
 
 def test_samples_and_scores_are_objects_and_agree(folder):
-  """Log-probabilities are those of the text that was drawn."""
+  """Log-probabilities are those of the text that was drawn.
+
+  No text depends on how many are drawn together.
+  """
   flags = ["--prompt_file=prompts.txt", "--num_samples=2", "--num_tokens=9"]
   flags += ["--output=jsonl", "--top_k=8", "--stop=zz"]
+  flags += ["--batch_size=3"]
   output, errors = ask(folder, "sample.py", *flags)
   samples = [json.loads(line) for line in output.splitlines()]
   assert [sample["prompt"] for sample in samples] == ["7 squa"] * 2 + ["2"] * 2
   assert samples[0]["text"] != samples[1]["text"]
   assert errors.startswith("prefill 14 tokens") and "decode 36 tok" in errors
   texts = [sample["prompt"] + sample["text"] for sample in samples]
-  scores = Run(folder / "run").score(texts)
+  run = Run(folder / "run")
+  together = run.continue_texts(
+    ["7 squa", "2"],
+    Sampling(temperature=0.8, top_k=8),
+    num_tokens=9,
+    num_samples=2,
+    stops=["zz"],
+  )
+  assert [x.text for x in together] == [sample["text"] for sample in samples]
+  scores = run.score(texts)
   for sample, score in zip(samples, scores, strict=True):
     assert len(sample["tokens"]) == 9 and sample["finish"] == "length"
     assert score.tokens[-9:] == sample["tokens"]
