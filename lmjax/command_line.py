@@ -8,7 +8,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from lmjax import platform
-from lmjax.errors import UserError
+from lmjax.errors import UsageError, UserError
 from lmjax.models.neural_cache import CacheOptions
 
 
@@ -46,6 +46,29 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
   except KeyboardInterrupt:
     _fail("interrupted.", 130)
   sys.exit(code or 0)
+
+
+def prompt_or_source(
+  prompt: flags.FlagHolder, source: flags.FlagHolder, reads_sources: bool
+) -> str | None:
+  """Return what a run goes on from, or writes for; None if no prompt is given.
+
+  Args:
+    prompt: the flag.
+    source: the flag.
+    reads_sources: whether it writes one text for another.
+
+  Raises:
+    UsageError: if the other one is given, or no source.
+  """
+  wanted, other = (source, prompt) if reads_sources else (prompt, source)
+  if other.value is not None:
+    raise UsageError(
+      f"this run takes no --{other.name}; give it a --{wanted.name}."
+    )
+  if reads_sources and wanted.value is None:
+    raise UsageError("this run writes one text for another; give --source.")
+  return wanted.value
 
 
 def define_cache_flags() -> Callable[[], CacheOptions | None]:

@@ -113,14 +113,8 @@ def asked(reads_sources: bool) -> list[str]:
   """Return the prompts, or the sources."""
   if _PROMPT_FILE.value:
     return read_lines(_PROMPT_FILE.value)
-  wanted, other = (_SOURCE, _PROMPT) if reads_sources else (_PROMPT, _SOURCE)
-  if other.value is not None:
-    raise UsageError(
-      f"this run takes no --{other.name}; give it a --{wanted.name}."
-    )
-  if reads_sources and wanted.value is None:
-    raise UsageError("this run writes one text for another; give --source.")
-  return [check_unicode("\n" if wanted.value is None else wanted.value)]
+  prompt = command_line.prompt_or_source(_PROMPT, _SOURCE, reads_sources)
+  return [check_unicode("\n" if prompt is None else prompt)]
 
 
 def lines(

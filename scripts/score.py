@@ -62,19 +62,6 @@ def given() -> list[str]:
   return read(_INPUT.value)
 
 
-def before(run: Run) -> str:
-  """Return the prompt, or the source."""
-  has_sources = run.experiment.config.task == "seq2seq"
-  wanted, other = (_SOURCE, _PROMPT) if has_sources else (_PROMPT, _SOURCE)
-  if other.value is not None:
-    raise UsageError(
-      f"this run takes no --{other.name}; give it a --{wanted.name}."
-    )
-  if has_sources and wanted.value is None:
-    raise UsageError("this run writes one text for another; give --source.")
-  return check_unicode(wanted.value or "")
-
-
 def print_text(run: Run, scores: list[Score]) -> None:
   """Print texts with the surprisals of their tokens."""
   shades = {"auto": sys.stdout.isatty(), "always": True, "never": False}
@@ -105,7 +92,10 @@ def main() -> None:
   """Print the scores, and write the page if it is wanted."""
   texts = given()
   run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
-  prompt = before(run)
+  is_pair = run.experiment.config.task == "seq2seq"
+  prompt = check_unicode(
+    command_line.prompt_or_source(_PROMPT, _SOURCE, is_pair) or ""
+  )
   scores = run.score(texts, _CODE.value, prompt)
   if _OUTPUT.value == "jsonl":
     for score in scores:
