@@ -59,12 +59,14 @@ class Piece(NamedTuple):
     finish: "stop", "length", or "" where the text goes on.
     best: for each token, the likeliest ones in its place, likeliest first, with
       their log-probabilities; empty if none were asked for.
+    score: what a text was chosen by, where it was searched for; else None.
   """
 
   tokens: list[int]
   log_probs: list[float]
   finish: str
   best: Sequence[list[tuple[int, float]]] = ()
+  score: float | None = None
 
 
 # Pieces of all requests → which texts have ended by other signs than a token.

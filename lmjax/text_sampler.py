@@ -39,12 +39,15 @@ class Continuation(NamedTuple):
     tokens: its tokens, without `<eos>`.
     log_probs: of each, in nats, as the model has it before any filter.
     finish: "stop" or "length".
+    score: what it was chosen by, where it was searched for: that of a beam, or
+      of who chose among many; else None.
   """
 
   text: str
   tokens: list[int]
   log_probs: list[float]
   finish: str
+  score: float | None = None
 
 
 class TextSampler:
@@ -185,7 +188,7 @@ class TextSampler:
     ):
       pass
     return [
-      Continuation(s.text, s.tokens, s.log_probs, s.finish or "length")
+      Continuation(s.text, s.tokens, s.log_probs, s.finish or "length", s.score)
       for s in streams
     ]
 

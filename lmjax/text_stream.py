@@ -21,6 +21,7 @@ class TextStream:
     log_probs: of each token, in nats.
     best: the likeliest tokens in the place of each; see Piece.
     finish: "stop", "length", or "" where the text goes on.
+    score: see Piece.
 
   Args:
     tokenizer: what turns tokens into text.
@@ -38,6 +39,7 @@ class TextStream:
     self.tokens: list[int] = []
     self.log_probs: list[float] = []
     self.best: list[list[tuple[int, float]]] = []
+    self.score: float | None = None
 
   def push(self, piece: Piece) -> str:
     """Add tokens; return the text that is new."""
@@ -50,7 +52,7 @@ class TextStream:
     self.tokens += piece.tokens[:length]
     self.log_probs += piece.log_probs[:length]
     self.best += piece.best[:length]
-    self.finish = piece.finish
+    self.finish, self.score = piece.finish, piece.score
     text = self._tokenizer.decode(self.tokens)
     if self._end(text) is not None:
       text, self.finish = self._cut(known), "stop"

@@ -61,7 +61,8 @@ _OUTPUT = flags.DEFINE_enum(
   "output",
   "text",
   ["text", "jsonl"],
-  "jsonl: an object a sample, with tokens and log-probabilities in nats.",
+  "jsonl: an object a sample, with tokens and log-probabilities in nats, and "
+  "the score by which a search found it.",
 )
 _STREAM = flags.DEFINE_boolean("stream", False, "Print text as it is made.")
 _INTERACTIVE = flags.DEFINE_boolean(
@@ -122,9 +123,8 @@ def lines(
 ) -> Iterator[str]:
   """Write an object a text."""
   for asked, drawn in texts:
-    yield strict_json.dumps(
-      {role: asked, **drawn._asdict()}, ensure_ascii=False
-    )
+    told = {k: v for k, v in drawn._asdict().items() if v is not None}
+    yield strict_json.dumps({role: asked, **told}, ensure_ascii=False)
 
 
 def behind(

@@ -60,8 +60,9 @@ def test_a_wide_beam_finds_the_best_of_all_texts():
     requests = [Request(TOKENIZER.encode(prompt), num_tokens)] * len(ended)
     totals = [sum(x) for x in score(VARIABLES, requests, ended)]
     for place, best in enumerate(np.argsort(totals)[::-1][:number]):
-      assert found[number * row + place].tokens == ended[best][:-1]
-      assert found[number * row + place].finish == "stop"
+      text = found[number * row + place]
+      assert text.tokens == ended[best][:-1] and text.finish == "stop"
+      assert text.score == pytest.approx(totals[best], abs=1e-4)
 
 
 def test_samples_are_empty_where_a_beam_has_no_more_texts():
@@ -70,6 +71,9 @@ def test_samples_are_empty_where_a_beam_has_no_more_texts():
     texts = [text.text for text in found[6 * row : 6 * row + 6]]
     assert sorted(texts) == ["", "", "", "a", "b", "c"]
     assert texts[4:] == ["", ""]
+    assert [x.score is None for x in found[6 * row :][:6]] == [False] * 4 + [
+      True
+    ] * 2
 
 
 def test_a_prompt_asked_twice_gets_the_best_text_twice():
@@ -136,10 +140,12 @@ def test_the_best_of_several_texts_is_kept():
     (by_model(OTHER, OTHERS, False), [np.sum(own) for own in by_other]),
     (by_themselves(TOKENIZER.decode, utility), alike),
   ):
-    best = BestOf(generator, number, judge)
-    (found,) = best(VARIABLES, requests, choose)
+    (found,) = BestOf(generator, number, judge)(VARIABLES, requests, choose)
     places = np.reshape(scores, (-1, number)).argmax(axis=1)
-    assert found == [drawn[number * row + places[row]] for row in rows]
+    best = [number * row + places[row] for row in rows]
+    assert [x._replace(score=None) for x in found] == [drawn[i] for i in best]
+    told = [piece.score for piece in found]
+    np.testing.assert_allclose(told, [scores[i] for i in best], rtol=1e-4)
     chosen += [*places]
   assert len(set(chosen)) > 2  # judges differ
   asked, _ = write(best_of=number, reranker=HELPER, rerank_per_token=False)

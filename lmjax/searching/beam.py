@@ -65,7 +65,7 @@ class BeamSearcher(Searcher):
         f"num_samples={most} must not exceed beam_size="
         f"{self._search.beam_size}: a beam finds so many texts."
       )
-    texts = [[]] * len(requests)
+    texts, found_by = [[]] * len(requests), [None] * len(requests)
     for num_tokens in sorted({key[0] for key in samples}):
       places = [own for key, own in samples.items() if key[0] == num_tokens]
       batch = RequestBatch.of([requests[own[0]] for own in places], None)
@@ -76,10 +76,18 @@ class BeamSearcher(Searcher):
           rank = requests[place].sample
           if np.isfinite(scores_BN[row, rank]):  # else there is none
             texts[place] = _until_end(tokens_BNT[row, rank])
-    scores = self._score(variables, requests, texts)
+            found_by[place] = float(scores_BN[row, rank])
+    each_log_probs = self._score(variables, requests, texts)
     return [
-      Piece(text, score, "stop" if text[-1:] in ([], [EOS]) else "length")
-      for text, score in zip(texts, scores, strict=True)
+      Piece(
+        text,
+        log_probs,
+        "stop" if text[-1:] in ([], [EOS]) else "length",
+        score=score,
+      )
+      for text, log_probs, score in zip(
+        texts, each_log_probs, found_by, strict=True
+      )
     ]
 
   def _find(

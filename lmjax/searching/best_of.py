@@ -85,7 +85,8 @@ class BestOf:
     for start in range(0, len(many), number):
       own = slice(start, start + number)
       scores = self._judge(many[own], pieces[own])
-      best.append(pieces[start + int(np.argmax(scores))])
+      index = int(np.argmax(scores))
+      best.append(pieces[start + index]._replace(score=float(scores[index])))
     seconds = time.perf_counter() - began
     timing = self._generator.timing
     self.timing = timing._replace(
