@@ -98,8 +98,9 @@ class Service:
     """Compile what draws so many tokens, for batches of all sizes.
 
     That is for requests with short prompts that ask for no log-probabilities
-    and say no more of how tokens are chosen than their temperature; for others,
-    and where not even short prompts are allowed, it is compiled when they come.
+    and say no more of how tokens are chosen than a temperature above 0. For
+    others, and where no prompt of some tokens is allowed, it is compiled when
+    they come.
     """
     number = min(num_tokens, self._limits.tokens)
     body = strict_json.dumps(dict(prompt="a a a a", max_tokens=number)).encode()
