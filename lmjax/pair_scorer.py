@@ -58,8 +58,8 @@ class PairScorer:
       prompt: what stands before all of them, or what they are written for.
 
     Raises:
-      UsageError: if a text or the source has no token, or they are longer than
-        the model's context.
+      UsageError: if a text or the source has no token, or either, or a text
+        with its prompt, is longer than the model's context.
     """
     (request,) = self._sampler.requests([prompt], 1, code=code)
     encoded = [self._encode(text) for text in texts]
@@ -100,21 +100,23 @@ class PairScorer:
       prompt: see `__call__`.
     """
     (request,) = self._sampler.requests([prompt], 1, code=code)
-    tokens = [*request.tokens, *self._encode(text)]
-    tokens = tokens[:most]
+    every = [*request.tokens, *self._encode(text)]
+    tokens = every[:most]
+    is_whole = len(tokens) == len(every)
     shown = readable(self._sampler.tokenizer, tokens)
     if self._has_sources:
       weights_1TS = self._look_at_source(variables, request.source, tokens)
       if weights_1TS is None:
         return {}
       columns = readable(self._source_tokenizer, request.source)
-      return {"source": AttentionMap(shown[1:], columns, weights_1TS)}
+      found = AttentionMap(shown[1:], columns, weights_1TS, is_whole)
+      return {"source": found}
     read_1T = np.array([tokens], np.int32)
     is_prefix_1T = np.arange(read_1T.shape[1])[None] < len(request.tokens)
     maps = read_maps(
       self._model, variables, read_1T, bidirectional_BT=is_prefix_1T
     )
-    return {k: AttentionMap(shown, shown, x) for k, x in maps.items()}
+    return {k: AttentionMap(shown, shown, x, is_whole) for k, x in maps.items()}
 
   def _look_at_source(
     self, variables: PyTree, source_S: np.ndarray, tokens: list[int]

@@ -257,11 +257,12 @@ class TextScorer:
       prompt: what stands before it.
     """
     begin = self._begin(code, prompt)
-    tokens = np.array([*begin, *self._encode(text)], np.int32)
-    tokens = tokens[: min(most, self._window)]
+    every = np.array([*begin, *self._encode(text)], np.int32)
+    tokens = every[: min(most, self._window)]
+    is_whole = len(tokens) == len(every)
     shown = readable(self.tokenizer, tokens)
     maps = read_maps(self._model, variables, tokens[None])
-    return {k: AttentionMap(shown, shown, x) for k, x in maps.items()}
+    return {k: AttentionMap(shown, shown, x, is_whole) for k, x in maps.items()}
 
   def _begin(self, code: str, prompt: str) -> list[int]:
     """Return what stands before a text."""

@@ -35,7 +35,7 @@ def _pairs(config: ConfigDict) -> None:
       f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
       f"{options.beam_size}."
     )
-  attends = model.get("attention", "") != "none"
+  attends = "attention" not in model or model.attention != "none"
   if options.coverage_penalty and (options.beam_size == 1 or not attends):
     raise UsageError(
       f"seq2seq.coverage_penalty={options.coverage_penalty} needs "

@@ -79,8 +79,7 @@ def write_page(run: Run, scores: list[Score], prompt: str) -> None:
     run.variables, scores[0].text, MOST_LABELS, _CODE.value, prompt
   )
   pictures = {}
-  for name, (rows, columns, weights_HTS) in maps.items():
-    is_whole = len(rows) >= len(scores[0].tokens)
+  for name, (rows, columns, weights_HTS, is_whole) in maps.items():
     about = "" if is_whole else f", first {len(rows)} tokens"
     pictures[name + about] = attention_map(columns, weights_HTS, rows)
   texts = [(str(score), run.scorer.spans(score)) for score in scores]

@@ -155,6 +155,19 @@ def test_next_tokens_are_explained_and_maps_sum_to_one(name):
     assert (np.triu(weights, 1) == 0).all()
 
 
+def test_tokens_are_written_as_they_are_read():
+  """And halves of characters as they are named."""
+  words = "the list the list"
+  known = TOKENIZERS["bpe"].train([words] * 9, 300, 1, lower_case=False)
+  model = recurrent("lstm", known.vocab_size)
+  variables = draw(model, np.zeros((1, 2), int))
+  task = types.SimpleNamespace(model=model)
+  text = "the list übe"
+  why = explain_next_token(task, variables, known, text, " list", 2, None)
+  assert why.tokens == ["the", " list", " ", "Ã", "¼", "b", "e"]
+  assert why.target == " list"
+
+
 @pytest.fixture(scope="module")
 def why():
   """Why a text is "so"."""

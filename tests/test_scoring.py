@@ -231,6 +231,10 @@ def test_texts_behind_others_are_scored_as_they_are_drawn(name):
   assert abs(other.log_prob - scores[1].log_prob) > 1e-3
   with pytest.raises(UsageError, match="has no token"):
     score(variables, [""], prompt="a")
+  if name != "recurrent":
+    long = "the text has 17" if ends else "the text with its prompt has 17"
+    with pytest.raises(UsageError, match=f"{long} tokens and the model's"):
+      score(variables, ["a" * (16 if ends else 17)], prompt="a")
 
 
 @pytest.mark.parametrize("name", PAIRS)

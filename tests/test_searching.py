@@ -237,6 +237,8 @@ def test_what_cannot_be_searched_is_said():
     sampler(beam_size=2)(VARIABLES, "a", temperature=0)
   with pytest.raises(UsageError, match="context of 12"):
     write(num_tokens=9, beam_size=2)
+  with pytest.raises(UsageError, match="coverage_penalty=0.2 is of texts that"):
+    write(beam_size=2, coverage_penalty=0.2)
   reranker = Helper("--rerank_workdir=b", TARGET, VARIABLES, TOKENIZER)
   with pytest.raises(UsageError, match="=b has a context of 12, .*=11 more"):
     write(num_tokens=11, best_of=2, reranker=reranker)

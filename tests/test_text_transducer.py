@@ -74,6 +74,15 @@ def test_beams_cover_sources_as_those_of_the_task_do():
   assert not np.array_equal(found_BT, plain)
 
 
+def test_without_attention_nothing_is_covered():
+  model = built("recurrent_seq2seq", cell="gru", attention="none")
+  search = Search(beam_size=2, coverage_penalty=0.2)
+  sampler = TextTransducer(model, KNOWN, search=search)
+  variables = draw(model, np.zeros((1, 2), int))
+  with pytest.raises(UsageError, match="without attention covers no source"):
+    sampler.draw(variables, sampler.requests(["ab"], 2), ())
+
+
 def searched(name, **settings):
   """Return the best target of each source, as evaluation finds it, [B, T]."""
   task = Transduction(

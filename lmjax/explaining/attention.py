@@ -21,11 +21,13 @@ class AttentionMap(NamedTuple):
     rows: who looks, T names.
     columns: at what, S names.
     weights_HTS: how much, by head.
+    is_whole: whether these are all tokens of the text, not its first.
   """
 
   rows: list[str]
   columns: list[str]
   weights_HTS: np.ndarray
+  is_whole: bool
 
 
 def attention_maps(intermediates: PyTree) -> dict[str, np.ndarray]:

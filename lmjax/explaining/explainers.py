@@ -33,8 +33,8 @@ class Explanation:
   """Why a model says something of a text.
 
   Attributes:
-    tokens: the names of the tokens that it read.
-    target: the name of the label, or of the next token, that is explained.
+    tokens: those that it read, written as `readable` does.
+    target: the name of the label, or the next token, that is explained.
     log_prob: what the model gives it, in nats.
     blank: what it would give it if all embeddings were 0.
     attributions: by method: a number a token, float32 [T]. Those of integrated
@@ -144,7 +144,7 @@ def explain_next_token(
     variables,
     known,
     tokens_1T,
-    known.names(),
+    readable(known, range(known.vocab_size)),
     wanted,
     num_points,
   )

@@ -42,15 +42,16 @@ class ContinuationScorer:
       The log-probability of each token in nats.
 
     Raises:
-      UsageError: if a prompt and a text are longer than the model's context.
+      UsageError: if a text with its prompt is longer than the model's context.
     """
     batch = RequestBatch.of(requests, None)
     rows = [
       np.array([*request.tokens, *text], np.int32)
       for request, text in zip(requests, texts, strict=True)
     ]
+    name = "text" if batch.sources_BS is not None else "text with its prompt"
     for row in rows:
-      check_length(self._model.context, row[1:])
+      check_length(self._model.context, row[1:], name)
     width = bucket(max(map(len, rows)))
     tokens_BT = np.full((len(batch.limit_B), width + 1), PAD, np.int32)
     for number, row in enumerate(rows):

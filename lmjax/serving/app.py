@@ -97,8 +97,10 @@ class Service:
   def warm_up(self, num_tokens: int) -> None:
     """Compile what draws so many tokens, for batches of all sizes.
 
-    That is for requests with short prompts that say no more of how tokens are
-    chosen than their temperature; for others it is compiled when they come.
+    That is for requests with short prompts that ask for no log-probabilities
+    and say no more of how tokens are chosen than a temperature above 0. For
+    others, and where no prompt of some tokens is allowed, it is compiled when
+    they come.
     """
     number = min(num_tokens, self._limits.tokens)
     body = strict_json.dumps(dict(prompt="a a a a", max_tokens=number)).encode()
@@ -106,7 +108,10 @@ class Service:
     largest = min(self._limits.batch, self._limits.queue)
     for power in range(bucket_rows(largest).bit_length()):
       size = min(1 << power, largest)
-      rows = self._rows(dataclasses.replace(question, num_samples=size))
+      try:
+        rows = self._rows(dataclasses.replace(question, num_samples=size))
+      except ApiError:  # nobody may ask for it
+        return
       next(self._draw(rows))
 
   def app(self) -> Starlette:
@@ -178,6 +183,7 @@ class Service:
       self._sampler.tokenizer,
       self._names,
       sum(_length(row) for row in rows[:: question.num_samples]),
+      self._sampler.reads_sources,
     )
     try:
       self._batcher.add(rows)

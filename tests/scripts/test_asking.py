@@ -116,3 +116,12 @@ def test_scores_are_printed_and_drawn_on_a_page(folder):
   page = (folder / "page.html").read_text()
   assert page.count("<span") == 10
   assert page.count("data:image/png;base64,") == 2  # a layer each
+  assert "tokens</h2>" not in page
+
+
+def test_a_map_says_if_its_text_goes_on(folder):
+  """Though it has more tokens than there are scores."""
+  flags = [f"--prompt={'1' * 20}", "--text=7 squared", "--html=part.html"]
+  ask(folder, "score.py", *flags)
+  page = (folder / "part.html").read_text()
+  assert page.count(", first 24 tokens") == 2

@@ -300,6 +300,15 @@ def test_options_that_cannot_be_are_sentences(changes, message):
     config_lib.finalize(config)
 
 
+def test_what_attends_to_no_source_covers_none():
+  config = base.get_config(model="recurrent_seq2seq", task="seq2seq")
+  config.seq2seq.update(dict(coverage_penalty=0.2, beam_size=2))
+  config_lib.finalize(config)
+  config.model.attention = "none"
+  with pytest.raises(UsageError, match="a model that attends to its source"):
+    config_lib.finalize(config)
+
+
 TEXTS = ["the cat sat on the mat .", "a b c", "it rains today ."]
 REFERENCES = [
   ["the cat is on the mat .", "there is a cat on the mat ."],
