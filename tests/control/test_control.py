@@ -169,6 +169,7 @@ def test_runs_that_do_not_fit_are_named_in_one_sentence(
     (dict(must=(" ",)), "must holds an empty word"),
     (dict(guidance=-1.0), "guidance=-1.0 must be at least 0"),
     (dict(classifier_weight=float("nan")), "classifier_weight=nan must be"),
+    (dict(guidance=1e300), "guidance=1e[+]300 must be at least 0, and at most"),
     (dict(classifier_candidates=0), "classifier_candidates=0 must be"),
     (dict(classifier_label="low"), "give both classifier_workdir and"),
   ],
