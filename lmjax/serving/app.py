@@ -98,7 +98,8 @@ class Service:
     """Compile what draws so many tokens, for batches of all sizes.
 
     That is for requests with short prompts that say no more of how tokens are
-    chosen than their temperature; for others it is compiled when they come.
+    chosen than their temperature; for others it is compiled when they come. So
+    it is where not even a prompt of some letters is allowed.
     """
     number = min(num_tokens, self._limits.tokens)
     body = strict_json.dumps(dict(prompt="a a a a", max_tokens=number)).encode()
@@ -106,7 +107,10 @@ class Service:
     largest = min(self._limits.batch, self._limits.queue)
     for power in range(bucket_rows(largest).bit_length()):
       size = min(1 << power, largest)
-      rows = self._rows(dataclasses.replace(question, num_samples=size))
+      try:
+        rows = self._rows(dataclasses.replace(question, num_samples=size))
+      except ApiError:  # of the prompt's length
+        return
       next(self._draw(rows))
 
   def app(self) -> Starlette:

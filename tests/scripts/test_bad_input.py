@@ -232,6 +232,10 @@ CASES = {
     ["scripts/load_test.py", "--url=http://127.0.0.1:1"],
     ["http://127.0.0.1:1 did not answer"],
   ),
+  "asking a server with a word for a port": (
+    ["scripts/load_test.py", "--url=http://127.0.0.1:abc"],
+    ["--url=http://127.0.0.1:abc must be like http://127.0.0.1:8000"],
+  ),
   "mixing one run": (
     ["scripts/interpolate.py", "--workdirs=run,run"],
     ["--workdirs needs two run folders"],

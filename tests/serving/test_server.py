@@ -275,6 +275,11 @@ def test_a_warm_server_compiles_nothing(start):
   assert COMPILED in names
 
 
+def test_a_server_of_short_prompts_is_warmed_up_by_none(run):
+  service = Service(run.sampler, run.variables, "small", Limits(prompt=4))
+  service.warm_up(33)
+
+
 def test_what_cannot_be_served_is_a_sentence(run):
   with pytest.raises(UsageError, match="max_batch=0"):
     Service(run.sampler, run.variables, "small", Limits(batch=0))
