@@ -212,6 +212,10 @@ CASES = {
     ["scripts/sample.py", "--workdir=run", "--stop="],
     ["stop string must not be empty"],
   ),
+  "a stream to an empty stop string": (
+    ["scripts/sample.py", "--workdir=run", "--stop=", "--stream"],
+    ["stop string must not be empty"],
+  ),
   "scoring nothing": (
     ["scripts/score.py", "--workdir=run"],
     ["give either --text or --input"],
