@@ -75,7 +75,8 @@ class Service:
     key: what clients must know; empty for nothing.
 
   Raises:
-    UsageError: if a limit is below 1.
+    UsageError: if a limit is below 1, or the key has characters that clients
+      write differently.
   """
 
   def __init__(
@@ -88,6 +89,8 @@ class Service:
   ):
     for name, limit in limits._asdict().items():
       check_positive(**{f"max_{name}": limit})
+    if not key.isascii():
+      raise UsageError("api_key must be of ASCII, as the headers of HTTP are.")
     self._sampler, self._model = sampler, model
     self._limits, self._key = limits, key
     self._names = sampler.tokenizer.names()

@@ -283,6 +283,8 @@ def test_a_server_of_short_prompts_is_warmed_up_by_none(run):
 def test_what_cannot_be_served_is_a_sentence(run):
   with pytest.raises(UsageError, match="max_batch=0"):
     Service(run.sampler, run.variables, "small", Limits(batch=0))
+  with pytest.raises(UsageError, match="api_key must be of ASCII"):
+    Service(run.sampler, run.variables, "small", Limits(), "caf\u00e9")
   service = Service(run.sampler, run.variables, "small", Limits())
   with (
     socket.create_server(("127.0.0.1", 0)) as taken,
