@@ -131,7 +131,7 @@ class Steering(NamedTuple):
 
 def _read(path: str) -> str:
   try:
-    return Path(path).read_text(encoding="utf-8")
+    return Path(path).read_text(encoding="utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     raise UsageError(
       f"json_schema={path} cannot be read: {error}; give a file with a JSON "

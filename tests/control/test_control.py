@@ -179,6 +179,16 @@ def test_settings_that_cannot_be_are_one_sentence(settings, sentence):
     Control(**settings)
 
 
+def test_a_schema_may_have_the_mark_that_editors_put_before_it(tmp_path):
+  tokenizer = CharacterTokenizer(
+    ["<pad>", "<unk>", "<bos>", "<eos>", *"truefals"], lower_case=False
+  )
+  schema = tmp_path / "schema.json"
+  schema.write_text('{"type": "boolean"}', encoding="utf-8-sig")
+  steering = Control(json_schema=str(schema))(tokenizer)
+  assert steering.automaton.distance_S[0] == len("true")
+
+
 def test_flags_are_the_settings():
   read = define_flags(Control)
   given = ["--must=a b", "--must=c,d", "--regex=x+", "--classifier_weight=2"]
