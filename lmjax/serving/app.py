@@ -179,6 +179,9 @@ class Service:
     body = await _body(request)
     question = read_question(body, self._model, self._limits.tokens)
     rows = await asyncio.to_thread(self._rows, question)
+    if self._sampler.reads_sources:  # behind which no text stands
+      nothing = ("",) * len(question.prompts)
+      question = dataclasses.replace(question, prompts=nothing)
     answer = Answer(
       question,
       self._model,
@@ -211,6 +214,13 @@ class Service:
         "n",
       )
     sampler = self._sampler
+    if question.echo and sampler.reads_sources:
+      raise ApiError(
+        400,
+        "texts that are written for others do not stand behind them; leave "
+        "echo away.",
+        "echo",
+      )
     try:
       filters = self._filters(question)
       requests = sampler.requests(
