@@ -32,6 +32,10 @@ from lmjax.decoding.filters import (
 )
 from lmjax.errors import UsageError
 
+# Beyond these, numbers become 0 or infinite in float32 sooner or later.
+SMALLEST, LARGEST = 1e-9, 1e9
+_MOST = 2**31 - 1  # of whole numbers
+
 _HOLDS = dict(
   above=operator.gt,
   at_least=operator.ge,
@@ -186,6 +190,11 @@ def _check_number(field: dataclasses.Field, value: Any) -> None:
   if not right or not math.isfinite(value):
     wanted = "a whole number" if is_whole else "a finite number"
     raise UsageError(f"{field.name}={value} must be {wanted}.")
+  least, most = (1, _MOST) if is_whole else (SMALLEST, LARGEST)
+  if value and not least <= abs(value) <= most:
+    raise UsageError(
+      f"{field.name}={value} must be 0, or from {least} to {most} in size."
+    )
   limits = field.metadata["limits"].items()
   if not all(_HOLDS[limit](value, bound) for limit, bound in limits):
     said = " and ".join(f"{k.replace('_', ' ')} {x}" for k, x in limits)
@@ -209,9 +218,9 @@ def _parse_bias(entry: str) -> tuple[str, float]:
     number = float(said)
   except ValueError:
     number = math.nan
-  if not text or not math.isfinite(number):
+  if not text or not abs(number) <= LARGEST:
     raise UsageError(
-      f"logit_bias={entry!r} must be a token, = and a finite number."
+      f"logit_bias={entry!r} must be a token, = and a number of ordinary size."
     )
   return text, number
 

@@ -50,6 +50,16 @@ class Round(NamedTuple):
   seconds: float
 
 
+def is_address(url: str) -> bool:
+  """Say whether it names a host, and perhaps a port of it, by http."""
+  try:
+    address = urlsplit(url)
+    named = bool(address.hostname) and address.port != 0
+    return named and address.scheme == "http"
+  except ValueError:
+    return False
+
+
 def ask(seed: int) -> tuple[str | None, int]:
   """Return the text that a client gets, and how many tokens it has."""
   address = urlsplit(_URL.value)
@@ -80,8 +90,8 @@ def go_round(way: Ways) -> Round:
 
 def main() -> int:
   """Print the figures; return 1 if an answer was lost or differs."""
-  if urlsplit(_URL.value).scheme != "http":
-    raise UsageError(f"--url={_URL.value} must begin with http://.")
+  if not is_address(_URL.value):
+    raise UsageError(f"--url={_URL.value} must be like {_URL.default}.")
   if ask(0)[0] is None:
     raise UserError(
       f"{_URL.value} did not answer; start scripts/serve.py, and give its "

@@ -130,9 +130,14 @@ def lines(
 def behind(
   prompt: str, made: Iterable[str], tokenizer: Tokenizer
 ) -> Iterator[str]:
-  """Write a prompt, and behind it a text as it is made."""
+  """Write a prompt, and behind it a text as it is made.
+
+  Nothing is written before there is some text, for till then mistakes are told.
+  """
+  made = iter(made)
+  first = next(made, "")
   yield prompt
-  for new in made:
+  for new in itertools.chain([first], made):
     yield tokenizer.gap(prompt, new) + new
     prompt = prompt if not new else ""
 

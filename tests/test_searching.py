@@ -212,6 +212,12 @@ def test_the_text_of_least_risk_is_the_one_most_like_all_others(name):
     (dict(beam_size=4, num_groups=3), "num_groups=3 must divide beam_size=4"),
     (dict(num_groups=2), "num_groups=2 must divide beam_size=0"),
     (dict(length_penalty=0.5), "give beam_size"),
+    (dict(beam_size=2, length_penalty=float("nan")), "=nan must be at least 0"),
+    (dict(beam_size=2, length_penalty=1e6), "at most 10"),
+    (
+      dict(beam_size=2, num_groups=2, diversity_penalty=float("inf")),
+      "diversity_penalty=inf must be",
+    ),
     (dict(beam_size=2, diversity_penalty=0.5), "give num_groups"),
     (dict(beam_size=2, contrastive_k=3), "beam_size or contrastive_k"),
     (dict(best_of=2, prompt_lookup=True), "best_of or prompt_lookup"),
@@ -231,6 +237,8 @@ def test_what_cannot_be_searched_is_said():
   other = CharacterTokenizer.train(["abcd"], 0, 1, False)
   with pytest.raises(UsageError, match="draft_workdir=lstm has another token"):
     TextSampler(TARGET, other, search=Search(draft=HELPER))
+  with pytest.raises(UsageError, match="num_tokens=2147483648 must be at most"):
+    write(num_tokens=2**31)
   with pytest.raises(UsageError, match="num_samples=3 must not exceed"):
     write(3, beam_size=2)
   with pytest.raises(UsageError, match="beam_size=2 .* give temperature=1"):

@@ -46,15 +46,16 @@ def matching(pattern: str) -> ByteAutomaton:
 
   Args:
     pattern: in the syntax of Rust's regex: that of Python without look-around
-      and back references. `\b` is not possible, nor `$` but at the end. The
-      character 0 is in no text.
+      and back references. `\b` is not possible, nor `^` but at the begin, nor
+      `$` but at the end. The character 0 is in no text.
 
   Raises:
     UsageError: if it is no such expression, matches nothing, or is too large.
   """
   # From where a match may end, the library leaves out ways on that need more
   # than a byte to the next end. So a match is made to end behind a mark alone.
-  ended = "(?:" + _LAST_DOLLAR.sub(r"\1", pattern) + r")\x00"
+  whole = _LAST_DOLLAR.sub(r"\1", pattern).removeprefix("^")
+  ended = rf"(?:{whole})\x00"
   alphabet = {bytes([byte]): [byte] for byte in range(256)}
   try:
     index = Index(ended, Vocabulary(_EOS, alphabet))

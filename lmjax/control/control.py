@@ -3,7 +3,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from lmjax.data.tokenizers import Tokenizer
 from lmjax.decoding.filters import Automaton, Filter
 from lmjax.errors import UsageError
 from lmjax.generator import Request, check_positive
+from lmjax.sampling import LARGEST
 
 
 def _setting(default: str | float | tuple, text: str) -> dataclasses.Field:
@@ -47,8 +47,10 @@ class Control:
     """Check what can be checked without a run."""
     for name in ("guidance", "classifier_weight"):
       value = getattr(self, name)
-      if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{name}={value} must be at least 0, and finite.")
+      if not 0 <= value <= LARGEST:
+        raise UsageError(
+          f"{name}={value} must be at least 0, and at most {LARGEST:,.0f}."
+        )
     check_positive(classifier_candidates=self.classifier_candidates)
     if bool(self.classifier_workdir) != bool(self.classifier_label):
       raise UsageError(
@@ -129,7 +131,7 @@ class Steering(NamedTuple):
 
 def _read(path: str) -> str:
   try:
-    return Path(path).read_text(encoding="utf-8")
+    return Path(path).read_text(encoding="utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     raise UsageError(
       f"json_schema={path} cannot be read: {error}; give a file with a JSON "

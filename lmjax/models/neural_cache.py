@@ -23,6 +23,7 @@ from lmjax.ops.neural_cache import (
 from lmjax.types import Array, PyTree
 
 _MAX_ELEMENTS = 1 << 23  # of the probabilities made at a time
+_MOST = 10**9  # that users may say, which int32 and float32 hold
 
 
 class Hidden(NamedTuple):
@@ -205,8 +206,12 @@ class CacheOptions:
     """Check the numbers."""
     if self.size < 1:
       raise UsageError(f"cache_size={self.size} must be at least 1.")
-    if self.theta < 0:
-      raise UsageError(f"cache_theta={self.theta} must be at least 0.")
+    if self.size > _MOST:
+      raise UsageError(f"cache_size={self.size} must be at most {_MOST:,}.")
+    if not 0 <= self.theta <= _MOST:
+      raise UsageError(
+        f"cache_theta={self.theta} must be at least 0, and at most {_MOST:,}."
+      )
     if not 0 <= self.share < 1:
       raise UsageError(
         f"cache_lambda={self.share} must be at least 0 and below 1."

@@ -10,6 +10,7 @@ import flax.linen as nn
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generator import Generator, Request, check_positive
+from lmjax.sampling import LARGEST
 from lmjax.searching.bayes_risk import UTILITIES
 from lmjax.searching.beam import BeamSearcher
 from lmjax.searching.best_of import (
@@ -24,13 +25,14 @@ from lmjax.searching.searcher import Searcher
 from lmjax.searching.speculative import SpeculativeGenerator
 from lmjax.types import PyTree
 
-_NOT_NEGATIVE = (
-  "beam_size",
-  "length_penalty",
-  "coverage_penalty",
-  "diversity_penalty",
-  "contrastive_k",
-  "best_of",
+# Setting → its highest value, where it may be 0 and nothing below.
+_MOST = dict(
+  beam_size=2**31 - 1,
+  length_penalty=10,  # a power of the length, which float32 holds
+  coverage_penalty=LARGEST,
+  diversity_penalty=LARGEST,
+  contrastive_k=2**31 - 1,
+  best_of=2**31 - 1,
 )
 
 
@@ -95,9 +97,12 @@ class Search:
   def __post_init__(self):
     """Check the settings."""
     check_positive(num_groups=self.num_groups, num_draft=self.num_draft)
-    for name in _NOT_NEGATIVE:
-      if getattr(self, name) < 0:
-        raise UsageError(f"{name}={getattr(self, name)} must be at least 0.")
+    for name, most in _MOST.items():
+      if not 0 <= getattr(self, name) <= most:
+        raise UsageError(
+          f"{name}={getattr(self, name)} must be at least 0, and at most "
+          f"{most:,.0f}."
+        )
     if max(self.beam_size, 1) % self.num_groups:
       raise UsageError(
         f"num_groups={self.num_groups} must divide beam_size={self.beam_size}."

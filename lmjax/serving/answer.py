@@ -24,8 +24,6 @@ class Answer:
     tokenizer: turns tokens into text.
     names: of all tokens.
     prompt_tokens: how many there were.
-    reads_sources: whether prompts are texts that others are written for; no
-      text goes on from them.
   """
 
   def __init__(
@@ -35,7 +33,6 @@ class Answer:
     tokenizer: Tokenizer,
     names: Sequence[str],
     prompt_tokens: int,
-    reads_sources: bool = False,
   ):
     self._head = dict(
       id=f"cmpl-{secrets.token_hex(12)}",
@@ -44,9 +41,6 @@ class Answer:
       model=model,
     )
     self._prompt_tokens, self._new_tokens = prompt_tokens, 0
-    prompts = question.prompts
-    if reads_sources and not question.echo:
-      prompts = [""] * len(prompts)
     self._choices = [
       _Choice(
         tokenizer,
@@ -55,7 +49,7 @@ class Answer:
         prompt,
         question.echo,
       )
-      for prompt in prompts
+      for prompt in question.prompts
       for _ in range(question.num_samples)
     ]
 

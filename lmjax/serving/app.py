@@ -75,7 +75,8 @@ class Service:
     key: what clients must know; empty for nothing.
 
   Raises:
-    UsageError: if a limit is below 1.
+    UsageError: if a limit is below 1, or the key has characters that clients
+      write differently.
   """
 
   def __init__(
@@ -88,6 +89,8 @@ class Service:
   ):
     for name, limit in limits._asdict().items():
       check_positive(**{f"max_{name}": limit})
+    if not key.isascii():
+      raise UsageError("api_key must be of ASCII, as the headers of HTTP are.")
     self._sampler, self._model = sampler, model
     self._limits, self._key = limits, key
     self._names = sampler.tokenizer.names()
@@ -177,13 +180,15 @@ class Service:
     body = await _body(request)
     question = read_question(body, self._model, self._limits.tokens)
     rows = await asyncio.to_thread(self._rows, question)
+    if self._sampler.reads_sources:  # behind which no text stands
+      nothing = ("",) * len(question.prompts)
+      question = dataclasses.replace(question, prompts=nothing)
     answer = Answer(
       question,
       self._model,
       self._sampler.tokenizer,
       self._names,
       sum(_length(row) for row in rows[:: question.num_samples]),
-      self._sampler.reads_sources,
     )
     try:
       self._batcher.add(rows)
@@ -210,6 +215,13 @@ class Service:
         "n",
       )
     sampler = self._sampler
+    if question.echo and sampler.reads_sources:
+      raise ApiError(
+        400,
+        "texts that are written for others do not stand behind them; leave "
+        "echo away.",
+        "echo",
+      )
     try:
       filters = self._filters(question)
       requests = sampler.requests(

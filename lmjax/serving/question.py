@@ -13,13 +13,11 @@ import typing
 from typing import Any
 
 from lmjax.errors import UsageError
-from lmjax.sampling import Sampling
+from lmjax.sampling import LARGEST, SMALLEST, Sampling
 from lmjax.serving.api_error import ApiError
 
 MOST_BEST = 5  # alternatives of a token that are told
 _MOST_STOPS, _MOST_SAMPLES, _MOST_BIAS = 4, 128, 100
-# Beyond these, numbers become 0 or infinite in float32 sooner or later.
-_SMALLEST, _LARGEST = 1e-9, 1e9
 _WORDS = {
   int: "an integer",
   float: "a number of ordinary size",
@@ -238,7 +236,7 @@ def _is_integer(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
   number = _is_integer(value) or isinstance(value, float)
-  return number and (value == 0 or _SMALLEST <= abs(value) <= _LARGEST)
+  return number and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
 
 
 def _is_text(value: Any) -> bool:

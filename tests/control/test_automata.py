@@ -41,6 +41,7 @@ CASES = [
   ("character", r"a*b"),
   ("character", r"[^a]{2,3}"),
   ("character", r"(?s)a.b?."),
+  ("character", r"^(a|b.)$"),
   ("character", r"\w+( \w+)*"),
   ("character", r""),
   ("word", r"a.*"),

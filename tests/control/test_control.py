@@ -169,6 +169,7 @@ def test_runs_that_do_not_fit_are_named_in_one_sentence(
     (dict(must=(" ",)), "must holds an empty word"),
     (dict(guidance=-1.0), "guidance=-1.0 must be at least 0"),
     (dict(classifier_weight=float("nan")), "classifier_weight=nan must be"),
+    (dict(guidance=1e300), "guidance=1e[+]300 must be at least 0, and at most"),
     (dict(classifier_candidates=0), "classifier_candidates=0 must be"),
     (dict(classifier_label="low"), "give both classifier_workdir and"),
   ],
@@ -176,6 +177,16 @@ def test_runs_that_do_not_fit_are_named_in_one_sentence(
 def test_settings_that_cannot_be_are_one_sentence(settings, sentence):
   with pytest.raises(UsageError, match=sentence):
     Control(**settings)
+
+
+def test_a_schema_may_have_the_mark_that_editors_put_before_it(tmp_path):
+  tokenizer = CharacterTokenizer(
+    ["<pad>", "<unk>", "<bos>", "<eos>", *"truefals"], lower_case=False
+  )
+  schema = tmp_path / "schema.json"
+  schema.write_text('{"type": "boolean"}', encoding="utf-8-sig")
+  steering = Control(json_schema=str(schema))(tokenizer)
+  assert steering.automaton.distance_S[0] == len("true")
 
 
 def test_flags_are_the_settings():

@@ -200,6 +200,19 @@ def test_a_classifier_scores_the_best_tokens_behind_the_text(window):
     state = choose.advance(state, token_B, jnp.zeros(3))
 
 
+def test_a_classifier_never_sees_what_it_has_no_vector_for():
+  """Such as the mark of a control code, in the prompt or before it."""
+
+  def is_known(unused, tokens_NW, mask_NW):
+    return jnp.where(jnp.isin(tokens_NW, jnp.array([2, EOS])).any(1), -9.0, 0.0)
+
+  choose = Classifier(None, 1.0, is_known, V, 6, unread=UNREAD)
+  prompt = padded([[EOS, 5, 7, EOS, 4], [EOS], [9]], 5)
+  logits_BV = jnp.zeros((3, V))
+  made_BV = choose(logits_BV, choose.start(prompt, V))
+  np.testing.assert_array_equal(made_BV, logits_BV)
+
+
 def test_a_classifier_draws_what_bayes_says():
   """p(token) p(class | token), renormalised, with all tokens candidates."""
   base_V = jnp.array(np.random.default_rng(6).normal(size=V))

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmjax.errors import UsageError
 from lmjax.models import neural_cache
 from lmjax.models.language_model import LanguageModel
-from lmjax.models.neural_cache import NeuralCache
+from lmjax.models.neural_cache import CacheOptions, NeuralCache
 from tests.tiny_models import VOCAB_SIZE, recurrent, transformer
 
 B, T, V, SIZE, THETA, SHARE = 2, 9, VOCAB_SIZE, 4, 0.7, 0.3
@@ -165,3 +166,18 @@ def test_the_cache_goes_on_where_the_model_forgets():
   cache = np.exp(mixed) - (1 - SHARE) * np.array(jax.nn.softmax(alone))
   counted = set(np.flatnonzero(cache[0, 0] > 1e-6))
   assert counted == set(np.array(tokens[0, 1 : T + 1]))
+
+
+@pytest.mark.parametrize(
+  ("numbers", "name"),
+  [
+    ((0, 1.0, 0.1), "cache_size=0"),
+    ((10**11, 1.0, 0.1), "cache_size=1"),
+    ((9, -1.0, 0.1), "cache_theta=-1"),
+    ((9, float("nan"), 0.1), "cache_theta=nan"),
+    ((9, 1.0, float("nan")), "cache_lambda=nan"),
+  ],
+)
+def test_numbers_out_of_range_are_sentences(numbers, name):
+  with pytest.raises(UsageError, match=f"^{name}.* must be at "):
+    CacheOptions(*numbers)

@@ -212,6 +212,10 @@ CASES = {
     ["scripts/sample.py", "--workdir=run", "--stop="],
     ["stop string must not be empty"],
   ),
+  "a stream to an empty stop string": (
+    ["scripts/sample.py", "--workdir=run", "--stop=", "--stream"],
+    ["stop string must not be empty"],
+  ),
   "scoring nothing": (
     ["scripts/score.py", "--workdir=run"],
     ["give either --text or --input"],
@@ -231,6 +235,10 @@ CASES = {
   "asking where no server is": (
     ["scripts/load_test.py", "--url=http://127.0.0.1:1"],
     ["http://127.0.0.1:1 did not answer"],
+  ),
+  "asking a server with a word for a port": (
+    ["scripts/load_test.py", "--url=http://127.0.0.1:abc"],
+    ["--url=http://127.0.0.1:abc must be like http://127.0.0.1:8000"],
   ),
   "mixing one run": (
     ["scripts/interpolate.py", "--workdirs=run,run"],

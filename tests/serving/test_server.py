@@ -14,18 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-import numpy as np
 import openai
 import pytest
-from starlette.testclient import TestClient
 
-from lmjax.data.tokenizers import EOS, WordTokenizer
-from lmjax.data.vocabularies import Vocabularies
+from lmjax.data.tokenizers import EOS
 from lmjax.errors import UsageError
 from lmjax.serving.app import Limits, Service
 from lmjax.serving.server import serve
-from lmjax.text_transducer import TextTransducer
-from tests.tiny_models import built, draw
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret"
@@ -286,29 +281,11 @@ def test_a_server_of_the_shortest_prompts_warms_up(start):
   assert ask(client_of(address), "1", max_tokens=2).model == "small"
 
 
-def test_only_an_echo_stands_before_texts_for_others():
-  words = WordTokenizer.train(["a b c d"], 0, 1, lower_case=False)
-  model = built("recurrent_seq2seq", words.vocab_size, cell="gru")
-  sampler = TextTransducer(model, Vocabularies({"source": words}))
-  service = Service(
-    sampler, draw(model, np.zeros((1, 2), int)), "small", Limits()
-  )
-  fields = dict(prompt="a b", max_tokens=3, seed=0, **NO_END)
-  with TestClient(service.app()) as client:
-    plain, told, echoed = (
-      client.post("/v1/completions", json={**fields, **more}).json()
-      for more in ({}, {"logprobs": 0}, {"echo": True})
-    )
-  (choice,) = told["choices"]
-  assert choice["text"] == "".join(choice["logprobs"]["tokens"])
-  assert choice["text"] == plain["choices"][0]["text"] != ""
-  assert not choice["text"][0].isspace()
-  assert echoed["choices"][0]["text"] == f"a b {choice['text']}"
-
-
 def test_what_cannot_be_served_is_a_sentence(run):
   with pytest.raises(UsageError, match="max_batch=0"):
     Service(run.sampler, run.variables, "small", Limits(batch=0))
+  with pytest.raises(UsageError, match="api_key must be of ASCII"):
+    Service(run.sampler, run.variables, "small", Limits(), "caf\u00e9")
   service = Service(run.sampler, run.variables, "small", Limits())
   with (
     socket.create_server(("127.0.0.1", 0)) as taken,

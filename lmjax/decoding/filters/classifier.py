@@ -29,7 +29,7 @@ class Classifier(Filter):
   Attributes:
     variables: of the classifier.
     weight: how much it counts.
-    log_prob: turns variables, tokens [N, W], padding behind them, and a mask
+    log_prob: turns variables, tokens [N, W], zeros behind them, and a mask
       that is true on tokens, into the log-probability of the class, [N].
     num_candidates: k.
     window: W, how many tokens the classifier reads at most.
@@ -49,7 +49,9 @@ class Classifier(Filter):
     tokens_BT, window = prompt.tokens_BT.astype(jnp.int32), self.window
     kept_BT = prompt.is_text() & self._is_read(tokens_BT)
     newest_first_BT = jnp.argsort(~kept_BT[:, ::-1], axis=1, stable=True)
-    tokens_BT = jnp.take_along_axis(tokens_BT[:, ::-1], newest_first_BT, axis=1)
+    # A classifier may have no row for what it does not read.
+    tokens_BT = jnp.where(kept_BT, tokens_BT, 0)[:, ::-1]
+    tokens_BT = jnp.take_along_axis(tokens_BT, newest_first_BT, axis=1)
     tokens_BT = jnp.pad(tokens_BT, ((0, 0), (0, window)))[:, :window]
     length_B = jnp.minimum(kept_BT.sum(axis=1), window)
     place_BW = (length_B[:, None] - 1 - jnp.arange(window)) % window

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small translator behind HTTP, whose texts stand behind no prompt."""
+
+import jax.numpy as jnp
+from starlette.testclient import TestClient
+
+from lmjax.data.tokenizers import WordTokenizer
+from lmjax.data.vocabularies import Vocabularies
+from lmjax.serving.app import Limits, Service
+from lmjax.text_transducer import TextTransducer
+from tests.tiny_models import draw, encoder_decoder
+
+
+def test_a_text_for_a_source_is_no_text_behind_it():
+  words = WordTokenizer.train(["a b c d e f g"], 0, 1, False)
+  model = encoder_decoder(
+    num_layers=1,
+    num_encoder_layers=1,
+    vocab_size=words.vocab_size,
+    source_vocab_size=words.vocab_size,
+    tie_embeddings=False,
+  )
+  sampler = TextTransducer(
+    model, Vocabularies({"source": words, "target": words})
+  )
+  variables = draw(model, jnp.zeros((1, 2), int))
+  service = Service(sampler, variables, "small", Limits())
+  body = dict(prompt="b c", max_tokens=3, min_tokens=3, seed=1, logprobs=0)
+  with TestClient(service.app()) as client:
+    answer = client.post("/v1/completions", json=body)
+    refused = client.post("/v1/completions", json=dict(prompt="b", echo=True))
+  (choice,) = answer.json()["choices"]
+  assert choice["text"] == choice["text"].strip() != ""
+  assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
+  assert refused.status_code == 400
+  assert "leave echo away" in refused.json()["error"]["message"]
