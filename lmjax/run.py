@@ -44,6 +44,10 @@ from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
 
+# Tasks whose models say what comes next to whoever asks.
+NEXT_TOKEN = ("language_modeling", "control_codes")
+
+
 class Run:
   """What a run folder holds, ready to use.
 
@@ -132,10 +136,10 @@ class Run:
       UsageError: if the run's task is not to predict the next token.
     """
     task = self.experiment.config.task
-    if task != "language_modeling":
+    if task not in NEXT_TOKEN:
       raise UsageError(
-        f"{name} learned task={task}, and only a run of task=language_modeling "
-        "helps another to find texts; give one."
+        f"{name} learned task={task}, which helps no other run to find texts; "
+        f"give a run of task={' or '.join(NEXT_TOKEN)}."
       )
     return Helper(name, self.experiment.model, self.variables, self.tokenizer)
 

@@ -13,11 +13,10 @@ from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.filters import Classifier, Expert
 from lmjax.errors import UsageError
 from lmjax.generator import Request, bucket, bucket_rows, read_last
-from lmjax.run import Run
+from lmjax.run import NEXT_TOKEN, Run
 from lmjax.tasks.classification import Classification
 from lmjax.types import Array, PyTree
 
-EXPERTS = ("language_modeling", "control_codes")
 _LEAST = 1e-30  # probability that a classifier gives to any class
 
 
@@ -37,10 +36,10 @@ class ExpertRun:
     self._run = Run(workdir)
     self._path = self._run.experiment.folder.path
     task = self._run.experiment.config.task
-    if task not in EXPERTS:
+    if task not in NEXT_TOKEN:
       raise UsageError(
         f"{self._path} learned task={task}, which is no expert in the next "
-        f"token; give a run of task={' or '.join(EXPERTS)}."
+        f"token; give a run of task={' or '.join(NEXT_TOKEN)}."
       )
     _check_same(self._path, self._run.tokenizer, tokenizer)
     self._laid_out = functools.lru_cache(maxsize=4)(self._lay_out)
