@@ -43,7 +43,6 @@ from lmjax.text_sampler import Continuation, Control, TextSampler
 from lmjax.training.evaluation import Evaluator
 from lmjax.types import Batch, PyTree
 
-
 # Tasks whose models say what comes next to whoever asks.
 NEXT_TOKEN = ("language_modeling", "control_codes")
 
