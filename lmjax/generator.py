@@ -21,7 +21,7 @@ from lmjax.errors import UsageError
 from lmjax.ops.int8 import dense_weights, quantize_weights
 from lmjax.types import Array, PyTree
 
-_MOST = 2**31 - 1  # of anything that is counted
+MOST = 2**31 - 1  # of anything that is counted
 _SMALLEST = 16  # tokens of a prompt; shorter ones are read as fast
 
 
@@ -494,5 +494,5 @@ def check_positive(**numbers: int) -> None:
   for name, number in numbers.items():
     if number < 1:
       raise UsageError(f"{name}={number} must be at least 1.")
-    if number > _MOST:
-      raise UsageError(f"{name}={number} must be at most {_MOST:,}.")
+    if number > MOST:
+      raise UsageError(f"{name}={number} must be at most {MOST:,}.")

@@ -31,10 +31,10 @@ from lmjax.decoding.filters import (
   Typical,
 )
 from lmjax.errors import UsageError
+from lmjax.generator import MOST
 
 # Beyond these, numbers become 0 or infinite in float32 sooner or later.
 SMALLEST, LARGEST = 1e-9, 1e9
-_MOST = 2**31 - 1  # of whole numbers
 
 _HOLDS = dict(
   above=operator.gt,
@@ -190,7 +190,7 @@ def _check_number(field: dataclasses.Field, value: Any) -> None:
   if not right or not math.isfinite(value):
     wanted = "a whole number" if is_whole else "a finite number"
     raise UsageError(f"{field.name}={value} must be {wanted}.")
-  least, most = (1, _MOST) if is_whole else (SMALLEST, LARGEST)
+  least, most = (1, MOST) if is_whole else (SMALLEST, LARGEST)
   if value and not least <= abs(value) <= most:
     raise UsageError(
       f"{field.name}={value} must be 0, or from {least} to {most} in size."

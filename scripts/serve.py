@@ -39,7 +39,7 @@ _WARM_UP = flags.DEFINE_integer(
   "warm_up",
   64,
   "Tokens of requests that batches of all sizes are compiled for before the "
-  "server listens; 0: compile when they come.",
+  "server answers; 0: compile when they come.",
   lower_bound=0,
 )
 _CACHE = command_line.define_cache_flags()
@@ -53,14 +53,17 @@ def main() -> None:
   limits = Limits(**{name: flag.value for name, flag in _LIMITS.items()})
   name = Path(_WORKDIR.value).resolve().name
   service = Service(run.sampler, run.variables, name, limits, _API_KEY.value)
-  if _WARM_UP.value:
-    print(
-      f"Compiling for up to {limits.batch} texts of {_WARM_UP.value} tokens at "
-      "once; --warm_up=0 does so when they come.",
-      flush=True,
-    )
-    service.warm_up(_WARM_UP.value)
-  serve(service, _HOST.value, _PORT.value)
+
+  def prepare() -> None:
+    if _WARM_UP.value:
+      print(
+        f"Compiling for up to {limits.batch} texts of {_WARM_UP.value} tokens "
+        "at once; --warm_up=0 does so when they come.",
+        flush=True,
+      )
+      service.warm_up(_WARM_UP.value)
+
+  serve(service, _HOST.value, _PORT.value, prepare)
 
 
 if __name__ == "__main__":

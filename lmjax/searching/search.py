@@ -9,7 +9,7 @@ import flax.linen as nn
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generator import Generator, Request, check_positive
+from lmjax.generator import MOST, Generator, Request, check_positive
 from lmjax.sampling import LARGEST
 from lmjax.searching.bayes_risk import UTILITIES
 from lmjax.searching.beam import BeamSearcher
@@ -27,12 +27,12 @@ from lmjax.types import PyTree
 
 # Setting → its highest value, where it may be 0 and nothing below.
 _MOST = dict(
-  beam_size=2**31 - 1,
+  beam_size=MOST,
   length_penalty=10,  # a power of the length, which float32 holds
   coverage_penalty=LARGEST,
   diversity_penalty=LARGEST,
-  contrastive_k=2**31 - 1,
-  best_of=2**31 - 1,
+  contrastive_k=MOST,
+  best_of=MOST,
 )
 
 

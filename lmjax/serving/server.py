@@ -2,6 +2,7 @@
 """A service behind a socket, until a signal ends it."""
 
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -12,7 +13,12 @@ from lmjax.serving.app import Service
 _PATIENCE = 30  # seconds in which texts may come to their end
 
 
-def serve(service: Service, host: str, port: int) -> None:
+def serve(
+  service: Service,
+  host: str,
+  port: int,
+  prepare: Callable[[], None] = lambda: None,
+) -> None:
   """Answer requests until SIGINT or SIGTERM.
 
   What is being drawn then is drawn to its end; what waits is sent away.
@@ -21,11 +27,14 @@ def serve(service: Service, host: str, port: int) -> None:
     service: what answers.
     host: the address to listen on.
     port: 0 for any that is free.
+    prepare: called before anything is answered, once the address is ours; who
+      asks meanwhile waits.
 
   Raises:
     UsageError: if that cannot be listened on.
   """
   listener = _listen(host, port)
+  prepare()
   config = uvicorn.Config(
     service.app(),
     log_config=None,

@@ -291,7 +291,7 @@ def test_what_cannot_be_served_is_a_sentence(run):
     socket.create_server(("127.0.0.1", 0)) as taken,
     pytest.raises(UsageError, match="choose another --host or --port"),
   ):
-    serve(service, "127.0.0.1", taken.getsockname()[1])
+    serve(service, "127.0.0.1", taken.getsockname()[1], pytest.fail)
 
 
 def test_the_script_serves_a_folder_until_a_signal(run):
