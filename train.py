@@ -7,7 +7,7 @@ python train.py --config=configs/char_lstm.py --workdir=runs/a
 from absl import flags
 from ml_collections import config_flags
 
-from lmjax import command_line
+from lmjax.cli import app
 from lmjax.training import loop
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -23,4 +23,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-  command_line.run(main, trains=True)
+  app.run(main, trains=True)

@@ -12,8 +12,8 @@ seconds on one CPU core.
 
 from ml_collections import ConfigDict
 
-from configs import base
 from configs.bilstm_classifier import read_opinions
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -22,7 +22,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: holds the sentences; empty for docstrings.
   """
-  config = base.get_config(model="bag_of_ngrams")
+  config = defaults.get_config(model="bag_of_ngrams")
   config.model.width = 32
   config.model.embedding_scale = 32**-0.5
   config.model.embedding_dropout = 0.3

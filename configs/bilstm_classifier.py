@@ -15,7 +15,7 @@ convolution of sentiment_cnn.py has 81.3 %.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: holds the sentences; empty for docstrings.
   """
-  config = base.get_config(model="recurrent_encoder")
+  config = defaults.get_config(model="recurrent_encoder")
   config.model.width = 100
   config.model.dropout = 0.3
   config.model.locked_dropout = 0.3

@@ -8,12 +8,12 @@ to 804 k): 6 gated convolutions over 4 tokens, of width 128, that see the last
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="gated_convolution")
+  config = defaults.get_config(model="gated_convolution")
   config.model.num_layers = 6
   config.model.width = 128
   config.data.window = 64

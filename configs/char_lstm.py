@@ -9,12 +9,12 @@ loss that it reaches on tinyshakespeare, with the command.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="lstm")
+  config = defaults.get_config(model="lstm")
   config.model.num_layers = 1
   config.model.width = 400
   config.model.embedding_width = 64

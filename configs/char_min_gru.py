@@ -8,12 +8,12 @@ without a matmul between them, and a feed-forward layer.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="min_gru")
+  config = defaults.get_config(model="min_gru")
   config.model.num_layers = 3
   config.model.width = 128
   config.model.recurrent_width = 344

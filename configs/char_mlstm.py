@@ -8,12 +8,12 @@ numbers each. `--config.model.blocks=s` makes them sLSTM blocks.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="xlstm")
+  config = defaults.get_config(model="xlstm")
   config.model.blocks = "m"
   config.model.num_layers = 3
   config.model.width = 192

@@ -8,12 +8,12 @@ behind a convolution over 4 tokens, and a gated feed-forward layer.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="rg_lru")
+  config = defaults.get_config(model="rg_lru")
   config.model.num_layers = 4
   config.model.width = 120
   config.model.num_heads = 8

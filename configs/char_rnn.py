@@ -7,12 +7,12 @@ cells can be compared.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="rnn")
+  config = defaults.get_config(model="rnn")
   config.model.num_layers = 1
   config.model.width = 832
   config.model.embedding_width = 64

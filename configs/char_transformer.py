@@ -9,12 +9,12 @@ command.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="transformer")
+  config = defaults.get_config(model="transformer")
   config.model.num_layers = 4
   config.model.num_heads = 4
   config.model.width = 128

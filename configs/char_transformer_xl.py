@@ -6,12 +6,12 @@ Windows of 64 characters see the hidden states of the 128 before them.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="transformer_xl")
+  config = defaults.get_config(model="transformer_xl")
   config.model.norm = "layer_no_bias"
   config.model.memory = 128
   config.data.order = "stateful"

@@ -7,12 +7,12 @@ As many tokens (1,536,000) in the same batches, and fewer parameters than there
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="xlstm")
+  config = defaults.get_config(model="xlstm")
   config.model.blocks = "msmmmmmm"
   config.model.num_layers = 8
   config.model.width = 116

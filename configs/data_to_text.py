@@ -16,12 +16,12 @@ python scripts/evaluate.py --workdir=runs/a --split=test
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
   """Return the experiment; `folder` holds the data set."""
-  config = base.get_config(model="recurrent_seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq")
   config.model.width = 256
   config.model.embedding_width = 128
   config.model.attention = "general"

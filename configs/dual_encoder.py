@@ -18,12 +18,12 @@ test, and among the first five for 99.8 %.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="recurrent_encoder", task="matching")
+  config = defaults.get_config(model="recurrent_encoder", task="matching")
   config.model.dropout = 0.1
   config.model.embedding_width = 64
   config.data.batch_size = 256

@@ -19,7 +19,7 @@ Without a folder it learns from all of what is inside every CPython.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -29,7 +29,7 @@ def get_config(folder: str = "") -> ConfigDict:
     folder: holds TREC's train.tsv and test.tsv; empty for the task's own
       source.
   """
-  config = base.get_config("recurrent_encoder", "classification")
+  config = defaults.get_config("recurrent_encoder", "classification")
   config.model.width = 512
   config.model.embedding_width = 256
   config.model.dropout = 0.3

@@ -9,13 +9,13 @@ those of Yolchuyeva et al. 2019 (arXiv:2004.06338). Test, with stress marks and
 
 from ml_collections import ConfigDict
 
-from configs import base
 from configs.grapheme_to_phoneme import read_dictionary
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
   """Return the experiment; `folder` holds the data set."""
-  config = base.get_config(model="encoder_decoder", task="seq2seq")
+  config = defaults.get_config(model="encoder_decoder", task="seq2seq")
   config.model.num_layers = 3
   config.model.width = 128
   config.model.num_heads = 4

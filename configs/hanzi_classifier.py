@@ -15,7 +15,7 @@ Test accuracy 89.1 %, macro F1 86.9 %, the mean of seeds 0, 1 and 2 (88.8 to
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: holds the reviews; empty for docstrings.
   """
-  config = base.get_config(model="bag_of_ngrams")
+  config = defaults.get_config(model="bag_of_ngrams")
   config.model.order = 3
   config.model.num_buckets = 2**17
   config.model.width = 16

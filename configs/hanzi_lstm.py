@@ -9,12 +9,12 @@ at each poem (data.reset_at_documents), and on a novel with a neural cache.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="lstm")
+  config = defaults.get_config(model="lstm")
   config.model.num_layers = 2
   config.model.width = 512
   config.model.embedding_width = 256

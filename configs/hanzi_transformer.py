@@ -6,12 +6,12 @@ As many tokens and about as many parameters as configs/hanzi_lstm.py has.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="transformer")
+  config = defaults.get_config(model="transformer")
   config.model.num_layers = 3
   config.model.width = 256
   config.model.num_heads = 4

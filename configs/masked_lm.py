@@ -6,12 +6,12 @@ python scripts/fill.py --workdir=runs/a --text='the ___ of the list'
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="encoder")
+  config = defaults.get_config(model="encoder")
   config.model.num_layers = 3
   config.model.dropout = 0.1
   config.data.tokenizer = "word_punctuation"

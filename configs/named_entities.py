@@ -14,7 +14,7 @@ FOLDER holds train, valid and test files in CoNLL; 3,000 steps go through WNUT
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config(folder: str = "") -> ConfigDict:
     folder: files of CoNLL with a word and its tag a line; empty for the dotted
       names in lines of Python.
   """
-  config = base.get_config(model="recurrent_encoder", task="tagging")
+  config = defaults.get_config(model="recurrent_encoder", task="tagging")
   config.data.columns = dict(tokens="token", tags="chunk")
   if folder:
     config.data.source = "conll"

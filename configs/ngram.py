@@ -8,12 +8,12 @@ Contexts run across windows, for the order of the data is stateful.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="ngram")
+  config = defaults.get_config(model="ngram")
   config.data.tokenizer = "word"
   config.data.order = "stateful"
   config.data.batch_size = 8

@@ -18,7 +18,7 @@ standard library is.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -27,7 +27,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: a treebank of Universal Dependencies; empty for tokens of Python.
   """
-  config = base.get_config(model="recurrent_encoder", task="tagging")
+  config = defaults.get_config(model="recurrent_encoder", task="tagging")
   if folder:
     config.data.source = "conllu"
     config.data.path = folder

@@ -19,12 +19,12 @@ The other split is by length, and actions of test are longer than any of train:
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
   """Return the experiment; `folder` holds the data set."""
-  config = base.get_config(model="recurrent_seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq")
   config.data.tokenizer = "word"
   config.seq2seq.target_tokenizer = "character"
   config.seq2seq.metrics = "exact_match,token_error_rate"

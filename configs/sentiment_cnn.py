@@ -13,8 +13,8 @@ seconds on a CPU core.
 
 from ml_collections import ConfigDict
 
-from configs import base
 from configs.bilstm_classifier import read_opinions
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -23,7 +23,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: holds the sentences; empty for docstrings.
   """
-  config = base.get_config(model="text_cnn")
+  config = defaults.get_config(model="text_cnn")
   config.model.width = 64
   config.data.window = 40
   config.data.num_buckets = 1

@@ -6,12 +6,12 @@ python scripts/fill.py --workdir=runs/a --text='Return the ___ of ___.'
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="encoder_decoder")
+  config = defaults.get_config(model="encoder_decoder")
   config.model.num_layers = 2
   config.data.tokenizer = "bpe"
   config.data.vocab_size = 2000

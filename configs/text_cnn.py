@@ -15,7 +15,7 @@ Test accuracy 91.0 %, the mean of seeds 0, 1 and 2 (90.2 to 91.4 %); Kim reports
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: holds the questions; empty for docstrings.
   """
-  config = base.get_config(model="text_cnn")
+  config = defaults.get_config(model="text_cnn")
   config.model.width = 100
   config.model.embedding_width = 128
   config.data.batch_size = 50

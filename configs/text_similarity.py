@@ -17,12 +17,12 @@ function of Python's library, from the other pairs of a batch.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="recurrent_encoder", task="matching")
+  config = defaults.get_config(model="recurrent_encoder", task="matching")
   config.matching.encoders = "shared"
   config.data.lower_case = True
   config.data.window = 64

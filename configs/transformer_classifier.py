@@ -10,7 +10,7 @@ python scripts/evaluate.py --workdir=runs/a --split=test
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -19,7 +19,7 @@ def get_config(folder: str = "") -> ConfigDict:
   Args:
     folder: holds the questions; empty for docstrings.
   """
-  config = base.get_config(model="encoder", task="classification")
+  config = defaults.get_config(model="encoder", task="classification")
   config.model.num_layers = 2
   config.model.dropout = 0.2
   config.classification.pooling = "mean"

@@ -19,12 +19,12 @@ For other languages: --config.data.columns.source=de
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
   """Return the experiment; `folder` holds the data set."""
-  config = base.get_config(model="encoder_decoder", task="seq2seq")
+  config = defaults.get_config(model="encoder_decoder", task="seq2seq")
   config.model.num_layers = 3
   config.model.width = 256
   config.model.num_heads = 4

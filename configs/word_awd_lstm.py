@@ -10,12 +10,12 @@ cache.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="lstm")
+  config = defaults.get_config(model="lstm")
   config.model.num_layers = 3
   config.model.width = 320
   config.model.embedding_width = 160

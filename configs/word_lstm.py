@@ -9,12 +9,12 @@ what it reaches there, alone and mixed with an n-gram model.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="lstm")
+  config = defaults.get_config(model="lstm")
   config.model.num_layers = 2
   config.model.width = 512
   config.model.embedding_width = 256

@@ -17,7 +17,7 @@ Without a folder the tokens of Python are found.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
@@ -27,7 +27,7 @@ def get_config(folder: str = "") -> ConfigDict:
     folder: a treebank of Universal Dependencies; empty for lines of Python,
       whose tokens are found.
   """
-  config = base.get_config(model="recurrent_encoder", task="tagging")
+  config = defaults.get_config(model="recurrent_encoder", task="tagging")
   config.data.columns = dict(tokens="token", tags="token")
   if folder:
     config.data.source = "conllu"

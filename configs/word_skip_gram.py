@@ -10,12 +10,12 @@ CPU cores. Look at the vectors with
 
 from ml_collections import ConfigDict
 
-from configs import base
+from lmjax.config import defaults
 
 
 def get_config() -> ConfigDict:
   """Return the experiment."""
-  config = base.get_config(model="word_vectors")
+  config = defaults.get_config(model="word_vectors")
   config.task = "skip_gram"
   config.data.tokenizer = "word_punctuation"
   config.data.lower_case = True

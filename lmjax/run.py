@@ -11,36 +11,36 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lmjax.config import finalize, flatten
-from lmjax.data.batching import EVAL_ORDERS, Rows
-from lmjax.data.record_corpus import Report
-from lmjax.data.schemas import SCHEMAS
-from lmjax.data.schemas.schema import Row
-from lmjax.data.tables.table import Problem, Record
+from lmjax.config.finalize import finalize, flatten
+from lmjax.data.records.record_corpus import Report
+from lmjax.data.records.schemas import SCHEMAS
+from lmjax.data.records.schemas.schema import Row
+from lmjax.data.records.tables.table import Problem, Record
+from lmjax.data.text.batching import EVAL_ORDERS, Rows
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.embedding import learned_vectors, table_of
+from lmjax.data.word_vectors import WordVectors
 from lmjax.errors import UsageError, UserError
-from lmjax.experiment import Experiment
-from lmjax.explaining.explainers import EXPLAINERS, Explanation
-from lmjax.generator import Timing, check_positive
-from lmjax.interop.word_vectors import WordVectors
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.pretrained_embeddings import learned_vectors, table_of
+from lmjax.experiment.run_dir import RunFolder
+from lmjax.generation.decoding_strategy import Helper, Search
+from lmjax.generation.generator import Timing, check_positive
+from lmjax.generation.infilling import FILLERS, Filled
+from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.text_sampler import Continuation, Control, TextSampler
+from lmjax.interpretability.explainers import EXPLAINERS, Explanation
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.ops.int8 import dense_weights, quantize_weights
-from lmjax.pair_scorer import PairScorer
 from lmjax.parallel.jit import JitStrategy
-from lmjax.predictor import Predictor
-from lmjax.retrieval import Retriever, check_compares
-from lmjax.run_folder import RunFolder
-from lmjax.samples import SAMPLERS, make_sampler, opens_documents
-from lmjax.sampling import Sampling
-from lmjax.scoring import SCORED, Score, TextScorer
-from lmjax.searching.search import Helper, Search
-from lmjax.state import TrainState
+from lmjax.prediction.predictor import Predictor
+from lmjax.prediction.retriever import Retriever, check_compares
+from lmjax.scoring.conditional import PairScorer
+from lmjax.scoring.language_model import SCORED, Score, TextScorer
 from lmjax.tasks.task import Task
-from lmjax.text_filler import FILLERS, Filled
-from lmjax.text_sampler import Continuation, Control, TextSampler
+from lmjax.train_state import TrainState
 from lmjax.training.evaluation import Evaluator
+from lmjax.training.previews import SAMPLERS, make_sampler, opens_documents
 from lmjax.types import Batch, PyTree
 
 # Tasks whose models say what comes next to whoever asks.
@@ -312,7 +312,7 @@ class Run:
     return self.scorer(self.variables, texts, code, prompt)
 
   def fill(self, text: str, **settings) -> Filled:
-    """Fill the blanks `___` of a text; see lmjax.text_filler for settings.
+    """Fill the blanks `___` of a text; see lmjax.generation.infilling.
 
     Raises:
       UsageError: if the run's task fills no blanks.
@@ -335,7 +335,7 @@ class Run:
       text: any.
       target: the label, or the next token, to explain; empty for the most
         likely one.
-      num_points: see lmjax.explaining.attribution.integrated_gradients.
+      num_points: see lmjax.interpretability.attribution.integrated_gradients.
 
     Raises:
       UsageError: if nothing explains what the run's model says.

@@ -34,8 +34,8 @@ from benchmarks.processes import ContenderFailed
 from benchmarks.tables import make_table
 from ml_collections import config_flags
 
-from lmjax import command_line
-from lmjax.config import finalize, to_json
+from lmjax.cli import app
+from lmjax.config.finalize import finalize, to_json
 from lmjax.errors import UsageError
 
 WORDS = (
@@ -234,4 +234,4 @@ if __name__ == "__main__":
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   _COMMAND = list(sys.argv)
   _WORD = sys.argv.pop(1) if len(sys.argv) > 1 else ""
-  command_line.run(main)
+  app.run(main)

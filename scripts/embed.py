@@ -8,11 +8,11 @@ python scripts/embed.py --workdir=runs/a --export=vectors.txt
 
 from absl import flags
 
-from lmjax import command_line
-from lmjax.analysis.word_similarity import WordSpace, show
+from lmjax.cli import app
+from lmjax.data.word_vectors import check_format, name_in_file, read, write
 from lmjax.errors import UsageError
-from lmjax.generator import check_positive
-from lmjax.interop.word_vectors import check_format, name_in_file, read, write
+from lmjax.generation.generator import check_positive
+from lmjax.prediction.word_similarity import WordSpace, show
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -70,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

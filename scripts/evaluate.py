@@ -8,8 +8,9 @@ import dataclasses
 
 from absl import flags
 
-from lmjax import command_line, strict_json
-from lmjax.data.splits import SPLITS
+from lmjax import strict_json
+from lmjax.cli import app
+from lmjax.data.sources.splits import SPLITS
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -22,8 +23,8 @@ _ORDER = flags.DEFINE_enum(
   "Forget or keep the memory between windows of running text; as in training "
   "if not given.",
 )
-_CACHE = command_line.define_cache_flags()
-_INT8 = command_line.define_int8_flags()
+_CACHE = app.define_cache_flags()
+_INT8 = app.define_int8_flags()
 flags.mark_flag_as_required("workdir")
 
 
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

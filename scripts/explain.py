@@ -13,10 +13,10 @@ from pathlib import Path
 
 from absl import flags
 
-from lmjax import command_line
-from lmjax.explaining.projection import choose
-from lmjax.explaining.report import shown, write_report
-from lmjax.generator import check_positive
+from lmjax.cli import app
+from lmjax.generation.generator import check_positive
+from lmjax.interpretability.projection import choose
+from lmjax.interpretability.report import shown, write_report
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

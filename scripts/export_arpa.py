@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lmjax import command_line
+from lmjax.cli import app
 from lmjax.errors import UsageError
 from lmjax.models.ngram import levels_of
 from lmjax.ngrams import arpa
@@ -36,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

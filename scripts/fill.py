@@ -6,7 +6,7 @@ python scripts/fill.py --workdir=runs/a --text='the ___ of the list'
 
 from absl import flags
 
-from lmjax import command_line
+from lmjax.cli import app
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 import numpy as np
 from absl import flags
 
-from lmjax import command_line, strict_json
-from lmjax.analysis.interpolation import fit_weights, interpolate
-from lmjax.data.splits import SPLITS
+from lmjax import strict_json
+from lmjax.cli import app
+from lmjax.data.sources.splits import SPLITS
 from lmjax.errors import UsageError
-from lmjax.metrics import perplexity
+from lmjax.metrics.sums import perplexity
 from lmjax.run import Run
+from lmjax.scoring.interpolation import fit_weights, interpolate
 
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "Two run folders or more.")
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "The split to judge on.")
@@ -77,4 +78,4 @@ def _check_alike(first: Run, other: Run, splits: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

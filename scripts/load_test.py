@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from absl import flags
 
-from lmjax import command_line
+from lmjax.cli import app
 from lmjax.errors import UsageError, UserError
 
 _URL = flags.DEFINE_string("url", "http://127.0.0.1:8000", "The server.")
@@ -123,4 +123,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

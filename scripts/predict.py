@@ -13,10 +13,16 @@ import sys
 from absl import flags
 from ml_collections import ConfigDict
 
-from lmjax import command_line, strict_json
-from lmjax.data.record_corpus import MALFORMED
-from lmjax.data.tables.requests import FORMATS, PLAIN, STDIN, read_requests
-from lmjax.data.tables.table import Problem
+from lmjax import strict_json
+from lmjax.cli import app
+from lmjax.data.records.record_corpus import MALFORMED
+from lmjax.data.records.tables.requests import (
+  FORMATS,
+  PLAIN,
+  STDIN,
+  read_requests,
+)
+from lmjax.data.records.tables.table import Problem
 from lmjax.errors import UserError
 from lmjax.run import Run
 
@@ -97,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

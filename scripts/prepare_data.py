@@ -15,16 +15,16 @@ from pathlib import Path
 
 from absl import flags
 
-from lmjax import command_line
-from lmjax.data.sources import (
+from lmjax.cli import app
+from lmjax.data.sources.splits import split_by_ratio
+from lmjax.data.sources.text_sources import (
   JSONL_SUFFIXES,
   TEXT_SUFFIXES,
   JSONLines,
   TextFiles,
   find_files,
 )
-from lmjax.data.splits import split_by_ratio
-from lmjax.data.tfds_writer import write_dataset
+from lmjax.data.sources.tfds_writer import write_dataset
 from lmjax.errors import UsageError
 
 _NAME = flags.DEFINE_string("name", None, "Name of the data set.")
@@ -72,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

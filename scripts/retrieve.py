@@ -6,12 +6,13 @@ python scripts/retrieve.py --workdir=runs/a --query="sort a list" --number=5
 
 from absl import flags
 
-from lmjax import command_line, strict_json
-from lmjax.data.splits import SPLITS
-from lmjax.data.tables.requests import open_lines
-from lmjax.data.tables.table import Problem
+from lmjax import strict_json
+from lmjax.cli import app
+from lmjax.data.records.tables.requests import open_lines
+from lmjax.data.records.tables.table import Problem
+from lmjax.data.sources.splits import SPLITS
 from lmjax.errors import UserError
-from lmjax.generator import check_positive
+from lmjax.generation.generator import check_positive
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -49,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

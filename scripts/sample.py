@@ -16,18 +16,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from absl import flags
 
-from lmjax import command_line, strict_json
-from lmjax.control.control import Control
-from lmjax.conversation import converse, line_reader, show
-from lmjax.data.given_text import check_unicode, read_lines
+from lmjax import strict_json
+from lmjax.cli import app
+from lmjax.cli.dataclass_flags import define_flags
+from lmjax.cli.decoding_flags import define_search_flags
+from lmjax.cli.repl import converse, line_reader, show
+from lmjax.cli.text_input import check_unicode, read_lines
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.dataclass_flags import define_flags
 from lmjax.errors import UsageError
+from lmjax.generation.decoding_strategy import Search
+from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.text_sampler import Continuation
+from lmjax.guidance.options import Control
 from lmjax.run import Run
-from lmjax.sampling import Sampling
-from lmjax.search_flags import define_search_flags
-from lmjax.searching.search import Search
-from lmjax.text_sampler import Continuation
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
@@ -68,8 +69,8 @@ _STREAM = flags.DEFINE_boolean("stream", False, "Print text as it is made.")
 _INTERACTIVE = flags.DEFINE_boolean(
   "interactive", False, "Go on from each line that is typed."
 )
-_CACHE = command_line.define_cache_flags()
-_INT8 = command_line.define_int8_flags()
+_CACHE = app.define_cache_flags()
+_INT8 = app.define_int8_flags()
 _CONTROL = define_flags(Control)
 _SEARCH = define_search_flags()
 flags.mark_flag_as_required("workdir")
@@ -114,7 +115,7 @@ def asked(reads_sources: bool) -> list[str]:
   """Return the prompts, or the sources."""
   if _PROMPT_FILE.value:
     return read_lines(_PROMPT_FILE.value)
-  prompt = command_line.prompt_or_source(_PROMPT, _SOURCE, reads_sources)
+  prompt = app.prompt_or_source(_PROMPT, _SOURCE, reads_sources)
   return [check_unicode("\n" if prompt is None else prompt)]
 
 
@@ -205,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

@@ -16,13 +16,19 @@ from pathlib import Path
 
 from absl import flags
 
-from lmjax import command_line, strict_json
-from lmjax.data.given_text import check_unicode, read_lines, read_text
+from lmjax import strict_json
+from lmjax.cli import app
+from lmjax.cli.text_input import check_unicode, read_lines, read_text
 from lmjax.errors import UsageError
-from lmjax.explaining.plots import MOST_LABELS, attention_map
-from lmjax.explaining.surprisal import colored, legend, surprisal_page, table
+from lmjax.interpretability.plots import MOST_LABELS, attention_map
+from lmjax.interpretability.surprisal import (
+  colored,
+  legend,
+  surprisal_page,
+  table,
+)
 from lmjax.run import Run
-from lmjax.scoring import Score
+from lmjax.scoring.language_model import Score
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
@@ -48,7 +54,7 @@ _COLOR = flags.DEFINE_enum(
   "Shade tokens; auto: at a terminal. Else there is a token a line.",
 )
 _HTML = flags.DEFINE_string("html", None, "A file to write a page to.")
-_CACHE = command_line.define_cache_flags()
+_CACHE = app.define_cache_flags()
 flags.mark_flag_as_required("workdir")
 
 
@@ -92,9 +98,7 @@ def main() -> None:
   texts = given()
   run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
   is_pair = run.experiment.config.task == "seq2seq"
-  prompt = check_unicode(
-    command_line.prompt_or_source(_PROMPT, _SOURCE, is_pair) or ""
-  )
+  prompt = check_unicode(app.prompt_or_source(_PROMPT, _SOURCE, is_pair) or "")
   scores = run.score(texts, _CODE.value, prompt)
   if _OUTPUT.value == "jsonl":
     for score in scores:
@@ -106,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

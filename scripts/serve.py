@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lmjax import command_line
+from lmjax.cli import app
 from lmjax.run import Run
 from lmjax.serving.app import Limits, Service
 from lmjax.serving.server import serve
@@ -42,8 +42,8 @@ _WARM_UP = flags.DEFINE_integer(
   "server answers; 0: compile when they come.",
   lower_bound=0,
 )
-_CACHE = command_line.define_cache_flags()
-_INT8 = command_line.define_int8_flags()
+_CACHE = app.define_cache_flags()
+_INT8 = app.define_int8_flags()
 flags.mark_flag_as_required("workdir")
 
 
@@ -67,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

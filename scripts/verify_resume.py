@@ -24,9 +24,9 @@ import orbax.checkpoint as ocp
 from absl import flags
 from ml_collections import config_flags
 
-from lmjax import command_line
+from lmjax.cli import app
 from lmjax.errors import UserError
-from lmjax.run_folder import RunFolder
+from lmjax.experiment.run_dir import RunFolder
 from lmjax.training import loop
 from lmjax.training.hooks import Session
 from lmjax.tree import named_leaves
@@ -156,4 +156,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  app.run(main)

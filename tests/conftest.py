@@ -21,8 +21,8 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 
-from configs import base  # noqa: E402
 from lmjax import platform  # noqa: E402
+from lmjax.config import defaults  # noqa: E402
 
 platform.start()
 
@@ -59,9 +59,9 @@ def tiny_config(cache_dir):
   """Make tiny configs: tiny_config("lstm", **{"train.num_steps": 3})."""
 
   def make(model: str, **changes):
-    config = base.get_config(model=model, task=changes.get("task", ""))
+    config = defaults.get_config(model=model, task=changes.get("task", ""))
     config.model.update(TINY.get(model, {}))
-    if config.task in base.RECORD_TASKS:
+    if config.task in defaults.RECORD_TASKS:
       config.data.cache_dir = cache_dir
     config.data.window = 8
     config.data.batch_size = 8

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from configs import base
+from lmjax.config import defaults
 from lmjax.models import MODELS
 from lmjax.run import Run
 from lmjax.training.loop import train
@@ -79,7 +79,7 @@ def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
     "train.log_every": 1,
     "train.eval_every": 0,
   }
-  if base.TASKS.get(family) not in base.RECORD_TASKS:
+  if defaults.TASKS.get(family) not in defaults.RECORD_TASKS:
     changes["data.order"] = order
   if family not in NO_DTYPE:
     changes["model.dtype"] = dtype

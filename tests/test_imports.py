@@ -25,15 +25,11 @@ MAY_IMPORT = {
   "data": GROUND,
   "tasks": GROUND | {"losses", "metrics", "ops", "decoding"},
   "decoding": GROUND,
-  "parallel": GROUND | {"state"},
-  "state": GROUND,
-  "interop": GROUND,
-  "analysis": GROUND,
-  "explaining": GROUND | {"data", "layers"},
-  "serving": GROUND
-  | {"data", "decoding", "generator", "sampling", "strict_json"}
-  | {"text_sampler", "text_stream"},
-  "training.step": GROUND | {"metrics", "tasks", "state"},
+  "parallel": GROUND | {"train_state"},
+  "train_state": GROUND,
+  "interpretability": GROUND | {"data", "layers"},
+  "serving": GROUND | {"data", "decoding", "generation", "strict_json"},
+  "training.step": GROUND | {"metrics", "tasks", "train_state"},
 }
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
+from lmjax.config import defaults
 from lmjax.layers.moe import Experts
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models import MODELS
@@ -74,7 +74,7 @@ def transformer_xl(vocab_size: int = VOCAB_SIZE, **options) -> TransformerXL:
 
 def built(family: str, vocab_size: int = VOCAB_SIZE, **options):
   """Make a model as a config would, of one layer."""
-  config = base.get_config(model=family)
+  config = defaults.get_config(model=family)
   config.model.update(dict(num_layers=1, width=8) | options)
   return MODELS[family](config, vocab_size)
 

@@ -5,8 +5,8 @@ import functools
 
 import jax
 
-from lmjax.experiment import Experiment
-from lmjax.samples import SAMPLES
+from lmjax.experiment.experiment import Experiment
+from lmjax.training.previews import SAMPLES
 from lmjax.training.step import train_step
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers as hf
 
-from lmjax.data.sources import digest
+from lmjax.data.sources.text_sources import digest
 from lmjax.errors import UserError
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmjax.data import tokenizers
-from lmjax.data.labels import Labels
-from lmjax.data.sources import digest
+from lmjax.data.records.labels import Labels
+from lmjax.data.sources.text_sources import digest
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UserError
 

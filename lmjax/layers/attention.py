@@ -6,9 +6,9 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
+from lmjax.layers.attention_context import View
 from lmjax.layers.dense import Affine, Dense, Parameters, apply_affine
 from lmjax.layers.dropout import Dropout
-from lmjax.layers.view import View
 from lmjax.ops.attention import (
   all_keys,
   attend,
@@ -16,10 +16,10 @@ from lmjax.ops.attention import (
   attention_weights,
   average,
 )
+from lmjax.ops.attention_range import Sight
 from lmjax.ops.int8 import dense
 from lmjax.ops.key_value_cache import write
 from lmjax.ops.rotary import rotate
-from lmjax.ops.sight import Sight
 from lmjax.types import Array
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from lmjax.layers.dense import Affine, Parameters
 from lmjax.layers.feedforward import FEED_FORWARDS
 from lmjax.ops.grouped_matmul import grouped_matmul
+from lmjax.ops.layout import mean_over_rows, on_own_rows
 from lmjax.ops.routing import Plan, plan_for_all, plan_within
-from lmjax.ops.rows import mean_over_rows, on_own_rows
 from lmjax.types import Array
 
 

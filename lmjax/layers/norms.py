@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.rows import mean_over_rows
+from lmjax.ops.layout import mean_over_rows
 from lmjax.types import Array
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from lmjax.layers.attention import Attention
 from lmjax.layers.dense import apply_affine
+from lmjax.ops.attention_range import Sight
 from lmjax.ops.relative_attention import relative_attention
-from lmjax.ops.sight import Sight
 from lmjax.types import Array
 
 

@@ -39,15 +39,13 @@ from lmjax.models import (
   recurrent_encoder,
   recurrent_seq2seq,
   rg_lru,
-  tagger,
-  text_classifier,
   text_cnn,
-  text_matcher,
   transformer,
   transformer_xl,
   word_vectors,
   xlstm,
 )
+from lmjax.models.heads import tagger, text_classifier, text_matcher
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
 MODELS = {

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.models.transformer import Transformer
-from lmjax.models.trunk import trunk_settings
+from lmjax.models.transformer_stack import trunk_settings
 from lmjax.types import Array, PyTree
 
 

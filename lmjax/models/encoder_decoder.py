@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
+from lmjax.layers.attention_context import look_at
 from lmjax.layers.dense import Affine, Parameters, apply_affine
 from lmjax.layers.embeddings import TokenEmbedding
-from lmjax.layers.view import look_at
 from lmjax.models.transformer import Transformer
-from lmjax.models.trunk import Trunk, trunk_settings
+from lmjax.models.transformer_stack import Trunk, trunk_settings
 from lmjax.ops.key_value_cache import KeyValueCache
 from lmjax.tree import named_leaves
 from lmjax.types import Array, PyTree

@@ -21,10 +21,10 @@ from lmjax.layers.stateful import State
 from lmjax.models.choices import check_choice
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent_encoder import RecurrentEncoder
-from lmjax.ops import copying
+from lmjax.ops import pointer_generator
 from lmjax.ops.cells import CELLS
-from lmjax.ops.copying import Pointing
 from lmjax.ops.linear_cross_entropy import CrossEntropy
+from lmjax.ops.pointer_generator import Pointing
 from lmjax.types import Array, PyTree
 
 ATTENTIONS = ("none", *global_attention.KINDS)
@@ -354,7 +354,7 @@ class RecurrentSeq2Seq(LanguageModel):
     if not self.copies:
       return make_logits(hidden, self.unembedding())
     logits_BTV = make_logits(hidden.hidden_BTD, self.unembedding())
-    return copying.log_probs(logits_BTV, hidden)
+    return pointer_generator.log_probs(logits_BTV, hidden)
 
   def cross_entropy(
     self,
@@ -370,7 +370,9 @@ class RecurrentSeq2Seq(LanguageModel):
         hidden, targets_BT, weights_BT, label_smoothing, z_loss
       )
     logits_BTV = make_logits(hidden.hidden_BTD, self.unembedding())
-    return copying.cross_entropy(logits_BTV, hidden, targets_BT, weights_BT)
+    return pointer_generator.cross_entropy(
+      logits_BTV, hidden, targets_BT, weights_BT
+    )
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> Carry:

@@ -6,11 +6,16 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
-from lmjax.layers.depth import choose_depth, separate
+from lmjax.layers.attention_context import look_behind
 from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
-from lmjax.layers.view import look_behind
+from lmjax.layers.layer_stack import choose_depth, separate
 from lmjax.models.language_model import LanguageModel
-from lmjax.models.trunk import COUNTED, POSITIONS, Trunk, trunk_settings
+from lmjax.models.transformer_stack import (
+  COUNTED,
+  POSITIONS,
+  Trunk,
+  trunk_settings,
+)
 from lmjax.ops.key_value_cache import KeyValueCache, empty_cache
 from lmjax.types import Array, PyTree
 

@@ -13,9 +13,9 @@ from lmjax.layers.positions import sinusoids
 from lmjax.layers.relative_attention import RelativeAttention, SegmentView
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.transformer import Transformer
-from lmjax.models.trunk import block_settings
+from lmjax.models.transformer_stack import block_settings
+from lmjax.ops.attention_range import look_back
 from lmjax.ops.key_value_cache import document_starts
-from lmjax.ops.sight import look_back
 from lmjax.types import Array
 
 

@@ -6,10 +6,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.attention_range import Sight
 from lmjax.ops.blocked_attention import HIDDEN, blocked_attention
 from lmjax.ops.int8 import Int8, dense
 from lmjax.ops.matmul import wide
-from lmjax.ops.sight import Sight
 from lmjax.ops.toeplitz import spread
 from lmjax.types import Array
 

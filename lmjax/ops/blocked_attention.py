@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.ops.blocks import cut
+from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import wide
-from lmjax.ops.rows import on_own_rows
 from lmjax.ops.toeplitz import spread
 from lmjax.types import Array, PyTree
 

@@ -15,8 +15,8 @@ Masks are true on tokens, false on the padding behind them.
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import wide
-from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 NEVER = -1e4  # nats, of a transition that cannot be

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.ops.blocks import cut
+from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import product, wide
-from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 # Rows of logits made at a time: enough to make adding to the table's gradient

@@ -14,8 +14,8 @@ logarithm of the length (Blelloch 1990; Martin & Cundy 2018, arXiv:1709.04057).
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import wide
-from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 

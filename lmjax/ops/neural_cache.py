@@ -11,11 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.key_value_cache import (
-  document_starts,
-  new_slots,
-  slot_positions,
-)
+from lmjax.ops.key_value_cache import document_starts, new_slots, slot_positions
 from lmjax.types import Array
 
 Found = tuple[Array, Array]  # weights and tokens of entries, [B, T, S] each

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from lmjax.ops.bits import as_bits, from_bits, transposed
 from lmjax.ops.cells import Cell, State
+from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import product, wide
-from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 

@@ -4,9 +4,9 @@
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.attention_range import Sight
 from lmjax.ops.blocked_attention import HIDDEN
 from lmjax.ops.matmul import wide
-from lmjax.ops.sight import Sight
 from lmjax.types import Array
 
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import wide
-from lmjax.ops.rows import on_own_rows
 from lmjax.types import Array
 
 NUM_GATES = 4  # input, forget, candidate, output

@@ -11,7 +11,7 @@ from lmjax.types import Array
 
 
 class Tables(Protocol):
-  """What tags tell of spans; see lmjax.data.tag_schemes.SpanTables."""
+  """What tags tell of spans; see lmjax.data.records.tag_schemes.SpanTables."""
 
   starts: np.ndarray
   ends: np.ndarray

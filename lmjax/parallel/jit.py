@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lmjax.errors import UserError
 from lmjax.parallel.rules import Rule, tree_shardings, with_sharding
-from lmjax.state import TrainState
+from lmjax.train_state import TrainState
 from lmjax.types import Batch, PyTree
 
 BATCH_AXES = ("data", "fsdp")
@@ -91,7 +91,7 @@ class JitStrategy:
     """
 
     def whole_batch(state: TrainState, batch: Batch):
-      # So that lmjax.ops.rows knows which axes cut the batch.
+      # So that lmjax.ops.layout knows which axes cut the batch.
       with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
         return step(state, batch, all_reduce=lambda tree: tree)
 

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lmjax.errors import UserError
 from lmjax.parallel.rules import Rule, with_sharding
-from lmjax.state import TrainState
+from lmjax.train_state import TrainState
 from lmjax.types import Array, Batch, PyTree
 
 AXIS = "devices"

@@ -28,13 +28,13 @@ from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.bias import LogitBias
 from lmjax.decoding.filters.stacking import stack
 from lmjax.errors import UsageError
-from lmjax.generator import bucket_rows, check_positive
+from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.generator import bucket_rows, check_positive
+from lmjax.generation.text_sampler import TextSampler
 from lmjax.serving.answer import Answer
 from lmjax.serving.api_error import ApiError
 from lmjax.serving.batcher import Batcher, Closing, Draw, Full, Row, news_of
 from lmjax.serving.question import MOST_BEST, Question, read_question
-from lmjax.text_sampler import TextSampler
-from lmjax.text_stream import TextStream
 from lmjax.types import PyTree
 
 _CHUNK = 16  # tokens drawn before they are sent

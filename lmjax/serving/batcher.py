@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.stacking import kind
-from lmjax.generator import Request
-from lmjax.text_stream import TextStream
+from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.generator import Request
 
 _PAUSE = 0.005  # seconds without a new row behind which no more are waited for
 _MOST_PAUSES = 10
@@ -47,7 +47,8 @@ class News(NamedTuple):
     text: the characters that are new.
     tokens: the tokens that are new; their text may come later.
     log_probs: of each of them, in nats.
-    best: the likeliest ones in the place of each; see lmjax.generator.Piece.
+    best: the most likely tokens at each position; see
+      lmjax.generation.generator.Piece.
     finish: "stop", "length", or "" where the text goes on.
   """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What clients ask for: the body of a request, read and checked.
 
-The fields are those of OpenAI's completions, all of lmjax.sampling.Sampling,
-and a control code. One whose value is null counts as absent.
+The fields are those of OpenAI's completions, all fields of
+lmjax.generation.sampling_params.Sampling, and a control code. One whose value is null counts as absent.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import typing
 from typing import Any
 
 from lmjax.errors import UsageError
-from lmjax.sampling import LARGEST, SMALLEST, Sampling
+from lmjax.generation.sampling_params import LARGEST, SMALLEST, Sampling
 from lmjax.serving.api_error import ApiError
 
 MOST_BEST = 5  # alternatives of a token that are told

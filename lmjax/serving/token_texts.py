@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmjax.data.tokenizers import Tokenizer
+from lmjax.generation.detokenizer import BROKEN
 from lmjax.serving.batcher import News
-from lmjax.text_stream import BROKEN
 
 _RECENT = 8  # tokens before a token that may say how it is written
 

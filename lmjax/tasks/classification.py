@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax import losses
-from lmjax.metrics import Figure, Sums, f1_scores, weighted_sum
+from lmjax.metrics.sums import Figure, Sums, f1_scores, weighted_sum
 from lmjax.tasks.record_task import RecordTask
 from lmjax.types import Array, Batch, PyTree
 

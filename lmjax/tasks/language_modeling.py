@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.metrics import Sums, perplexity, weighted_sum
+from lmjax.metrics.sums import Sums, perplexity, weighted_sum
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
 

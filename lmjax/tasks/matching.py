@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.losses import cross_entropy
-from lmjax.metrics import Sums, weighted_sum
-from lmjax.ops.in_batch import (
+from lmjax.metrics.sums import Sums, weighted_sum
+from lmjax.ops.in_batch_negatives import (
   contrastive_loss,
   found,
   negatives,
@@ -36,7 +36,7 @@ class Matching(RecordTask):
 
   Attributes:
     model: turns a batch into what is said of each pair; see
-      lmjax.models.text_matcher.
+      lmjax.models.heads.text_matcher.
     learned_by: "classification": cross-entropy of labels; "regression": the
       squared error of scores, of which the range is one; "distribution": the
       KL divergence from a score as shares of the two whole scores around it

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmjax.metrics import Sums
+from lmjax.metrics.sums import Sums
 from lmjax.tasks.task import Outcome
 from lmjax.types import Array, Batch, PyTree
 

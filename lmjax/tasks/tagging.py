@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.losses import cross_entropy
-from lmjax.metrics import Sums, weighted_sum
+from lmjax.metrics.sums import Sums, weighted_sum
 from lmjax.ops import crf
 from lmjax.ops.spans import Tables, count_spans
 from lmjax.tasks.record_task import RecordTask

@@ -3,7 +3,7 @@
 
 from typing import Any, NamedTuple, Protocol
 
-from lmjax.metrics import Figure, Sums
+from lmjax.metrics.sums import Figure, Sums
 from lmjax.types import Array, Batch, PyTree
 
 

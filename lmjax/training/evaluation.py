@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from lmjax.data.loader import Batches, load
-from lmjax.metrics import add_to, divide
+from lmjax.metrics.sums import add_to, divide
 from lmjax.parallel import Strategy
-from lmjax.state import TrainState
 from lmjax.tasks.task import Task
+from lmjax.train_state import TrainState
 from lmjax.training.step import eval_step
 from lmjax.types import PyTree
 

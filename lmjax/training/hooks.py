@@ -16,15 +16,15 @@ import jax
 import tqdm
 
 from lmjax.errors import UserError
-from lmjax.experiment import Experiment
-from lmjax.metrics import Sums
-from lmjax.optim import averaged_params, plateau_scale
+from lmjax.experiment.checkpoints import Checkpoints
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.progress import Progress
+from lmjax.metrics.sums import Sums
+from lmjax.optim.optimizers import averaged_params, plateau_scale
 from lmjax.parallel import Strategy
-from lmjax.samples import SAMPLES
-from lmjax.state import TrainState
-from lmjax.training.checkpoints import Checkpoints
+from lmjax.train_state import TrainState
 from lmjax.training.evaluation import Evaluator
-from lmjax.training.progress import Progress
+from lmjax.training.previews import SAMPLES
 from lmjax.training.writers import MetricWriter, show
 
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 import jax
 from ml_collections import ConfigDict
 
-from lmjax.config import finalize
+from lmjax.config.finalize import finalize
 from lmjax.data.loader import load
 from lmjax.errors import UserError
-from lmjax.experiment import Experiment
-from lmjax.metrics import Sums
-from lmjax.optim import make_schedule
+from lmjax.experiment.checkpoints import Checkpoints
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.progress import Progress
+from lmjax.experiment.run_dir import RunFolder
+from lmjax.metrics.sums import Sums
+from lmjax.optim.optimizers import make_schedule
 from lmjax.parallel import STRATEGIES, Strategy
-from lmjax.run_folder import RunFolder
-from lmjax.state import TrainState
-from lmjax.training.checkpoints import Checkpoints
+from lmjax.train_state import TrainState
 from lmjax.training.hooks import (
   Checkpoint,
   Evaluate,
@@ -28,7 +29,6 @@ from lmjax.training.hooks import (
   is_due,
 )
 from lmjax.training.overview import overview
-from lmjax.training.progress import Progress
 from lmjax.training.signals import stop_on_signals
 from lmjax.training.step import train_step
 from lmjax.training.throughput import Throughput

@@ -5,10 +5,10 @@ import math
 
 import jax
 
-from lmjax.config import difference_from_base
-from lmjax.experiment import Experiment
-from lmjax.state import TrainState
-from lmjax.transfer import describe
+from lmjax.config.finalize import difference_from_base
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.warm_start import describe
+from lmjax.train_state import TrainState
 from lmjax.tree import named_leaves
 from lmjax.types import PyTree
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lmjax.metrics import Sums
-from lmjax.state import TrainState
+from lmjax.metrics.sums import Sums
 from lmjax.tasks.task import Outcome, Task
+from lmjax.train_state import TrainState
 from lmjax.types import Array, Batch, PyTree
 
 AllReduce = Callable[[PyTree], PyTree]

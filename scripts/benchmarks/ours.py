@@ -19,15 +19,15 @@ from benchmarks.work import (
   PROMPT_LENGTH,
   Work,
 )
-from configs import base
 from lmjax import platform
-from lmjax.config import finalize, from_json
+from lmjax.config import defaults
+from lmjax.config.finalize import finalize, from_json
 from lmjax.data.loader import load
 from lmjax.data.tokenizers import EOS
-from lmjax.experiment import Experiment
-from lmjax.run_folder import RunFolder, describe_environment
-from lmjax.sampling import Sampling
-from lmjax.text_sampler import TextSampler
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder, describe_environment
+from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.text_sampler import TextSampler
 from lmjax.training.loop import compile_train_step, make_strategy
 from lmjax.tree import map_named, named_leaves
 from lmjax.types import PyTree
@@ -66,7 +66,7 @@ def tokenizer_of(work: Work) -> str:
 def make_config(work: Work, folder: Path) -> ConfigDict:
   """Write the experiment that does the work, on a corpus made for it."""
   tokenizer = tokenizer_of(work)
-  config = base.get_config(model=work.model)
+  config = defaults.get_config(model=work.model)
   changes = {
     "model.width": work.width,
     "model.num_layers": work.num_layers,

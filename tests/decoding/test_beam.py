@@ -7,12 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.beam import (
-  BeamSearch,
-  greedy_search,
-  penalty,
-  repeat,
-)
+from lmjax.decoding.beam import BeamSearch, greedy_search, penalty, repeat
 
 STOP, PAD, FIRST = 1, 0, 2
 V, T, B = 4, 4, 3

@@ -10,9 +10,9 @@ from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
 from lmjax.decoding.generate import read, write
 from lmjax.errors import UsageError
-from lmjax.generator import Generator, Request
+from lmjax.generation.generator import Generator, Request
+from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.neural_cache import NeuralCache
-from lmjax.text_sampler import TextSampler
 from tests.tiny_models import draw as draw_variables
 from tests.tiny_models import recurrent, transformer
 

@@ -7,7 +7,7 @@ import pytest
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Temperature, TopK, TopP, chain
 from lmjax.decoding.filters.stacking import kind, stack
-from lmjax.sampling import Sampling
+from lmjax.generation.sampling_params import Sampling
 
 B, V = 3, 11
 EACH = [(0.5, 7, 0.9), (1.5, 6, 0.3), (1.0, 5, 0.6)]

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 
-from lmjax.layers.convolution import (
-  empty_past,
-  normalized_kernel,
-  steps_back,
-)
+from lmjax.layers.convolution import empty_past, normalized_kernel, steps_back
 
 B, T, D, SIZE = 2, 9, 3, 4
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from lmjax.layers.attention import CrossAttention, SelfAttention
-from lmjax.layers.block import Block
-from lmjax.layers.distance_bias import buckets
+from lmjax.layers.attention_context import look_around, look_at, look_behind
 from lmjax.layers.feedforward import FeedForward
-from lmjax.layers.view import look_around, look_at, look_behind
+from lmjax.layers.position_bias import buckets
+from lmjax.layers.transformer_block import Block
 from lmjax.models.encoder_decoder import EncoderDecoder
 
 T, S, D, H, K, V, L = 5, 4, 8, 2, 4, 11, 2

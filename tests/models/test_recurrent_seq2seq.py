@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from lmjax.config import defaults
 from lmjax.errors import UsageError
 from lmjax.layers.global_attention import KINDS, GlobalAttention
 from lmjax.models import build_model
@@ -37,7 +37,7 @@ EACH = pytest.mark.parametrize("name", SETTINGS)
 
 
 def make(source_vocab_size=0, **settings):
-  config = base.get_config(model="recurrent_seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq")
   sizes = dict(width=8, embedding_width=6, dropout=0.0)
   config.model.update(sizes | settings)
   return build_model(config, V, source_vocab_size=source_vocab_size)
@@ -285,7 +285,7 @@ def test_settings_that_do_not_fit_are_sentences(settings, message):
 
 
 def test_what_cannot_be_copied_is_said():
-  config = base.get_config(model="recurrent_seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq")
   config.model.copies = True
   config.loss.label_smoothing = 0.1
   with pytest.raises(UsageError, match="has no logits to smooth"):

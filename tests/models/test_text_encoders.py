@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from lmjax.config import defaults
 from lmjax.layers.centered_convolution import CenteredConvolution, shift
 from lmjax.layers.pooling import POOLINGS
 from lmjax.models import build_model
@@ -24,7 +24,7 @@ SIZES = {
 
 
 def make(name, pooling="max", **options):
-  config = base.get_config(model=name, task="classification")
+  config = defaults.get_config(model=name, task="classification")
   config.model.update(SIZES[name] | options)
   config.classification.pooling = pooling
   config.data.window = 16

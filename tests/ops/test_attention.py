@@ -8,8 +8,8 @@ import pytest
 
 from lmjax.ops import blocked_attention as blocked
 from lmjax.ops.attention import attend, attend_in, attention_weights
+from lmjax.ops.attention_range import Sight, look_back, run_ends
 from lmjax.ops.blocked_attention import blocked_attention
-from lmjax.ops.sight import Sight, look_back, run_ends
 
 B, T, H, G, K = 2, 11, 6, 2, 4
 STARTS = jnp.array([[0] * 11, [0, 0, 0, 3, 3, 5, 5, 5, 5, 9, 9]])

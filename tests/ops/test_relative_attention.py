@@ -3,8 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lmjax.ops.attention_range import look_back
 from lmjax.ops.relative_attention import relative_attention, shift
-from lmjax.ops.sight import look_back
 
 B, T, S, H, K = 2, 3, 5, 2, 4
 

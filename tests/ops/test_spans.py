@@ -3,7 +3,7 @@ import jax
 import numpy as np
 import pytest
 
-from lmjax.data.tag_schemes import all_tags, spans_of, tables_of
+from lmjax.data.records.tag_schemes import all_tags, spans_of, tables_of
 from lmjax.ops.spans import count_spans
 
 N, T = 50, 9

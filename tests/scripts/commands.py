@@ -76,8 +76,6 @@ def _become(stdout: str, stderr: str, folder: str, script: str, *flags: str):
 
 def _serve() -> None:
   """Import what commands need, then become each of them."""
-  import lmjax.run  # noqa: F401
-  import lmjax.training.loop  # noqa: F401
 
   for line in sys.stdin:
     child = os.fork()

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from lmjax.generation.decoding_strategy import Search
+from lmjax.generation.sampling_params import Sampling
 from lmjax.run import Run
-from lmjax.sampling import Sampling
-from lmjax.searching.search import Search
 from lmjax.training import loop
 from tests.scripts.commands import ROOT, plain
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import base
+from lmjax.config import defaults
 from lmjax.run import Run
 from lmjax.training import loop
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("work")
   lines = [f"{'good' if n % 2 else 'bad'}\tfilm {n}\n" for n in range(40)]
   (folder / "data.tsv").write_text("label\ttext\n" + "".join(lines))
-  config = base.get_config("recurrent_encoder", "classification")
+  config = defaults.get_config("recurrent_encoder", "classification")
   data = dict(source="tsv", path=str(folder / "data.tsv"), header=True)
   config.data.update(data | dict(batch_size=4))
   config.model.update(dict(width=8, cell="gru", bidirectional=False))

@@ -9,9 +9,9 @@ import pytest
 
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Greedy, Temperature
-from lmjax.generator import Piece, Request
+from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.generator import Piece, Request
 from lmjax.serving.batcher import Batcher, Closing, Full, Row, news_of
-from lmjax.text_stream import TextStream
 
 GREEDY = (Greedy(),)
 LETTER = int(ByteTokenizer().encode("a")[0])

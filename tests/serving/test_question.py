@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lmjax.sampling import Sampling
+from lmjax.generation.sampling_params import Sampling
 from lmjax.serving.api_error import ApiError
 from lmjax.serving.question import read_question
 

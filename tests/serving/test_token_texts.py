@@ -11,12 +11,12 @@ from lmjax.data.tokenizers import (
   WordPunctuationTokenizer,
   WordTokenizer,
 )
-from lmjax.generator import Piece
+from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.generator import Piece
 from lmjax.serving.answer import Answer
 from lmjax.serving.batcher import News
 from lmjax.serving.question import read_question
 from lmjax.serving.token_texts import TokenTexts
-from lmjax.text_stream import TextStream
 
 TEXT = "Né à 東京, the 🙂 and\nthe end of it. And the rest of the text."
 

@@ -6,8 +6,8 @@ from starlette.testclient import TestClient
 
 from lmjax.data.tokenizers import WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.generation.seq2seq_sampler import TextTransducer
 from lmjax.serving.app import Limits, Service
-from lmjax.text_transducer import TextTransducer
 from tests.tiny_models import draw, encoder_decoder
 
 

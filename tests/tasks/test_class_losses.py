@@ -10,7 +10,7 @@ import sklearn.metrics
 from sklearn.utils.class_weight import compute_class_weight
 
 from lmjax import losses
-from lmjax.metrics import Sums, add_to, divide
+from lmjax.metrics.sums import Sums, add_to, divide
 from lmjax.tasks.classification import (
   CRITERIA,
   FOR_MANY,

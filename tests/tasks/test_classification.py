@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import lmjax
-from configs import base
-from lmjax.config import finalize
+from lmjax.config import defaults
+from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError, UserError
-from lmjax.experiment import Experiment
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.run_folder import RunFolder
 from lmjax.training import hooks, loop
 from lmjax.training.step import eval_step, train_step
 from lmjax.tree import named_leaves
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 
 def config_of(folder, model="bag_of_ngrams", **changes):
-  config = base.get_config(model=model, task="classification")
+  config = defaults.get_config(model=model, task="classification")
   config.model.update(TINY[model])
   config.data.update(
     source="tsv",

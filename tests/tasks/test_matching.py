@@ -8,24 +8,24 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+from tests.test_config import Recorder
 
-from configs import base
-from lmjax.config import finalize
+from lmjax.config import defaults
+from lmjax.config.finalize import finalize
 from lmjax.data.tokenizers import TOKENIZERS
 from lmjax.errors import UsageError, UserError
-from lmjax.experiment import Experiment
-from lmjax.ops import in_batch
-from lmjax.optim import make_optimizer
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
+from lmjax.ops import in_batch_negatives
+from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.predictor import Predictor
+from lmjax.prediction.predictor import Predictor
 from lmjax.run import Run
-from lmjax.run_folder import RunFolder
-from lmjax.state import create_state
+from lmjax.train_state import create_state
 from lmjax.training.evaluation import Evaluator
 from lmjax.training.loop import train
 from lmjax.training.step import eval_step
-from tests.test_config import Recorder
 
 WORDS = ("a", "red", "cat", "sees", "the", "big", "dog", "and", "no", "bird")
 SCORED = ("regression", "distribution")
@@ -53,7 +53,7 @@ def make(tmp_path_factory):
     write_pairs(folder / f"{split}.tsv", number)
 
   def make(loss, **changes):
-    config = base.get_config(model="recurrent_encoder", task="matching")
+    config = defaults.get_config(model="recurrent_encoder", task="matching")
     config.model.width = 6
     config.data.source, config.data.path = "tsv", str(folder)
     config.data.split_by = "name"
@@ -200,13 +200,17 @@ def test_losses_within_a_batch_are_those_of_plain_loops(one):
   weights = np.float32([1, 1, 2, 1, 1, 1, 0])
   tokens = np.array(first)[:, None], np.array(second)[:, None]
   mask = np.ones((7, 1), bool)
-  same = in_batch.same_texts(tokens[0], mask)
-  same |= in_batch.same_texts(tokens[1], mask)
-  wrong = in_batch.negatives(same, weights)
+  same = in_batch_negatives.same_texts(tokens[0], mask)
+  same |= in_batch_negatives.same_texts(tokens[1], mask)
+  wrong = in_batch_negatives.negatives(same, weights)
   loss_B = {
-    softmax_loss: lambda: in_batch.contrastive_loss(scores, wrong),
-    hardest_loss: lambda: in_batch.triplet_loss(scores, wrong, 0.3, True),
-    mean_loss: lambda: in_batch.triplet_loss(scores, wrong, 0.3, False),
+    softmax_loss: lambda: in_batch_negatives.contrastive_loss(scores, wrong),
+    hardest_loss: lambda: in_batch_negatives.triplet_loss(
+      scores, wrong, 0.3, True
+    ),
+    mean_loss: lambda: in_batch_negatives.triplet_loss(
+      scores, wrong, 0.3, False
+    ),
   }[one]()
   expected = in_batch_by_loops(scores, first, second, weights, one)
   np.testing.assert_allclose(loss_B @ weights, expected, rtol=1e-5)
@@ -216,7 +220,9 @@ def test_texts_are_the_same_only_if_they_are_equally_long():
   tokens = np.array([[5, 0], [5, 0], [5, 7]])
   mask = np.array([[1, 1], [1, 0], [1, 0]], bool)
   expected = [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
-  np.testing.assert_array_equal(in_batch.same_texts(tokens, mask), expected)
+  np.testing.assert_array_equal(
+    in_batch_negatives.same_texts(tokens, mask), expected
+  )
 
 
 def test_the_task_puts_the_losses_together(make):

@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.metrics import Sums
+from lmjax.metrics.sums import Sums
 from lmjax.tasks.record_task import RecordTask
 
 

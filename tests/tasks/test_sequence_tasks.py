@@ -9,16 +9,16 @@ import pytest
 import sacrebleu
 from rouge_score import rouge_scorer
 
-from configs import base
-from lmjax import config as config_lib
+from lmjax.config import defaults
+from lmjax.config import finalize as config_lib
 from lmjax.data.tokenizers import BOS, EOS, PAD, TOKENIZERS, UNK, WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.beam import penalty
 from lmjax.errors import UsageError
+from lmjax.metrics.edit_distance import edit_distance
+from lmjax.metrics.rouge import rouge
 from lmjax.models import build_model
-from lmjax.predictions.edit_distance import edit_distance
-from lmjax.predictions.rouge import rouge
-from lmjax.predictions.seq2seq import METRICS, TextPrediction
+from lmjax.prediction.seq2seq import METRICS, TextPrediction
 from lmjax.run import Run
 from lmjax.tasks.seq2seq import Transduction
 from lmjax.training import loop
@@ -31,7 +31,7 @@ BATCH = dict(sources=SOURCES, source_mask=MASK)
 
 
 def recurrent(**settings):
-  config = base.get_config(model="recurrent_seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq")
   config.model.update(dict(width=8, embedding_width=6, dropout=0.0) | settings)
   return build_model(config, V)
 
@@ -177,7 +177,7 @@ def pairs_folder(tmp_path_factory):
 
 
 def make_config(folder, **changes):
-  config = base.get_config(model="recurrent_seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq")
   config.update_from_flattened_dict(
     {
       "model.width": 16,
@@ -292,7 +292,7 @@ def test_jit_equals_pmap(pairs_folder, tmp_path):
   ],
 )
 def test_options_that_cannot_be_are_sentences(changes, message):
-  config = base.get_config(model="encoder_decoder", task="seq2seq")
+  config = defaults.get_config(model="encoder_decoder", task="seq2seq")
   config.model.positions = "learned"
   config_lib.finalize(config)
   config.seq2seq.update(changes)
@@ -301,7 +301,7 @@ def test_options_that_cannot_be_are_sentences(changes, message):
 
 
 def test_what_attends_to_no_source_covers_none():
-  config = base.get_config(model="recurrent_seq2seq", task="seq2seq")
+  config = defaults.get_config(model="recurrent_seq2seq", task="seq2seq")
   config.seq2seq.update(dict(coverage_penalty=0.2, beam_size=2))
   config_lib.finalize(config)
   config.model.attention = "none"
@@ -404,5 +404,5 @@ def test_the_edit_distance_is_the_least_number_of_changes():
 
 
 def test_all_metrics_have_the_default_names():
-  chosen = base.get_config(model="recurrent_seq2seq").seq2seq.metrics
+  chosen = defaults.get_config(model="recurrent_seq2seq").seq2seq.metrics
   assert set(chosen.split(",")) <= METRICS.keys()

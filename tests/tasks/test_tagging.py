@@ -7,24 +7,29 @@ import pytest
 import sklearn.metrics
 from seqeval import metrics as seqeval
 
-from configs import base
-from lmjax.config import finalize
-from lmjax.data.schemas import tagging as schema_lib
-from lmjax.data.schemas.schema import BadRow, UnseenLabel
-from lmjax.data.tag_schemes import all_tags, spans_of, tables_of, tags_of
+from lmjax.config import defaults
+from lmjax.config.finalize import finalize
+from lmjax.data.records.schemas import tagging as schema_lib
+from lmjax.data.records.schemas.schema import BadRow, UnseenLabel
+from lmjax.data.records.tag_schemes import (
+  all_tags,
+  spans_of,
+  tables_of,
+  tags_of,
+)
 from lmjax.data.tokenizers import TOKENIZERS
 from lmjax.errors import UsageError, UserError
-from lmjax.experiment import Experiment
-from lmjax.metrics import add_to, divide
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
+from lmjax.metrics.sums import add_to, divide
 from lmjax.models import build_model
-from lmjax.optim import make_optimizer
+from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.predictions.tagging import TagPrediction
-from lmjax.predictor import Predictor
-from lmjax.run_folder import RunFolder
-from lmjax.state import create_state
+from lmjax.prediction.predictor import Predictor
+from lmjax.prediction.tagging import TagPrediction
 from lmjax.tasks.tagging import Tagging
+from lmjax.train_state import create_state
 from lmjax.training.step import eval_step, train_step
 from tests.tiny_models import draw
 
@@ -33,7 +38,7 @@ NAMES = all_tags(["x", "y"], "bioes")
 
 
 def make_config(model="recurrent_encoder", **changes):
-  config = base.get_config(model=model, task="tagging")
+  config = defaults.get_config(model=model, task="tagging")
   config.model.update(dict(num_layers=1, width=8, dropout=0.0))
   if model == "encoder":
     config.model.num_heads = 2
@@ -203,7 +208,7 @@ def test_nothing_found_is_no_division():
 
 def test_jit_over_a_mesh_is_pmap():
   task = make_task(**{"tagging.crf": True})
-  config = base.get_config(model="lstm").optim
+  config = defaults.get_config(model="lstm").optim
   optimizer = make_optimizer(config, 3)
   results = []
   for strategy in (
@@ -366,7 +371,7 @@ def test_values_that_cannot_be_are_sentences(key, value, message):
 @pytest.mark.parametrize("model", ["ngram", "lstm", "word_vectors"])
 def test_models_that_read_no_whole_texts_are_refused(model):
   with pytest.raises(UsageError, match=f"does not go with model.name={model}"):
-    finalize(base.get_config(model, "tagging"))
+    finalize(defaults.get_config(model, "tagging"))
 
 
 @pytest.mark.parametrize("scheme", ["bioes", "none", "segmentation"])

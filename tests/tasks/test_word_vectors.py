@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import lmjax
-from lmjax.analysis.word_similarity import WordSpace
 from lmjax.errors import UsageError
-from lmjax.experiment import Experiment
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
 from lmjax.models.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.run_folder import RunFolder
+from lmjax.prediction.word_similarity import WordSpace
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram, near
 from lmjax.training import loop
 from lmjax.training.step import train_step

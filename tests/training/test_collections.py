@@ -13,8 +13,8 @@ import pytest
 from lmjax.models.language_model import LanguageModel
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.state import create_state
 from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.train_state import create_state
 from lmjax.training.step import eval_step, train_step
 
 B, T, V, D = 8, 5, 11, 4

@@ -13,12 +13,12 @@ import pytest
 
 import lmjax
 from lmjax.errors import UsageError, UserError
-from lmjax.experiment import Experiment
+from lmjax.experiment.checkpoints import Checkpoints
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
 from lmjax.models.neural_cache import CacheOptions
-from lmjax.optim import averaged_params, plateau_scale
-from lmjax.run_folder import RunFolder
+from lmjax.optim.optimizers import averaged_params, plateau_scale
 from lmjax.training import loop
-from lmjax.training.checkpoints import Checkpoints
 from lmjax.training.hooks import is_due
 from lmjax.tree import named_leaves
 

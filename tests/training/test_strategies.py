@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from configs import base
-from lmjax.config import finalize
+from lmjax.config import defaults
+from lmjax.config.finalize import finalize
 from lmjax.errors import UserError
 from lmjax.layers.moe import Experts
 from lmjax.models import MODELS
-from lmjax.optim import make_optimizer
+from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel import STRATEGIES
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.parallel.rules import partition_spec, tree_shardings
-from lmjax.state import create_state
 from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.train_state import create_state
 from lmjax.training.step import eval_step, train_step
 from lmjax.tree import named_leaves
 from tests.tiny_models import recurrent, transformer
 
 B, T, V, STEPS = 16, 5, 16, 3
-RULES = base.get_config(model="lstm").parallel.rules
+RULES = defaults.get_config(model="lstm").parallel.rules
 SIZES = dict(num_layers=2, context=6, feed_forward="swiglu", norm="rms")
 TASKS = {
   "lstm, stateful": (recurrent("lstm", V), True),
@@ -70,7 +70,7 @@ def batches():
 def make(name):
   model, stateful = (TASKS | WHOLE)[name]
   task = LanguageModeling(model, np.ones(V, np.float32), "byte", stateful)
-  config = base.get_config(model="lstm").optim
+  config = defaults.get_config(model="lstm").optim
   config.learning_rate, config.warmup_steps = 0.01, 0
   optimizer = make_optimizer(config, STEPS)
 
@@ -303,7 +303,7 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
   "family", sorted(set(MODELS) - {"ngram", "word_vectors"})
 )
 def test_the_rules_of_base_fit_every_family_of_base(family):
-  config = finalize(base.get_config(model=family))
+  config = finalize(defaults.get_config(model=family))
   model = MODELS[family](config, vocab_size=4096)
   tokens = np.zeros((1, config.data.window), np.int32)
   masks = [tokens == 0] if model.kinds == ("text_encoder",) else []

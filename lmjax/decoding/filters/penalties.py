@@ -3,12 +3,7 @@
 
 import jax.numpy as jnp
 
-from lmjax.decoding.filters.filter import (
-  Filter,
-  Prompt,
-  filter_class,
-  per_row,
-)
+from lmjax.decoding.filters.filter import Filter, Prompt, filter_class, per_row
 from lmjax.decoding.filters.recent import is_among, tokens_of
 from lmjax.types import Array
 

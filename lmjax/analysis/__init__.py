@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Comparing what runs have reached, and looking at what was learned."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Experiment configs: defaults, validation and compatibility on resume."""

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A text, and what is to be written for it."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lmjax.data.records.schemas.schema import (
+  BadRow,
+  Example,
+  Row,
+  cut_behind,
+  text_of,
+)
+from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
+from lmjax.data.vocabularies import Vocabularies
+
+TrainTokenizer = Callable[..., Tokenizer]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seq2Seq:
+  """Source and target to the fields of a batch.
+
+      sources      int32    the source and <eos> [B, S]
+      source_mask  bool     true on them [B, S]
+      inputs       int32    <bos> and the target [B, T]
+      targets      int32    the target and <eos> [B, T]
+      target_mask  bool     true on them [B, T]
+      weights      float32  1 on them [B, T]
+
+  Attributes:
+    train_tokenizer: makes a tokenizer of texts, and of a kind.
+    target_tokenizer: the kind that targets have of their own; empty for one
+      vocabulary.
+    max_target_length: how many tokens are written at most.
+  """
+
+  train_tokenizer: TrainTokenizer
+  target_tokenizer: str
+  max_target_length: int
+
+  roles = ("source", "target")
+  inputs = ("source",)
+  groups = {
+    "source_mask": ("sources",),
+    "target_mask": ("inputs", "targets", "weights"),
+  }
+  pads = {}
+  whole = False
+
+  def learn(
+    self, rows: Iterable[Row], known: Mapping[str, Tokenizer]
+  ) -> Vocabularies:
+    """Collect the tokens of both texts, together or apart."""
+    texts = [(text_of(row, "source"), text_of(row, "target")) for row in rows]
+    sources, targets = ([text[side] for text in texts] for side in range(2))
+    if not self.target_tokenizer:
+      both = known.get("source") or self.train_tokenizer([*sources, *targets])
+      return Vocabularies({"source": both})
+    target = known.get("target")
+    target = target or self.train_tokenizer(targets, self.target_tokenizer)
+    source = known.get("source") or self.train_tokenizer(sources)
+    return Vocabularies(dict(target=target, source=source))
+
+  def encode(self, row: Row, vocabularies: Vocabularies) -> Example:
+    """Turn a row into an example."""
+    source = vocabularies.tokenizers["source"].encode(text_of(row, "source"))
+    if not len(source):
+      raise BadRow("its source has no token")
+    target = np.zeros(0, np.int32)
+    if "target" in row:
+      text = text_of(row, "target")
+      target = target_tokenizer(vocabularies).encode(text)
+    return dict(
+      sources=np.append(source, EOS).astype(np.int32),
+      inputs=np.append(BOS, target).astype(np.int32),
+      targets=np.append(target, EOS).astype(np.int32),
+      weights=np.ones(len(target) + 1, np.float32),
+    )
+
+  def cut(self, example: Example, window: int) -> Example:
+    """Cut texts behind."""
+    return cut_behind(example, self.groups, window)
+
+  def blank(self, vocabularies: Vocabularies) -> Example:
+    """Return an example of the right shapes, of nothing."""
+    del vocabularies
+    end = np.array([EOS], np.int32)
+    return dict(
+      sources=end, inputs=end, targets=end, weights=np.zeros(1, np.float32)
+    )
+
+  def sizes(self, vocabularies: Vocabularies) -> dict[str, int]:
+    """Return the number of tokens, and of those of sources if it differs."""
+    sizes = dict(vocab_size=target_tokenizer(vocabularies).vocab_size)
+    if self.target_tokenizer:
+      source = vocabularies.tokenizers["source"]
+      sizes["source_vocab_size"] = source.vocab_size
+    return sizes
+
+  def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
+    """Return what is to be known of tokens, and how targets begin and end."""
+    tokenizer = target_tokenizer(vocabularies)
+    return dict(
+      units_V=tokenizer.units(),
+      unit=tokenizer.unit,
+      stateful=False,
+      first_token=BOS,
+      stop_token=EOS,
+      pad_token=PAD,
+      banned=(PAD, UNK, BOS),
+      max_target_length=self.max_target_length,
+    )
+
+
+def target_tokenizer(vocabularies: Vocabularies) -> Tokenizer:
+  """Return what targets are written in: a tokenizer of their own, if any."""
+  tokenizers = vocabularies.tokenizers
+  return tokenizers.get("target", tokenizers["source"])
+
+
+def build(config: ConfigDict, train_tokenizer: TrainTokenizer) -> Seq2Seq:
+  """Make the schema that a config describes."""
+  options = config.seq2seq
+  limit = options.max_target_length or config.data.window
+  return Seq2Seq(train_tokenizer, options.target_tokenizer, limit)

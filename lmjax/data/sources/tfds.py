@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TensorFlow Datasets without TensorFlow: array_record files on disk.
+
+The library is imported when a function here is called, because that takes half
+a second.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from lmjax.data.sources.text_sources import Source, decode, digest_files
+from lmjax.errors import UserError
+
+# What data sets call the splits that lmjax calls train, valid and test.
+SPLIT_NAMES = {
+  "train": ("train",),
+  "valid": ("valid", "validation", "dev"),
+  "test": ("test",),
+}
+
+
+class TFDSDocuments:
+  """The text field of one split of a TFDS data set."""
+
+  def __init__(self, builder: Any, split: str, field: str, cache_dir: Path):
+    self._builder, self._split, self._field = builder, split, field
+    self._cache_dir = cache_dir
+
+  @functools.cached_property
+  def _records(self) -> Any:
+    return self._builder.as_data_source(self._split)
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Digest of the split's files and of the field's name."""
+    digest = digest_split(self._builder, self._split, self._cache_dir)
+    return digest + self._field
+
+  def __len__(self) -> int:
+    """Return the number of records."""
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> str:
+    """Return the text of one record."""
+    text = self._records[index][self._field]
+    if not isinstance(text, str | bytes):
+      raise UserError(
+        f"feature {self._field!r} of the TFDS data set is no text; set "
+        "data.field to one that is."
+      )
+    return text if isinstance(text, str) else decode(text, self._split)
+
+  def label(self, index: int, by: str) -> str:
+    """Return another feature of the record; see Source."""
+    record = self._records[index]
+    if by not in record:
+      raise UserError(
+        f"the TFDS data set has no feature {by!r}; set objective.code_by to "
+        f"one of {', '.join(record)}."
+      )
+    value = record[by]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def open_tfds(
+  name: str, data_dir: str, field: str, cache_dir: Path
+) -> dict[str, Source]:
+  """Open the texts of a prepared data set.
+
+  Args:
+    name: its name, with configuration and version if there are several.
+    data_dir: the folder that holds data sets; empty for TFDS's own default.
+    field: the feature that holds the text.
+    cache_dir: where content digests are remembered.
+
+  Returns:
+    lmjax's names of the splits that are there to their documents.
+
+  Raises:
+    UserError: if there is no such data set, or none that can be read.
+  """
+  builder = open_builder(name, data_dir)
+  features = builder.info.features
+  if field not in features:
+    raise UserError(
+      f"TFDS data set {name!r} has no feature {field!r}; set data.field to "
+      f"one of {', '.join(features)}."
+    )
+  return {
+    split: TFDSDocuments(builder, theirs, field, cache_dir)
+    for split, theirs in splits_of(builder).items()
+  }
+
+
+def open_builder(name: str, data_dir: str) -> Any:
+  """Open a prepared data set.
+
+  Raises:
+    UserError: if there is no such data set, or none that can be read.
+  """
+  import tensorflow_datasets as tfds
+
+  if not name:
+    raise UserError("data.name is empty; give the name of a TFDS data set.")
+  folder = os.path.expanduser(data_dir) if data_dir else None
+  try:
+    builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+    splits = builder.info.splits
+  except Exception as error:
+    raise UserError(
+      f"there is no TFDS data set {name!r} under data.data_dir="
+      f"{data_dir or '(default)'}; make one with scripts/prepare_data.py."
+    ) from error
+  if not splits:
+    raise UserError(
+      f"TFDS data set {name!r} is not prepared under {builder.data_dir}; "
+      "prepare it there with file_format=array_record."
+    )
+  if builder.info.file_format.value != "array_record":
+    raise UserError(
+      f"TFDS data set {name!r} is stored as {builder.info.file_format.value}; "
+      "only array_record can be read without TensorFlow: prepare it again "
+      "with file_format=array_record."
+    )
+  return builder
+
+
+def splits_of(builder: Any) -> dict[str, str]:
+  """Name the splits that are there: lmjax's name to the data set's own.
+
+  Raises:
+    UserError: if there is none to train on.
+  """
+  there = builder.info.splits
+  found = {
+    split: next((theirs for theirs in names if theirs in there), None)
+    for split, names in SPLIT_NAMES.items()
+  }
+  if not found["train"]:
+    raise UserError(f"TFDS data set {builder.name!r} has no split train.")
+  return {split: theirs for split, theirs in found.items() if theirs}
+
+
+def digest_split(builder: Any, split: str, cache_dir: Path) -> str:
+  """Digest the files of a split."""
+  paths = builder.info.splits[split].filepaths
+  return digest_files([Path(path) for path in sorted(paths)], cache_dir)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing TFDS data sets of text, shard by shard, without TensorFlow.
+
+Each shard appears whole or not at all, so a conversion that was cut off goes
+on with the first shard that is missing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+import tqdm
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from lmjax.data.sources.text_sources import Source
+from lmjax.errors import UserError
+
+VERSION = "1.0.0"
+FIELD = "text"
+
+
+def write_dataset(
+  name: str, data_dir: Path, splits: dict[str, Source], shard_size: int
+) -> Path:
+  """Write splits as an array_record data set that `tfds.builder` opens.
+
+  Args:
+    name: what the data set is to be called, in snake case.
+    data_dir: the folder that holds data sets.
+    splits: the documents of each split; empty ones are left out.
+    shard_size: documents in a shard.
+
+  Returns:
+    The folder of the data set.
+
+  Raises:
+    UserError: if the folder holds shards of another text.
+  """
+  folder = data_dir / name / VERSION
+  folder.mkdir(parents=True, exist_ok=True)
+  _claim(folder, splits, shard_size)
+  features = tfds.features.FeaturesDict({FIELD: tfds.features.Text()})
+  infos = []
+  for split, source in splits.items():
+    if not len(source):
+      continue
+    starts = range(0, len(source), shard_size)
+    template = tfds.core.ShardedFileTemplate(
+      data_dir=folder,
+      dataset_name=name,
+      split=split,
+      filetype_suffix="array_record",
+    )
+    paths = template.sharded_filepaths(len(starts))
+    lengths, num_bytes = [], 0
+    bar = tqdm.tqdm(total=len(source), desc=split, unit="doc", disable=None)
+    for start, path in zip(starts, map(Path, paths), strict=True):
+      indices = range(start, min(start + shard_size, len(source)))
+      if not path.exists():
+        _write_shard(path, source, indices, features)
+      bar.update(len(indices))
+      lengths.append(len(indices))
+      num_bytes += path.stat().st_size
+    bar.close()
+    infos.append(
+      tfds.core.SplitInfo(
+        name=split,
+        shard_lengths=lengths,
+        num_bytes=num_bytes,
+        filename_template=template,
+      )
+    )
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder, features=features, split_infos=infos, check_data=False
+  )
+  return folder
+
+
+def _claim(folder: Path, splits: dict[str, Source], shard_size: int) -> None:
+  """Make sure that shards already there are of this text."""
+  claim = folder / "source.txt"
+  fingerprints = [f"{k} {v.fingerprint}" for k, v in splits.items()]
+  wanted = "\n".join([f"shard_size {shard_size}", *fingerprints]) + "\n"
+  if not claim.exists():
+    if any(folder.iterdir()):
+      raise UserError(f"{folder} holds something else; choose another name.")
+    claim.write_text(wanted)
+  elif claim.read_text() != wanted:
+    raise UserError(
+      f"{folder} holds another text or was begun with another --shard_size; "
+      "remove it or choose another name."
+    )
+
+
+def _write_shard(
+  path: Path,
+  source: Source,
+  indices: Sequence[int],
+  features: tfds.features.FeaturesDict,
+) -> None:
+  # One name for all attempts, so that a later one writes over what is left.
+  partial = path.with_name(f"{path.name}.partial")
+  writer = ArrayRecordWriter(str(partial), "group_size:1")
+  for index in indices:
+    example = features.encode_example({FIELD: source[index]})
+    writer.write(features.serialize_example(example))
+  writer.close()
+  partial.replace(path)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masked language modelling: hide tokens, to be told from both sides."""
+
+import dataclasses
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lmjax.data.shuffle import draws
+from lmjax.data.text.objectives.objective import Objective
+from lmjax.data.tokenizers import BOS, EOS, PAD, SPECIALS, Tokenizer
+
+MASK = "<mask>"
+MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
+
+
+@dataclasses.dataclass(frozen=True)
+class Masking(Objective):
+  """Choose tokens to predict, and hide most (Devlin et al. 2019).
+
+  Each token is chosen with probability `rate` (arXiv:1810.04805). Of the chosen
+  ones 80 % become `<mask>`, 10 % a token drawn evenly from the vocabulary, and
+  10 % stay. The specials `<pad>`, `<bos>` and `<eos>` are never chosen nor put
+  in. Targets are the original tokens, and weights are 1 where one was chosen.
+
+  With tokens 4 to 9 for text and 10 for `<mask>`, where positions 1, 4 and 5
+  were chosen and 5 was drawn to stay:
+
+      inputs   4  5  6  7  8  9      →    4 10  6  7 10  9
+      targets  5  6  7  8  9  4      →    4  5  6  7  8  9
+      weights  1  1  1  1  1  1      →    0  1  0  0  1  1
+
+  Attributes:
+    rate: share of the tokens that is chosen.
+    whole_words: whether a word is chosen or not as a whole: runs of characters
+      or bytes between white space; of BPE, pieces as the tokenizer splits text
+      before it merges: runs of letters, of digits or of other characters.
+  """
+
+  rate: float
+  whole_words: bool
+
+  extras = (MASK,)
+
+  def rewrite(
+    self, batch: dict, keys_B: np.ndarray, tokenizer: Tokenizer
+  ) -> dict:
+    """Hide tokens of every row."""
+    tokens_BT = batch["inputs"]
+    choice, fate, other = draws(keys_B, 3, tokens_BT.shape[1]).swapaxes(0, 1)
+    if self.whole_words:
+      firsts_BT = word_starts(tokens_BT, tokenizer.edges)
+      choice = np.take_along_axis(choice, firsts_BT, axis=1)
+    is_text_BT = ~np.isin(tokens_BT, (PAD, BOS, EOS))
+    is_text_BT &= batch.get("mask", True)
+    chosen_BT = is_text_BT & (choice < self.rate)
+    num_text = tokenizer.num_plain - len(SPECIALS)
+    random_BT = len(SPECIALS) + (other * num_text).astype(np.int32)
+    hidden_BT = np.where(fate < RANDOM, random_BT, tokens_BT)
+    hidden_BT[fate >= 1 - MASKED] = tokenizer.extra(MASK)
+    return dict(
+      batch,
+      inputs=np.where(chosen_BT, hidden_BT, tokens_BT),
+      targets=tokens_BT,
+      weights=chosen_BT.astype(np.float32),
+    )
+
+
+def word_starts(tokens_BT: np.ndarray, edges_V2: np.ndarray) -> np.ndarray:
+  """Find where in its row each token's word begins, int64 [B, T].
+
+  Where the pieces of a tokenizer are "new", "er", " cell", "s", ".":
+
+      word_starts([[0, 1, 2, 3, 4]], [[1, 1], [1, 1], [0, 1], [1, 1], [3, 3]])
+      → [[0, 0, 2, 2, 4]]
+  """
+  first_BT, last_BT = edges_V2[tokens_BT, 0], edges_V2[tokens_BT, 1]
+  begins_BT = np.ones(tokens_BT.shape, bool)
+  begins_BT[:, 1:] = (first_BT[:, 1:] == 0) | (
+    first_BT[:, 1:] != last_BT[:, :-1]
+  )
+  places_T = np.arange(tokens_BT.shape[1])
+  return np.maximum.accumulate(np.where(begins_BT, places_T, 0), axis=1)
+
+
+def build(config: ConfigDict) -> Masking:
+  """Make the objective that a config describes."""
+  objective = config.objective
+  return Masking(config.data.window, objective.mask_rate, objective.whole_words)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedding of any model: filled before the first step, and read."""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from lmjax.data.text.examples import is_word
+from lmjax.data.tokenizers import SPECIALS, Tokenizer
+from lmjax.data.word_vectors import WordVectors, name_in_file, read
+from lmjax.errors import UsageError
+from lmjax.optim.optimizers import map_averages
+from lmjax.tasks import KINDS
+from lmjax.train_state import TrainState
+from lmjax.types import Array, PyTree
+
+TABLE = ("embedding", "embedding")  # where the table of any model is
+
+
+class Pretrained(NamedTuple):
+  """Vectors for some of a vocabulary.
+
+  Attributes:
+    tokens: the tokens that have one.
+    vectors: their vectors, float32, one a row.
+  """
+
+  tokens: np.ndarray
+  vectors: np.ndarray
+
+  def coverage(self, counts_V: np.ndarray) -> dict[str, float]:
+    """Return the shares of the vocabulary and of the text that have vectors.
+
+    Args:
+      counts_V: how often each token occurs in the text.
+
+    Returns:
+      "types", of the tokens that are not special; "tokens", of the running
+      text, unknown words counted.
+    """
+    types = len(counts_V) - len(SPECIALS)
+    return dict(
+      types=int((self.tokens >= len(SPECIALS)).sum()) / max(types, 1),
+      tokens=float(counts_V[self.tokens].sum() / counts_V.sum()),
+    )
+
+
+def read_vectors(path: str, format: str, tokenizer: Tokenizer) -> Pretrained:
+  """Read the vectors of a file that are of tokens, by their names."""
+  tokens = {
+    name_in_file(name): token for token, name in enumerate(tokenizer.names())
+  }
+  words, vectors = read(path, format, wanted=tokens)
+  index = np.array([tokens[word] for word in words], np.int32)
+  return Pretrained(index, vectors)
+
+
+def table_of(params: PyTree, model: str) -> Array:
+  """Find the embedding table in a model's parameters, [V, E].
+
+  Raises:
+    UsageError: if the model, of this name, has none.
+  """
+  table = params
+  for name in TABLE:
+    table = table.get(name, {})
+  if not hasattr(table, "shape"):
+    raise UsageError(
+      f"model.name={model} has no table of embeddings, one vector a token; "
+      "choose another model."
+    )
+  return table
+
+
+def check_width(pretrained: Pretrained, table: Array, path: str) -> None:
+  """See that vectors fit into a table.
+
+  Raises:
+    UsageError: naming both widths.
+  """
+  found, wanted = pretrained.vectors.shape[1], table.shape[1]
+  if found != wanted:
+    raise UsageError(
+      f"pretrained.vectors={path} has vectors of width {found}, and the "
+      f"model's embedding has width {wanted}; make them equal."
+    )
+
+
+def put_in(state: TrainState, pretrained: Pretrained) -> TrainState:
+  """Write vectors over rows of the embedding, and of an average of it.
+
+  The other rows stay as they are. The vectors are arguments of the program that
+  does it, no constants in it.
+  """
+
+  def put(params: PyTree) -> PyTree:
+    module, leaf = TABLE
+    table = _write_rows(params[module][leaf], *pretrained)
+    return {**params, module: {**params[module], leaf: table}}
+
+  return state.replace(
+    params=put(state.params), opt_state=map_averages(put, state.opt_state)
+  )
+
+
+@jax.jit
+def _write_rows(table_VE: Array, tokens: Array, vectors: Array) -> Array:
+  return table_VE.at[tokens].set(vectors.astype(table_VE.dtype))
+
+
+def learned_vectors(
+  params: PyTree, config: ConfigDict, tokenizer: Tokenizer
+) -> WordVectors:
+  """Return what a run knows of its tokens as vectors.
+
+  That is the embedding, and for GloVe the sum of both tables (Pennington et al.
+  2014, section 4.2); of tasks that learn words, the words alone.
+  """
+  vectors_VE = np.asarray(table_of(params, config.model.name), np.float32)
+  if config.task == "glove":
+    vectors_VE = vectors_VE + np.asarray(params["output"]["table"], np.float32)
+  learned_V = np.ones(len(vectors_VE), bool)
+  if KINDS[config.task] == "word_vectors":
+    learned_V = is_word(tokenizer)
+  names = itertools.compress(tokenizer.names(), learned_V)
+  return WordVectors(list(names), vectors_VE[learned_V])

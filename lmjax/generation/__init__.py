@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text generation: requests, decoding strategies, samplers and infilling."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Constraints on generated text: automata over bytes and tokens."""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What generators have in common that write texts at once, in a context."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import flax.linen as nn
+import numpy as np
+
+from lmjax.decoding.filters import Filter
+from lmjax.errors import UsageError
+from lmjax.generation.generator import (
+  IsOver,
+  Piece,
+  Request,
+  Timing,
+  check_length,
+  check_positive,
+)
+from lmjax.types import PyTree
+
+
+class Searcher:
+  """A generator whose texts are there all at once; see Generator.
+
+  Attributes:
+    timing: of the last call; reading is part of drawing.
+
+  Args:
+    model: keeps the contract of lmjax.models.
+    reads_prefix: whether the model reads prompts in both directions.
+  """
+
+  def __init__(self, model: nn.Module, reads_prefix: bool = False):
+    self._model, self._reads_prefix = model, reads_prefix
+    self._tokens_per_call = 1.0
+    self.timing = Timing()
+
+  def __call__(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    choose: Filter,
+    chunk: int = 0,
+    is_over: IsOver | None = None,
+    num_best: int = 0,
+  ) -> Iterator[list[Piece]]:
+    """Write texts for requests.
+
+    Args:
+      variables: the model's variables.
+      requests: any number of them; all have a source, or none.
+      choose: turns logits into those that are chosen by.
+      chunk: of no use here.
+      is_over: of no use here.
+      num_best: of no use here; no likely tokens are told.
+
+    Returns:
+      One piece for each request, once.
+
+    Raises:
+      UsageError: if a number is out of range, or a text would be longer than
+        the model's context.
+    """
+    del chunk, is_over, num_best
+    for request in requests:
+      check_positive(num_tokens=request.num_tokens)
+      check_length(self._model.context, request.tokens)
+      check_fits(self._model.context, request)
+    began = time.perf_counter()
+    pieces = self.write(variables, requests, choose)
+    seconds = time.perf_counter() - began
+    self.timing = Timing(
+      prompt_tokens=sum(request.num_read for request in requests),
+      new_tokens=sum(len(piece.tokens) for piece in pieces),
+      decode_seconds=seconds,
+      first_seconds=seconds,
+      tokens_per_call=self._tokens_per_call,
+    )
+    yield pieces
+
+  def write(
+    self, variables: PyTree, requests: Sequence[Request], choose: Filter
+  ) -> list[Piece]:
+    """Write a text for each request."""
+    raise NotImplementedError
+
+
+def check_fits(context: int | None, request: Request) -> None:
+  """See that a context holds a prompt and what is written behind it.
+
+  Raises:
+    UsageError: if it does not.
+  """
+  longest = len(request.tokens) + request.num_tokens - 1  # the last is not read
+  if context is not None and longest > context:
+    raise UsageError(
+      f"the prompt of {len(request.tokens)} tokens and num_tokens="
+      f"{request.num_tokens} more do not fit into the model's context of "
+      f"{context}, beyond which nothing is searched; ask for fewer."
+    )
+
+
+def pieces_of(
+  tokens_BN: np.ndarray,
+  log_probs_BN: np.ndarray,
+  count_B: np.ndarray,
+  done_B: np.ndarray,
+) -> list[Piece]:
+  """Turn texts as arrays into pieces."""
+  rows = zip(tokens_BN, log_probs_BN, count_B, done_B, strict=True)
+  return [
+    Piece(
+      tokens[:count].tolist(),
+      log_probs[:count].tolist(),
+      "stop" if done else "length",
+    )
+    for tokens, log_probs, count, done in rows
+  ]

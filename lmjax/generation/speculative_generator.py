@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts that are drawn with the help of a draft: fewer calls, the same law."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from lmjax.data.tokenizers import EOS, PAD
+from lmjax.decoding import speculative
+from lmjax.decoding.filters import Filter
+from lmjax.decoding.generate import read
+from lmjax.decoding.speculative import (
+  ModelDraft,
+  PromptLookup,
+  Speculated,
+  Text,
+  speculate,
+)
+from lmjax.generation.generator import (
+  Piece,
+  Request,
+  RequestBatch,
+  bucket,
+  check_length,
+  reading_step,
+)
+from lmjax.generation.one_shot_generator import Searcher, check_fits, pieces_of
+from lmjax.types import Array, PyTree
+
+
+class SpeculativeGenerator(Searcher):
+  """Draw texts; see lmjax.decoding.speculative.
+
+  Args:
+    model: see Searcher.
+    reads_prefix: see Searcher.
+    draft: a model that proposes tokens, and its variables; None to look them up
+      in the text so far.
+    num_draft: how many tokens are proposed at a time.
+  """
+
+  def __init__(
+    self,
+    model: nn.Module,
+    reads_prefix: bool = False,
+    draft: tuple[nn.Module, PyTree] | None = None,
+    num_draft: int = 4,
+  ):
+    super().__init__(model, reads_prefix)
+    self._num_draft = num_draft
+    self._draft, self._draft_variables = draft or (None, None)
+    self._run = jax.jit(self._write, static_argnames="num_tokens")
+
+  def write(
+    self, variables: PyTree, requests: Sequence[Request], choose: Filter
+  ) -> list[Piece]:
+    """Draw a text for each request; see Searcher."""
+    if self._draft is not None:
+      for request in requests:
+        check_length(self._draft.context, request.tokens)
+        check_fits(self._draft.context, request)
+    batch = RequestBatch.of(requests, self._model.context)
+    most = bucket(max(request.num_tokens for request in requests))
+    written = self._run(
+      variables, self._draft_variables, batch, choose, num_tokens=most
+    )
+    drawn, count_B, done_B, calls_B = jax.tree.map(
+      lambda leaf: np.asarray(leaf)[: len(requests)], written
+    )
+    # The first token of each comes of reading the prompt.
+    if calls_B.sum():
+      self._tokens_per_call = float((count_B - 1).sum() / calls_B.sum())
+    return pieces_of(drawn.tokens_BN, drawn.log_probs_BN, count_B, done_B)
+
+  def _write(
+    self,
+    variables: PyTree,
+    draft_variables: PyTree,
+    batch: RequestBatch,
+    choose: Filter,
+    num_tokens: int,
+  ) -> Speculated:
+    rows, prompt = len(batch.limit_B), batch.prompt
+    spare = num_tokens + self._num_draft + 1
+    capacity = prompt.tokens_BT.shape[1] + spare
+    model, variables = self._model.for_decoding(variables, rows)
+    memory = batch.encode(model, variables)
+    step = reading_step(model, variables, memory, self._reads_prefix)
+    carry = model.initial_carry(rows, capacity)
+    writing = read(step, carry, prompt, choose, None)
+    if self._draft is None:
+      draft, known = PromptLookup(), Text.of(prompt, spare)
+    else:
+      other, others = self._draft.for_decoding(draft_variables, rows)
+      step = reading_step(other, others, None, reads_prefix=False)
+      carry = other.initial_carry(rows, capacity)
+      known = read(step, carry, prompt, choose, None).carry
+      draft = ModelDraft(_ahead(other, others, None))
+    return speculate(
+      _ahead(model, variables, memory),
+      writing,
+      draft,
+      known,
+      batch.keys_B,
+      batch.limit_B,
+      num_tokens,
+      self._num_draft,
+      choose,
+      stop_token=EOS,
+      pad_token=PAD,
+    )
+
+
+def _ahead(
+  model: nn.Module, variables: PyTree, memory: PyTree
+) -> speculative.Model:
+  options = {} if memory is None else dict(memory=memory)
+
+  def read_ahead(
+    tokens_BT: Array, carry: PyTree
+  ) -> tuple[Array, PyTree, PyTree]:
+    hidden, carry, marks = model.apply(
+      variables, tokens_BT, carry, **options, method="read_ahead"
+    )
+    return model.apply(variables, hidden, method="logits"), carry, marks
+
+  return speculative.Model(read_ahead, model.go_back)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The block that Transformers repeat."""
+
+import functools
+
+import flax.linen as nn
+
+from lmjax.layers.dropout import Dropout
+from lmjax.ops.attention_range import Sight
+from lmjax.types import Array, PyTree
+
+NORM_POSITIONS = ("pre", "post")
+
+
+class Block(nn.Module):
+  """Attention and feed-forward, each with a norm and on a residual.
+
+  Attributes:
+    attention: makes the attention layer, given a name.
+    feed_forward: makes the feed-forward layer, given a name.
+    norm: makes a normalisation, given a name.
+    dropout: share of features dropped before each residual.
+    norm_position: "pre", before each layer (Radford et al. 2019), or "post",
+      behind each residual (Vaswani et al. 2017).
+    cross_attention: makes what attends to a memory, given a name, between the
+      other two; None for none.
+  """
+
+  attention: functools.partial
+  feed_forward: functools.partial
+  norm: functools.partial
+  dropout: float
+  norm_position: str = "pre"
+  cross_attention: functools.partial | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BTD: Array,
+    remembered: tuple[PyTree, PyTree],
+    view: PyTree,
+    sight: Sight | None = None,
+  ) -> tuple[Array, PyTree]:
+    """Transform [B, T, D].
+
+    Args:
+      x_BTD: inputs.
+      remembered: what this layer's attention keeps of the tokens before, and
+        the memory that its cross-attention attends to; None for nothing.
+      view: what every layer's attention may look at.
+      sight: what every layer's cross-attention sees of its memory.
+
+    Returns:
+      The output, and what the attention keeps from now on.
+    """
+    cached, memory = remembered
+    first = self.norm_position == "pre"
+
+    def enter(name: str) -> Array:
+      return self.norm(name=f"{name}_norm")(x_BTD) if first else x_BTD
+
+    def leave(new_BTD: Array, name: str) -> Array:
+      added_BTD = x_BTD + Dropout(self.dropout)(new_BTD)
+      return added_BTD if first else self.norm(name=f"{name}_norm")(added_BTD)
+
+    layer = self.attention(name="attention")
+    new_BTD, cached = layer(enter("attention"), view, cached)
+    x_BTD = leave(new_BTD, "attention")
+    if self.cross_attention is not None:
+      layer = self.cross_attention(name="cross_attention")
+      new_BTD = layer(enter("cross_attention"), memory, sight)
+      x_BTD = leave(new_BTD, "cross_attention")
+    layer = self.feed_forward(name="feed_forward")
+    x_BTD = leave(layer(enter("feed_forward")), "feed_forward")
+    return x_BTD, cached

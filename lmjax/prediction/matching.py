@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How two texts go together, and how well the second is found by the first."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from lmjax.data.records.schemas.matching import TEXTS
+from lmjax.data.records.schemas.schema import Row
+from lmjax.data.vocabularies import Vocabularies
+from lmjax.metrics.correlation import spearman
+from lmjax.metrics.ranking import figures, make_question, ranks
+from lmjax.prediction.renderer import Outputs
+
+
+class Match(dict):
+  """A prediction as JSON has it; beside it are the vectors of the texts.
+
+  Attributes:
+    vectors: by "first" and "second", [D].
+  """
+
+  vectors: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchPrediction:
+  """See lmjax.prediction.renderer.Prediction.
+
+  Attributes:
+    vocabularies: what the texts and the labels are written in.
+    num_candidates: how many second texts of a split are looked among.
+  """
+
+  vocabularies: Vocabularies
+  num_candidates: int
+
+  def render(self, outputs: Outputs, row: Row) -> Match:
+    """Name the label and probabilities, or the score, or the similarity."""
+    del row
+    match = Match()
+    match.vectors = {k: outputs[k] for k in TEXTS if k in outputs}
+    if "probabilities" in outputs:
+      names = self.vocabularies.labels["label"].names
+      shares = map(float, outputs["probabilities"])
+      probabilities = dict(zip(names, shares, strict=True))
+      best = max(probabilities, key=probabilities.get)
+      match.update(label=best, probabilities=probabilities)
+    for name in ("score", "similarity"):
+      if name in outputs:
+        match[name] = float(outputs[name])
+    return match
+
+  def judge(self, pairs: Iterable[tuple[Match, Row]]) -> dict[str, float]:
+    """Return Spearman's correlation of scores, or the figures of retrieval."""
+    scores, labels, vectors = [], [], {role: {} for role in TEXTS}
+    for match, row in pairs:
+      if "score" in match:
+        scores.append(match["score"])
+        labels.append(float(row["label"]))
+      for role, vector_D in match.vectors.items():
+        vectors[role][row[role]] = vector_D
+      if match.vectors:
+        labels.append(tuple(row[role] for role in TEXTS))
+    if scores:
+      return dict(spearman=spearman(scores, labels))
+    return self._judge_retrieval(labels, vectors) if labels else {}
+
+  def _judge_retrieval(
+    self,
+    pairs: list[tuple[str, str]],
+    vectors: dict[str, dict[str, np.ndarray]],
+  ) -> dict[str, float]:
+    question = make_question(pairs, self.num_candidates)
+    queries_QD, candidates_ND = (
+      np.stack([vectors[role][text] for text in texts])
+      for role, texts in zip(TEXTS, question[:2], strict=True)
+    )
+    return figures(ranks(queries_QD, candidates_ND, question.right_QN))

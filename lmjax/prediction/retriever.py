@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding texts by what they mean: an index of vectors, searched exactly."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmjax.errors import UsageError
+from lmjax.experiment.experiment import Experiment
+from lmjax.prediction.predictor import Predictor
+from lmjax.types import Array, PyTree
+
+
+class Hit(NamedTuple):
+  """A text that was found.
+
+  Attributes:
+    text: the text.
+    similarity: of the query and the text.
+  """
+
+  text: str
+  similarity: float
+
+
+class Index:
+  """Vectors on the device, searched by their dot products with a query.
+
+  Nothing is approximate: all products are computed, block by block, so that
+  the scores of a block are all that is stored.
+
+  Args:
+    vectors_ND: N vectors; at least one.
+    block: how many are looked at at once.
+  """
+
+  def __init__(self, vectors_ND: np.ndarray, block: int = 65536):
+    self._size = len(vectors_ND)
+    block = min(block, self._size)
+    filled = -self._size % block
+    blocks = np.pad(vectors_ND, ((0, filled), (0, 0)))
+    self._blocks = jnp.asarray(blocks, jnp.float32).reshape(
+      -1, block, vectors_ND.shape[1]
+    )
+
+  def search(
+    self, queries_QD: np.ndarray, number: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Find the vectors of the largest products.
+
+    Args:
+      queries_QD: Q queries.
+      number: how many are wanted of each; fewer come if there are fewer.
+
+    Returns:
+      The products, float32 [Q, number], largest first, and which vectors they
+      are of, int32 [Q, number]; of equal ones, the earlier comes first.
+    """
+    number = min(number, self._size)
+    found = _search(self._blocks, jnp.asarray(queries_QD), self._size, number)
+    return jax.device_get(found)
+
+
+@functools.partial(jax.jit, static_argnames=("number",))
+def _search(
+  blocks: Array, queries_QD: Array, size: int, number: int
+) -> tuple[Array, Array]:
+  length = blocks.shape[1]
+
+  def merge(best: tuple[Array, Array], item: tuple[Array, Array]):
+    index, vectors_ND = item
+    rows_N = index * length + jnp.arange(length)
+    scores_QN = jnp.einsum(
+      "QD,ND->QN", queries_QD, vectors_ND, precision="highest"
+    )
+    scores_QN = jnp.where(rows_N < size, scores_QN, -jnp.inf)
+    # What was found before stands first, and so wins where products are equal.
+    scores = jnp.concatenate([best[0], scores_QN], axis=1)
+    rows_N = jnp.broadcast_to(rows_N, scores_QN.shape)
+    rows = jnp.concatenate([best[1], rows_N], axis=1)
+    top_QK, where_QK = jax.lax.top_k(scores, number)
+    return (top_QK, jnp.take_along_axis(rows, where_QK, axis=1)), None
+
+  shape = (len(queries_QD), number)
+  nothing = jnp.full(shape, -jnp.inf), jnp.zeros(shape, jnp.int32)
+  numbered = jnp.arange(len(blocks)), blocks
+  return jax.lax.scan(merge, nothing, numbered)[0]
+
+
+class Retriever:
+  """Find the second texts that go with a first, as a run has learned to.
+
+  Args:
+    experiment: the run; it learned by comparing vectors.
+    variables: its model's variables.
+    texts: what may be found; empty ones do not count, and those that come
+      twice count once.
+    batch_size: texts that are read at once; 0 for the config's.
+
+  Raises:
+    UsageError: if the run's task makes no vectors that can be compared, or
+      there is no text.
+  """
+
+  def __init__(
+    self,
+    experiment: Experiment,
+    variables: PyTree,
+    texts: Iterable[str],
+    batch_size: int = 0,
+  ):
+    check_compares(experiment)
+    self._predictor = Predictor(experiment, batch_size)
+    self._variables = variables
+    self.texts = list(dict.fromkeys(text for text in texts if text.strip()))
+    if not self.texts:
+      raise UsageError("there is no text to be found; give some.")
+    self._index = Index(self._vectors("second", self.texts))
+
+  def __call__(
+    self, queries: Sequence[str], number: int = 5
+  ) -> list[list[Hit]]:
+    """List the texts that go best with each query, best first.
+
+    Raises:
+      UsageError: if a query is empty.
+    """
+    if not all(query.strip() for query in queries):
+      raise UsageError("a query is empty; give a text to find others for.")
+    vectors_QD = self._vectors("first", queries)
+    scores_QK, rows_QK = self._index.search(vectors_QD, number)
+    return [
+      [Hit(self.texts[i], float(s)) for i, s in zip(rows, scores, strict=True)]
+      for rows, scores in zip(rows_QK, scores_QK, strict=True)
+    ]
+
+  def _vectors(self, role: str, texts: Sequence[str]) -> np.ndarray:
+    rows = ((f"text {i}", {role: text}) for i, text in enumerate(texts, 1))
+    answers = self._predictor(self._variables, rows)
+    return np.stack([match.vectors[role] for _, match in answers])
+
+
+def check_compares(experiment: Experiment) -> None:
+  """See that a run's texts can be looked for by their vectors.
+
+  Raises:
+    UsageError: if they cannot.
+  """
+  config = experiment.config
+  if config.task != "matching":
+    raise UsageError(
+      f"{experiment.folder.path} learned task={config.task} and finds no "
+      "texts; give a run of task=matching."
+    )
+  if config.matching.loss not in ("contrastive", "triplet"):
+    raise UsageError(
+      f"{experiment.folder.path} learned matching.loss={config.matching.loss}, "
+      "whose vectors are not to be searched; give a run of contrastive or "
+      "triplet."
+    )

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How likely a language model holds given texts, token by token."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from lmjax.data.text.stream import find_code
+from lmjax.data.tokenizers import EOS, PAD, Tokenizer
+from lmjax.errors import UsageError
+from lmjax.generation.generator import bucket, bucket_rows
+from lmjax.interpretability.attention import AttentionMap, read_maps
+from lmjax.interpretability.spans import Span, readable, spans
+from lmjax.metrics.sums import perplexity
+from lmjax.types import Array, PyTree
+
+# Tasks whose models score running text.
+SCORED = ("language_modeling", "fill_in_the_middle", "control_codes")
+_ROWS = 16  # texts, or windows of one, that are read at a time
+
+
+class Score(NamedTuple):
+  """What a model says of a text.
+
+  Attributes:
+    text: the text.
+    tokens: its tokens.
+    log_probs: of each, in nats, given those before it; float32 [T]. The first
+      is not a number where nothing stands before it.
+    num_windows: in how many parts it was read, with nothing known in each of
+      those before; above 1 where it is longer than the model's context.
+  """
+
+  text: str
+  tokens: list[int]
+  log_probs: np.ndarray
+  num_windows: int
+
+  @property
+  def num_scored(self) -> int:
+    """How many tokens have a log-probability."""
+    return int((~np.isnan(self.log_probs)).sum())
+
+  @property
+  def log_prob(self) -> float:
+    """That of the text in nats: the sum."""
+    return float(np.nansum(self.log_probs, dtype=np.float64))
+
+  @property
+  def surprisals(self) -> np.ndarray:
+    """Bits a token: −log₂ of its probability, float32 [T]."""
+    return -self.log_probs / np.float32(math.log(2))
+
+  @property
+  def nats(self) -> float:
+    """Cross-entropy a token; not a number where none has a score."""
+    return -self.log_prob / self.num_scored if self.num_scored else math.nan
+
+  def __str__(self) -> str:
+    """Describe it in a line."""
+    text = f"{self.num_scored:,} of {len(self.tokens):,} tokens scored"
+    if self.num_scored:
+      text += (
+        f": {self.log_prob:.3f} nats, perplexity {perplexity(self.nats):.4g}, "
+        f"{self.nats / math.log(2):.3f} bits a token"
+      )
+    if self.num_windows > 1:
+      text += f"; read in {self.num_windows:,} windows, each on its own"
+    return text
+
+  def report(self) -> dict[str, Any]:
+    """Name what programs read; see lmjax.strict_json."""
+    return dict(
+      text=self.text,
+      log_prob=self.log_prob,
+      perplexity=perplexity(self.nats),
+      bits_per_token=self.nats / math.log(2),
+      num_windows=self.num_windows,
+      tokens=self.tokens,
+      log_probs=self.log_probs.tolist(),
+      surprisals=self.surprisals.tolist(),
+    )
+
+
+class Scorer:
+  """Score tokens given those before them.
+
+  Lengths are rounded up to few sizes, as those of prompts are.
+
+  Args:
+    model: keeps the contract of lmjax.models.
+    window: how many tokens are read in one call at most.
+    carries: whether the model's memory goes on from window to window; else it
+      is empty at each, as where evaluation is stateless.
+  """
+
+  def __init__(self, model: nn.Module, window: int, carries: bool):
+    self._model, self._window, self._carries = model, window, carries
+    self._read = jax.jit(self._log_probs)
+
+  def num_windows(self, num_tokens: int) -> int:
+    """Say how many times memory is empty in a text."""
+    if self._carries:
+      return 1
+    return max(-(-(num_tokens - 1) // self._window), 1)
+
+  def __call__(
+    self, variables: PyTree, texts: Sequence[np.ndarray]
+  ) -> list[np.ndarray]:
+    """Score each token of texts but the first.
+
+    Args:
+      variables: the model's variables.
+      texts: int tokens [T], of any length.
+
+    Returns:
+      Log-probabilities in nats, float32 [T − 1] of each.
+    """
+    parts = [
+      (number, part)
+      for number, text in enumerate(texts)
+      for part in self._cut(text)
+    ]
+    order = sorted(range(len(parts)), key=lambda index: len(parts[index][1]))
+    scores = [np.zeros(0, np.float32)] * len(parts)
+    for at in range(0, len(order), _ROWS):
+      group = order[at : at + _ROWS]
+      rows = self._score(variables, [parts[index][1] for index in group])
+      for index, row in zip(group, rows, strict=True):
+        scores[index] = row
+    by_text = [[np.zeros(0, np.float32)] for _ in texts]
+    for (number, _), row in zip(parts, scores, strict=True):
+      by_text[number].append(row)
+    return list(map(np.concatenate, by_text))
+
+  def _cut(self, text: np.ndarray) -> list[np.ndarray]:
+    """Cut a text where memory is emptied; neighbours share a token."""
+    size = len(text) if self._carries else self._window
+    return [text[i : i + size + 1] for i in range(0, len(text) - 1, size)]
+
+  def _score(
+    self, variables: PyTree, rows: list[np.ndarray]
+  ) -> list[np.ndarray]:
+    """Score rows together, window by window."""
+    longest = max(map(len, rows)) - 1
+    window = min(bucket(longest), self._window)
+    starts = range(0, longest, window)
+    batch_size = bucket_rows(len(rows))
+    tokens_BT = np.full((batch_size, len(starts) * window + 1), PAD, np.int32)
+    for number, row in enumerate(rows):
+      tokens_BT[number, : len(row)] = row
+    carry = None
+    if len(starts) > 1:
+      context = self._model.context or 0
+      carry = self._model.initial_carry(batch_size, context)
+    scores = []
+    for start in starts:
+      here_BT = tokens_BT[:, start : start + window + 1]
+      log_probs_BT, carry = self._read(variables, here_BT, carry)
+      scores.append(np.asarray(log_probs_BT))
+    scores_BT = np.concatenate(scores, axis=1)
+    return [
+      scores_B[: len(row) - 1]
+      for scores_B, row in zip(scores_BT, rows, strict=False)
+    ]
+
+  def _log_probs(
+    self, variables: PyTree, tokens_BT: Array, carry: PyTree
+  ) -> tuple[Array, PyTree]:
+    hidden, carry = self._model.apply(variables, tokens_BT[:, :-1], carry)
+    log_probs_BT = self._model.apply(
+      variables, hidden, tokens_BT[:, 1:], method="log_probs"
+    )
+    return log_probs_BT, carry
+
+
+class TextScorer:
+  """Score texts with a language model.
+
+  Args:
+    model: keeps the contract of lmjax.models.
+    tokenizer: the one that it was trained with.
+    window: see Scorer.
+    carries: see Scorer.
+    opens_documents: whether texts begin behind `<eos>`, as those of training
+      do where memory is emptied at documents; else the first token of a text
+      has no score, unless there is a control code before it.
+  """
+
+  def __init__(
+    self,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    window: int,
+    carries: bool,
+    opens_documents: bool = False,
+  ):
+    self.tokenizer = tokenizer
+    self._model, self._window = model, window
+    self._opens_documents = opens_documents
+    self._scorer = Scorer(model, window, carries)
+
+  def __call__(
+    self,
+    variables: PyTree,
+    texts: Sequence[str],
+    code: str = "",
+    prompt: str = "",
+  ) -> list[Score]:
+    """Score each token of texts given those before it.
+
+    Args:
+      variables: the model's variables.
+      texts: any number of them.
+      code: control code that they stand under; empty for none.
+      prompt: what stands before each of them, and is not scored.
+
+    Raises:
+      UsageError: if a text has no token, or the training text had no such code.
+    """
+    begin = self._begin(code, prompt)
+    encoded = [self._encode(text) for text in texts]
+    read = [np.array([*begin, *tokens], np.int32) for tokens in encoded]
+    found = []
+    for text, tokens, log_probs in zip(
+      texts, encoded, self._scorer(variables, read), strict=True
+    ):
+      number = len(tokens)
+      known = np.concatenate([np.full(1, np.nan, np.float32), log_probs])
+      num_windows = self._scorer.num_windows(len(known))
+      found.append(Score(text, tokens.tolist(), known[-number:], num_windows))
+    return found
+
+  def spans(self, score: Score) -> list[Span]:
+    """Return a text as it is read, with its surprisals in bits."""
+    return spans(self.tokenizer, score.tokens, score.surprisals)
+
+  def attention_maps(
+    self,
+    variables: PyTree,
+    text: str,
+    most: int,
+    code: str = "",
+    prompt: str = "",
+  ) -> dict[str, AttentionMap]:
+    """Return what the first tokens look at, by layer.
+
+    Args:
+      variables: the model's variables.
+      text: any.
+      most: how many tokens at most; never more than are read in one call.
+      code: control code that it stands under; empty for none.
+      prompt: what stands before it.
+    """
+    begin = self._begin(code, prompt)
+    every = np.array([*begin, *self._encode(text)], np.int32)
+    tokens = every[: min(most, self._window)]
+    is_whole = len(tokens) == len(every)
+    shown = readable(self.tokenizer, tokens)
+    maps = read_maps(self._model, variables, tokens[None])
+    return {k: AttentionMap(shown, shown, x, is_whole) for k, x in maps.items()}
+
+  def _begin(self, code: str, prompt: str) -> list[int]:
+    """Return what stands before a text."""
+    begin = [EOS] if self._opens_documents else []
+    begin = [*begin, find_code(code, self.tokenizer)] if code else begin
+    return [*begin, *self.tokenizer.encode(prompt)]
+
+  def _encode(self, text: str) -> np.ndarray:
+    tokens = self.tokenizer.encode(text)
+    if not len(tokens):
+      raise UsageError("the text has no token; give some text.")
+    return tokens

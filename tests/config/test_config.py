@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+import importlib
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from lmjax import platform
+from lmjax.config import defaults
+from lmjax.config import finalize as config_lib
+from lmjax.data.records.schemas import SCHEMAS
+from lmjax.data.records.tables import FILE_KINDS, TABLES
+from lmjax.data.sources.text_sources import JSONLines
+from lmjax.data.sources.tfds_writer import write_dataset
+from lmjax.data.text.examples import EXAMPLES
+from lmjax.errors import UsageError, UserError
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
+from lmjax.models import MODELS
+from lmjax.optim.optimizers import OPTIMIZERS, SCHEDULES, make_schedule
+from lmjax.prediction import PREDICTIONS
+from lmjax.tasks import KINDS, TASKS
+from lmjax.training import loop
+from lmjax.training.previews import SAMPLES
+from tests.tracing import trace
+
+CONFIGS = sorted(
+  path.stem
+  for path in (Path(__file__).parent.parent.parent / "configs").glob("*.py")
+  if path.stem not in ("base", "__init__")
+)
+
+
+def load(name):
+  return importlib.import_module(f"configs.{name}").get_config()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_valid_and_needs_no_data_set(name):
+  config = load(name)
+  config_lib.finalize(config)
+  built_in = ("python_docs", "python_source", *defaults.SOURCES.values())
+  assert config.data.source in built_in and not config.data.path
+  assert config.is_locked
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_can_be_trained(name, tmp_path, cache_dir):
+  """As it is, but in shapes alone."""
+  config = load(name)
+  config.data.cache_dir = cache_dir
+  config = config_lib.finalize(config)
+  trace(Experiment(config, RunFolder(tmp_path / "run")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_runs(name, tmp_path, cache_dir):
+  config = load(name)
+  config.data.cache_dir = cache_dir
+  if "num_buckets" in config.data:  # one shape compiles sooner
+    config.data.num_buckets, config.data.window = 1, 16
+    config.data.batch_size, config.data.train_fraction = 8, 0.1
+    config.sample.num_rows = 1
+  config.train.num_steps = 2
+  config.train.eval_batches = 1
+  if "num_tokens" in config.sample:
+    config.sample.num_tokens = 2
+  if "seq2seq" in config:
+    config.seq2seq.max_target_length = 2
+  config.parallel.num_devices = 1
+  if "num_layers" in config.model:  # compiles sooner
+    config.model.num_layers = min(config.model.num_layers, 2)
+  assert loop.train(config, tmp_path / "run") == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_json_keeps_a_config(name):
+  config = load(name)
+  back = config_lib.from_json(config_lib.to_json(config))
+  assert config_lib.difference(config, back) == {}
+  assert config_lib.incompatible(config, back) == {}
+
+
+def test_a_stored_config_is_given_the_keys_that_came_later():
+  config = load("char_lstm")
+  older = config.to_dict()
+  del older["model"]["residual"], older["optim"]["ema_decay"], older["init"]
+  newer = config_lib.with_new_keys(ConfigDict(older))
+  assert config_lib.difference(config, newer) == {}
+
+
+def test_every_model_has_its_defaults_in_base():
+  assert defaults.MODELS.keys() == MODELS.keys()
+
+
+def test_every_task_has_examples_and_samples():
+  assert TASKS.keys() == KINDS.keys() == SAMPLES.keys()
+  assert TASKS.keys() == EXAMPLES.keys() | SCHEMAS.keys()
+  assert SCHEMAS.keys() == PREDICTIONS.keys()
+  assert SCHEMAS.keys() == defaults.RECORD_TASKS.keys()
+
+
+def test_paths_are_kept_absolute(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = load("char_lstm")
+  config.data.source, config.data.path = "text", "books/*.txt"
+  final = config_lib.finalize(config)
+  assert final.data.path == str(tmp_path / "books/*.txt")
+  assert config.data.path == "books/*.txt"  # the caller's own is left alone
+  config.data.path = "/elsewhere/*.txt"
+  assert config_lib.incompatible(final, config) == {}
+  config.pretrained.vectors = "glove.txt"
+  final = config_lib.finalize(config)
+  assert final.pretrained.vectors == str(tmp_path / "glove.txt")
+
+
+def test_every_range_is_of_a_key_that_is_there():
+  configs = [defaults.get_config(model) for model in MODELS]
+  configs += [defaults.get_config("encoder", task) for task in SCHEMAS]
+  keys = {key for config in configs for key in config_lib.flatten(config)}
+  assert set(config_lib.RANGES) <= keys
+
+
+def test_differences_are_named_by_dotted_key():
+  a, b = load("char_lstm"), load("char_lstm")
+  b.model.width, b.train.num_steps = 7, 9
+  assert set(config_lib.difference(a, b)) == {"model.width", "train.num_steps"}
+  assert set(config_lib.incompatible(a, b)) == {"model.width"}
+  assert config_lib.difference_from_base(b)["model.width"] == 7
+
+
+@pytest.mark.parametrize(
+  ("model", "key", "value", "message"),
+  [
+    ("lstm", "data.source", "nope", "data.source=nope is not known; choose"),
+    ("lstm", "optim.name", "adma", "optim.name=adma .* adamw, adagrad, sgd"),
+    ("lstm", "model.name", "transformer", "not those of model.name=transf"),
+    ("lstm", "seed", -1, "seed=-1 must be at least 0"),
+    ("lstm", "model.width", 0, "model.width=0 must be at least 1"),
+    ("lstm", "model.dropout", 1.5, "model.dropout=1.5 must be below 1"),
+    ("lstm", "data.window", 0, "data.window=0 must be at least 1"),
+    ("lstm", "data.path", "x", "data.path=.*x is not read by .*python_docs"),
+    ("lstm", "data.vocab_size", 3, "above 4, the number of special tokens"),
+    ("lstm", "data.valid_fraction", 1.5, "valid_fraction=1.5 must be below 1"),
+    ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
+    ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
+    ("lstm", "optim.no_decay", "(", "is no regular expression"),
+    ("lstm", "optim.frozen", "(", "optim.frozen=. is no regular expression"),
+    ("lstm", "optim.rates", (("(", 0.5),), "rates.0.=. is no regular expr"),
+    ("lstm", "optim.rates", ("up",), "optim.rates=.* must be pairs"),
+    ("lstm", "optim.rates", (("up", -0.5),), "a factor of at least 0"),
+    ("lstm", "optim.rates", (("up", "x"),), "a factor of at least 0"),
+    (
+      "lstm",
+      "task",
+      "cbow",
+      "with model.name=lstm, which learns by language_m",
+    ),
+    ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
+    ("word_vectors", "data.order", "stateful", "choose stateless"),
+    (
+      "encoder",
+      "task",
+      "language_modeling",
+      "learns by masked_lm or classification or tagging",
+    ),
+    ("encoder", "data.order", "stateful", "not for task=masked_lm"),
+    ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),
+    ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
+    ("ngram", "task", "prefix_lm", "learns by language_modeling; change one"),
+    ("ngram", "task", "fill_in_the_middle", "by language_modeling; change one"),
+    ("ngram", "model.add_k", 0.0, "model.add_k=0.0 must be at least 1e-09"),
+    ("ngram", "model.order", 0, "model.order=0 must be between 1 and 7"),
+    ("ngram", "model.order", 8, "model.order=8 must be between 1 and 7"),
+    ("lstm", "objective.mask_rate", 0.0, "must be at least 0.001"),
+    ("word_vectors", "word_vectors.context", 0, "must be at least 1"),
+    ("lstm", "parallel.rules", ("x",), "must be pairs"),
+    ("lstm", "parallel.num_devices", -1, "must be at least 0"),
+    ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
+    (
+      "lstm",
+      "model.residual",
+      True,
+      "as wide as what it reads: .*99",
+    ),
+    ("lstm", "model.implementation", "cudnn", "needs an NVIDIA GPU"),
+    ("lstm", "model.weight_drop", 1.0, "model.weight_drop=1.0 must be below 1"),
+    ("gru", "model.tie_embeddings", True, "must equal model.width=256"),
+    ("rnn", "model.activation", "gelu", "gelu is not known; .* tanh, relu"),
+    ("transformer", "model.num_heads", 7, "7 must divide model.width=128"),
+    ("transformer", "model.num_heads", 0, "0 must divide model.width=128"),
+    ("transformer", "model.num_kv_heads", 3, "divide model.num_heads=4"),
+    ("transformer", "model.positions", "absolute", "rotary"),
+    ("transformer", "model.num_experts", 1, "_token=2 must be between 1 and"),
+    ("transformer", "model.norm_position", "both", "choose one of pre, post"),
+    ("transformer_xl", "model.width", 7, "must be even for the sinusoids"),
+    ("encoder_decoder", "data.order", "stateful", "stateless"),
+    ("transformer", "model.context", 4, "must not exceed model.context=4"),
+    ("transformer", "data.order", "stateful", "one of rotary"),
+    ("min_gru", "model.feed_forward", "x", "=x is not known; .* geglu.* none"),
+    ("min_lstm", "model.norm", "x", "=x is not known; .* rms.* none"),
+    ("rg_lru", "model.num_heads", 999, "must divide model.recurrent_width=160"),
+    ("rg_lru", "model.num_heads", 0, "must divide model.recurrent_width=160"),
+    ("xlstm", "model.blocks", "mx", "made of the letters m, for mLSTM, and s"),
+    ("xlstm", "model.block_width", 7, "7 must divide model.inner_width=384"),
+    (
+      "recurrent_encoder",
+      "data.source",
+      "text",
+      "text is not known; .*csv, jsonl, .*tfds",
+    ),
+    ("recurrent_encoder", "data.malformed", "x", "choose one of refuse, skip"),
+    ("recurrent_encoder", "data.name", "x", "x is not read by .* to tfds"),
+    ("recurrent_encoder", "data.train_fraction", 0.0, "at least 1e-09"),
+    ("gated_convolution", "model.conv_size", 0, "must be at least 1"),
+    ("gated_convolution", "model.tie_embeddings", True, "must equal model.wid"),
+  ],
+)
+def test_values_that_cannot_be_are_sentences(model, key, value, message):
+  config = defaults.get_config(model=model)
+  if "embedding_width" in config.model:
+    config.model.embedding_width = 99
+  if model in ("lstm", "gru", "rnn"):
+    config.model.num_layers = 1
+  if model == "transformer":
+    config.model.positions = "learned"
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UsageError, match=message):
+    config_lib.finalize(config)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_and_a_task_go_together_or_a_sentence_says_why(model):
+  fine = []
+  for task in TASKS:
+    config = defaults.get_config(model, task)
+    try:
+      config_lib.finalize(config)
+      fine.append(task)
+    except UsageError as error:
+      assert f"task={task}" in str(error) or "model." in str(error)
+  assert defaults.TASKS.get(model, "language_modeling") in fine
+
+
+class Recorder(ConfigDict):
+  """A config that remembers which of its keys were read, by dotted name.
+
+  Going over all items, as writing it to a file does, counts as no reading.
+  """
+
+  def __init__(self, config, prefix="", reads=None):
+    reads = set() if reads is None else reads
+    object.__setattr__(self, "reads", reads)
+    object.__setattr__(self, "prefix", prefix)
+    super().__init__()
+    for key, value in config.items():
+      if isinstance(value, ConfigDict):
+        value = Recorder(value, f"{prefix}{key}.", reads)
+      super().__setattr__(key, value)
+    reads.clear()
+
+  def __getattribute__(self, name):
+    if not name.startswith("_") and name in object.__getattribute__(
+      self, "_fields"
+    ):
+      self.reads.add(self.prefix + name)
+    return super().__getattribute__(name)
+
+  def __getitem__(self, name):
+    self.reads.add(self.prefix + name)
+    return self._fields[name]
+
+  def items(self):
+    return list(self._fields.items())
+
+  def to_dict(self):
+    return {
+      key: value.to_dict() if isinstance(value, Recorder) else value
+      for key, value in self._fields.items()
+    }
+
+
+def test_no_key_is_there_that_nobody_reads(
+  tiny_config, text_folder, tmp_path, monkeypatch
+):
+  """Over all models, sources, optimizers and schedules, every key is read."""
+  lines = tmp_path / "lines.jsonl"
+  lines.write_text("".join(f'{{"text": "line {n}"}}\n' for n in range(99)))
+  write_dataset(
+    "lines", tmp_path, {"train": JSONLines([lines], "text", tmp_path)}, 99
+  )
+  text = {"data.path": str(text_folder), "data.tokenizer": "word"}
+  settings = [
+    {"data.source": "text", "data.split_by": "name", **text},
+    {"data.source": "text", "data.split_by": "ratio", **text},
+    {"data.source": "jsonl", "data.path": str(lines)},
+    {"data.source": "tfds", "data.name": "lines", "data.data_dir": tmp_path},
+    *({"optim.schedule": name} for name in SCHEDULES),
+    *({"optim.name": name} for name in OPTIMIZERS),
+    {"optim.plateau_factor": 0.5, "optim.ema_decay": 0.5},
+    {"optim.nt_asgd_every": 5},
+  ]
+  more = {
+    "lstm": [{"init.workdir": tmp_path / "lstm"}, *settings],
+    "word_vectors": [{"task": "glove"}],
+    "transformer": [
+      {"model.num_experts": 2},
+      {"task": "fill_in_the_middle", "model.positions": "rotary"},
+      {"task": "control_codes", "data.source": "text", **text},
+    ],
+  }
+  reads, all_keys = set(), set()
+  for model in MODELS:
+    if defaults.TASKS.get(model) in SCHEMAS:
+      continue
+    config = tiny_config(model)
+    keys = config_lib.flatten(config)
+    all_keys |= {key for key in keys if not key.startswith("distill.")}
+    recorder = Recorder(config)
+    if model == "lstm":  # all of the driver once, a step and a sample long ...
+      recorder.train.num_steps = recorder.train.sample_every = 1
+      monkeypatch.setattr(loop, "finalize", lambda _, config=recorder: config)
+      platform.virtual_devices(recorder)
+      loop.train(None, tmp_path / model)
+    else:
+      trace(Experiment(recorder, RunFolder(tmp_path / model)))
+    reads |= recorder.reads
+    # ... and what else there is to choose, built only.
+    for number, changes in enumerate(more.get(model, [])):
+      changes = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in changes.items()
+      }
+      recorder = Recorder(tiny_config(model, **changes))
+      folder = RunFolder(tmp_path / f"{model}{number}")
+      experiment = Experiment(recorder, folder)
+      experiment.describe_corpus()
+      make_schedule(recorder.optim, 9)(3)
+      jax.eval_shape(experiment.make_state)
+      if number == len(more[model]) - 1:
+        experiment.corpus.train_batches()[0]
+      reads |= recorder.reads
+  assert all_keys - reads == set()
+
+
+def models_of(task: str) -> list[str]:
+  """Name the models that usually learn a task, or else one that can."""
+  usual = [model for model in MODELS if defaults.TASKS.get(model) == task]
+  able = (
+    model
+    for model in defaults.TASKS
+    if KINDS[task]
+    in config_lib.build_model(
+      defaults.get_config(model, task), vocab_size=9
+    ).kinds
+  )
+  return usual or [next(able)]
+
+
+def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
+  tiny_config, tmp_path, monkeypatch
+):
+  """Over all of them and all tables, every key of their own is read."""
+  rows = "".join(f"a text of {n},{n % 2}\n" for n in range(99))
+  (tmp_path / "train.csv").write_text("text,label\n" + rows)
+  csv = {"data.source": "csv", "data.path": str(tmp_path / "train.csv")}
+  reads, all_keys = set(), set()
+  # All of the driver once, a step and a sample long ...
+  changes = {"train.num_steps": 1, "train.sample_every": 1, "data.header": True}
+  recorder = Recorder(tiny_config("recurrent_encoder", **csv, **changes))
+  monkeypatch.setattr(loop, "finalize", lambda _: recorder)
+  platform.virtual_devices(recorder)
+  loop.train(None, tmp_path / "run")
+  reads |= recorder.reads
+  # ... learning from that run ...
+  changes = {"data.header": True, "distill.workdir": str(tmp_path / "run")}
+  recorder = Recorder(tiny_config("recurrent_encoder", **csv, **changes))
+  taught = Experiment(recorder, RunFolder(tmp_path / "taught"))
+  taught.describe_corpus()
+  jax.eval_shape(taught.make_state)
+  reads |= recorder.reads
+  all_keys |= {f"distill.{key}" for key in recorder.to_dict()["distill"]}
+  # ... every task and model built only ...
+  for task in SCHEMAS:
+    for model in models_of(task):
+      changes = csv if defaults.SOURCES[task] in FILE_KINDS else {}
+      changes = changes | {"task": task, "data.header": bool(changes)}
+      recorder = Recorder(tiny_config(model, **changes))
+      folder = RunFolder(tmp_path / f"{task} {model}")
+      experiment = Experiment(recorder, folder)
+      experiment.describe_corpus()
+      jax.eval_shape(experiment.make_state)
+      SAMPLES[task](experiment)
+      reads |= recorder.reads
+      own = ("data.", "model.", "sample.", f"{task}.")
+      keys = config_lib.flatten(recorder.to_dict())
+      all_keys |= {key for key in keys if key.startswith(own)}
+  # ... and every table opened.
+  for kind in FILE_KINDS.values():
+    (tmp_path / f"train{kind.suffixes[0]}").touch()
+  for table in TABLES.values():
+    for split_by in ("name", "ratio"):
+      changes = {"data.path": str(tmp_path), "data.split_by": split_by}
+      recorder = Recorder(tiny_config("recurrent_encoder", **changes))
+      with contextlib.suppress(UserError):  # there is no such TFDS data set
+        table(recorder.data, tmp_path)
+      reads |= recorder.reads
+  assert all_keys - reads == set()

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests of any length in one batch draw what each draws alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lmjax.config import defaults
+from lmjax.config.finalize import build_model, finalize
+from lmjax.data.tokenizers import EOS
+from lmjax.decoding.filters import Ban, Greedy, Temperature, chain
+from lmjax.errors import UsageError
+from lmjax.generation.generator import Generator, Request, bucket, bucket_rows
+from lmjax.models import MODELS
+
+V = 13
+FAMILIES = [
+  name
+  for name in MODELS
+  if defaults.TASKS.get(name, "language_modeling") == "language_modeling"
+]
+ALWAYS = ("ngram", "lstm")
+
+
+@pytest.fixture(scope="module")
+def make(tiny_config):
+  """Make a generator of a family and variables with some life in them."""
+
+  def make(family, **options):
+    config = finalize(tiny_config(family))
+    model = build_model(config, vocab_size=V)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
+    if family == "ngram":
+      text = np.random.default_rng(0).integers(4, V, 400)
+      names = [chr(97 + token) for token in range(V)]
+      variables = model.estimate(text, np.array([0]), names)
+    else:
+      keys = iter(jax.random.split(jax.random.key(5), 99))
+      variables = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
+        variables,
+      )
+    return Generator(model, keeps_layout=True, **options), variables
+
+  return make
+
+
+@pytest.fixture(scope="module")
+def lstm(make):
+  return make("lstm")
+
+
+def texts(generator, variables, requests, choose=None, **options):
+  """Draw all tokens of each request."""
+  drawn = [[] for _ in requests]
+  for pieces in generator(
+    variables, requests, choose or chain([Temperature(1.0)]), **options
+  ):
+    for text, piece in zip(drawn, pieces, strict=True):
+      text += piece.tokens
+  return drawn
+
+
+REQUESTS = [
+  Request(np.array([4, 5, 6, 7, 8]), 12, seed=1),
+  Request(np.array([9]), 3, seed=1),
+  Request(np.array([9, 4]), 12, seed=2, sample=3),
+]
+
+
+@pytest.mark.parametrize(
+  "family",
+  [
+    family if family in ALWAYS else pytest.param(family, marks=pytest.mark.slow)
+    for family in FAMILIES
+  ],
+)
+def test_together_is_alone_and_some_at_a_time_is_all_at_once(family, make):
+  generator, variables = make(family, stop_tokens=())
+  together = texts(generator, variables, REQUESTS)
+  assert [len(text) for text in together] == [12, 3, 12]
+  assert texts(generator, variables, REQUESTS, chunk=5) == together
+  turned = texts(generator, variables, REQUESTS[::-1])
+  assert turned[::-1] == together
+  for request, text in zip(REQUESTS, together, strict=True):
+    assert texts(generator, variables, [request]) == [text]
+
+
+def test_seeds_and_samples_draw_their_own(lstm):
+  generator, variables = lstm
+  prompt = np.array([4, 5])
+  requests = [
+    Request(prompt, 9, seed, sample) for seed in (0, 1) for sample in (0, 1)
+  ]
+  drawn = texts(generator, variables, requests, chain([Ban((EOS,))]))
+  assert len({tuple(text) for text in drawn}) == 4
+
+
+def test_pieces_say_how_texts_end(lstm):
+  generator, variables = lstm
+  requests = [Request(np.array([4]), 20, seed) for seed in range(8)]
+  ends = {}
+  for pieces in generator(variables, requests, chain([]), chunk=7):
+    for index, piece in enumerate(pieces):
+      assert len(piece.tokens) == len(piece.log_probs)
+      assert EOS not in piece.tokens[:-1]
+      if piece.finish == "stop" and index not in ends:
+        assert piece.tokens[-1] == EOS
+      if piece.finish:
+        ends.setdefault(index, piece.finish)
+  assert set(ends) == set(range(8)) and set(ends.values()) == {"stop", "length"}
+
+
+def test_who_is_told_to_stop_draws_no_more(lstm):
+  generator, variables = lstm
+  requests = [Request(np.array([4]), 20, seed) for seed in range(2)]
+  drawn = texts(
+    generator,
+    variables,
+    requests,
+    chain([Greedy()]),
+    chunk=3,
+    is_over=lambda pieces: [True, False],
+  )
+  assert len(drawn[0]) <= 3 < len(drawn[1])
+
+
+def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
+  """Greedy, every token from the whole window; a row without a code beside."""
+  generator, variables = make("transformer")
+  model = generator._model
+  code, prompt, kept = 3, [5, 6, 7], model.context // 2
+  requests = [
+    Request(np.array([code, *prompt]), 20, code=code),
+    Request(np.array([code, *prompt]), 20),
+  ]
+  choose = chain([Ban((EOS,)), Greedy()])
+
+  @jax.jit
+  def best(tokens_1T, number):
+    hidden, _ = model.apply(variables, tokens_1T)
+    logits_TV = model.apply(variables, hidden, method="logits")[0]
+    return jnp.argmax(logits_TV[number - 1].at[EOS].set(-jnp.inf))
+
+  for request, drawn in zip(
+    requests, texts(generator, variables, requests, choose), strict=True
+  ):
+    window = request.tokens.tolist()
+    for token in drawn:
+      if len(window) > model.context:
+        front = window[-kept:][:1] if request.code < 0 else [request.code]
+        window = front + window[-kept:][1:]
+      later = [0] * (model.context - len(window))  # which no token sees
+      assert token == best(jnp.array([window + later]), len(window))
+      window.append(token)
+
+
+def test_log_probs_are_the_models_own_whatever_is_drawn_by(lstm):
+  generator, variables = lstm
+  request = Request(np.array([4, 5]), 1)
+  (piece,) = next(generator(variables, [request], chain([Greedy()])))
+  (other,) = next(generator(variables, [request], chain([Temperature(9.0)])))
+  assert piece.log_probs[0] >= other.log_probs[0]
+  again = next(generator(variables, [request], chain([Temperature(0.01)])))
+  assert again[0].log_probs == piece.log_probs
+
+
+def test_a_timing_counts_what_was_read_and_drawn(lstm):
+  generator, variables = lstm
+  drawn = texts(generator, variables, REQUESTS)
+  timing = generator.timing
+  assert timing.prompt_tokens == 8
+  assert timing.new_tokens == sum(map(len, drawn))
+  assert "tokens/s" in str(timing) and timing.first_seconds > 0
+
+
+def test_sizes_are_few_and_large_enough():
+  sizes = [bucket(length) for length in range(1, 5000)]
+  assert all(size >= length for length, size in enumerate(sizes, 1))
+  assert sizes == sorted(sizes) and len(set(sizes)) < 40
+  assert all(bucket(size) == size for size in sizes)
+  assert all(
+    size <= 1.34 * length for length, size in enumerate(sizes, 1) if length > 32
+  )
+  assert [bucket_rows(n) for n in (1, 2, 3, 5, 64)] == [1, 2, 4, 8, 64]
+
+
+def test_nothing_to_draw_is_a_sentence(lstm):
+  generator, variables = lstm
+  with pytest.raises(UsageError, match="num_tokens=0 must be at least 1"):
+    next(generator(variables, [Request(np.array([4]), 0)], chain([])))

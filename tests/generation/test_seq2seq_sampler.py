@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources in, targets out, by the loop that goes on from prompts."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, CharacterTokenizer
+from lmjax.data.vocabularies import Vocabularies
+from lmjax.errors import UsageError
+from lmjax.generation.decoding_strategy import Search
+from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.tasks.seq2seq import Transduction
+from tests.tiny_models import VOCAB_SIZE, built, draw, encoder_decoder
+
+KNOWN = Vocabularies(
+  {
+    "target": CharacterTokenizer.train(["uvwxyza"], 0, 1, False),
+    "source": CharacterTokenizer.train(["abcdefg"], 0, 1, False),
+  }
+)
+SOURCES = ["abc", "gfedcba", "d"]
+NUM_TOKENS = 6
+MODELS = {
+  "transformer": encoder_decoder(
+    num_layers=1,
+    num_encoder_layers=1,
+    context=8,
+    source_vocab_size=VOCAB_SIZE,
+    tie_embeddings=False,
+  ),
+  "recurrent": built(
+    "recurrent_seq2seq", cell="gru", embedding_width=6, num_encoder_layers=1
+  ),
+}
+
+
+@functools.cache
+def made(name):
+  """Make what draws targets, and variables so large that sources matter."""
+  model = MODELS[name]
+  variables = draw(model, np.zeros((1, 2), int))
+  return TextTransducer(model, KNOWN), jax.tree.map(lambda x: 3 * x, variables)
+
+
+def drawn(name, sources, **sampling):
+  sampler, variables = made(name)
+  requests = sampler.requests(sources, NUM_TOKENS)
+  filters = Sampling(**sampling).filters(sampler.tokenizer)
+  return sampler.draw(variables, requests, filters)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_most_likely_targets_are_those_of_greedy_search(name):
+  """Of sources of different lengths, padded to other lengths."""
+  found_BT = searched(name, beam_size=1, coverage_penalty=0.0)
+  together = drawn(name, SOURCES, temperature=0.0)
+  assert len({text.text for text in together}) > 1
+  check_same(together, found_BT)
+
+
+def test_beams_cover_sources_as_those_of_the_task_do():
+  """With a model that finds what is banned unlikely: scores leave it in."""
+  name, settings = "transformer", dict(beam_size=3, coverage_penalty=2.0)
+  model, variables = MODELS[name], made(name)[1]
+  sampler = TextTransducer(model, KNOWN, search=Search(**settings))
+  requests = sampler.requests(SOURCES, NUM_TOKENS)
+  found_BT = searched(name, **settings)
+  check_same(sampler.draw(variables, requests, ()), found_BT)
+  plain = searched(name, beam_size=3, coverage_penalty=0.0)
+  assert not np.array_equal(found_BT, plain)
+
+
+def test_without_attention_nothing_is_covered():
+  model = built("recurrent_seq2seq", cell="gru", attention="none")
+  search = Search(beam_size=2, coverage_penalty=0.2)
+  sampler = TextTransducer(model, KNOWN, search=search)
+  variables = draw(model, np.zeros((1, 2), int))
+  with pytest.raises(UsageError, match="without attention covers no source"):
+    sampler.draw(variables, sampler.requests(["ab"], 2), ())
+
+
+def searched(name, **settings):
+  """Return the best target of each source, as evaluation finds it, [B, T]."""
+  task = Transduction(
+    MODELS[name],
+    np.ones(VOCAB_SIZE),
+    "character",
+    stateful=False,
+    length_penalty=0.0,
+    num_best=1,
+    max_target_length=NUM_TOKENS,
+    first_token=BOS,
+    stop_token=EOS,
+    pad_token=PAD,
+    banned=(PAD, UNK, BOS),
+    **settings,
+  )
+  lengths_B = np.array(list(map(len, SOURCES))) + 1
+  mask_BS = np.arange(max(lengths_B)) < lengths_B[:, None]
+  sources_BS = np.zeros(mask_BS.shape, int)
+  for row, source in zip(sources_BS, SOURCES, strict=True):
+    tokens = np.append(KNOWN.tokenizers["source"].encode(source), EOS)
+    row[: len(tokens)] = tokens
+  batch = dict(sources=sources_BS, source_mask=mask_BS)
+  made_BNT = jax.jit(task.predict)(made(name)[1], batch)["targets"]
+  return np.array(made_BNT[:, 0])
+
+
+def check_same(texts, found_BT):
+  for text, found_T in zip(texts, found_BT, strict=True):
+    best = [*text.tokens, EOS][:NUM_TOKENS]
+    np.testing.assert_array_equal(found_T[: len(best)], best)
+    assert text.text == KNOWN.tokenizers["target"].decode(text.tokens)
+
+
+def test_what_is_no_source_is_a_sentence():
+  sampler, _ = made("transformer")
+  for source, message in (
+    ("", "source has no token"),
+    ("abcdefga", "source has 9 tokens .* holds 8; shorten the source"),
+  ):
+    with pytest.raises(UsageError, match=message):
+      sampler.requests([source], 5)
+  assert sampler.requests(["a"], 99)[0].num_tokens == 8

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run folders steered by what users ask for."""
+
+import json
+import re
+
+import jax.numpy as jnp
+import pytest
+from absl import flags
+
+from lmjax.cli.dataclass_flags import define_flags
+from lmjax.data.tokenizers import CharacterTokenizer
+from lmjax.errors import UsageError, UserError
+from lmjax.generation.text_sampler import TextSampler
+from lmjax.guidance.options import Control
+from lmjax.run import Run
+from lmjax.training import loop
+from tests.tiny_models import draw, recurrent
+
+CONTEXT = 40  # of the Transformer
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_config, text_folder, tmp_path_factory):
+  """Train a run of each kind, once; the path of them all ends in a slash."""
+  folder = tmp_path_factory.mktemp("runs")
+  text = {
+    "data.source": "text",
+    "data.path": str(text_folder),
+    "data.split_by": "name",
+    "train.eval_every": 0,
+  }
+  rows = folder / "rows.tsv"
+  lines = [f"{'low' if n % 9 < 5 else 'high'}\t{n % 9} is\n" for n in range(90)]
+  rows.write_text("".join(lines))
+  of_rows = {
+    "task": "classification",
+    "data.source": "tsv",
+    "data.path": str(rows),
+    "data.columns.label": "0",
+    "data.columns.text": "1",
+    "init.workdir": str(folder / "lstm"),
+    "train.eval_every": 0,
+  }
+  for name, changes in (
+    ("lstm", text),
+    ("transformer", text | {"model.context": CONTEXT}),
+    ("ngram", text | {"data.tokenizer": "byte"}),
+    ("recurrent_encoder", of_rows),
+  ):
+    assert loop.train(tiny_config(name, **changes), folder / name) == 0
+  return f"{folder}/"
+
+
+def write(runs, name="lstm", num_tokens=20, **settings):
+  run = Run(runs + name, control=Control(**settings))
+  return run.generate(
+    "5 is", num_samples=3, num_tokens=num_tokens, temperature=0.9
+  )
+
+
+def test_constraints_hold_for_what_a_sampler_draws():
+  """Some tokens at a time as at once; numbers of tokens may differ."""
+  tokens = ["<pad>", "<unk>", "<bos>", "<eos>", *"abc ."]
+  tokenizer = CharacterTokenizer(tokens, lower_case=False)
+  model = recurrent("lstm", tokenizer.vocab_size, num_layers=1)
+  pattern = "([abc]{1,3}[ .])+"
+  control = Control(regex=pattern, must=("ab", "c"))
+  sampler = TextSampler(model, tokenizer, control=control)
+  requests = sampler.requests(["a b"], 9, num_samples=3)
+  requests += sampler.requests(["c"], 20)
+  variables = draw(model, jnp.zeros((1, 1), int))
+  drawn = [each.text for each in sampler.draw(variables, requests, [])]
+  for text in drawn:
+    assert re.fullmatch(pattern, text)
+    assert {"ab", "c"} <= set(re.split("[ .]", text))
+  pieces = sampler.stream(variables, requests, [], chunk=4)
+  assert drawn == ["".join(parts) for parts in zip(*pieces, strict=True)]
+
+
+@pytest.mark.slow
+def test_constraints_hold_for_what_runs_draw(runs, tmp_path):
+  pattern = r"( [a-z]+){2,4}, \d+\."
+  texts = write(runs, regex=pattern, must=("all", "squared is"))
+  for text in texts:
+    assert re.fullmatch(pattern, text) and len(text) <= 20
+    assert re.search(r"\ball\b", text) and re.search(r"\bsquared is\b", text)
+  assert len(set(texts)) > 1
+  schema = tmp_path / "schema.json"
+  schema.write_text('{"type": "array", "items": {"type": "integer"}}')
+  for text in write(runs, "ngram", 12, json_schema=str(schema)):
+    assert all(isinstance(each, int) for each in json.loads(text))
+
+
+@pytest.mark.slow
+def test_who_has_a_say_changes_what_is_drawn_and_keeps_to_constraints(runs):
+  """Weights of 0 change nothing; all of them go together."""
+  plain = write(runs)
+  experts = dict(
+    expert_workdir=runs + "transformer", antiexpert_workdir=runs + "lstm"
+  )
+  classes = dict(
+    classifier_workdir=runs + "recurrent_encoder", classifier_label="high"
+  )
+  assert write(runs, guidance=0.0, **experts) == plain
+  assert write(runs, guidance=3.0, **experts) != plain
+  assert write(runs, classifier_weight=0.0, **classes) == plain
+  changed = write(runs, classifier_weight=90.0, **classes)
+  assert changed != plain
+  assert changed != write(runs, classifier_candidates=2, **classes)
+  pattern = r" (is|and)( \d)+"
+  both = write(
+    runs,
+    regex=pattern,
+    guidance=3.0,
+    classifier_weight=9.0,
+    **experts,
+    **classes,
+  )
+  assert all(re.fullmatch(pattern, text) for text in both)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("name", "settings", "sentence"),
+  [
+    ("lstm", dict(regex="a{30}"), "30 tokens, more than num_tokens=20"),
+    ("lstm", dict(regex="é"), "no text that the run's tokenizer can write"),
+    ("lstm", dict(expert_workdir="ngram"), "has another tokenizer"),
+    ("lstm", dict(expert_workdir="recurrent_encoder"), "is no expert"),
+    (
+      "lstm",
+      dict(expert_workdir="transformer", num_tokens=CONTEXT),
+      f"make 44 tokens and the context of .* holds {CONTEXT}",
+    ),
+    (
+      "ngram",
+      dict(classifier_workdir="recurrent_encoder", classifier_label="low"),
+      "has another tokenizer .* init.workdir",
+    ),
+    (
+      "lstm",
+      dict(classifier_workdir="lstm", classifier_label="low"),
+      "knows no classes",
+    ),
+    (
+      "lstm",
+      dict(classifier_workdir="recurrent_encoder", classifier_label="odd"),
+      "choose one of high, low",
+    ),
+  ],
+)
+def test_runs_that_do_not_fit_are_named_in_one_sentence(
+  runs, name, settings, sentence
+):
+  """As are texts that cannot be."""
+  settings = {
+    k: runs + v if k.endswith("workdir") else v for k, v in settings.items()
+  }
+  with pytest.raises(UserError, match=sentence) as raised:
+    write(runs, name, **settings)
+  assert isinstance(raised.value, UsageError)
+  assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+  ("settings", "sentence"),
+  [
+    (dict(must=(" ",)), "must holds an empty word"),
+    (dict(guidance=-1.0), "guidance=-1.0 must be at least 0"),
+    (dict(classifier_weight=float("nan")), "classifier_weight=nan must be"),
+    (dict(guidance=1e300), "guidance=1e[+]300 must be at least 0, and at most"),
+    (dict(classifier_candidates=0), "classifier_candidates=0 must be"),
+    (dict(classifier_label="low"), "give both classifier_workdir and"),
+  ],
+)
+def test_settings_that_cannot_be_are_one_sentence(settings, sentence):
+  with pytest.raises(UsageError, match=sentence):
+    Control(**settings)
+
+
+def test_a_schema_may_have_the_mark_that_editors_put_before_it(tmp_path):
+  tokenizer = CharacterTokenizer(
+    ["<pad>", "<unk>", "<bos>", "<eos>", *"truefals"], lower_case=False
+  )
+  schema = tmp_path / "schema.json"
+  schema.write_text('{"type": "boolean"}', encoding="utf-8-sig")
+  steering = Control(json_schema=str(schema))(tokenizer)
+  assert steering.automaton.distance_S[0] == len("true")
+
+
+def test_flags_are_the_settings():
+  read = define_flags(Control)
+  given = ["--must=a b", "--must=c,d", "--regex=x+", "--classifier_weight=2"]
+  flags.FLAGS(["sample.py", *given])
+  assert read() == Control(regex="x+", must=("a b", "c,d"), classifier_weight=2)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from lmjax.config import defaults
+from lmjax.config.finalize import finalize
+from lmjax.errors import UsageError, UserError
+from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.run_dir import RunFolder
+from lmjax.prediction.predictor import Predictor
+from lmjax.run import Run
+from lmjax.training import loop
+
+WORDS = ["good", "bad", "film", "plot", "long", "!"]
+RNG = np.random.default_rng(0)
+TEXTS = [" ".join(RNG.choice(WORDS, n)) for n in RNG.integers(1, 40, 60)]
+ROWS = [dict(text=text, label=text.split()[0]) for text in TEXTS]
+
+
+def config_of(folder, **changes):
+  """A tiny classifier of the first word, whose data lie in a folder."""
+  config = defaults.get_config("recurrent_encoder", "classification")
+  lines = [f"{row['text']}\t{row['label']}\n" for row in ROWS]
+  (folder / "data.tsv").write_text("".join(lines))
+  config.model.update(dict(width=8, cell="gru", bidirectional=False))
+  config.data.update(
+    dict(source="tsv", path=str(folder / "data.tsv"), batch_size=8)
+  )
+  config.data.columns.update(dict(text="0", label="1"))
+  config.data.num_buckets = 2
+  config.optim.update(dict(warmup_steps=2, schedule="constant"))
+  config.parallel.num_devices = 1
+  config.train.update(dict(num_steps=6, log_every=3, eval_every=6))
+  config.train.update(dict(sample_every=0, checkpoint_every=3))
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("experiment")
+  config = finalize(config_of(folder))
+  return Experiment(config, RunFolder(folder / "run"))
+
+
+@pytest.fixture(scope="module")
+def variables(experiment):
+  """Variables that are large enough for predictions to differ."""
+  made = jax.jit(experiment.make_variables)(jax.random.key(0))
+  return jax.tree.map(lambda x: 4 * x, made)
+
+
+def predict(experiment, variables, rows, batch_size):
+  predictor = Predictor(experiment, batch_size)
+  places = [(f"row {n}", row) for n, row in enumerate(rows)]
+  return list(predictor(variables, places))
+
+
+def scores(pairs) -> np.ndarray:
+  return np.array([list(made["probabilities"].values()) for _, made in pairs])
+
+
+def test_batches_and_order_change_nothing(experiment, variables):
+  alone = scores(predict(experiment, variables, ROWS, 1))
+  assert np.ptp(alone, axis=0).max() > 0.1
+  for batch_size in (7, 64):
+    pairs = predict(experiment, variables, ROWS, batch_size)
+    assert [row for row, _ in pairs] == ROWS
+    np.testing.assert_allclose(scores(pairs), alone, atol=1e-5)
+  order = RNG.permutation(len(ROWS))
+  mixed = predict(experiment, variables, [ROWS[i] for i in order], 7)
+  np.testing.assert_allclose(scores(mixed), alone[order], atol=1e-5)
+
+
+def test_what_a_row_says_of_its_label_is_not_looked_at(experiment, variables):
+  rows = [dict(text=text, label="never seen") for text in TEXTS[:3]]
+  asked = [dict(text=text) for text in TEXTS[:3]]
+  with_labels = scores(predict(experiment, variables, rows, 2))
+  without = scores(predict(experiment, variables, asked, 2))
+  np.testing.assert_array_equal(with_labels, without)
+
+
+def test_probabilities_are_named_and_sum_to_one(experiment, variables):
+  names = experiment.corpus.tokenizer.labels["label"].names
+  for _, made in predict(experiment, variables, ROWS, 8):
+    assert tuple(made["probabilities"]) == names
+    assert math.isclose(sum(made["probabilities"].values()), 1, rel_tol=1e-5)
+    assert made["label"] == max(names, key=made["probabilities"].get)
+
+
+def test_answers_come_as_soon_as_a_batch_is_full(experiment, variables):
+  read = []
+
+  def rows():
+    for number, row in enumerate(ROWS[:5]):
+      read.append(number)
+      yield f"row {number}", row
+
+  answers = Predictor(experiment, 2)(variables, rows())
+  seen = []
+  for _ in answers:
+    seen.append(len(read))
+  assert seen == [2, 2, 4, 4, 5]
+
+
+def test_malformed_rows_are_reported_and_left_out(experiment, variables):
+  rows = [("a:1", ROWS[0]), ("a:2", dict(text=" ")), ("a:3", ROWS[1])]
+  problems = []
+  pairs = list(Predictor(experiment, 8)(variables, rows, problems.append))
+  assert [row for row, _ in pairs] == ROWS[:2]
+  assert [tuple(problem) for problem in problems] == [
+    ("a:2", "its text is empty")
+  ]
+  with pytest.raises(UserError, match="a:2: its text is empty"):
+    list(Predictor(experiment, 8)(variables, rows))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A folder with data, and a run of six steps on them."""
+  folder = tmp_path_factory.mktemp("trained")
+  assert loop.train(config_of(folder), folder / "run") == 0
+  return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+  return Run(folder / "run")
+
+
+def test_a_run_predicts_without_its_data(folder):
+  run = Run(folder / "run", overrides={"data.path": "nowhere.tsv"})
+  made = list(run.predict(dict(text=text) for text in TEXTS))
+  assert len(made) == len(TEXTS)
+  assert {each["label"] for each in made} <= set(WORDS)
+
+
+def test_a_row_that_cannot_be_read_is_counted_from_one(run):
+  with pytest.raises(UserError, match="^row 2: its text is empty; mend it.$"):
+    list(run.predict([dict(text="a"), dict(text="")]))
+  with pytest.raises(UserError, match="^row 1: .* is none of its columns"):
+    list(run.predict([dict(label="a")]))
+
+
+def test_long_texts_are_cut_as_in_training(run):
+  window = run.experiment.config.data.window
+  words = ["good", "bad"] * window
+  whole, cut = run.predict(
+    [dict(text=" ".join(words)), dict(text=" ".join(words[:window]))]
+  )
+  assert whole == cut
+
+
+def test_accuracy_is_the_share_of_right_predictions(run):
+  rows = [row for _, row in run.experiment.corpus.rows("train")]
+  made = run.predict(rows)
+  right = [
+    row["label"] == each["label"] for row, each in zip(rows, made, strict=True)
+  ]
+  report = run.evaluate("train")
+  assert report["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
+
+
+def test_training_that_was_stopped_within_an_epoch_goes_on(folder, tmp_path):
+  whole = Run(folder / "run", 6)
+  assert 3 % len(whole.experiment.corpus.train_batches()) != 0
+  for num_steps in (3, 6):
+    config = config_of(tmp_path, **{"train.num_steps": num_steps})
+    assert loop.train(config, tmp_path / "run") == 0
+  parts = Run(tmp_path / "run", 6)
+  for a, b in zip(
+    jax.tree.leaves(whole.variables),
+    jax.tree.leaves(parts.variables),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_another_corpus_is_refused(folder, tmp_path):
+  shutil.copytree(folder / "run", tmp_path / "run")
+  config = config_of(tmp_path)
+  with open(tmp_path / "data.tsv", "a") as file:
+    file.write("good film\tgood\n")
+  changed = {"data.path": str(tmp_path / "data.tsv")}
+  with pytest.raises(UserError, match="the corpus has changed since the run"):
+    Run(tmp_path / "run", overrides=changed).evaluate("valid")
+  with pytest.raises(UserError, match="the corpus has changed since the run"):
+    loop.train(config, tmp_path / "run")
+
+
+def test_another_vocabulary_is_refused(folder, tmp_path):
+  shutil.copytree(folder / "run", tmp_path / "run")
+  path = tmp_path / "run" / "tokenizer.json"
+  path.write_text(path.read_text().replace("film", "flim"))
+  with pytest.raises(UserError, match="has another vocabulary than"):
+    Run(tmp_path / "run")
+
+
+def test_what_a_run_does_not_have_cannot_be_looked_at_differently(folder):
+  with pytest.raises(UsageError, match="classification has no data.order"):
+    Run(folder / "run", overrides={"data.order": "stateful"})
+
+
+def test_a_run_of_running_text_predicts_nothing(tiny_config, tmp_path):
+  loop.train(tiny_config("ngram"), tmp_path / "run")
+  with pytest.raises(UsageError, match="learned task=language_modeling, which"):
+    list(Run(tmp_path / "run").predict([dict(text="a")]))
