@@ -2,7 +2,8 @@
 """What clients ask for: the body of a request, read and checked.
 
 The fields are those of OpenAI's completions, all fields of
-lmjax.generation.sampling_params.Sampling, and a control code. One whose value is null counts as absent.
+lmjax.generation.sampling_params.Sampling, and a control code. A field whose
+value is null counts as absent.
 """
 
 import dataclasses
