@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eight virtual devices for all tests, and the smallest configs that train.
+"""Eight virtual CPU devices for all tests, and the smallest trainable configs.
 
-Nearly all that tests do is compile, and nearly all of that is for speed that
-they do not need: without it they take a third of the time, and a fourth of the
-memory mappings, of which Linux gives a process 65,530. Set XLA_FLAGS to test
-what others run.
+Most of the time of the tests is compilation, and most of that is optimization,
+which they do not need: without it they take a third of the time, and a fourth
+of the memory mappings, of which Linux allows a process 65,530. The flags are
+added to XLA_FLAGS unless it sets them itself; for example,
+XLA_FLAGS=--xla_cpu_max_isa=AVX2 tests another instruction set, and
+XLA_FLAGS=--xla_backend_optimization_level=3 the optimized programs.
 """
 
 import os
 
-os.environ.setdefault(
-  "XLA_FLAGS",
-  "--xla_backend_optimization_level=0 "
-  "--xla_cpu_parallel_codegen_split_count=1 "
-  "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+_FLAGS = dict(
+  xla_backend_optimization_level="0",
+  xla_cpu_parallel_codegen_split_count="1",
+  xla_backend_extra_options="xla_cpu_disable_new_fusion_emitters",
+)
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+  [_given, *(f"--{k}={v}" for k, v in _FLAGS.items() if k not in _given)]
 )
 
 import jax  # noqa: E402

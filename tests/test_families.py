@@ -85,6 +85,10 @@ def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
     changes["model.dtype"] = dtype
   config = tiny_config(family, **changes)
   assert train(config, tmp_path) == 0
+  show = SHOW.get(
+    family, lambda run: run.generate("The ", num_tokens=3, seed=1)
+  )
+  shown = show(Run(tmp_path, "latest"))
   straight = stored(tmp_path, 2)
   first = stored(tmp_path, 1)
   shutil.rmtree(tmp_path / "checkpoints" / "2")
@@ -99,8 +103,4 @@ def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
     if name.startswith("params/") and not np.array_equal(leaf, first[name])
   ]
   assert moved or family == "ngram"
-  run = Run(tmp_path)
-  show = SHOW.get(
-    family, lambda run: run.generate("The ", num_tokens=3, seed=1)
-  )
-  assert show(run) == show(run)
+  assert shown and show(Run(tmp_path, "latest")) == shown

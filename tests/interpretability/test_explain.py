@@ -213,21 +213,29 @@ def test_what_cannot_be_explained_is_a_sentence(explain, text, target, message):
     explain(task, {}, known, text, target, 4, 16)
 
 
-def test_maps_are_found_whatever_they_are_in():
-  class Two(nn.Module):
+def test_attention_maps_are_named_by_layer():
+  class Attention(nn.Module):
     @nn.compact
     def __call__(self):
       self.sow("intermediates", "weights", jnp.ones((2, 3, 4, 5)))
       self.sow("intermediates", "other", jnp.ones(3))
-      self.sow("intermediates", "pooling_weights", jnp.ones((2, 4)))
 
-  _, sown = Two().apply({}, mutable=["intermediates"])
+  class Pooled(nn.Module):
+    @nn.compact
+    def __call__(self):
+      Attention(name="block_0")()
+      self.sow("intermediates", "pooling_weights", jnp.ones((2, 6)))
+
+  _, sown = Pooled().apply({}, mutable=["intermediates"])
+  # A scan over layers stacks the weights of all of them: [L, B, H, T, S].
   stacked = {"blocks": {"attention": {"weights": (jnp.ones((2, 1, 3, 4, 5)),)}}}
   maps = attention_maps({**sown["intermediates"], **stacked})
-  shapes = {name: weights.shape for name, weights in maps.items()}
-  assert shapes.pop("blocks/attention 0") == (3, 4, 5)
-  assert shapes.pop("blocks/attention 1") == (3, 4, 5)
-  assert set(shapes.values()) == {(3, 4, 5), (1, 1, 4)} or len(shapes) == 1
+  assert {name: weights.shape for name, weights in maps.items()} == {
+    "block_0": (3, 4, 5),
+    "pooling": (1, 1, 6),
+    "blocks/attention 0": (3, 4, 5),
+    "blocks/attention 1": (3, 4, 5),
+  }
 
 
 def test_principal_components_are_those_of_the_covariance():

@@ -19,6 +19,7 @@ from lmjax.layers.feedforward import FeedForward
 from lmjax.layers.position_bias import buckets
 from lmjax.layers.transformer_block import Block
 from lmjax.models.encoder_decoder import EncoderDecoder
+from tests.helpers.agreement import assert_near_reference
 
 T, S, D, H, K, V, L = 5, 4, 8, 2, 4, 11, 2
 MASK = jnp.array([[True] * 4, [True, True, False, False]])
@@ -39,20 +40,16 @@ def agree(case, run, parameters, inputs, convert):
   """Compare the output of `run(parameters, inputs)`, and all gradients."""
 
   @jax.jit
-  def both(parameters, inputs, slope):
+  def both(parameters, inputs, cotangent):
     out, vjp = jax.vjp(run, parameters, inputs)
-    return out, *vjp(slope)
+    return out, *vjp(cotangent)
 
-  slope = golden(case, "slope")["slope"]
-  out, *gradients = both(parameters, inputs, slope)
-  np.testing.assert_allclose(out, golden(case, "out")["out"], atol=1e-5)
+  cotangent = golden(case, "slope")["slope"]
+  out, *gradients = both(parameters, inputs, cotangent)
+  assert_near_reference(out, golden(case, "out")["out"])
   expected = golden(case, "gradients")
-  mine = {name: expected.pop(name) for name in inputs}
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4),
-    gradients,
-    [convert(expected), mine],
-  )
+  own = {name: expected.pop(name) for name in inputs}
+  assert_near_reference(gradients, [convert(expected), own])
 
 
 def linear(weights, name):

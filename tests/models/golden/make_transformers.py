@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write transformers.npz: what PyTorch's own layers and T5 compute.
+"""Write transformers.npz: what PyTorch's own layers and T5 compute in float64.
 
 python tests/models/golden/make_transformers.py, with torch 2.13 and
 transformers 5.23. Names are "case/kind/name": kinds are `of` (what goes in),
-`parameters`, `out`, `slope` (the gradient that comes in) and `gradients`.
+`parameters`, `out`, `slope` (the cotangent of the output) and `gradients`. The
+inputs are float32 values; everything is computed in float64, so that what a
+comparison measures is the rounding of the tested implementation alone.
 """
 
 from pathlib import Path
@@ -24,18 +26,24 @@ def gelu(x):
   return nn.functional.gelu(x, approximate="tanh")
 
 
+def normal(shape, generator):
+  """Sample float32 values, which every precision represents exactly."""
+  return torch.randn(shape, generator=generator).double()
+
+
 def record(case, module, inputs, run):
   """Store a module's parameters, its output and the gradients of both."""
   generator = torch.Generator().manual_seed(len(arrays))
+  module.double()
   with torch.no_grad():
     for parameter in module.parameters():
-      noise = torch.randn(parameter.shape, generator=generator)
+      noise = normal(parameter.shape, generator)
       parameter.copy_(0.5 * noise + (parameter == 1.0))
   out = run(module, **inputs)
   if isinstance(out, tuple):
     out, weights = out
     arrays[f"{case}/out/weights"] = weights
-  slope = torch.randn(out.shape, generator=generator)
+  slope = normal(out.shape, generator)
   out.backward(slope)
   arrays[f"{case}/out/out"], arrays[f"{case}/slope/slope"] = out, slope
   for name, leaf in inputs.items():
@@ -49,7 +57,7 @@ def record(case, module, inputs, run):
 
 def draw(time, seed):
   generator = torch.Generator().manual_seed(seed)
-  return torch.randn((B, time, D), generator=generator).requires_grad_()
+  return normal((B, time, D), generator).requires_grad_()
 
 
 def multi_head(module, x, memory=None):
