@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparison with a float64 reference, at a tolerance that rounding explains."""
+"""Comparison with float64 references; the tolerance follows from rounding."""
 
 import jax
 import numpy as np

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
-from tests.test_config import Recorder
 
 from lmjax.config import defaults
 from lmjax.config.finalize import finalize
@@ -26,6 +25,7 @@ from lmjax.train_state import create_state
 from lmjax.training.evaluation import Evaluator
 from lmjax.training.loop import train
 from lmjax.training.step import eval_step
+from tests.config.test_config import Recorder
 
 WORDS = ("a", "red", "cat", "sees", "the", "big", "dog", "and", "no", "bird")
 SCORED = ("regression", "distribution")

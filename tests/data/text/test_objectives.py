@@ -19,6 +19,7 @@ from lmjax.data.tokenizers import (
   CharacterTokenizer,
 )
 from lmjax.errors import UsageError
+from tests.helpers.frequencies import assert_frequencies
 
 REWRITING = sorted(OBJECTIVES)
 
@@ -55,17 +56,11 @@ def keys(number):
   return mix(np.arange(number, dtype=np.uint64))
 
 
-def chi_square(counts, shares):
-  expected = np.sum(counts) * np.array(shares)
-  assert expected.min() > 5
-  return ((np.array(counts) - expected) ** 2 / expected).sum()
-
-
 def test_draws_are_even_and_a_function_of_their_key():
   chances = draws(keys(40), 3, 250)
   np.testing.assert_array_equal(draws(keys(40)[7:9], 3, 250), chances[7:9])
   counts, _ = np.histogram(chances, 16, (0, 1))
-  assert chi_square(counts, np.full(16, 1 / 16)) < 37.7  # 0.1 % of 15
+  assert_frequencies(counts, np.full(16, 1 / 16))
   flat = chances.reshape(-1)
   assert abs(np.corrcoef(flat[:-1], flat[1:])[0, 1]) < 0.03
 
@@ -139,15 +134,15 @@ def test_masks_have_the_frequencies_of_the_paper():
   is_text = tokens > EOS
   assert not chosen[~is_text].any()
   number, total = chosen.sum(), is_text.sum()
-  assert chi_square([number, total - number], [0.15, 0.85]) < 10.8  # 0.1 %
+  assert_frequencies([number, total - number], [0.15, 0.85])
   masked = (inputs[chosen] == tokenizer.extra(MASK)).sum()
   kept = (inputs[chosen] == tokens[chosen]).sum()
   counts = [masked, kept, number - masked - kept]
   shares = [0.8, 0.1 + 0.1 / 256, 0.1 - 0.1 / 256]
-  assert chi_square(counts, shares) < 13.8  # 0.1 % of 2 degrees of freedom
+  assert_frequencies(counts, shares)
   replaced = inputs[chosen & (inputs != tokens) & (inputs < 260)]
   counts = np.histogram(replaced, 8, (4, 260))[0]
-  assert chi_square(counts, np.full(8, 1 / 8)) < 24.3  # 0.1 % of 7
+  assert_frequencies(counts, np.full(8, 1 / 8))
 
 
 def test_whole_words_are_chosen_whole():
@@ -164,7 +159,7 @@ def test_whole_words_are_chosen_whole():
   for low, high in zip(begins, [*begins[1:], len(text)], strict=True):
     assert (chosen[:, low:high] == chosen[:, low, None]).all()
     number = chosen[:, low].sum()
-    assert chi_square([number, 2000 - number], [0.2, 0.8]) < 10.8
+    assert_frequencies([number, 2000 - number], [0.2, 0.8])
   correlation = np.corrcoef(chosen[:, begins].T)
   assert np.abs(correlation - np.eye(len(begins))).max() < 0.1
 
@@ -193,7 +188,7 @@ def test_prefixes_are_read_at_once_and_the_rest_counts():
   np.testing.assert_array_equal(batch["weights"].sum(axis=1), 7 - lengths)
   assert not (batch["weights"][:, :-1] * batch["bidirectional"][:, 1:]).any()
   counts = np.bincount(lengths, minlength=7)[1:]
-  assert chi_square(counts, np.full(6, 1 / 6)) < 20.5  # 0.1 % of 5
+  assert_frequencies(counts, np.full(6, 1 / 6))
 
 
 def test_marks_and_middles_put_together_are_the_text():
@@ -204,7 +199,7 @@ def test_marks_and_middles_put_together_are_the_text():
   np.testing.assert_array_equal(batch["inputs"][:, 1:], tokens[:, 1:-1])
   rewritten = (tokens == 260).any(axis=1)
   number = rewritten.sum()
-  assert chi_square([number, 3000 - number], [0.6, 0.4]) < 10.8
+  assert_frequencies([number, 3000 - number], [0.6, 0.4])
   orders = []
   for row, weights in zip(
     tokens[rewritten], batch["weights"][rewritten], strict=True
@@ -242,7 +237,7 @@ def test_middles_have_even_cuts_in_the_right_order():
     ((low == i) & (high == j)).sum() for i in range(5) for j in range(i, 5)
   ]
   shares = [(1 + (i < j)) / 25 for i in range(5) for j in range(i, 5)]
-  assert chi_square(counts, shares) < 36.1  # 0.1 % of 14
+  assert_frequencies(counts, shares)
 
 
 def test_documents_begin_at_their_first_mark():
@@ -331,7 +326,7 @@ def test_all_divisions_are_alike():
     assert sum(parts) == 5
     counts[tuple(parts)] = counts.get(tuple(parts), 0) + 1
   assert min(min(parts) for parts in counts) == 1 and len(counts) == 6
-  assert chi_square(list(counts.values()), np.full(6, 1 / 6)) < 20.5
+  assert_frequencies(list(counts.values()), np.full(6, 1 / 6))
 
 
 def test_spans_are_as_many_and_as_long_as_asked():
