@@ -64,7 +64,7 @@ def look_behind(
   batch, time = shape
   seen_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length_B
   start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.start_B
-  rows_BT = seen_B[:, None] + jnp.arange(time)
+  rows_BT = seen_B[:, None] + jnp.arange(time)[None]
   starts_BT = document_starts(rows_BT, start_B, resets_BT)
   num_keys, keys_BS, slots_BT, order_BC = time, None, None, None
   if cache is not None:

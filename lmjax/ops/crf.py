@@ -65,11 +65,11 @@ def log_partition(
 def _forward(scores_TBC, mask_TB, transitions_ZZ):
   """Return the log sum of all beginnings that end in each tag, [T, B, C]."""
   between_CC = transitions_ZZ[:-1, :-1]
-  first_BC = transitions_ZZ[-1, :-1] + scores_TBC[0]
+  first_BC = transitions_ZZ[-1:, :-1] + scores_TBC[0]
 
   def step(sums_BC, inputs):
     scores_BC, mask_B = inputs
-    joined_BC = jax.nn.logsumexp(sums_BC[:, :, None] + between_CC, axis=1)
+    joined_BC = jax.nn.logsumexp(sums_BC[:, :, None] + between_CC[None], axis=1)
     new_BC = jnp.where(mask_B[:, None], joined_BC + scores_BC, sums_BC)
     return new_BC, new_BC
 
@@ -78,7 +78,7 @@ def _forward(scores_TBC, mask_TB, transitions_ZZ):
 
 
 def _ends(sums_BC, transitions_ZZ):
-  return jax.nn.logsumexp(sums_BC + transitions_ZZ[:-1, -1], axis=-1)
+  return jax.nn.logsumexp(sums_BC + transitions_ZZ[None, :-1, -1], axis=-1)
 
 
 @jax.custom_vjp
@@ -100,14 +100,16 @@ def _bwd(saved, slopes_B):
   """
   scores_TBC, mask_TB, transitions_ZZ, sums_TBC, log_sum_B = saved
   between_CC = transitions_ZZ[:-1, :-1]
-  ends_BC = sums_TBC[-1] + transitions_ZZ[:-1, -1] - log_sum_B[:, None]
+  ends_BC = sums_TBC[-1] + transitions_ZZ[None, :-1, -1] - log_sum_B[:, None]
   last_BC = jnp.exp(ends_BC) * slopes_B[:, None]
 
   def step(carry, inputs):
     marginal_BC, pairs_CC = carry
     before_BC, after_BC, scores_BC, mask_B = inputs
     given_BCC = jnp.exp(
-      before_BC[:, :, None] + between_CC + (scores_BC - after_BC)[:, None, :]
+      before_BC[:, :, None]
+      + between_CC[None]
+      + (scores_BC - after_BC)[:, None, :]
     )
     both_BCC = given_BCC * marginal_BC[:, None, :]
     both_BCC = jnp.where(mask_B[:, None, None], both_BCC, 0.0)
@@ -161,20 +163,20 @@ def viterbi(scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array) -> Array:
 def _viterbi(rows, transitions_ZZ):
   scores_TBC, mask_TB = (jnp.swapaxes(leaf, 0, 1) for leaf in rows)
   between_CC = transitions_ZZ[:-1, :-1]
-  first_BC = transitions_ZZ[-1, :-1] + scores_TBC[0]
-  stay_C = jnp.arange(len(between_CC))
+  first_BC = transitions_ZZ[-1:, :-1] + scores_TBC[0]
+  stay_1C = jnp.arange(len(between_CC))[None]
 
   def forward(best_BC, inputs):
     scores_BC, mask_B1 = inputs[0], inputs[1][:, None]
-    joined_BCC = best_BC[:, :, None] + between_CC
+    joined_BCC = best_BC[:, :, None] + between_CC[None]
     new_BC = joined_BCC.max(axis=1) + scores_BC
-    from_BC = jnp.where(mask_B1, joined_BCC.argmax(axis=1), stay_C)
+    from_BC = jnp.where(mask_B1, joined_BCC.argmax(axis=1), stay_1C)
     return jnp.where(mask_B1, new_BC, best_BC), from_BC
 
   best_BC, from_TBC = jax.lax.scan(
     forward, first_BC, (scores_TBC[1:], mask_TB[1:])
   )
-  last_B = jnp.argmax(best_BC + transitions_ZZ[:-1, -1], axis=-1)
+  last_B = jnp.argmax(best_BC + transitions_ZZ[None, :-1, -1], axis=-1)
 
   def backward(tag_B, from_BC):
     tag_B1 = jnp.take_along_axis(from_BC, tag_B[:, None], axis=1)

@@ -33,7 +33,9 @@ def ragged_matmul(x_NQD: Array, kernels_XDF: Array, group_N: Array) -> Array:
   """Do so by one ragged product."""
   number, size, width = x_NQD.shape
   groups = jnp.arange(len(kernels_XDF))
-  sizes_X = size * jnp.sum(group_N[:, None] == groups, axis=0, dtype=jnp.int32)
+  sizes_X = size * jnp.sum(
+    group_N[:, None] == groups[None], axis=0, dtype=jnp.int32
+  )
   y_RF = jax.lax.ragged_dot(
     x_NQD.reshape(-1, width),
     kernels_XDF,

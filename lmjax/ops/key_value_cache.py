@@ -61,7 +61,7 @@ def slot_positions(length_B: Array, capacity: int) -> Array:
   [[0, 1, -2, -1], [4, 1, 2, 3]]
   """
   newest_B1 = length_B[:, None] - 1
-  age_BC = jnp.mod(newest_B1 - jnp.arange(capacity), capacity)
+  age_BC = jnp.mod(newest_B1 - jnp.arange(capacity)[None], capacity)
   return newest_B1 - age_BC
 
 
@@ -87,7 +87,9 @@ def new_slots(length_B: Array, num_new: int, num_slots: int) -> Array:
   [[2, 3, 0], [1, 2, 3]]
   """
   first = max(num_new - num_slots, 0)
-  return jnp.mod(length_B[:, None] + jnp.arange(first, num_new), num_slots)
+  return jnp.mod(
+    length_B[:, None] + jnp.arange(first, num_new)[None], num_slots
+  )
 
 
 def write(

@@ -124,7 +124,7 @@ def _chunk(memory: Memory, xs: tuple[Array, ...]) -> tuple[Memory, Array]:
   steps = jnp.arange(resets_BL.shape[1])
   document_BL = jnp.cumsum(resets_BL, axis=1)
   same_BLS = document_BL[:, :, None] == document_BL[:, None]
-  same_BLS &= steps[:, None] >= steps
+  same_BLS &= (steps[:, None] >= steps[None])[None]
   # The logarithm of what is left at t of what was written at s, or before.
   kept_BHL = jnp.cumsum(forget_BHL, axis=2)
   log_BHLS = kept_BHL[..., None] + (input_BHL - kept_BHL)[:, :, None]

@@ -58,7 +58,10 @@ def relative_attention(
   dtype = query_BTHK.dtype
   precise = dict(preferred_element_type=wide(dtype))
   scores_BHTS = jnp.einsum(
-    "bthk,bshk->bhts", query_BTHK + content_bias_HK, key_BSHK, **precise
+    "bthk,bshk->bhts",
+    query_BTHK + content_bias_HK[None, None],
+    key_BSHK,
+    **precise,
   )
   scores_BHTS += shift(
     jnp.einsum(

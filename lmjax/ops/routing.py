@@ -43,7 +43,7 @@ def plan_for_all(expert_A: Array, num_experts: int, most: int = 128) -> Plan:
   order_A = jnp.argsort(expert_A, stable=True)
   sorted_A = expert_A[order_A]
   experts = jnp.arange(num_experts)
-  count_X = jnp.sum(expert_A[:, None] == experts, axis=0)
+  count_X = jnp.sum(expert_A[:, None] == experts[None], axis=0)
   blocks_X = -(-count_X // block)
   last_X, end_X = jnp.cumsum(count_X), jnp.cumsum(blocks_X)
   rank_A = jnp.arange(number) - (last_X - count_X)[sorted_A]
