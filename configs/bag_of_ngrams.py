@@ -28,11 +28,11 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.embedding_dropout = 0.3
   config.classification.pooling = "mean"
   config.classification.dropout = 0.3
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.num_buckets = 2
   config.optim.learning_rate = 1e-2
   config.optim.ema_decay = 0.98
   config.train.num_steps = 450
   config.train.eval_every = 50
-  config.train.sample_every = 450
+  config.train.preview_every = 450
   return read_opinions(config, folder)

@@ -29,12 +29,12 @@ def get_config(folder: str = "") -> ConfigDict:
   config.model.dropout = 0.3
   config.model.locked_dropout = 0.3
   config.model.embedding_dropout = 0.2
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.num_buckets = 2
   config.optim.learning_rate = 2e-3
   config.train.num_steps = 600
   config.train.eval_every = 100
-  config.train.sample_every = 300
+  config.train.preview_every = 300
   return read_opinions(config, folder)
 
 
@@ -43,7 +43,7 @@ def read_opinions(config: ConfigDict, folder: str) -> ConfigDict:
   config.data.lower_case = True
   config.data.batch_size = 50
   config.optim.weight_decay = 0.0
-  config.checkpoint.best_by = "accuracy"
+  config.checkpoint.metric = "accuracy"
   if folder:
     config.data.source = "tsv"
     config.data.path = f"{folder}/sst2.*.tsv"

@@ -9,7 +9,7 @@ is of.
 
 For own texts, a folder each kind: --config.data.source=text
 --config.data.path='books/*/*.txt'. For records, of which a field is the kind:
---config.data.source=jsonl --config.objective.code_by=author.
+--config.data.source=jsonl --config.objective.control_code_from=author.
 """
 
 from ml_collections import ConfigDict
@@ -23,8 +23,8 @@ def get_config() -> ConfigDict:
   config.task = "control_codes"
   config.data.source = "python_source"
   config.data.order = "stateless"
-  config.data.window = 64
+  config.data.seq_len = 64
   config.train.num_steps = 1500
-  config.sample.prompt = "def "
-  config.sample.code = "email"
+  config.preview.prompt = "def "
+  config.preview.control_code = "email"
   return config

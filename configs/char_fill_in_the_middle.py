@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
   config = char_transformer.get_config()
   config.task = "fill_in_the_middle"
   config.model.positions = "rotary"
-  config.data.window = 128
+  config.data.seq_len = 128
   config.train.num_steps = 3000
-  config.sample.prompt = "The ___ of an object is its type.\n"
+  config.preview.prompt = "The ___ of an object is its type.\n"
   return config

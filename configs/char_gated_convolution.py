@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
   config = defaults.get_config(model="gated_convolution")
   config.model.num_layers = 6
   config.model.width = 128
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 12
   config.optim.learning_rate = 1e-2
   config.train.num_steps = 2000

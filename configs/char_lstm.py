@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
   config.model.width = 400
   config.model.embedding_width = 64
   config.data.order = "stateful"
-  config.data.window = 16
+  config.data.seq_len = 16
   config.data.batch_size = 32
   config.optim.learning_rate = 1e-2
   config.optim.final_fraction = 0.01

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
   config.model.num_layers = 3
   config.model.width = 128
   config.model.recurrent_width = 256
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 12
   config.optim.learning_rate = 1e-2
   config.train.num_steps = 2000

@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
   config = char_transformer.get_config()
   config.task = "prefix_lm"
   config.model.positions = "rotary"
-  config.data.window = 128
-  config.sample.prompt = "The value of an object "
+  config.data.seq_len = 128
+  config.preview.prompt = "The value of an object "
   return config

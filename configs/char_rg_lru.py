@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
   config.model.num_layers = 4
   config.model.width = 120
   config.model.num_heads = 8
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 12
   config.optim.learning_rate = 3e-3
   config.train.num_steps = 2000

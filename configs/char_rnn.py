@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
   config.model.width = 832
   config.model.embedding_width = 64
   config.data.order = "stateful"
-  config.data.window = 16
+  config.data.seq_len = 16
   config.data.batch_size = 32
   config.optim.learning_rate = 3e-3
   config.optim.final_fraction = 0.01

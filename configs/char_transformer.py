@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
   config.model.width = 128
   config.model.norm = "layer_no_bias"
   config.model.positions = "learned"
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 12
   config.optim.learning_rate = 3e-3
   config.optim.weight_decay = 0.1

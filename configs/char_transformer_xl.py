@@ -13,9 +13,9 @@ def get_config() -> ConfigDict:
   """Return the experiment."""
   config = defaults.get_config(model="transformer_xl")
   config.model.norm = "layer_no_bias"
-  config.model.memory = 128
+  config.model.memory_length = 128
   config.data.order = "stateful"
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 12
   config.optim.learning_rate = 3e-3
   config.train.num_steps = 2000

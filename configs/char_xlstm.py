@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
   config.model.blocks = "msmmmmmm"
   config.model.num_layers = 8
   config.model.width = 116
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 12
   config.optim.learning_rate = 3e-3
   config.train.num_steps = 2000

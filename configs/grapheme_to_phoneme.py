@@ -41,13 +41,13 @@ def read_dictionary(config: ConfigDict, folder: str) -> ConfigDict:
   config.data.tokenizer = "character"
   config.seq2seq.target_tokenizer = "character"
   config.data.batch_size = 128
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.num_buckets = 3
   config.optim.weight_decay = 0.0
   config.optim.warmup_steps = 200
   config.optim.final_fraction = 0.02
   config.train.eval_every = 2000
-  config.train.sample_every = 4000
+  config.train.preview_every = 4000
   if folder:
     config.seq2seq.target_tokenizer = "word"
     config.data.source = "tsv"

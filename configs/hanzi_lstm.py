@@ -22,13 +22,13 @@ def get_config() -> ConfigDict:
   config.model.dropout = 0.2
   config.model.dtype = "bfloat16"
   config.data.order = "stateful"
-  config.data.window = 32
+  config.data.seq_len = 32
   config.data.batch_size = 32
   config.optim.learning_rate = 3e-3
   config.optim.final_fraction = 0.02
   config.optim.weight_decay = 0.0
   config.train.num_steps = 6000
   config.train.eval_every = 1000
-  config.train.sample_every = 3000
-  config.sample.prompt = ""  # begin a document
+  config.train.preview_every = 3000
+  config.preview.prompt = ""  # begin a document
   return config

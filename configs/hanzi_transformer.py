@@ -17,13 +17,13 @@ def get_config() -> ConfigDict:
   config.model.num_heads = 4
   config.model.dropout = 0.1
   config.model.dtype = "bfloat16"
-  config.data.window = 128
+  config.data.seq_len = 128
   config.data.batch_size = 8
   config.optim.learning_rate = 2e-3
   config.optim.warmup_steps = 400
   config.optim.final_fraction = 0.02
   config.train.num_steps = 6000
   config.train.eval_every = 1000
-  config.train.sample_every = 3000
-  config.sample.prompt = ""  # begin a document
+  config.train.preview_every = 3000
+  config.preview.prompt = ""  # begin a document
   return config

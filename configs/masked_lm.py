@@ -17,10 +17,10 @@ def get_config() -> ConfigDict:
   config.data.tokenizer = "word_punctuation"
   config.data.vocab_size = 4000
   config.data.lower_case = True
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 32
   config.optim.learning_rate = 2e-3
   config.optim.weight_decay = 0.05
   config.train.num_steps = 3000
-  config.sample.prompt = "the ___ of the list is ___ ."
+  config.preview.prompt = "the ___ of the list is ___ ."
   return config

@@ -43,5 +43,5 @@ def get_config(folder: str = "") -> ConfigDict:
   config.optim.weight_decay = 0.0
   config.train.num_steps = 3000
   config.train.eval_every = 500
-  config.checkpoint.best_by = "entity_f1"
+  config.checkpoint.metric = "entity_f1"
   return config

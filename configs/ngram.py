@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
   config.data.tokenizer = "word"
   config.data.order = "stateful"
   config.data.batch_size = 8
-  config.data.window = 512
+  config.data.seq_len = 512
   config.train.num_steps = 1
   return config

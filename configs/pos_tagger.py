@@ -42,5 +42,5 @@ def get_config(folder: str = "") -> ConfigDict:
   config.optim.weight_decay = 0.0
   config.train.num_steps = 4000
   config.train.eval_every = 1000
-  config.checkpoint.best_by = "accuracy"
+  config.checkpoint.metric = "accuracy"
   return config

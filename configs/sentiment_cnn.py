@@ -25,11 +25,11 @@ def get_config(folder: str = "") -> ConfigDict:
   """
   config = defaults.get_config(model="text_cnn")
   config.model.width = 64
-  config.data.window = 40
+  config.data.seq_len = 40
   config.data.num_buckets = 1
   config.optim.learning_rate = 2e-3
   config.optim.ema_decay = 0.98
   config.train.num_steps = 400
   config.train.eval_every = 50
-  config.train.sample_every = 400
+  config.train.preview_every = 400
   return read_opinions(config, folder)

@@ -15,9 +15,9 @@ def get_config() -> ConfigDict:
   config.model.num_layers = 2
   config.data.tokenizer = "bpe"
   config.data.vocab_size = 2000
-  config.data.window = 64
+  config.data.seq_len = 64
   config.data.batch_size = 32
   config.optim.learning_rate = 2e-3
   config.train.num_steps = 3000
-  config.sample.prompt = "Return the ___ of the ___.\n"
+  config.preview.prompt = "Return the ___ of the ___.\n"
   return config

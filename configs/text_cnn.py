@@ -34,8 +34,8 @@ def get_config(folder: str = "") -> ConfigDict:
   config.optim.ema_decay = 0.98
   config.train.num_steps = 600
   config.train.eval_every = 100
-  config.train.sample_every = 600
-  config.checkpoint.best_by = "accuracy"
+  config.train.preview_every = 600
+  config.checkpoint.metric = "accuracy"
   if folder:
     config.data.source = "tsv"
     config.data.path = folder

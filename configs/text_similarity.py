@@ -25,7 +25,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config = defaults.get_config(model="recurrent_encoder", task="matching")
   config.matching.encoders = "shared"
   config.data.lower_case = True
-  config.data.window = 64
+  config.data.seq_len = 64
   config.optim.weight_decay = 0.01
   if folder:
     config.data.source, config.data.path = "tsv", folder

@@ -28,8 +28,8 @@ def get_config(folder: str = "") -> ConfigDict:
   config.data.lower_case = True
   config.train.num_steps = 800
   config.train.eval_every = 100
-  config.train.sample_every = 400
-  config.checkpoint.best_by = "accuracy"
+  config.train.preview_every = 400
+  config.checkpoint.metric = "accuracy"
   if folder:
     config.data.source = "tsv"
     config.data.path = folder

@@ -38,7 +38,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config.data.tokenizer = "bpe"
   config.data.vocab_size = 6000
   config.data.batch_size = 128
-  config.data.window = 64
+  config.data.seq_len = 64
   config.optim.learning_rate = 2e-3
   config.optim.b2 = 0.98
   config.optim.weight_decay = 0.01
@@ -46,7 +46,7 @@ def get_config(folder: str = "") -> ConfigDict:
   config.optim.final_fraction = 0.02
   config.train.num_steps = 4500
   config.train.eval_every = 750
-  config.train.sample_every = 1500
+  config.train.preview_every = 1500
   if folder:
     config.data.source = "parallel"
     config.data.path = folder

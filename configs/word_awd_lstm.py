@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
   config.model.temporal_activation_regularization = 1.0
   config.data.tokenizer = "word"
   config.data.order = "stateful"
-  config.data.window = 35
+  config.data.seq_len = 35
   config.data.batch_size = 10
   config.optim.name = "sgd"
   config.optim.momentum = 0.0
@@ -40,6 +40,6 @@ def get_config() -> ConfigDict:
   config.optim.nt_asgd_every = 197  # about an epoch
   config.train.num_steps = 2000
   config.train.eval_every = 500
-  config.sample.prompt = "The "
-  config.sample.num_tokens = 60
+  config.preview.prompt = "The "
+  config.preview.num_tokens = 60
   return config

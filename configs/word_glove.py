@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
   """Return the experiment."""
   config = word_skip_gram.get_config()
   config.task = "glove"
-  config.word_vectors.context = 10
+  config.word_vectors.context_size = 10
   config.word_vectors.x_max = 10.0
   config.train.eval_every = 0
   return config

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
   config.model.dtype = "bfloat16"
   config.data.tokenizer = "word"
   config.data.order = "stateful"
-  config.data.window = 35
+  config.data.seq_len = 35
   config.data.batch_size = 32
   config.optim.learning_rate = 3e-3
   config.optim.warmup_steps = 200
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
   config.optim.weight_decay = 0.0
   config.train.num_steps = 8000
   config.train.eval_every = 2000
-  config.train.sample_every = 4000
-  config.sample.prompt = "The "
-  config.sample.num_tokens = 60
+  config.train.preview_every = 4000
+  config.preview.prompt = "The "
+  config.preview.num_tokens = 60
   return config

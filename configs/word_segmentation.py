@@ -46,5 +46,5 @@ def get_config(folder: str = "") -> ConfigDict:
   config.optim.weight_decay = 0.0
   config.train.num_steps = 1900
   config.train.eval_every = 500
-  config.checkpoint.best_by = "word_f1"
+  config.checkpoint.metric = "word_f1"
   return config

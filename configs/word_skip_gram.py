@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
   config.data.tokenizer = "word_punctuation"
   config.data.lower_case = True
   config.data.min_freq = 5
-  config.data.window = 128
+  config.data.seq_len = 128
   config.data.batch_size = 64
   config.word_vectors.subsample = 3e-4
   config.optim.name = "adagrad"
@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
   config.optim.clip_norm = 0.0
   config.train.num_steps = 1000
   config.train.eval_every = 250
-  config.sample.prompt = (
+  config.preview.prompt = (
     "list function class method string exception value attribute module loop"
   )
-  config.sample.num_tokens = 6
+  config.preview.num_tokens = 6
   return config

@@ -106,11 +106,11 @@ def virtual_devices(config: ConfigDict) -> int:
   kernels each device would read at every step, gain nothing or lose.
 
   Args:
-    config: parallel.cpu_devices says how many; 0 to choose.
+    config: parallel.virtual_cpu_devices says how many; 0 to choose.
   """
   parallel, model = config.parallel, config.model
-  if parallel.cpu_devices:
-    return parallel.cpu_devices
+  if parallel.virtual_cpu_devices:
+    return parallel.virtual_cpu_devices
   rows = config.data.batch_size // max(config.train.num_microbatches, 1)
   alone = int(os.environ.get("JAX_NUM_PROCESSES", 1)) == 1
   if model.name != "transformer" or model.width < 256 or not alone:
@@ -119,7 +119,7 @@ def virtual_devices(config: ConfigDict) -> int:
   return math.gcd(max(rows, 1), wanted)
 
 
-def start(cpu_devices: int = 1) -> None:
+def start(virtual_cpu_devices: int = 1) -> None:
   """Prepare JAX; call it first, before any array is made.
 
   Compiled programs are kept in the user's cache folder (set
@@ -128,12 +128,12 @@ def start(cpu_devices: int = 1) -> None:
   JAX_NUM_PROCESSES and JAX_PROCESS_ID say how.
 
   Args:
-    cpu_devices: as how many devices a CPU poses.
+    virtual_cpu_devices: as how many devices a CPU poses.
   """
   keep_memory()
   set_gpu_flags()
-  if cpu_devices > 1:
-    jax.config.update("jax_num_cpu_devices", cpu_devices)
+  if virtual_cpu_devices > 1:
+    jax.config.update("jax_num_cpu_devices", virtual_cpu_devices)
   if not jax.config.jax_compilation_cache_dir:
     folder = str(cache_folder() / "compiled")
     jax.config.update("jax_compilation_cache_dir", folder)

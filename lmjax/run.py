@@ -23,11 +23,11 @@ from lmjax.data.word_vectors import WordVectors
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors, table_of
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.generation.decoding_strategy import Helper, Search
-from lmjax.generation.generator import Timing, check_positive
-from lmjax.generation.infilling import FILLERS, Filled
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.generator import GenerationStats, check_minimum
+from lmjax.generation.infilling import INFILLERS, Filled
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import Continuation, Control, TextSampler
 from lmjax.interpretability.explainers import EXPLAINERS, Explanation
 from lmjax.models.neural_cache import CacheOptions
@@ -58,7 +58,7 @@ class Run:
 
   Args:
     workdir: the run folder.
-    checkpoint: "best", as checkpoint.best_by says, "latest", or a step.
+    checkpoint: "best", as checkpoint.metric says, "latest", or a step.
     overrides: parts of the config to look at differently, by dotted key.
     cache: a neural cache to give the model; None for none.
     int8_weights: whether parameters are rounded to eight bits, in which they
@@ -84,8 +84,8 @@ class Run:
   ):
     self._cache, self._search = cache, search
     self._int8_weights, self._control = int8_weights, control
-    self.timing = Timing()
-    folder = RunFolder(workdir)
+    self.timing = GenerationStats()
+    folder = RunDir(workdir)
     config = folder.load_config()
     if cache and config.task != "language_modeling":
       raise UsageError(
@@ -152,7 +152,7 @@ class Run:
     task = self.experiment.config.task
     if task not in SAMPLERS:
       tool = "predict.py" if task in SCHEMAS else "embed.py"
-      tool = "fill.py" if task in FILLERS else tool
+      tool = "fill.py" if task in INFILLERS else tool
       raise UsageError(
         f"a run of task={task} does not go on from a text; scripts/{tool} "
         "shows what it has learned."
@@ -184,7 +184,7 @@ class Run:
     return texts[0] if num_samples is None else texts
 
   def continue_texts(
-    self, prompts: Sequence[str], sampling: Sampling, **settings: Any
+    self, prompts: Sequence[str], sampling: SamplingParams, **settings: Any
   ) -> list[Continuation]:
     """Continue prompts, or write for sources; see `continue_each`."""
     return list(self.continue_each(prompts, sampling, **settings))
@@ -192,13 +192,13 @@ class Run:
   def continue_each(
     self,
     prompts: Sequence[str],
-    sampling: Sampling,
+    sampling: SamplingParams,
     num_tokens: int = 200,
     num_samples: int = 1,
     seed: int = 0,
-    stops: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     max_seconds: float | None = None,
-    code: str = "",
+    control_code: str = "",
     batch_size: int = 64,
   ) -> Iterator[Continuation]:
     """Continue prompts, or write for sources, some at a time.
@@ -209,9 +209,9 @@ class Run:
       num_tokens: how many tokens to draw at most; `<eos>` ends a text.
       num_samples: how many texts for each prompt.
       seed: the same seed draws the same texts.
-      stops: strings before which a text ends.
+      stop_strings: strings before which a text ends.
       max_seconds: after which no more is drawn in a batch; None for no limit.
-      code: control code that texts stand under; empty for none.
+      control_code: control code that texts stand under; empty for none.
       batch_size: texts that are drawn together, those of a beam or to choose
         among counted; none depends on it.
 
@@ -223,28 +223,32 @@ class Run:
       UsageError: if a number is out of range, or a prompt is longer than the
         model's context.
     """
-    check_positive(batch_size=batch_size)
-    sampler, self.timing = self.sampler, Timing()
+    check_minimum(batch_size=batch_size)
+    sampler, self.timing = self.sampler, GenerationStats()
     filters = sampling.filters(sampler.tokenizer)
-    requests = sampler.requests(prompts, num_tokens, num_samples, seed, code)
+    requests = sampler.requests(
+      prompts, num_tokens, num_samples, seed, control_code
+    )
     # Samples of a prompt stay together, if that may be: a beam finds them all.
     most = max(batch_size // (self._search or Search()).num_rows, 1)
     size = most - most % num_samples or most
     for start in range(0, len(requests), size):
       group = requests[start : start + size]
-      texts = sampler.draw(self.variables, group, filters, stops, max_seconds)
+      texts = sampler.draw(
+        self.variables, group, filters, stop_strings, max_seconds
+      )
       self.timing = self.timing.plus(sampler.timing)
       yield from texts
 
   def stream_text(
     self,
     prompt: str,
-    sampling: Sampling,
+    sampling: SamplingParams,
     num_tokens: int = 200,
     seed: int = 0,
-    stops: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     max_seconds: float | None = None,
-    code: str = "",
+    control_code: str = "",
     chunk: int = 4,
   ) -> Iterator[str]:
     """Continue a prompt piece by piece: no half characters; `continue_each`.
@@ -254,16 +258,18 @@ class Run:
       sampling: what tokens are chosen by.
       num_tokens: how many tokens to draw at most.
       seed: the same seed draws the same text.
-      stops: strings before which the text ends.
+      stop_strings: strings before which the text ends.
       max_seconds: after which no more is drawn; None for no limit.
-      code: control code that the text stands under; empty for none.
+      control_code: control code that the text stands under; empty for none.
       chunk: how many tokens are drawn at a time.
     """
     sampler = self.sampler
     filters = sampling.filters(sampler.tokenizer)
-    requests = sampler.requests([prompt], num_tokens, seed=seed, code=code)
+    requests = sampler.requests(
+      [prompt], num_tokens, seed=seed, control_code=control_code
+    )
     for (new,) in sampler.stream(
-      self.variables, requests, filters, stops, max_seconds, chunk
+      self.variables, requests, filters, stop_strings, max_seconds, chunk
     ):
       self.timing = sampler.timing
       yield new
@@ -287,29 +293,29 @@ class Run:
         f"scores no text token by token; give a run of task="
         f"{' or '.join([*SCORED, 'prefix_lm', 'seq2seq'])}."
       )
-    context = model.context
-    carries = context is None or self.experiment.task.stateful
-    window = config.data.window if carries else context
+    max_context = model.max_context
+    carries = max_context is None or self.experiment.task.stateful
+    seq_len = config.data.seq_len if carries else max_context
     if self._cache:
       model, carries = self._cache.around(model, keeps_memory=carries), True
     return TextScorer(
-      model, self.tokenizer, window, carries, opens_documents(config)
+      model, self.tokenizer, seq_len, carries, opens_documents(config)
     )
 
   def score(
-    self, texts: Sequence[str], code: str = "", prompt: str = ""
+    self, texts: Sequence[str], control_code: str = "", prompt: str = ""
   ) -> list[Score]:
     """Score each token of texts given those before it.
 
     Args:
       texts: any number of them.
-      code: control code that they stand under; empty for none.
+      control_code: control code that they stand under; empty for none.
       prompt: what stands before each, or the source that they are written for.
 
     Raises:
       UsageError: see TextScorer and PairScorer.
     """
-    return self.scorer(self.variables, texts, code, prompt)
+    return self.scorer(self.variables, texts, control_code, prompt)
 
   def fill(self, text: str, **settings) -> Filled:
     """Fill the blanks `___` of a text; see lmjax.generation.infilling.
@@ -318,12 +324,12 @@ class Run:
       UsageError: if the run's task fills no blanks.
     """
     task = self.experiment.config.task
-    if task not in FILLERS:
+    if task not in INFILLERS:
       raise UsageError(
         f"a model that learned task={task} fills no blanks; train one with "
-        f"task={' or '.join(FILLERS)}."
+        f"task={' or '.join(INFILLERS)}."
       )
-    filler = FILLERS[task](self.experiment.model, self.tokenizer)
+    filler = INFILLERS[task](self.experiment.model, self.tokenizer)
     return filler(self.variables, text, **settings)
 
   def explain(
@@ -356,7 +362,7 @@ class Run:
       text,
       target,
       num_points,
-      longest=config.data.window if has_records else task.model.context,
+      longest=config.data.seq_len if has_records else task.model.max_context,
     )
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:

@@ -206,7 +206,7 @@ def main() -> int:
   cases, settings = choose_cases(_WORD), choose_settings()
   report = read_report(path) if path and path.exists() else {}
   write_report(path, report)  # what cannot be written shows at once
-  measured, code = {}, 0
+  measured, control_code = {}, 0
   for case in cases:
     say(f"\n{case.name}: {case.work}")
     if case.needs_gpu and not has_gpu():
@@ -216,17 +216,17 @@ def main() -> int:
       rows = measure(case, settings, say)
     except ContenderFailed as error:
       say(f"not measured: {error}")
-      code = 1
+      control_code = 1
       continue
     measured |= {
       name: {**row, "command": _COMMAND} for name, row in rows.items()
     }
     write_report(path, report | measured)
     if not all(row.get("agree", True) for row in rows.values()):
-      code = 1
+      control_code = 1
   say("\n" + make_table(measured))
   print(json.dumps(measured, indent=2))
-  return code
+  return control_code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from absl import flags
 from lmjax.cli import app
 from lmjax.data.word_vectors import check_format, name_in_file, read, write
 from lmjax.errors import UsageError
-from lmjax.generation.generator import check_positive
+from lmjax.generation.generator import check_minimum
 from lmjax.prediction.word_similarity import WordSpace, show
 from lmjax.run import Run
 
@@ -38,7 +38,7 @@ _EXPORT_FORMAT = flags.DEFINE_string(
 
 def main() -> None:
   """Print a line for each question, and write the file that is asked for."""
-  check_positive(number=_NUMBER.value)
+  check_minimum(number=_NUMBER.value)
   for format in (_FORMAT.value, _EXPORT_FORMAT.value):
     if format != "auto":
       check_format(format)

@@ -12,7 +12,7 @@ from lmjax.data.records.tables.requests import open_lines
 from lmjax.data.records.tables.table import Problem
 from lmjax.data.sources.splits import SPLITS
 from lmjax.errors import UserError
-from lmjax.generation.generator import check_positive
+from lmjax.generation.generator import check_minimum
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
@@ -32,7 +32,7 @@ flags.mark_flags_as_required(["workdir", "query"])
 
 def main() -> None:
   """Print what is found for each query."""
-  check_positive(number=_NUMBER.value)
+  check_minimum(number=_NUMBER.value)
   run = Run(_WORKDIR.value, _CHECKPOINT.value)
   texts = None
   if _INDEX.value is not None:

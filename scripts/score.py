@@ -43,7 +43,7 @@ _PROMPT = flags.DEFINE_string(
 _SOURCE = flags.DEFINE_string(
   "source", None, "What each text is written for, by a run of task=seq2seq."
 )
-_CODE = flags.DEFINE_string("code", "", "Control code that texts stand under.")
+_CODE = flags.DEFINE_string("control_code", "", "Control code of the text.")
 _OUTPUT = flags.DEFINE_enum(
   "output", "text", ["text", "jsonl"], "jsonl: an object a text."
 )

@@ -26,7 +26,7 @@ from ml_collections import config_flags
 
 from lmjax.cli import app
 from lmjax.errors import UserError
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.training import loop
 from lmjax.training.hooks import Session
 from lmjax.tree import named_leaves
@@ -64,7 +64,7 @@ def child() -> int:
     config.train.log_every = 3
     config.train.eval_every = _CHECKPOINT_STEP.value
     config.train.eval_batches = 2
-    config.train.sample_every = 0
+    config.train.preview_every = 0
     config.checkpoint.keep_latest = 4
   hooks = [KillProcess()] if _KILL.value else []
   return loop.train(config, _CHILD.value, hooks)
@@ -88,7 +88,7 @@ def start(folder: Path, *, kill: bool) -> None:
     )
 
 
-def final_leaves(folder: RunFolder) -> dict[str, str]:
+def final_leaves(folder: RunDir) -> dict[str, str]:
   """Digest every array of the newest checkpoint and every logged record."""
   with ocp.CheckpointManager(folder.checkpoints) as manager:
     step = manager.latest_step()
@@ -140,8 +140,8 @@ def main() -> int:
     if not stored.exists():
       raise UserError(f"the killed run left no checkpoint {stored.name}.")
     start(broken, kill=False)
-    a = final_leaves(RunFolder(straight))
-    b = final_leaves(RunFolder(broken))
+    a = final_leaves(RunDir(straight))
+    b = final_leaves(RunDir(broken))
   for name in sorted(a.keys() | b.keys()):
     if a.get(name) != b.get(name):
       print(f"differs: {name}: {a.get(name)} straight, {b.get(name)} resumed")

@@ -68,7 +68,7 @@ def tiny_config(cache_dir):
     config.model.update(TINY.get(model, {}))
     if config.task in defaults.RECORD_TASKS:
       config.data.cache_dir = cache_dir
-    config.data.window = 8
+    config.data.seq_len = 8
     config.data.batch_size = 8
     config.optim.warmup_steps = 2
     config.parallel.num_devices = 1
@@ -76,7 +76,7 @@ def tiny_config(cache_dir):
     config.train.log_every = 2
     config.train.eval_every = 4
     config.train.eval_batches = 2
-    config.train.sample_every = 0
+    config.train.preview_every = 0
     config.train.checkpoint_every = 4
     if model == "ngram":
       config.train.num_steps = 1

@@ -33,12 +33,12 @@ def test_gpu_flags_are_left_out(monkeypatch, switch):
   ("model", "changes", "devices"),
   [
     ("lstm", {}, 1),
-    ("lstm", {"parallel.cpu_devices": 3}, 3),
+    ("lstm", {"parallel.virtual_cpu_devices": 3}, 3),
     ("transformer", {}, 1),  # too narrow to gain
     ("transformer", {"model.width": 256}, 4),
     ("transformer", {"model.width": 256, "data.batch_size": 6}, 2),
     ("transformer", {"model.width": 256, "parallel.num_devices": 2}, 2),
-    ("transformer", {"model.width": 256, "parallel.cpu_devices": 1}, 1),
+    ("transformer", {"model.width": 256, "parallel.virtual_cpu_devices": 1}, 1),
     (
       "transformer",
       {"model.width": 256, "data.batch_size": 6, "train.num_microbatches": 2},

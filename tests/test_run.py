@@ -16,7 +16,7 @@ def trained(tiny_config, text_folder, tmp_path):
       "data.source": "text",
       "data.path": str(text_folder),
       "data.split_by": "name",
-      "data.window": 7,
+      "data.seq_len": 7,
       "data.batch_size": 3,
     }
     assert train(tiny_config(model, **text, **changes), tmp_path) == 0
@@ -47,7 +47,7 @@ def test_scores_are_what_evaluation_sums(trained):
   np.testing.assert_allclose(-scores.mean(), loss, rtol=1e-5)
   text = run.tokenizer.decode(run.experiment.corpus.stream("test").tokens[:40])
   (score,) = run.score([text])
-  assert score.num_windows == 6
+  assert score.num_sequences == 6
   np.testing.assert_allclose(score.log_probs[1:], scores[:39], rtol=1e-5)
   with pytest.raises(UsageError, match="learned task=prefix_lm"):
     Run(folder, overrides={"task": "prefix_lm"}).log_probs("test")

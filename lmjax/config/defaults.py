@@ -70,7 +70,7 @@ _BLOCKS = dict(
   # lecun_normal | orthogonal
   initializer="normal",
   remat=False,
-  depth="auto",  # auto | scan | unrolled
+  scan_layers="auto",  # auto | always | never: one compiled block in a loop
   dtype="float32",  # of the matmuls: float32 | bfloat16
   param_dtype="float32",
 )
@@ -80,7 +80,7 @@ _TRUNK = dict(
   num_kv_heads=0,  # 0: num_heads
   # learned | sinusoidal | rotary | relative (T5) | alibi | none
   positions="rotary",
-  context=0,  # tokens of the carry, learned positions; 0: data.window
+  max_context=0,  # tokens of the carry, learned positions; 0: data.seq_len
   attention_dropout=0.0,  # of its weights, which are then stored, T · T a head
 )
 MODELS = dict(
@@ -114,7 +114,7 @@ MODELS = dict(
   transformer_xl=dict(
     _BLOCKS,
     name="transformer_xl",
-    memory=128,  # tokens before a window whose hidden states are kept
+    memory_length=128,  # tokens before a window whose hidden states are kept
   ),
   encoder=dict(
     _TRUNK,
@@ -212,7 +212,7 @@ MODELS["recurrent_seq2seq"] = dict(
   embedding_width=0,  # 0: width
   attention="general",  # none | additive | general | dot | scaled_dot
   input_feeding=False,  # what was made of a token goes in with the next
-  copies=False,  # tokens of the source may be copied
+  copy_mechanism=False,  # tokens of the source may be copied
   scheduled_sampling=0.0,  # share of inputs that the model draws, in training
   tie_embeddings=False,
   initializer="glorot_uniform",  # as of recurrent language models
@@ -223,7 +223,7 @@ MODELS["recurrent_seq2seq"] = dict(
 )
 MODELS["text_cnn"] = dict(
   name="text_cnn",
-  window_sizes=(3, 4, 5),  # tokens that a convolution sees
+  kernel_sizes=(3, 4, 5),  # tokens that a convolution sees
   width=128,  # feature maps of each size
   embedding_width=0,  # 0: width
   embedding_scale=0.03,  # their standard deviation at initialisation
@@ -295,8 +295,8 @@ RECORD_TASKS = dict(
     comparison="cosine",  # cosine | dot | bilinear | manhattan | features
     features_width=50,  # features: of the hidden layer that reads them
     dropout=0.0,  # on the pooled features
-    lowest=1.0,  # regression, distribution: the lowest score ...
-    highest=5.0,  # ... and the highest
+    min_score=1.0,  # regression, distribution: the lowest score ...
+    max_score=5.0,  # ... and the highest
     temperature=0.05,  # contrastive: what similarities are divided by
     margin=0.2,  # triplet: of what is right above what is wrong
     negatives="hardest",  # triplet: hardest | all
@@ -309,8 +309,8 @@ RECORD_TASKS = dict(
     length_penalty=0.6,  # of Wu et al. 2016; 0: none
     # Likewise, for what is left out of sources, if beam_size is above 1
     coverage_penalty=0.0,
-    num_best=1,  # how many of them are shown
-    max_target_length=0,  # tokens that are written at most; 0: data.window
+    num_return_sequences=1,  # of them, per source
+    max_target_length=0,  # tokens that are written at most; 0: data.seq_len
     # Of bleu, chrf, rouge, exact_match, token_error_rate
     metrics="bleu,chrf,exact_match,token_error_rate",
   ),
@@ -383,14 +383,14 @@ def _learn_from_records(config: ConfigDict) -> None:
     vocab_size=0,  # as for running text
     min_freq=1,
     lower_case=False,
-    window=128,  # tokens of a text; longer ones are cut
+    seq_len=128,  # tokens of a text; longer ones are cut
     batch_size=32,  # rows of a batch, over all devices
     num_buckets=4,  # of lengths: batches have at most so many shapes
     num_threads=1,  # threads that read batches ahead
     cache_dir="",  # encoded records; empty: the run folder
   )
 
-  config.sample = dict(  # what training shows of itself
+  config.preview = dict(  # what training shows of itself
     num_rows=4,  # of valid, with what is predicted
   )
 
@@ -420,7 +420,7 @@ def _learn_from_text(config: ConfigDict, model: str) -> None:
     append_eos=True,  # end each document in <eos>
     order="stateless",  # stateless | stateful
     reset_at_documents=False,  # empty memory where a document begins
-    window=128,  # tokens in a row of a batch; span_corruption: in its sources
+    seq_len=128,  # tokens in a row of a batch; span_corruption: in its sources
     batch_size=32,  # rows of a batch, over all devices
     num_threads=1,  # threads that read batches ahead
     cache_dir="",  # encoded corpora; empty: the run folder
@@ -431,22 +431,22 @@ def _learn_from_text(config: ConfigDict, model: str) -> None:
     whole_words=False,  # masked_lm: choose words, not tokens
     span_length=3.0,  # span_corruption: mean
     fim_rate=0.5,  # fill_in_the_middle: share of the rows
-    spm_share=0.5,  # fill_in_the_middle: of these, with the suffix first
+    spm_rate=0.5,  # fill_in_the_middle: of these, with the suffix first
     # control_codes: what the code of a text is: file | folder | a field's name
-    code_by="folder",
+    control_code_from="folder",
   )
 
   config.word_vectors = dict(  # what task=skip_gram, cbow and glove look at
-    context=5,  # words to either side at most
+    context_size=5,  # words to either side at most
     subsample=1e-3,  # share of the text above which words are left out; 0: none
     num_negatives=5.0,  # what the negative words of a pair weigh
-    num_drawn=64,  # negative words drawn for a row of a batch
+    num_sampled=64,  # negative words drawn for a row of a batch
     noise_exponent=0.75,  # of the counts that they are drawn by
     x_max=100.0,  # glove: the count from which on pairs weigh the same
     weight_exponent=0.75,  # glove: of the weights of counts below
   )
 
-  config.sample = dict(  # what training shows of itself
+  config.preview = dict(  # what training shows of itself
     # masked_lm, span_corruption, fill_in_the_middle: a text with blanks ___;
     # skip_gram, cbow, glove: words to show neighbours of
     prompt=PROMPTS.get(model, "\n"),
@@ -454,7 +454,7 @@ def _learn_from_text(config: ConfigDict, model: str) -> None:
     temperature=0.8,
     top_k=0,  # 0: all
     top_p=1.0,
-    code="",  # control_codes: what texts stand under
+    control_code="",  # control_codes: what texts stand under
   )
 
 
@@ -504,10 +504,10 @@ def _learn(config: ConfigDict) -> None:
     nesterov=False,  # sgd
     weight_decay=0.1,  # adamw
     no_decay=r"(bias|scale|embedding)$",  # parameters that do not decay
-    frozen="",  # parameters that do not learn: a regular expression on paths
+    freeze="",  # parameters that do not learn: a regular expression on paths
     # Pairs of a regular expression on paths and a factor of the learning rate;
     # a parameter takes the first that matches. Decay is scaled with it.
-    rates=(),
+    lr_multipliers=(),
     clip_norm=1.0,  # global norm of the gradients; 0: no limit
     ema_decay=0.0,  # average of the parameters for evaluation; 0: none
     nt_asgd_every=0,  # NT-ASGD: steps that a loss is averaged over; 0: never
@@ -520,23 +520,23 @@ def _learn(config: ConfigDict) -> None:
     log_every=50,
     eval_every=500,
     eval_batches=0,  # batches of valid in an evaluation; 0: all
-    sample_every=1000,  # 0: never
+    preview_every=1000,  # 0: never
     checkpoint_every=500,
-    patience=0,  # evaluations without a better one before it stops; 0: never
+    early_stopping_patience=0,  # evaluations without a better one before it stops; 0: never
   )
 
   config.checkpoint = dict(
     keep_latest=2,
     keep_best=1,
     # Which figure of an evaluation says what is best, here and for
-    # train.patience: loss, or another of the task's, as accuracy.
-    best_by="loss",
+    # train.early_stopping_patience: loss, or another of the task's, as accuracy.
+    metric="loss",
   )
 
   config.parallel = dict(
     strategy="jit",  # jit | pmap
     num_devices=0,  # 0: all
-    cpu_devices=0,  # as how many a CPU poses; 0: as many as pay
+    virtual_cpu_devices=0,  # as how many a CPU poses; 0: as many as pay
     fsdp=1,  # jit: devices that a set of parameters is spread over
     rules=(  # jit: path → mesh axes, aligned with the last dimensions
       (r"(embedding|table)$", (None, "fsdp")),

@@ -61,23 +61,23 @@ RANGES = {
   "model.weight_drop": SHARE,
   "model.scheduled_sampling": (0, 1),
   "seq2seq.beam_size": POSITIVE,
-  "seq2seq.num_best": POSITIVE,
+  "seq2seq.num_return_sequences": POSITIVE,
   "model.experts_per_token": POSITIVE,
   "model.add_k": (1e-9, math.inf),
-  "model.memory": POSITIVE,
+  "model.memory_length": POSITIVE,
   "model.num_buckets": POSITIVE,
   "data.valid_fraction": SHARE,
   "data.test_fraction": SHARE,
-  "data.window": POSITIVE,
-  "word_vectors.context": POSITIVE,
-  "word_vectors.num_drawn": POSITIVE,
+  "data.seq_len": POSITIVE,
+  "word_vectors.context_size": POSITIVE,
+  "word_vectors.num_sampled": POSITIVE,
   "word_vectors.x_max": (1e-9, math.inf),
   "data.batch_size": POSITIVE,
   "data.num_buckets": POSITIVE,
   "matching.features_width": POSITIVE,
   "matching.dropout": SHARE,
-  "matching.lowest": (-math.inf, math.inf),
-  "matching.highest": (-math.inf, math.inf),
+  "matching.min_score": (-math.inf, math.inf),
+  "matching.max_score": (-math.inf, math.inf),
   "matching.temperature": (1e-9, math.inf),
   "data.train_fraction": (1e-9, 1),
   "tagging.dropout": SHARE,
@@ -86,7 +86,7 @@ RANGES = {
   "objective.mask_rate": (1e-3, 0.999),
   "objective.span_length": POSITIVE,
   "objective.fim_rate": (0, 1),
-  "objective.spm_share": (0, 1),
+  "objective.spm_rate": (0, 1),
   "loss.label_smoothing": SHARE,
   "distill.weight": (0, 1),
   "distill.temperature": (1e-9, math.inf),
@@ -215,17 +215,17 @@ def _check_together(config: ConfigDict) -> None:
     )
   patterns = {
     "optim.no_decay": optim.no_decay,
-    "optim.frozen": optim.frozen,
+    "optim.freeze": optim.freeze,
     "init.parameters": config.init.parameters,
   }
   try:
-    for number, (pattern, factor) in enumerate(optim.rates):
-      patterns[f"optim.rates[{number}]"] = pattern
+    for number, (pattern, factor) in enumerate(optim.lr_multipliers):
+      patterns[f"optim.lr_multipliers[{number}]"] = pattern
       if not 0.0 <= factor < math.inf:
         raise ValueError
   except (TypeError, ValueError):
     raise UsageError(
-      f"optim.rates={optim.rates} must be pairs of a regular expression and a "
+      f"optim.lr_multipliers={optim.lr_multipliers} must be pairs of a regular expression and a "
       "factor of at least 0."
     ) from None
   try:

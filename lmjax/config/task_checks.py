@@ -10,7 +10,7 @@ from lmjax.data.records.schemas import SCHEMAS
 from lmjax.data.text.objectives import make_objective
 from lmjax.errors import UsageError
 from lmjax.prediction.seq2seq import METRICS, names_of
-from lmjax.tasks.classification import FOR_MANY
+from lmjax.tasks.classification import MULTI_LABEL_LOSSES
 
 
 def check_task(config: ConfigDict) -> None:
@@ -30,9 +30,9 @@ def check_task(config: ConfigDict) -> None:
 def _pairs(config: ConfigDict) -> None:
   """Check how targets are written, searched for and judged."""
   options, model = config.seq2seq, config.model
-  if options.num_best > options.beam_size:
+  if options.num_return_sequences > options.beam_size:
     raise UsageError(
-      f"seq2seq.num_best={options.num_best} must be at most seq2seq.beam_size="
+      f"seq2seq.num_return_sequences={options.num_return_sequences} must be at most seq2seq.beam_size="
       f"{options.beam_size}."
     )
   attends = "attention" not in model or model.attention != "none"
@@ -49,11 +49,11 @@ def _pairs(config: ConfigDict) -> None:
         f"known; choose among {', '.join(METRICS)}."
       )
   if "positions" in model and model.positions == "learned":
-    context = model.context or config.data.window
-    if options.max_target_length > context:
+    max_context = model.max_context or config.data.seq_len
+    if options.max_target_length > max_context:
       raise UsageError(
         f"seq2seq.max_target_length={options.max_target_length} is more than "
-        f"the {context} learned positions; set model.context to as many."
+        f"the {max_context} learned positions; set model.max_context to as many."
       )
 
 
@@ -74,10 +74,10 @@ def _teacher(config: ConfigDict) -> None:
 def _classes(config: ConfigDict) -> None:
   """Check that a loss is of as many labels, and read what it is told."""
   options = config.classification
-  if options.labels == "many" and options.criterion not in FOR_MANY:
+  if options.labels == "many" and options.criterion not in MULTI_LABEL_LOSSES:
     raise UsageError(
       f"classification.criterion={options.criterion} is for one label a text; "
-      f"choose one of {', '.join(FOR_MANY)} for classification.labels=many."
+      f"choose one of {', '.join(MULTI_LABEL_LOSSES)} for classification.labels=many."
     )
   if options.labels == "many" and options.class_weights != "none":
     raise UsageError(
@@ -109,11 +109,11 @@ def _text(config: ConfigDict) -> None:
   model = config.model
   if "positions" not in model or model.positions != "learned":
     return
-  context = model.context or config.data.window
-  if objective.longest > context:
+  max_context = model.max_context or config.data.seq_len
+  if objective.longest > max_context:
     raise UsageError(
       f"task={config.task} makes rows of {objective.longest} tokens, more than "
-      f"the {context} learned positions; set model.context={objective.longest}."
+      f"the {max_context} learned positions; set model.max_context={objective.longest}."
     )
 
 

@@ -18,9 +18,9 @@ class Corpus(Protocol):
     text_tokenizer: what the embedding of a model is of.
     fingerprints: digests of the splits.
     sizes: what a model must know of the vocabulary, vocab_size at least.
-    offers: what the fields of a task are filled with, by their names.
+    task_inputs: what the fields of a task are filled with, by their names.
     has_resets: whether memory is emptied within a batch.
-    template: arrays of the shapes of a batch, made without reading data.
+    example_batch: arrays of the shapes of a batch, made without reading data.
     tokens_per_batch: how many tokens a batch has, padding counted.
   """
 
@@ -28,9 +28,9 @@ class Corpus(Protocol):
   text_tokenizer: Tokenizer
   fingerprints: dict[str, str]
   sizes: dict[str, int]
-  offers: dict[str, Any]
+  task_inputs: dict[str, Any]
   has_resets: bool
-  template: dict[str, np.ndarray]
+  example_batch: dict[str, np.ndarray]
   tokens_per_batch: float
 
   def train_batches(self) -> Batches:

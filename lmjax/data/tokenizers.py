@@ -48,33 +48,33 @@ class Tokenizer:
     unit: what `units` counts: "byte", "character" or "word".
     has_spaces: whether texts have a space between tokens, but not at a line's
       end.
-    extras: names of the marks behind the vocabulary.
+    special_tokens: names of the marks behind the vocabulary.
   """
 
   kind: str
   unit: str
   has_spaces = False
-  extras: tuple[str, ...] = ()
+  special_tokens: tuple[str, ...] = ()
 
   @property
   def vocab_size(self) -> int:
     """Number of tokens, specials and extras counted."""
-    return self.num_plain + len(self.extras)
+    return self.base_vocab_size + len(self.special_tokens)
 
   @property
-  def num_plain(self) -> int:
+  def base_vocab_size(self) -> int:
     """Number of tokens without the extras, which come behind them."""
     raise TypeError("use a subclass")
 
-  def with_extras(self, names: Sequence[str]) -> "Tokenizer":
+  def with_special_tokens(self, names: Sequence[str]) -> "Tokenizer":
     """Return the same tokenizer with marks of these names."""
     other = copy.copy(self)
-    other.extras = tuple(names)
+    other.special_tokens = tuple(names)
     return other
 
   def extra(self, name: str) -> int:
     """Return the token of a mark."""
-    return self.num_plain + self.extras.index(name)
+    return self.base_vocab_size + self.special_tokens.index(name)
 
   def encode(self, text: str) -> np.ndarray:
     """Turn text into int32 tokens [T]."""
@@ -87,14 +87,17 @@ class Tokenizer:
     """
     text, plain = [], []
     for token in map(int, tokens):
-      if token < self.num_plain:
+      if token < self.base_vocab_size:
         plain.append(token)
       else:
-        text += [self._decode(plain), self.extras[token - self.num_plain]]
+        text += [
+          self._decode(plain),
+          self.special_tokens[token - self.base_vocab_size],
+        ]
         plain = []
     return "".join([*text, self._decode(plain)])
 
-  def as_written(self, text: str) -> str:
+  def normalize(self, text: str) -> str:
     """Return a text as `decode` writes it, with unknown tokens as they are."""
     return text
 
@@ -117,9 +120,9 @@ class Tokenizer:
     It is empty for what never stands for a text that is known: the specials
     and the extras.
     """
-    spelt = map(self._spell, range(len(SPECIALS), self.num_plain))
+    spelt = map(self._spell, range(len(SPECIALS), self.base_vocab_size))
     none = b""
-    return [none] * len(SPECIALS) + [*spelt] + [none] * len(self.extras)
+    return [none] * len(SPECIALS) + [*spelt] + [none] * len(self.special_tokens)
 
   def _spell(self, token: int) -> bytes:
     """Return the UTF-8 of a token."""
@@ -129,19 +132,19 @@ class Tokenizer:
     """Return how many of `unit` each token stands for, float32 [V]."""
     units = np.ones(self.vocab_size, np.float32)
     units[[PAD, BOS, EOS]] = 0.0
-    units[self.num_plain :] = 0.0
+    units[self.base_vocab_size :] = 0.0
     return units
 
   @functools.cached_property
   def edges(self) -> np.ndarray:
-    """Class the first and last character of tokens, int8 [num_plain, 2].
+    """Class the first and last character of tokens, int8 [base_vocab_size, 2].
 
     0 stands for white space and for what is no text. A token goes on with the
     word of the token before where the two characters that meet have the same
     class, and that is not 0.
     """
-    edges = np.zeros((self.num_plain, 2), np.int8)
-    for token in range(len(SPECIALS), self.num_plain):
+    edges = np.zeros((self.base_vocab_size, 2), np.int8)
+    for token in range(len(SPECIALS), self.base_vocab_size):
       edges[token] = self._edges(token)
     return edges
 
@@ -155,8 +158,12 @@ class Tokenizer:
 
   @property
   def _record(self) -> dict:
-    extras = {"extras": list(self.extras)} if self.extras else {}
-    return {**self.to_json(), **extras}
+    special_tokens = (
+      {"special_tokens": list(self.special_tokens)}
+      if self.special_tokens
+      else {}
+    )
+    return {**self.to_json(), **special_tokens}
 
   @property
   def record(self) -> dict:
@@ -188,7 +195,7 @@ class ByteTokenizer(Tokenizer):
     return cls()
 
   @property
-  def num_plain(self) -> int:
+  def base_vocab_size(self) -> int:
     """Number of tokens without the extras, which come behind them."""
     return len(SPECIALS) + 256
 
@@ -206,7 +213,7 @@ class ByteTokenizer(Tokenizer):
   def names(self) -> list[str]:
     """Name bytes by their hexadecimal digits: <0x0A>."""
     digits = (f"<0x{byte:02X}>" for byte in range(256))
-    return [*SPECIALS, *digits, *self.extras]
+    return [*SPECIALS, *digits, *self.special_tokens]
 
   def _spell(self, token: int) -> bytes:
     """Return the byte."""
@@ -272,11 +279,11 @@ class Vocabulary(Tokenizer):
     raise TypeError("use a subclass")
 
   @property
-  def num_plain(self) -> int:
+  def base_vocab_size(self) -> int:
     """Number of tokens without the extras, which come behind them."""
     return len(self.tokens)
 
-  def as_written(self, text: str) -> str:
+  def normalize(self, text: str) -> str:
     """Lower-case a text, if all are."""
     return text.lower() if self.lower_case else text
 
@@ -288,7 +295,7 @@ class Vocabulary(Tokenizer):
 
   def names(self) -> list[str]:
     """Return the strings themselves."""
-    return [*self.tokens, *self.extras]
+    return [*self.tokens, *self.special_tokens]
 
   def _spell(self, token: int) -> bytes:
     """Encode the string."""
@@ -356,9 +363,9 @@ class WordTokenizer(Vocabulary):
     names = self.names()
     return self._join(names[i] for i in tokens if i not in (PAD, BOS, EOS))
 
-  def as_written(self, text: str) -> str:
+  def normalize(self, text: str) -> str:
     """Put single spaces between tokens, known or not."""
-    return self._join(self._PATTERN.findall(super().as_written(text)))
+    return self._join(self._PATTERN.findall(super().normalize(text)))
 
   @staticmethod
   def _join(words: Iterable[str]) -> str:
@@ -431,7 +438,7 @@ class BPETokenizer(Tokenizer):
     return cls(tokenizer)
 
   @property
-  def num_plain(self) -> int:
+  def base_vocab_size(self) -> int:
     """Number of tokens without the extras, which come behind them."""
     return self._tokenizer.get_vocab_size()
 
@@ -439,7 +446,7 @@ class BPETokenizer(Tokenizer):
     """Turn text into int32 tokens [T]."""
     return np.array(self._tokenizer.encode(text).ids, np.int32)
 
-  def as_written(self, text: str) -> str:
+  def normalize(self, text: str) -> str:
     """Lower-case a text, if all are."""
     return self.decode(self.encode(text).tolist())
 
@@ -453,14 +460,14 @@ class BPETokenizer(Tokenizer):
 
   def names(self) -> list[str]:
     """Name tokens as GPT-2 does, one character a byte: Ġthe."""
-    names = map(self._tokenizer.id_to_token, range(self.num_plain))
-    return [*names, *self.extras]
+    names = map(self._tokenizer.id_to_token, range(self.base_vocab_size))
+    return [*names, *self.special_tokens]
 
   def units(self) -> np.ndarray:
     """Return how many bytes each token stands for, float32 [V]."""
     units = np.array([len(name) for name in self.names()], np.float32)
     units[: len(SPECIALS)] = 0.0
-    units[self.num_plain :] = 0.0
+    units[self.base_vocab_size :] = 0.0
     return units
 
   def _edges(self, token: int) -> tuple[int, int]:
@@ -507,10 +514,13 @@ TOKENIZERS = {
 def restore(record: dict) -> Tokenizer:
   """Make a tokenizer of its record."""
   record = dict(record)
-  kind, extras = TOKENIZERS[record.pop("kind")], record.pop("extras", [])
+  kind, special_tokens = (
+    TOKENIZERS[record.pop("kind")],
+    record.pop("special_tokens", []),
+  )
   if kind is BPETokenizer:
     text = json.dumps(record["tokenizer"])
     tokenizer = BPETokenizer(hf.Tokenizer.from_str(text))
   else:
     tokenizer = kind(**record)
-  return tokenizer.with_extras(extras)
+  return tokenizer.with_special_tokens(special_tokens)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lmjax.decoding.beam import repeat
 from lmjax.decoding.filters import Filter, Prompt
-from lmjax.decoding.generate import Drawn
+from lmjax.decoding.generate import SampledTokens
 from lmjax.types import Array, PyTree
 
 # (tokens_BT, carry, resets_BT or None) →
@@ -21,12 +21,12 @@ class Contrasted(NamedTuple):
   """Texts that were written.
 
   Attributes:
-    drawn: their tokens, and log-probabilities before any filter.
+    sampled: their tokens, and log-probabilities before any filter.
     count_B: how many tokens each has.
     done_B: whether it has stopped.
   """
 
-  drawn: Drawn
+  sampled: SampledTokens
   count_B: Array
   done_B: Array
 
@@ -105,12 +105,14 @@ def contrastive_search(
     log_probs_BV = jax.nn.log_softmax(logits_BV)
     drawn_B = jnp.where(active_B, token_B, pad_token)
     log_prob_B = jnp.where(active_B, log_probs_BV[rows_B, token_B], 0.0)
-    drawn = Drawn(
-      found.drawn.tokens_BN.at[:, index].set(drawn_B),
-      found.drawn.log_probs_BN.at[:, index].set(log_prob_B),
+    sampled = SampledTokens(
+      found.sampled.tokens_BN.at[:, index].set(drawn_B),
+      found.sampled.log_probs_BN.at[:, index].set(log_prob_B),
     )
     stops_B = active_B & (token_B == stop_token)
-    found = Contrasted(drawn, found.count_B + active_B, found.done_B | stops_B)
+    found = Contrasted(
+      sampled, found.count_B + active_B, found.done_B | stops_B
+    )
     chosen_B = rows_B * number + best_B
     logits_BV, carry = jax.tree.map(lambda x: x[chosen_B], (read[0], read[2]))
     seen_BLD = seen_BLD.at[:, time + index].set(vector_BKD[rows_B, best_B])
@@ -119,8 +121,8 @@ def contrastive_search(
 
   blank_BN = jnp.full((batch, num_tokens), pad_token, jnp.int32)
   none_B = jnp.zeros(batch, jnp.int32)
-  drawn = Drawn(blank_BN, jnp.zeros(blank_BN.shape))
-  found = Contrasted(drawn, none_B, none_B > 0)
+  sampled = SampledTokens(blank_BN, jnp.zeros(blank_BN.shape))
+  found = Contrasted(sampled, none_B, none_B > 0)
   state = choose.start(prompt, logits_BV.shape[-1])
   return jax.lax.while_loop(
     lambda loop: (loop.index < num_tokens) & goes_on(loop.found).any(),

@@ -27,7 +27,7 @@ Step = Callable[..., tuple[Array, PyTree]]
 Rewind = Callable[[PyTree, int], PyTree]
 
 
-class Writing(NamedTuple):
+class DecodeState(NamedTuple):
   """Texts that are being written; every leaf begins with the axis of rows.
 
   Attributes:
@@ -35,7 +35,7 @@ class Writing(NamedTuple):
     carry: the model's, behind all tokens so far.
     state: the filter's.
     count_B: how many tokens were drawn.
-    held_B: how many tokens the carry holds of the text.
+    cache_length_B: how many tokens the carry holds of the text.
     recent_BK: the newest tokens, to be read again when the context is full;
       None where there is no limit.
     done_B: whether the text has ended.
@@ -45,26 +45,26 @@ class Writing(NamedTuple):
   carry: PyTree
   state: PyTree
   count_B: Array
-  held_B: Array
+  cache_length_B: Array
   recent_BK: Array | None
   done_B: Array
 
 
-class Drawn(NamedTuple):
+class SampledTokens(NamedTuple):
   """Tokens that were drawn.
 
   Attributes:
     tokens_BN: int32, padding behind the end of a text.
     log_probs_BN: of each, in nats, as the model has it before any filter.
-    best_BNK: the likeliest tokens in the place of each, likeliest first; None
+    top_tokens_BNK: the likeliest tokens in the place of each, likeliest first; None
       where they are not told.
-    best_log_probs_BNK: of each of those.
+    top_log_probs_BNK: of each of those.
   """
 
   tokens_BN: Array
   log_probs_BN: Array
-  best_BNK: Array | None = None
-  best_log_probs_BNK: Array | None = None
+  top_tokens_BNK: Array | None = None
+  top_log_probs_BNK: Array | None = None
 
 
 def read(
@@ -72,26 +72,26 @@ def read(
   carry: PyTree,
   prompt: Prompt,
   choose: Filter,
-  context: int | None,
-) -> Writing:
+  max_context: int | None,
+) -> DecodeState:
   """Prefill prompts.
 
   Args:
     step: see above. Where prompts begin, it is told that a document does, so
       that padding is forgotten.
-    carry: an empty one; if `context` may be exceeded, for so many tokens.
-    prompt: at least one token each, and at most `context`.
+    carry: an empty one; if `max_context` may be exceeded, for so many tokens.
+    prompt: at least one token each, and at most `max_context`.
     choose: what logits will be turned by.
-    context: how many tokens a carry holds; None for any number.
+    max_context: how many tokens a carry holds; None for any number.
   """
   tokens_BT, starts_B = prompt
   batch, time = tokens_BT.shape
   logits_BV, carry = step(tokens_BT, carry, prompt.resets())
   recent_BK = None
-  if context is not None:
-    padding = ((0, 0), (_num_kept(context), 0))
-    recent_BK = jnp.pad(tokens_BT, padding)[:, -_num_kept(context) :]
-  return Writing(
+  if max_context is not None:
+    padding = ((0, 0), (_num_kept(max_context), 0))
+    recent_BK = jnp.pad(tokens_BT, padding)[:, -_num_kept(max_context) :]
+  return DecodeState(
     logits_BV,
     carry,
     choose.start(prompt, logits_BV.shape[-1]),
@@ -105,7 +105,7 @@ def read(
 def write(
   step: Step,
   rewind: Rewind,
-  writing: Writing,
+  decode_state: DecodeState,
   keys_B: Array,
   limit_B: Array,
   num_tokens: int,
@@ -113,10 +113,10 @@ def write(
   *,
   stop_tokens: tuple[int, ...],
   pad_token: int,
-  context: int | None,
-  code_B: Array | None = None,
-  num_best: int = 0,
-) -> tuple[Drawn, Writing]:
+  max_context: int | None,
+  control_code_B: Array | None = None,
+  num_top_logprobs: int = 0,
+) -> tuple[SampledTokens, DecodeState]:
   """Draw tokens until all texts have ended, but not more than `num_tokens`.
 
   When the context of a row is full, the last half of it is read again from a
@@ -125,38 +125,44 @@ def write(
   Args:
     step: see above.
     rewind: not called if there is no limit.
-    writing: where to go on.
+    decode_state: where to go on.
     keys_B: a key a row, the same for all of a text.
     limit_B: how many tokens each text has at most, over all calls.
     num_tokens: N, how many are drawn at most in this call.
     choose: turns logits into those that are drawn from.
     stop_tokens: after any of these a text has ended.
     pad_token: what follows behind the end.
-    context: see `read`.
-    code_B: a token that each row reads before what is read again; −1 for none.
-    num_best: K, how many likely tokens to tell beside each that was drawn.
+    max_context: see `read`.
+    control_code_B: a token that each row reads before what is read again; −1 for none.
+    num_top_logprobs: K, how many likely tokens to tell beside each that was drawn.
   """
-  last_allowed = context if context is not None else jnp.iinfo(jnp.int32).max
+  last_allowed = (
+    max_context if max_context is not None else jnp.iinfo(jnp.int32).max
+  )
 
-  def goes_on(writing: Writing) -> Array:
-    return ~writing.done_B & (writing.count_B < limit_B)
+  def goes_on(decode_state: DecodeState) -> Array:
+    return ~decode_state.done_B & (decode_state.count_B < limit_B)
 
-  def draw(writing: Writing) -> tuple[Drawn, Writing]:
+  def draw(decode_state: DecodeState) -> tuple[SampledTokens, DecodeState]:
     return _draw(
-      writing,
+      decode_state,
       keys_B,
-      goes_on(writing),
+      goes_on(decode_state),
       choose,
       stop_tokens,
       pad_token,
-      num_best,
+      num_top_logprobs,
     )
 
-  def put(drawn: Drawn, index: Array, column: Drawn) -> Drawn:
-    return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), drawn, column)
+  def put(
+    sampled: SampledTokens, index: Array, column: SampledTokens
+  ) -> SampledTokens:
+    return jax.tree.map(
+      lambda x, y: x.at[:, index].set(y[:, 0]), sampled, column
+    )
 
   # XLA's CPU backend writes into a cache in place, without axes of size one.
-  shaped = jax.eval_shape(lambda x: x, writing.carry)
+  shaped = jax.eval_shape(lambda x: x, decode_state.carry)
 
   def squeezed(carry: PyTree) -> PyTree:
     return jax.tree.map(jnp.squeeze, carry)
@@ -166,107 +172,115 @@ def write(
 
   def advance(loop):
     """Draw a token a row and read it."""
-    index, drawn, writing = loop
-    column, writing = draw(writing)
-    logits_BV, carry = step(column.tokens_BN, in_shape(writing.carry), None)
-    writing = writing._replace(
-      logits_BV=logits_BV, carry=squeezed(carry), held_B=writing.held_B + 1
+    index, sampled, decode_state = loop
+    column, decode_state = draw(decode_state)
+    logits_BV, carry = step(
+      column.tokens_BN, in_shape(decode_state.carry), None
     )
-    return index + 1, put(drawn, index, column), writing
+    decode_state = decode_state._replace(
+      logits_BV=logits_BV,
+      carry=squeezed(carry),
+      cache_length_B=decode_state.cache_length_B + 1,
+    )
+    return index + 1, put(sampled, index, column), decode_state
 
   def has_room(loop) -> Array:
-    index, _, writing = loop
-    active_B = goes_on(writing)
-    full_B = active_B & (writing.held_B >= last_allowed)
+    index, _, decode_state = loop
+    active_B = goes_on(decode_state)
+    full_B = active_B & (decode_state.cache_length_B >= last_allowed)
     return (index < num_tokens) & active_B.any() & ~full_B.any()
 
   def advance_past_context(loop):
     """Draw until a row is full, then let it read its newest tokens again."""
-    index, drawn, writing = jax.lax.while_loop(has_room, advance, loop)
+    index, sampled, decode_state = jax.lax.while_loop(has_room, advance, loop)
 
     def turn(loop):
-      index, drawn, writing = loop
-      full_B = writing.held_B >= last_allowed
-      column, writing = draw(writing)
-      number, recent_BK = _num_kept(context), writing.recent_BK
-      if code_B is not None:
-        first_B = jnp.where(code_B < 0, recent_BK[:, 0], code_B)
+      index, sampled, decode_state = loop
+      full_B = decode_state.cache_length_B >= last_allowed
+      column, decode_state = draw(decode_state)
+      number, recent_BK = _num_kept(max_context), decode_state.recent_BK
+      if control_code_B is not None:
+        first_B = jnp.where(control_code_B < 0, recent_BK[:, 0], control_code_B)
         recent_BK = recent_BK.at[:, 0].set(first_B)
-      on = step(column.tokens_BN, in_shape(writing.carry), None)
+      on = step(column.tokens_BN, in_shape(decode_state.carry), None)
       again = step(recent_BK, rewind(on[1], number), None)
       logits_BV, carry = jax.tree.map(
         lambda a, b: jnp.where(_as_rows(full_B, a), a, b), again, on
       )
-      held_B = jnp.where(full_B, number, writing.held_B + 1)
-      writing = writing._replace(
-        logits_BV=logits_BV, carry=squeezed(carry), held_B=held_B
+      cache_length_B = jnp.where(
+        full_B, number, decode_state.cache_length_B + 1
       )
-      return index + 1, put(drawn, index, column), writing
+      decode_state = decode_state._replace(
+        logits_BV=logits_BV,
+        carry=squeezed(carry),
+        cache_length_B=cache_length_B,
+      )
+      return index + 1, put(sampled, index, column), decode_state
 
-    loop = index, drawn, writing
-    more = (index < num_tokens) & goes_on(writing).any()
+    loop = index, sampled, decode_state
+    more = (index < num_tokens) & goes_on(decode_state).any()
     return jax.lax.cond(more, turn, lambda loop: loop, loop)
 
   def unfinished(loop) -> Array:
-    index, _, writing = loop
-    return (index < num_tokens) & goes_on(writing).any()
+    index, _, decode_state = loop
+    return (index < num_tokens) & goes_on(decode_state).any()
 
   batch = len(limit_B)
-  blank = Drawn(
+  blank = SampledTokens(
     jnp.full((batch, num_tokens), pad_token, jnp.int32),
     jnp.zeros((batch, num_tokens)),
-    jnp.full((batch, num_tokens, num_best), pad_token, jnp.int32),
-    jnp.zeros((batch, num_tokens, num_best)),
+    jnp.full((batch, num_tokens, num_top_logprobs), pad_token, jnp.int32),
+    jnp.zeros((batch, num_tokens, num_top_logprobs)),
   )
-  writing = writing._replace(carry=squeezed(writing.carry))
-  loop = jnp.int32(0), blank, writing
-  if context is None:
+  decode_state = decode_state._replace(carry=squeezed(decode_state.carry))
+  loop = jnp.int32(0), blank, decode_state
+  if max_context is None:
     loop = jax.lax.while_loop(unfinished, advance, loop)
   else:
     loop = jax.lax.while_loop(unfinished, advance_past_context, loop)
-  _, drawn, writing = loop
-  return drawn, writing._replace(carry=in_shape(writing.carry))
+  _, sampled, decode_state = loop
+  return sampled, decode_state._replace(carry=in_shape(decode_state.carry))
 
 
 def _draw(
-  writing: Writing,
+  decode_state: DecodeState,
   keys_B: Array,
   active_B: Array,
   choose: Filter,
   stop_tokens: tuple[int, ...],
   pad_token: int,
-  num_best: int,
-) -> tuple[Drawn, Writing]:
+  num_top_logprobs: int,
+) -> tuple[SampledTokens, DecodeState]:
   """Draw a token for each active row, as a column; it is read later."""
-  keys = jax.vmap(jax.random.fold_in)(keys_B, writing.count_B)
-  logits_BV = choose(writing.logits_BV, writing.state)
+  keys = jax.vmap(jax.random.fold_in)(keys_B, decode_state.count_B)
+  logits_BV = choose(decode_state.logits_BV, decode_state.state)
   token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
   token_B1 = jnp.where(active_B, token_B, pad_token)[:, None]
-  log_prob_B1 = _log_probs(writing.logits_BV, token_B1)
-  _, best_BK = jax.lax.top_k(writing.logits_BV, num_best)
-  column = Drawn(
+  log_prob_B1 = _log_probs(decode_state.logits_BV, token_B1)
+  _, best_BK = jax.lax.top_k(decode_state.logits_BV, num_top_logprobs)
+  column = SampledTokens(
     token_B1,
     jnp.where(active_B[:, None], log_prob_B1, 0.0),
     best_BK[:, None],
-    _log_probs(writing.logits_BV, best_BK)[:, None],
+    _log_probs(decode_state.logits_BV, best_BK)[:, None],
   )
-  recent_BK = writing.recent_BK
+  recent_BK = decode_state.recent_BK
   if recent_BK is not None:
     recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B1], axis=1)
   stops_B = jnp.isin(token_B1[:, 0], jnp.array(stop_tokens, jnp.int32))
-  return column, writing._replace(
+  return column, decode_state._replace(
     state=choose.advance(
-      writing.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
+      decode_state.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
     ),
-    count_B=writing.count_B + active_B,
+    count_B=decode_state.count_B + active_B,
     recent_BK=recent_BK,
-    done_B=writing.done_B | (active_B & stops_B),
+    done_B=decode_state.done_B | (active_B & stops_B),
   )
 
 
-def _num_kept(context: int) -> int:
+def _num_kept(max_context: int) -> int:
   """Say how many tokens are read again when a context is full."""
-  return max(context // 2, 1)
+  return max(max_context // 2, 1)
 
 
 def _log_probs(logits_BV: Array, tokens_BK: Array) -> Array:

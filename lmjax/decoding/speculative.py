@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
 from lmjax.decoding.filters import Filter, Prompt
-from lmjax.decoding.generate import Drawn, Writing
+from lmjax.decoding.generate import DecodeState, SampledTokens
 from lmjax.types import Array, PyTree
 
 
@@ -106,8 +106,10 @@ class ModelDraft(NamedTuple):
       return (token_B, carry, state), (token_B, jnp.exp(log_probs_BV), mark)
 
     loop = last_B, memory, state
-    (_, carry, _), drawn = jax.lax.scan(draw, loop, jnp.swapaxes(keys_BT, 0, 1))
-    tokens_TB, probs_TBV, marks = drawn
+    (_, carry, _), sampled = jax.lax.scan(
+      draw, loop, jnp.swapaxes(keys_BT, 0, 1)
+    )
+    tokens_TB, probs_TBV, marks = sampled
     probs_BTV = jnp.swapaxes(probs_TBV, 0, 1)
     return Proposal(tokens_TB[:-1].T, probs_BTV[:, :-1], (carry, marks))
 
@@ -195,13 +197,13 @@ class Speculated(NamedTuple):
   """Texts that were written.
 
   Attributes:
-    drawn: their tokens, and log-probabilities.
+    sampled: their tokens, and log-probabilities.
     count_B: how many tokens each has.
     done_B: whether it has stopped.
     calls_B: how often the target was asked for it, behind the prompt.
   """
 
-  drawn: Drawn
+  sampled: SampledTokens
   count_B: Array
   done_B: Array
   calls_B: Array
@@ -219,7 +221,7 @@ class _Loop(NamedTuple):
 
 def speculate(
   target: Model,
-  writing: Writing,
+  decode_state: DecodeState,
   draft: Draft,
   memory: PyTree,
   keys_B: Array,
@@ -235,7 +237,7 @@ def speculate(
 
   Args:
     target: the model whose texts these are.
-    writing: what `read` made of the prompts with the target.
+    decode_state: what `read` made of the prompts with the target.
     draft: what proposes tokens.
     memory: the draft's, of the prompts.
     keys_B: a key a row, the same for all of a text.
@@ -254,19 +256,19 @@ def speculate(
     written: Speculated, tokens_BT: Array, log_probs_BT: Array, new_B: Array
   ) -> Speculated:
     """Write the first tokens, but none behind an end."""
-    drawn, count_B, done_B, calls_B = written
+    sampled, count_B, done_B, calls_B = written
     places_T = jnp.arange(tokens_BT.shape[1])
     stops_BT = tokens_BT == stop_token
     ended_BT = jnp.cumsum(stops_BT, axis=1) - stops_BT > 0
     room_B = jnp.where(done_B, 0, jnp.minimum(new_B, limit_B - count_B))
     kept_BT = (places_T < room_B[:, None]) & ~ended_BT
-    drawn = Drawn(
-      _put(drawn.tokens_BN, tokens_BT, count_B),
-      _put(drawn.log_probs_BN, log_probs_BT, count_B),
+    sampled = SampledTokens(
+      _put(sampled.tokens_BN, tokens_BT, count_B),
+      _put(sampled.log_probs_BN, log_probs_BT, count_B),
     )
     count_B += jnp.sum(kept_BT, axis=1)
     done_B |= jnp.any(kept_BT & stops_BT, axis=1)
-    return Speculated(drawn, count_B, done_B, calls_B)
+    return Speculated(sampled, count_B, done_B, calls_B)
 
   def goes_on(written: Speculated) -> Array:
     return ~written.done_B & (written.count_B < limit_B)
@@ -328,28 +330,31 @@ def speculate(
   none_B = jnp.zeros(batch, jnp.int32)
   blank_BN = jnp.zeros((batch, num_tokens + time), jnp.int32)
   written = Speculated(
-    Drawn(blank_BN, blank_BN.astype(jnp.float32)), none_B, none_B > 0, none_B
+    SampledTokens(blank_BN, blank_BN.astype(jnp.float32)),
+    none_B,
+    none_B > 0,
+    none_B,
   )
-  first_BV = choose(writing.logits_BV, writing.state)
+  first_BV = choose(decode_state.logits_BV, decode_state.state)
   keys = jax.vmap(jax.random.fold_in)(keys_B, none_B)
   first_B = multinomial.draw(keys, first_BV)
-  log_prob_B = _pick(jax.nn.log_softmax(writing.logits_BV), first_B)
+  log_prob_B = _pick(jax.nn.log_softmax(decode_state.logits_BV), first_B)
   state = choose.advance(
-    writing.state, first_B, _pick(jax.nn.log_softmax(first_BV), first_B)
+    decode_state.state, first_B, _pick(jax.nn.log_softmax(first_BV), first_B)
   )
   written = add(written, first_B[:, None], log_prob_B[:, None], none_B + 1)
   written = jax.lax.while_loop(
     lambda loop: goes_on(loop.written).any(),
     advance,
-    _Loop(written, first_B, writing.carry, memory, state),
+    _Loop(written, first_B, decode_state.carry, memory, state),
   ).written
   is_text_BN = jnp.arange(num_tokens) < written.count_B[:, None]
-  tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in written.drawn[:2])
-  drawn = Drawn(
+  tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in written.sampled[:2])
+  sampled = SampledTokens(
     jnp.where(is_text_BN, tokens_BN, pad_token),
     jnp.where(is_text_BN, log_probs_BN, 0.0),
   )
-  return written._replace(drawn=drawn)
+  return written._replace(sampled=sampled)
 
 
 def _pick(values: Array, tokens: Array) -> Array:

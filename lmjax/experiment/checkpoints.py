@@ -3,7 +3,7 @@
 
 A checkpoint has the items "params"; "averaged_params" if an average is kept;
 "collections" for the variables other than parameters; "training", the rest of
-the state; and "progress", as JSON. What is empty is left out. Sampling reads
+the state; and "progress", as JSON. What is empty is left out. SamplingParams reads
 what it needs and no moments.
 """
 

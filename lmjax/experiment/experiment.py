@@ -28,8 +28,8 @@ from lmjax.experiment.pretrained_embeddings import (
   read_vectors,
   table_of,
 )
-from lmjax.experiment.run_dir import RunFolder
-from lmjax.experiment.warm_start import Donor, Taken
+from lmjax.experiment.run_dir import RunDir
+from lmjax.experiment.warm_start import SourceRun, WarmStart
 from lmjax.models import build_model
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel import Strategy
@@ -49,7 +49,7 @@ class Experiment:
     folder: the run folder; a tokenizer in it is loaded, never built again.
   """
 
-  def __init__(self, config: ConfigDict, folder: RunFolder):
+  def __init__(self, config: ConfigDict, folder: RunDir):
     self.config = config
     self.folder = folder
 
@@ -64,10 +64,10 @@ class Experiment:
   def corpus(self) -> Corpus:
     """Open what is learned from."""
     folder, config = self.folder, self.config
-    known = folder.load_tokenizer() if folder.has_begun() else None
-    given = self.donor.tokenizer if self.donor else None
+    known = folder.load_tokenizer() if folder.has_checkpoint() else None
+    given = self.source_run.tokenizer if self.source_run else None
     if config.task in SCHEMAS:
-      teacher = self._teacher_scores if self.is_taught else None
+      teacher = self._teacher_scores if self.is_distilled else None
       return RecordCorpus(config, known, given, self.cache_dir, teacher)
     return TextCorpus(config, known, given, self.cache_dir)
 
@@ -114,7 +114,7 @@ class Experiment:
 
   def _fill(self, kind: type, **offered: Any) -> Any:
     """Make a dataclass of what its fields ask for."""
-    offered |= self.corpus.offers
+    offered |= self.corpus.task_inputs
     sections = [self.config[name] for name in sections_of(self.config.task)]
 
     def find(name: str) -> Any:
@@ -132,7 +132,7 @@ class Experiment:
 
   def make_variables(self, key: jax.Array) -> dict:
     """Initialise the model's variables."""
-    return self.task.init(jax.random.fold_in(key, 0), self.corpus.template)
+    return self.task.init(jax.random.fold_in(key, 0), self.corpus.example_batch)
 
   def make_state(self) -> TrainState:
     """Make the state before the first step; pure, so that it can be jitted."""
@@ -158,7 +158,7 @@ class Experiment:
       return step, checkpoints.restore_variables(shapes, step)
 
   @property
-  def is_taught(self) -> bool:
+  def is_distilled(self) -> bool:
     """Say whether it learns from what another run says."""
     distill = self.config.distill
     return bool(distill.workdir) and distill.weight > 0
@@ -170,10 +170,10 @@ class Experiment:
     Raises:
       UserError: if that has learned something else.
     """
-    if not self.is_taught or self.folder.has_begun():
+    if not self.is_distilled or self.folder.has_checkpoint():
       return None
     distill = self.config.distill
-    folder = RunFolder(distill.workdir)
+    folder = RunDir(distill.workdir)
     config = folder.load_config()
     if config.task != "classification":
       raise UserError(
@@ -184,7 +184,7 @@ class Experiment:
     step, variables = other.restore(distill.checkpoint)
     report = dict(workdir=str(folder.path), step=step)
     teacher = Teacher(other.corpus, other.task, variables, report)
-    teacher.check_labels(self.corpus.offers["labels"])
+    teacher.check_labels(self.corpus.task_inputs["labels"])
     return teacher
 
   def _teacher_scores(self) -> np.ndarray:
@@ -195,23 +195,23 @@ class Experiment:
     return load_scores(path)
 
   @functools.cached_property
-  def donor(self) -> Donor | None:
+  def source_run(self) -> SourceRun | None:
     """Open the run that a new one begins with, if it does."""
     init = self.config.init
-    if not init.workdir or self.folder.has_begun():
+    if not init.workdir or self.folder.has_checkpoint():
       return None
-    return Donor(init.workdir, init.checkpoint)
+    return SourceRun(init.workdir, init.checkpoint)
 
   @functools.cached_property
-  def taken(self) -> Taken | None:
+  def taken(self) -> WarmStart | None:
     """Choose the parameters that are taken of that run.
 
     Raises:
       UserError: if none fit.
     """
-    if not self.donor:
+    if not self.source_run:
       return None
-    return self.donor.offer(
+    return self.source_run.offer(
       jax.eval_shape(self.make_state).params,
       self.config.init.parameters,
       self.config.model.name,
@@ -227,7 +227,7 @@ class Experiment:
     """
     wanted = self.config.pretrained
     path, format = wanted.vectors, wanted.format
-    if not path or self.folder.has_begun():
+    if not path or self.folder.has_checkpoint():
       return None
     params = jax.eval_shape(self.make_state).params
     table = table_of(params, self.config.model.name)

@@ -14,16 +14,16 @@ class Progress:
   """Facts about a run that are no arrays; stored as JSON in checkpoints.
 
   Attributes:
-    window: sums of the steps since the last record.
+    interval: sums of the steps since the last record.
     tokens: targets trained on so far.
     valid_loss: the last evaluation's loss, if it was made at this step; where
-      checkpoint.best_by names what is the higher the better, minus that.
+      checkpoint.metric names what is the higher the better, minus that.
     best_loss: the lowest of all evaluations.
     best_step: the step of that evaluation.
     bad_evaluations: how many evaluations in a row did not lower it.
   """
 
-  window: dict[str, Figure] = dataclasses.field(default_factory=dict)
+  interval: dict[str, Figure] = dataclasses.field(default_factory=dict)
   tokens: float = 0.0
   valid_loss: float | None = None
   best_loss: float | None = None
@@ -32,19 +32,19 @@ class Progress:
 
   def add(self, sums: Sums) -> None:
     """Add a step's sums to the window."""
-    add_to(self.window, sums)
+    add_to(self.interval, sums)
     self.tokens += float(sums.weight)
 
-  def take_window(self) -> dict[str, Figure]:
+  def take_interval(self) -> dict[str, Figure]:
     """Return the means of the window and begin a new one."""
-    means = divide(self.window)
-    self.window = {}
+    means = divide(self.interval)
+    self.interval = {}
     return means
 
   def record(self) -> dict[str, Any]:
     """Return all fields as JSON has them."""
-    window = {k: np.asarray(v).tolist() for k, v in self.window.items()}
-    return dataclasses.asdict(dataclasses.replace(self, window=window))
+    interval = {k: np.asarray(v).tolist() for k, v in self.interval.items()}
+    return dataclasses.asdict(dataclasses.replace(self, interval=interval))
 
   def evaluated(self, step: int, loss: float) -> bool:
     """Note an evaluation; true if it is the best so far."""

@@ -42,7 +42,7 @@ from lmjax.errors import UserError
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
 
 
-class RunFolder:
+class RunDir:
   """Paths of a run folder, and the rules for writing to it."""
 
   def __init__(self, path: str | Path):
@@ -58,7 +58,7 @@ class RunFolder:
     self.cache = self.path / "cache"
     self._lock = self.path / "lock"
 
-  def has_begun(self) -> bool:
+  def has_checkpoint(self) -> bool:
     """Say whether there is a checkpoint; until then all may be made anew."""
     folder = self.checkpoints
     return folder.exists() and any(p.name.isdigit() for p in folder.iterdir())
@@ -110,7 +110,7 @@ class RunFolder:
       UserError: if the run has another config.
     """
     changes = (
-      incompatible(self.load_config(), config) if self.has_begun() else {}
+      incompatible(self.load_config(), config) if self.has_checkpoint() else {}
     )
     if changes:
       named = ", ".join(
@@ -154,7 +154,10 @@ class RunFolder:
     Raises:
       UserError: if it is not.
     """
-    if self.has_begun() and self.load_corpus()["fingerprints"] != fingerprints:
+    if (
+      self.has_checkpoint()
+      and self.load_corpus()["fingerprints"] != fingerprints
+    ):
       raise UserError(
         f"the corpus has changed since the run in {self.path} began; restore "
         "it or choose another --workdir."
@@ -165,7 +168,7 @@ class RunFolder:
   ) -> None:
     """Describe the run; the first process writes, the others wait for it."""
     if jax.process_index() == 0:
-      if not self.has_begun():
+      if not self.has_checkpoint():
         tokenizer.save(self.tokenizer)
         _write(self.corpus, json.dumps(corpus, indent=2) + "\n")
       environment = describe_environment()

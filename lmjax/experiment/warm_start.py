@@ -18,14 +18,14 @@ from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies, first_tokenizer
 from lmjax.errors import UserError
 from lmjax.experiment.checkpoints import open_checkpoint
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.optim.optimizers import map_averages
 from lmjax.train_state import TrainState
 from lmjax.tree import map_named, named_leaves
 from lmjax.types import Array, PyTree
 
 
-class Donor:
+class SourceRun:
   """A run that another one begins with.
 
   Attributes:
@@ -40,7 +40,7 @@ class Donor:
   """
 
   def __init__(self, workdir: str, checkpoint: str):
-    self._folder, self._checkpoint = RunFolder(workdir), checkpoint
+    self._folder, self._checkpoint = RunDir(workdir), checkpoint
     self.path = self._folder.path
     self._model = self._folder.load_config().model.name
 
@@ -65,7 +65,7 @@ class Donor:
 
   def offer(
     self, params: PyTree, pattern: str, model: str, tokenizer: Tokenizer
-  ) -> "Taken":
+  ) -> "WarmStart":
     """Choose what a model takes.
 
     Args:
@@ -92,7 +92,7 @@ class Donor:
     for name in shared:
       value, wanted = theirs[name], ours[name].shape
       if self._is_table(value.shape, wanted, tokenizer):
-        value = value[: tokenizer.num_plain]
+        value = value[: tokenizer.base_vocab_size]
       elif value.shape != wanted:
         raise UserError(
           f"{name} has shape {list(value.shape)} in init.workdir={self.path} "
@@ -109,20 +109,22 @@ class Donor:
       left=[name for name in theirs if name not in params],
       share=taken / sum(math.prod(leaf.shape) for leaf in ours.values()),
     )
-    return Taken(params, report)
+    return WarmStart(params, report)
 
   def _is_table(
     self, theirs: tuple[int, ...], ours: tuple[int, ...], tokenizer: Tokenizer
   ) -> bool:
     """Say whether it has a row a token, and marks alone differ."""
     known = first_tokenizer(self.tokenizer)
-    if tokenizer.extras == known.extras or not (theirs and ours):
+    if tokenizer.special_tokens == known.special_tokens or not (
+      theirs and ours
+    ):
       return False
     sizes = (known.vocab_size, tokenizer.vocab_size)
     return (theirs[0], ours[0]) == sizes and theirs[1:] == ours[1:]
 
 
-class Taken(NamedTuple):
+class WarmStart(NamedTuple):
   """What a run takes of another.
 
   Attributes:
@@ -154,7 +156,7 @@ class Taken(NamedTuple):
 
 
 def describe(report: dict[str, Any]) -> str:
-  """Write what `Taken.report` says, in lines."""
+  """Write what `WarmStart.report` says, in lines."""
   lines = [
     f"begun with step {report['step']:,} of {report['workdir']}: "
     f"{report['share']:.1%} of the parameters"

@@ -42,7 +42,9 @@ class BeamSearcher(Searcher):
       num_tokens=1, stop_token=EOS, pad_token=PAD, **settings
     )
     self._score = ContinuationScorer(model, reads_prefix)
-    self._run = jax.jit(self._find, static_argnames=("num_tokens", "num_best"))
+    self._run = jax.jit(
+      self._find, static_argnames=("num_tokens", "num_return_sequences")
+    )
 
   def write(
     self, variables: PyTree, requests: Sequence[Request], choose: Filter
@@ -101,7 +103,7 @@ class BeamSearcher(Searcher):
     batch: RequestBatch,
     choose: Filter,
     num_tokens: int,
-    num_best: int,
+    num_return_sequences: int,
   ) -> Hypotheses:
     rows, size = len(batch.limit_B), self._search.beam_size
     model, variables = self._model.for_decoding(variables, rows * size)
@@ -110,7 +112,10 @@ class BeamSearcher(Searcher):
     capacity = batch.prompt.tokens_BT.shape[1] + num_tokens
     carry = model.initial_carry(rows, capacity)
     search = dataclasses.replace(
-      self._search, num_tokens=num_tokens, num_best=num_best, choose=choose
+      self._search,
+      num_tokens=num_tokens,
+      num_return_sequences=num_top_logprobs,
+      choose=choose,
     )
     if search.coverage_penalty:
       carry = uncovered(carry, batch.source_mask_BS)
@@ -121,9 +126,9 @@ class BeamSearcher(Searcher):
     else:
       first = reading_step(model, variables, memory, self._reads_prefix)
       step = reading_step(model, variables, many, reads_prefix=False)
-    writing = read(first, carry, batch.prompt, choose, None)
+    decode_state = read(first, carry, batch.prompt, choose, None)
     return search.behind(
-      lambda tokens_M, carry: step(tokens_M[:, None], carry, None), writing
+      lambda tokens_M, carry: step(tokens_M[:, None], carry, None), decode_state
     )
 
 

@@ -9,7 +9,13 @@ import numpy as np
 
 from lmjax.decoding.filters import Filter
 from lmjax.generation.continuation_scorer import ContinuationScorer
-from lmjax.generation.generator import Generator, IsOver, Piece, Request, Timing
+from lmjax.generation.generator import (
+  DoneCheck,
+  GenerationStats,
+  Generator,
+  Piece,
+  Request,
+)
 from lmjax.generation.minimum_bayes_risk import Utility, expected_utilities
 from lmjax.types import PyTree
 
@@ -38,7 +44,7 @@ class BestOf:
   ):
     self._check = check
     self._generator, self._number, self._judge = generator, number, judge
-    self.timing = Timing()
+    self.timing = GenerationStats()
 
   def __call__(
     self,
@@ -46,8 +52,8 @@ class BestOf:
     requests: Sequence[Request],
     choose: Filter,
     chunk: int = 0,
-    is_over: IsOver | None = None,
-    num_best: int = 0,
+    is_done: DoneCheck | None = None,
+    num_top_logprobs: int = 0,
     cut: Cut | None = None,
   ) -> Iterator[list[Piece]]:
     """Write texts for requests; see Generator.
@@ -57,14 +63,14 @@ class BestOf:
       requests: any number of them; all have a source, or none.
       choose: turns logits into those that are drawn from.
       chunk: of no use here.
-      is_over: of no use here.
-      num_best: see Generator.
+      is_done: of no use here.
+      num_top_logprobs: see Generator.
       cut: ends texts before they are judged; None where they end by themselves.
 
     Returns:
       One piece for each request, once.
     """
-    del chunk, is_over
+    del chunk, is_done
     self._check(requests)
     number = self._number
     many = [
@@ -72,7 +78,9 @@ class BestOf:
       for request in requests
       for index in range(number)
     ]
-    (pieces,) = self._generator(variables, many, choose, num_best=num_best)
+    (pieces,) = self._generator(
+      variables, many, choose, num_top_logprobs=num_top_logprobs
+    )
     began, best = time.perf_counter(), []
     if cut is not None:
       pieces = [cut(n // number, piece) for n, piece in enumerate(pieces)]

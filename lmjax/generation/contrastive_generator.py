@@ -43,13 +43,13 @@ class ContrastiveSearcher(Searcher):
     self, variables: PyTree, requests: Sequence[Request], choose: Filter
   ) -> list[Piece]:
     """Write a text for each request; all samples of a prompt are alike."""
-    batch = RequestBatch.of(requests, self._model.context)
+    batch = RequestBatch.of(requests, self._model.max_context)
     most = bucket(max(request.num_tokens for request in requests))
     found = self._run(variables, batch, choose, num_tokens=most)
-    drawn, count_B, done_B = jax.tree.map(
+    sampled, count_B, done_B = jax.tree.map(
       lambda leaf: np.asarray(leaf)[: len(requests)], found
     )
-    return pieces_of(drawn.tokens_BN, drawn.log_probs_BN, count_B, done_B)
+    return pieces_of(sampled.tokens_BN, sampled.log_probs_BN, count_B, done_B)
 
   def _find(
     self,

@@ -18,7 +18,7 @@ from lmjax.generation.best_of_generator import (
   by_themselves,
 )
 from lmjax.generation.contrastive_generator import ContrastiveSearcher
-from lmjax.generation.generator import MOST, Generator, Request, check_positive
+from lmjax.generation.generator import MOST, Generator, Request, check_minimum
 from lmjax.generation.minimum_bayes_risk import UTILITIES
 from lmjax.generation.one_shot_generator import Searcher
 from lmjax.generation.sampling_params import LARGEST
@@ -96,7 +96,7 @@ class Search:
 
   def __post_init__(self):
     """Check the settings."""
-    check_positive(num_groups=self.num_groups, num_draft=self.num_draft)
+    check_minimum(num_groups=self.num_groups, num_draft=self.num_draft)
     for name, most in _MOST.items():
       if not 0 <= getattr(self, name) <= most:
         raise UsageError(
@@ -201,12 +201,12 @@ class Search:
 
   def _check_reranker(self, requests: Sequence[Request]) -> None:
     """See that the reranker's context holds what may be drawn."""
-    context = self.reranker and self.reranker.model.context
+    max_context = self.reranker and self.reranker.model.max_context
     for request in requests:
       longest = len(request.tokens) + request.num_tokens - 1
-      if context is not None and longest > context:
+      if max_context is not None and longest > max_context:
         raise UsageError(
-          f"{self.reranker.name} has a context of {context}, and the prompt of "
+          f"{self.reranker.name} has a context of {max_context}, and the prompt of "
           f"{len(request.tokens)} tokens and num_tokens={request.num_tokens} "
           "more do not fit into it; ask for fewer."
         )

@@ -16,7 +16,13 @@ import numpy as np
 
 from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.filters import Filter, Prompt
-from lmjax.decoding.generate import Drawn, Step, Writing, read, write
+from lmjax.decoding.generate import (
+  DecodeState,
+  SampledTokens,
+  Step,
+  read,
+  write,
+)
 from lmjax.errors import UsageError
 from lmjax.ops.int8 import dense_weights, quantize_weights
 from lmjax.types import Array, PyTree
@@ -34,7 +40,7 @@ class Request(NamedTuple):
     seed: the same seed draws the same tokens, whatever else is in the batch.
     sample: number of a sample; each draws tokens of its own.
     source: tokens that an encoder–decoder reads; None for other models.
-    code: the token among them that all of the text stands under, so that it is
+    control_code: the token among them that all of the text stands under, so that it is
       read again before what a full context keeps; −1 for none.
   """
 
@@ -43,7 +49,7 @@ class Request(NamedTuple):
   seed: int = 0
   sample: int = 0
   source: np.ndarray | None = None
-  code: int = -1
+  control_code: int = -1
 
   @property
   def num_read(self) -> int:
@@ -57,7 +63,7 @@ class Piece(NamedTuple):
   Attributes:
     tokens: the new ones, with the one that stops the text.
     log_probs: of each, in nats, as the model has it before any filter.
-    finish: "stop", "length", or "" where the text goes on.
+    finish_reason: "stop", "length", or "" where the text goes on.
     best: for each token, the likeliest ones in its place, likeliest first, with
       their log-probabilities; empty if none were asked for.
     score: what a text was chosen by, where it was searched for; else None.
@@ -65,16 +71,16 @@ class Piece(NamedTuple):
 
   tokens: list[int]
   log_probs: list[float]
-  finish: str
+  finish_reason: str
   best: Sequence[list[tuple[int, float]]] = ()
   score: float | None = None
 
 
 # Pieces of all requests → which texts have ended by other signs than a token.
-IsOver = Callable[[list[Piece]], Sequence[bool]]
+DoneCheck = Callable[[list[Piece]], Sequence[bool]]
 
 
-class Timing(NamedTuple):
+class GenerationStats(NamedTuple):
   """How long a generation took.
 
   Attributes:
@@ -93,12 +99,12 @@ class Timing(NamedTuple):
   first_seconds: float = 0.0
   tokens_per_call: float = 1.0
 
-  def plus(self, later: "Timing") -> "Timing":
+  def plus(self, later: "GenerationStats") -> "GenerationStats":
     """Add what was generated afterwards."""
     both = [timing for timing in (self, later) if timing.new_tokens]
     calls = sum(timing.new_tokens / timing.tokens_per_call for timing in both)
     new_tokens = self.new_tokens + later.new_tokens
-    return Timing(
+    return GenerationStats(
       self.prompt_tokens + later.prompt_tokens,
       self.prefill_seconds + later.prefill_seconds,
       new_tokens,
@@ -149,7 +155,7 @@ class Generator:
     self._int8_weights = int8_weights
     self._stop_tokens, self._keeps_layout = stop_tokens, keeps_layout
     self._programs: dict[int, _Programs] = {}
-    self.timing = Timing()
+    self.timing = GenerationStats()
 
   def __call__(
     self,
@@ -157,8 +163,8 @@ class Generator:
     requests: Sequence[Request],
     choose: Filter,
     chunk: int = 0,
-    is_over: IsOver | None = None,
-    num_best: int = 0,
+    is_done: DoneCheck | None = None,
+    num_top_logprobs: int = 0,
   ) -> Iterator[list[Piece]]:
     """Draw tokens for requests, some at a time.
 
@@ -167,8 +173,8 @@ class Generator:
       requests: any number of them; all have a source, or none.
       choose: turns logits into those that are drawn from.
       chunk: how many tokens to draw before they are returned; 0 for all.
-      is_over: asked after each chunk.
-      num_best: how many likely tokens to tell beside each that was drawn.
+      is_done: asked after each chunk.
+      num_top_logprobs: how many likely tokens to tell beside each that was drawn.
 
     Returns:
       A piece for each request, again and again until all have ended.
@@ -177,24 +183,26 @@ class Generator:
       UsageError: if a number is out of range, or a prompt is longer than the
         model's context.
     """
-    context = self._model.context
+    max_context = self._model.max_context
     for request in requests:
-      check_positive(num_tokens=request.num_tokens)
-      check_length(context, request.tokens)
+      check_minimum(num_tokens=request.num_tokens)
+      check_length(max_context, request.tokens)
     began = time.perf_counter()
-    batch = RequestBatch.of(requests, context)
+    batch = RequestBatch.of(requests, max_context)
     programs, laid_out = self._lay_out(variables, len(batch.limit_B))
     longest = max(len(r.tokens) + r.num_tokens for r in requests)
-    if context is None or longest <= context:
-      context = None
+    if max_context is None or longest <= max_context:
+      max_context = None
     most = bucket(max(request.num_tokens for request in requests))
     capacity = batch.prompt.tokens_BT.shape[1] + most
-    if self._model.context is not None:
-      capacity = min(capacity, self._model.context)
-    writing, memory = jax.block_until_ready(
-      programs.read(laid_out, batch, choose, capacity=capacity, context=context)
+    if self._model.max_context is not None:
+      capacity = min(capacity, self._model.max_context)
+    decode_state, memory = jax.block_until_ready(
+      programs.read(
+        laid_out, batch, choose, capacity=capacity, max_context=max_context
+      )
     )
-    timing = Timing(
+    timing = GenerationStats(
       sum(request.num_read for request in requests),
       time.perf_counter() - began,
     )
@@ -203,26 +211,26 @@ class Generator:
     over_B = np.zeros(len(batch.limit_B), bool)
     while True:
       began = time.perf_counter()
-      drawn, writing = programs.write(
+      sampled, decode_state = programs.write(
         laid_out,
-        writing,
+        decode_state,
         memory,
         over_B,
         batch.keys_B,
         batch.limit_B,
-        batch.code_B,
+        batch.control_code_B,
         choose,
         num_tokens=size,
-        context=context,
-        num_best=num_best,
+        max_context=max_context,
+        num_top_logprobs=num_top_logprobs,
       )
-      drawn = jax.device_get(drawn)
-      before_B, count_B = count_B, np.asarray(writing.count_B)
-      stopped_B = np.asarray(writing.done_B)
+      sampled = jax.device_get(sampled)
+      before_B, count_B = count_B, np.asarray(decode_state.count_B)
+      stopped_B = np.asarray(decode_state.done_B)
       cut_B = count_B >= batch.limit_B
       pieces = [
         _piece(
-          drawn,
+          sampled,
           row,
           count_B[row] - before_B[row],
           "stop" if stopped_B[row] else "length" if cut_B[row] else "",
@@ -237,8 +245,8 @@ class Generator:
       )
       self.timing = timing
       yield pieces
-      if is_over is not None:
-        over_B[: len(requests)] = is_over(pieces)
+      if is_done is not None:
+        over_B[: len(requests)] = is_done(pieces)
       if (stopped_B | over_B | cut_B).all():
         return
 
@@ -264,16 +272,18 @@ class Generator:
     return programs, laid_out
 
 
-def _piece(drawn: Drawn, row: int, length: int, finish: str) -> Piece:
+def _piece(
+  sampled: SampledTokens, row: int, length: int, finish_reason: str
+) -> Piece:
   """Take what was drawn for a row."""
   tokens, log_probs, best_NK, best_log_probs_NK = (
-    array[row, :length].tolist() for array in drawn
+    array[row, :length].tolist() for array in sampled
   )
   best = [
     [*zip(*pair, strict=True)]
     for pair in zip(best_NK, best_log_probs_NK, strict=True)
   ]
-  return Piece(tokens, log_probs, finish, best)
+  return Piece(tokens, log_probs, finish_reason, best)
 
 
 class RequestBatch(NamedTuple):
@@ -282,19 +292,19 @@ class RequestBatch(NamedTuple):
   prompt: Prompt
   keys_B: Array
   limit_B: np.ndarray
-  code_B: np.ndarray
+  control_code_B: np.ndarray
   sources_BS: np.ndarray | None
   source_mask_BS: np.ndarray | None
 
   @classmethod
   def of(
-    cls, requests: Sequence[Request], context: int | None
+    cls, requests: Sequence[Request], max_context: int | None
   ) -> "RequestBatch":
     """Pad requests to one of few shapes."""
     rows = [*requests]
     rows += [requests[0]] * (bucket_rows(len(rows)) - len(rows))
     length = bucket(max(len(row.tokens) for row in rows))
-    length = length if context is None else min(length, context)
+    length = length if max_context is None else min(length, max_context)
     tokens_BT = np.full((len(rows), length), PAD, np.int32)
     for number, row in enumerate(rows):
       tokens_BT[number, length - len(row.tokens) :] = row.tokens
@@ -315,7 +325,7 @@ class RequestBatch(NamedTuple):
       Prompt(tokens_BT, starts_B),
       _keys(seeds, samples),
       np.array(limits, np.int32),
-      np.array([row.code for row in rows], np.int32),
+      np.array([row.control_code for row in rows], np.int32),
       sources_BS,
       mask_BS,
     )
@@ -356,11 +366,11 @@ class _Programs:
     self._model, self.kept = made[0], None
     self._stop_tokens, self._reads_prefix = stop_tokens, reads_prefix
     self.lay_out = jax.jit(lay_out)
-    self.read = jax.jit(self._read, static_argnames=("capacity", "context"))
+    self.read = jax.jit(self._read, static_argnames=("capacity", "max_context"))
     self.write = jax.jit(
       self._write,
-      static_argnames=("num_tokens", "context", "num_best"),
-      donate_argnames="writing",
+      static_argnames=("num_tokens", "max_context", "num_top_logprobs"),
+      donate_argnames="decode_state",
     )
 
   def _read(
@@ -369,40 +379,40 @@ class _Programs:
     batch: RequestBatch,
     choose: Filter,
     capacity: int,
-    context: int | None,
-  ) -> tuple[Writing, PyTree]:
+    max_context: int | None,
+  ) -> tuple[DecodeState, PyTree]:
     memory = batch.encode(self._model, dense_weights(variables))
     carry = self._model.initial_carry(len(batch.limit_B), capacity)
     step = self._step(variables, memory)
-    return read(step, carry, batch.prompt, choose, context), memory
+    return read(step, carry, batch.prompt, choose, max_context), memory
 
   def _write(
     self,
     variables: PyTree,
-    writing: Writing,
+    decode_state: DecodeState,
     memory: PyTree,
     over_B: Array,
     keys_B: Array,
     limit_B: Array,
-    code_B: Array,
+    control_code_B: Array,
     choose: Filter,
     num_tokens: int,
-    context: int | None,
-    num_best: int,
-  ) -> tuple[Drawn, Writing]:
+    max_context: int | None,
+    num_top_logprobs: int,
+  ) -> tuple[SampledTokens, DecodeState]:
     return write(
       self._step(variables, memory),
       self._model.rewind,
-      writing._replace(done_B=writing.done_B | over_B),
+      decode_state._replace(done_B=decode_state.done_B | over_B),
       keys_B,
       limit_B,
       num_tokens,
       choose,
       stop_tokens=self._stop_tokens,
       pad_token=PAD,
-      context=context,
-      code_B=code_B,
-      num_best=num_best,
+      max_context=max_context,
+      control_code_B=control_code_B,
+      num_top_logprobs=num_top_logprobs,
     )
 
   def _step(self, variables: PyTree, memory: PyTree) -> Step:
@@ -471,21 +481,21 @@ def bucket_rows(number: int) -> int:
 
 
 def check_length(
-  context: int | None, tokens: np.ndarray, name: str = "prompt"
+  max_context: int | None, tokens: np.ndarray, name: str = "prompt"
 ) -> None:
   """See that a model's context holds a prompt, or what it is called.
 
   Raises:
     UsageError: if it does not.
   """
-  if context is not None and len(tokens) > context:
+  if max_context is not None and len(tokens) > max_context:
     raise UsageError(
       f"the {name} has {len(tokens)} tokens and the model's context holds "
-      f"{context}; shorten the {name}."
+      f"{max_context}; shorten the {name}."
     )
 
 
-def check_positive(**numbers: int) -> None:
+def check_minimum(**numbers: int) -> None:
   """See that numbers are at least 1, and fit into an int32.
 
   Raises:

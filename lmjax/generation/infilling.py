@@ -14,8 +14,8 @@ from lmjax.data.text.objectives.fill_in_the_middle import MIDDLE, PREFIX, SUFFIX
 from lmjax.data.text.objectives.masking import MASK
 from lmjax.data.tokenizers import BOS, EOS, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Request, check_length, check_positive
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.generator import Request, check_length, check_minimum
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler, no_text
 from lmjax.types import Array, PyTree
 
@@ -41,7 +41,7 @@ class Filled(NamedTuple):
   candidates: list[list[Candidate]]
 
 
-class MaskFiller:
+class MaskInfiller:
   """Fill blanks, one token each, with a masked language model.
 
   Args:
@@ -74,7 +74,7 @@ class MaskFiller:
       UsageError: if there is no blank, or `number` is below 1.
     """
     del sampling
-    check_positive(number=number)
+    check_minimum(number=number)
     tokens = self.encode(text)
     (places,) = np.nonzero(tokens == self._mask)
     candidates = []
@@ -97,7 +97,7 @@ class MaskFiller:
     for part in split(text, self._tokenizer):
       tokens += [self._tokenizer.encode(part), [self._mask]]
     tokens = np.concatenate(tokens[:-1]).astype(np.int32)
-    check_length(self._model.context, tokens)
+    check_length(self._model.max_context, tokens)
     return tokens
 
   def _best(self, chances_V: np.ndarray, number: int) -> list[Candidate]:
@@ -114,7 +114,7 @@ class MaskFiller:
     return jax.nn.softmax(logits_TV)
 
 
-class MiddleFiller:
+class FIMInfiller:
   """Fill one blank of any length with a model that learned it.
 
   Args:
@@ -144,19 +144,23 @@ class MiddleFiller:
       num_tokens: how many tokens the blank stands for at most; it ends where
         the model's context does.
       seed: the same seed draws the same text.
-      **sampling: fields of lmjax.generation.sampling_params.Sampling.
+      **sampling: fields of lmjax.generation.sampling_params.SamplingParams.
 
     Raises:
       UsageError: if there is not one blank, or a number is out of range.
     """
-    check_positive(number=number)
-    filters = Sampling(**sampling).filters(self._tokenizer)
+    check_minimum(number=number)
+    filters = SamplingParams(**sampling).filters(self._tokenizer)
     tokens = self.encode(text)
-    if self._model.context is not None:  # what was before it would be forgotten
-      num_tokens = min(num_tokens, self._model.context - len(tokens) + 1)
+    if (
+      self._model.max_context is not None
+    ):  # what was before it would be forgotten
+      num_tokens = min(num_tokens, self._model.max_context - len(tokens) + 1)
     requests = [Request(tokens, num_tokens, seed, i) for i in range(number)]
-    drawn = self._sampler.draw(variables, requests, filters)
-    return Filled([put_in(self._divide(text), [new.text]) for new in drawn], [])
+    sampled = self._sampler.draw(variables, requests, filters)
+    return Filled(
+      [put_in(self._divide(text), [new.text]) for new in sampled], []
+    )
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens: prefix and suffix, each behind its mark.
@@ -169,7 +173,7 @@ class MiddleFiller:
     prefix, suffix = self._divide(text)
     tokens = [[mark(PREFIX)], encode(prefix), [mark(SUFFIX)], encode(suffix)]
     tokens = np.concatenate([*tokens, [mark(MIDDLE)]]).astype(np.int32)
-    check_length(self._model.context, tokens)
+    check_length(self._model.max_context, tokens)
     return tokens
 
   def _divide(self, text: str) -> tuple[str, str]:
@@ -181,7 +185,7 @@ class MiddleFiller:
     return prefix, suffixes[0]
 
 
-class SpanFiller:
+class SpanInfiller:
   """Fill blanks of any length with a model that learned span corruption.
 
   Args:
@@ -202,24 +206,26 @@ class SpanFiller:
     seed: int = 0,
     **sampling: Any,
   ) -> Filled:
-    """Fill the blanks of a text; see MiddleFiller.
+    """Fill the blanks of a text; see FIMInfiller.
 
     Raises:
       UsageError: if there is no blank, or more than the tokenizer has marks,
         or a number is out of range.
     """
-    check_positive(number=number)
-    if self._model.context is not None:  # what was before it would be forgotten
-      num_tokens = min(num_tokens, self._model.context)
+    check_minimum(number=number)
+    if (
+      self._model.max_context is not None
+    ):  # what was before it would be forgotten
+      num_tokens = min(num_tokens, self._model.max_context)
     source = self.encode(text)
     requests = [
       Request(np.array([BOS]), num_tokens, seed, i, source)
       for i in range(number)
     ]
-    filters = Sampling(**sampling).filters(self._tokenizer)
-    drawn = self._sampler.draw(variables, requests, filters)
+    filters = SamplingParams(**sampling).filters(self._tokenizer)
+    sampled = self._sampler.draw(variables, requests, filters)
     parts = split(text, self._tokenizer)
-    return Filled([put_in(parts, self._answers(x.tokens)) for x in drawn], [])
+    return Filled([put_in(parts, self._answers(x.tokens)) for x in sampled], [])
 
   def encode(self, text: str) -> np.ndarray:
     """Turn a text into tokens, with a mark of its own for every blank.
@@ -229,25 +235,25 @@ class SpanFiller:
         the model's context is too short.
     """
     first, *others = split(text, self._tokenizer)
-    if len(others) > len(self._tokenizer.extras):
+    if len(others) > len(self._tokenizer.special_tokens):
       raise UsageError(
         f"the text has {len(others)} blanks {BLANK} and this model fills "
-        f"{len(self._tokenizer.extras)} at most."
+        f"{len(self._tokenizer.special_tokens)} at most."
       )
     tokens = [self._tokenizer.encode(first)]
-    for mark, part in enumerate(others, self._tokenizer.num_plain):
+    for mark, part in enumerate(others, self._tokenizer.base_vocab_size):
       tokens += [[mark], self._tokenizer.encode(part)]
     tokens = np.concatenate([*tokens, [EOS]]).astype(np.int32)
-    check_length(self._model.context, tokens)
+    check_length(self._model.max_context, tokens)
     return tokens
 
-  def _answers(self, drawn: list[int]) -> list[str]:
+  def _answers(self, sampled: list[int]) -> list[str]:
     """Return what was drawn behind each mark, in the order of the marks."""
-    answers = [[] for _ in self._tokenizer.extras]
+    answers = [[] for _ in self._tokenizer.special_tokens]
     answer = []
-    for token in drawn:
-      if token >= self._tokenizer.num_plain:
-        answer = answers[token - self._tokenizer.num_plain]
+    for token in sampled:
+      if token >= self._tokenizer.base_vocab_size:
+        answer = answers[token - self._tokenizer.base_vocab_size]
       else:
         answer.append(token)
     return [self._tokenizer.decode(tokens) for tokens in answers]
@@ -282,8 +288,8 @@ def put_in(parts: Sequence[str], answers: Iterable[str]) -> str:
 
 
 # Task → what fills blanks with a model that learned it.
-FILLERS = {
-  "masked_lm": MaskFiller,
-  "fill_in_the_middle": MiddleFiller,
-  "span_corruption": SpanFiller,
+INFILLERS = {
+  "masked_lm": MaskInfiller,
+  "fill_in_the_middle": FIMInfiller,
+  "span_corruption": SpanInfiller,
 }

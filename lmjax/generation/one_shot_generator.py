@@ -10,12 +10,12 @@ import numpy as np
 from lmjax.decoding.filters import Filter
 from lmjax.errors import UsageError
 from lmjax.generation.generator import (
-  IsOver,
+  DoneCheck,
+  GenerationStats,
   Piece,
   Request,
-  Timing,
   check_length,
-  check_positive,
+  check_minimum,
 )
 from lmjax.types import PyTree
 
@@ -34,7 +34,7 @@ class Searcher:
   def __init__(self, model: nn.Module, reads_prefix: bool = False):
     self._model, self._reads_prefix = model, reads_prefix
     self._tokens_per_call = 1.0
-    self.timing = Timing()
+    self.timing = GenerationStats()
 
   def __call__(
     self,
@@ -42,8 +42,8 @@ class Searcher:
     requests: Sequence[Request],
     choose: Filter,
     chunk: int = 0,
-    is_over: IsOver | None = None,
-    num_best: int = 0,
+    is_done: DoneCheck | None = None,
+    num_top_logprobs: int = 0,
   ) -> Iterator[list[Piece]]:
     """Write texts for requests.
 
@@ -52,8 +52,8 @@ class Searcher:
       requests: any number of them; all have a source, or none.
       choose: turns logits into those that are chosen by.
       chunk: of no use here.
-      is_over: of no use here.
-      num_best: of no use here; no likely tokens are told.
+      is_done: of no use here.
+      num_top_logprobs: of no use here; no likely tokens are told.
 
     Returns:
       One piece for each request, once.
@@ -62,15 +62,15 @@ class Searcher:
       UsageError: if a number is out of range, or a text would be longer than
         the model's context.
     """
-    del chunk, is_over, num_best
+    del chunk, is_done, num_top_logprobs
     for request in requests:
-      check_positive(num_tokens=request.num_tokens)
-      check_length(self._model.context, request.tokens)
-      check_fits(self._model.context, request)
+      check_minimum(num_tokens=request.num_tokens)
+      check_length(self._model.max_context, request.tokens)
+      check_fits(self._model.max_context, request)
     began = time.perf_counter()
     pieces = self.write(variables, requests, choose)
     seconds = time.perf_counter() - began
-    self.timing = Timing(
+    self.timing = GenerationStats(
       prompt_tokens=sum(request.num_read for request in requests),
       new_tokens=sum(len(piece.tokens) for piece in pieces),
       decode_seconds=seconds,
@@ -86,18 +86,18 @@ class Searcher:
     raise NotImplementedError
 
 
-def check_fits(context: int | None, request: Request) -> None:
+def check_fits(max_context: int | None, request: Request) -> None:
   """See that a context holds a prompt and what is written behind it.
 
   Raises:
     UsageError: if it does not.
   """
   longest = len(request.tokens) + request.num_tokens - 1  # the last is not read
-  if context is not None and longest > context:
+  if max_context is not None and longest > max_context:
     raise UsageError(
       f"the prompt of {len(request.tokens)} tokens and num_tokens="
       f"{request.num_tokens} more do not fit into the model's context of "
-      f"{context}, beyond which nothing is searched; ask for fewer."
+      f"{max_context}, beyond which nothing is searched; ask for fewer."
     )
 
 

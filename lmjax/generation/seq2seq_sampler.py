@@ -11,11 +11,11 @@ from lmjax.data.records.schemas.seq2seq import target_tokenizer
 from lmjax.data.tokenizers import BOS, EOS
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Request, check_length, check_positive
+from lmjax.generation.generator import Request, check_length, check_minimum
 from lmjax.generation.text_sampler import TextSampler
 
 
-class TextTransducer(TextSampler):
+class Seq2SeqSampler(TextSampler):
   """Draw texts for other texts, as a model has learned from pairs.
 
   All that TextSampler calls a prompt is a source here, which the encoder reads;
@@ -41,7 +41,7 @@ class TextTransducer(TextSampler):
     num_tokens: int,
     num_samples: int = 1,
     seed: int = 0,
-    code: str = "",
+    control_code: str = "",
   ) -> list[Request]:
     """Ask for targets of sources, all of the first one first.
 
@@ -52,26 +52,28 @@ class TextTransducer(TextSampler):
       UsageError: if a number is out of range, or a source has no token or more
         than the model's context holds.
     """
-    check_positive(num_samples=num_samples, num_tokens=num_tokens)
-    if self._context is not None:
-      num_tokens = min(num_tokens, self._context)
+    check_minimum(num_samples=num_samples, num_tokens=num_tokens)
+    if self._max_context is not None:
+      num_tokens = min(num_tokens, self._max_context)
     return [
       Request(np.array([BOS]), num_tokens, seed, sample, source)
-      for source in (self.encode(prompt, code) for prompt in prompts)
+      for source in (self.encode(prompt, control_code) for prompt in prompts)
       for sample in range(num_samples)
     ]
 
-  def encode(self, prompt: str, code: str = "") -> np.ndarray:
+  def encode(self, prompt: str, control_code: str = "") -> np.ndarray:
     """Turn a source into tokens, `<eos>` behind them.
 
     Raises:
       UsageError: if it has no token or more than the model's context holds, or
         if there is a control code.
     """
-    if code:
-      raise UsageError(f"texts for others stand under no code, as {code!r} is.")
+    if control_code:
+      raise UsageError(
+        f"texts for others stand under no code, as {control_code!r} is."
+      )
     tokens = np.append(self._source_tokenizer.encode(prompt), EOS)
     if len(tokens) == 1:
       raise UsageError("the source has no token; give some text.")
-    check_length(self._context, tokens, "source")
+    check_length(self._max_context, tokens, "source")
     return tokens

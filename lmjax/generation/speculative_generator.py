@@ -59,20 +59,20 @@ class SpeculativeGenerator(Searcher):
     """Draw a text for each request; see Searcher."""
     if self._draft is not None:
       for request in requests:
-        check_length(self._draft.context, request.tokens)
-        check_fits(self._draft.context, request)
-    batch = RequestBatch.of(requests, self._model.context)
+        check_length(self._draft.max_context, request.tokens)
+        check_fits(self._draft.max_context, request)
+    batch = RequestBatch.of(requests, self._model.max_context)
     most = bucket(max(request.num_tokens for request in requests))
     written = self._run(
       variables, self._draft_variables, batch, choose, num_tokens=most
     )
-    drawn, count_B, done_B, calls_B = jax.tree.map(
+    sampled, count_B, done_B, calls_B = jax.tree.map(
       lambda leaf: np.asarray(leaf)[: len(requests)], written
     )
     # The first token of each comes of reading the prompt.
     if calls_B.sum():
       self._tokens_per_call = float((count_B - 1).sum() / calls_B.sum())
-    return pieces_of(drawn.tokens_BN, drawn.log_probs_BN, count_B, done_B)
+    return pieces_of(sampled.tokens_BN, sampled.log_probs_BN, count_B, done_B)
 
   def _write(
     self,
@@ -89,7 +89,7 @@ class SpeculativeGenerator(Searcher):
     memory = batch.encode(model, variables)
     step = reading_step(model, variables, memory, self._reads_prefix)
     carry = model.initial_carry(rows, capacity)
-    writing = read(step, carry, prompt, choose, None)
+    decode_state = read(step, carry, prompt, choose, None)
     if self._draft is None:
       draft, known = PromptLookup(), Text.of(prompt, spare)
     else:
@@ -100,7 +100,7 @@ class SpeculativeGenerator(Searcher):
       draft = ModelDraft(_ahead(other, others, None))
     return speculate(
       _ahead(model, variables, memory),
-      writing,
+      decode_state,
       draft,
       known,
       batch.keys_B,

@@ -52,10 +52,10 @@ class ExpertRun:
     """
     model, variables, step = self._laid_out(bucket_rows(len(requests)))
     longest = max(len(each.tokens) + each.num_tokens for each in requests)
-    if model.context is not None and longest > model.context:
+    if model.max_context is not None and longest > model.max_context:
       raise UsageError(
         f"prompt and num_tokens make {longest} tokens and the context of "
-        f"{self._path} holds {model.context}; ask for fewer."
+        f"{self._path} holds {model.max_context}; ask for fewer."
       )
     return Expert(
       variables,
@@ -63,7 +63,7 @@ class ExpertRun:
       step,
       model.initial_carry,
       bucket(max(each.num_tokens for each in requests)),
-      model.context,
+      model.max_context,
     )
 
   def _lay_out(self, rows: int) -> tuple[nn.Module, PyTree, functools.partial]:
@@ -111,9 +111,12 @@ class ClassifierRun:
         f"{', '.join(names)}."
       )
     self._weight, self._num_candidates = weight, num_candidates
-    marks = range(tokenizer.num_plain, tokenizer.vocab_size)
+    marks = range(tokenizer.base_vocab_size, tokenizer.vocab_size)
     self._unread = (PAD, BOS, EOS, *marks)
-    self._variables, self._window = run.variables, experiment.config.data.window
+    self._variables, self._window = (
+      run.variables,
+      experiment.config.data.seq_len,
+    )
     self._log_prob = functools.partial(
       _log_prob, experiment.task, names.index(label)
     )
@@ -154,7 +157,7 @@ def _check_same(
   """
   if isinstance(theirs, Vocabularies):  # of a classifier, which reads no marks
     same = theirs.tokenizers["text"].fingerprint
-    if same == ours.with_extras(()).fingerprint:
+    if same == ours.with_special_tokens(()).fingerprint:
       return
   elif theirs.fingerprint == ours.fingerprint:
     return

@@ -17,7 +17,7 @@ from lmjax.generation.constraints.byte_dfa import (
   matching,
 )
 from lmjax.generation.constraints.token_dfa import in_time, over_tokens
-from lmjax.generation.generator import Request, check_positive
+from lmjax.generation.generator import Request, check_minimum
 from lmjax.generation.sampling_params import LARGEST
 from lmjax.guidance.model_guidance import ClassifierRun, ExpertRun
 
@@ -39,7 +39,9 @@ class Control:
 
   regex: str = _setting("", "What the text must match as a whole.")
   json_schema: str = _setting("", "File with a schema of the JSON to write.")
-  must: tuple[str, ...] = _setting((), "Word, or phrase, that must occur.")
+  required_words: tuple[str, ...] = _setting(
+    (), "Word, or phrase, that must occur."
+  )
   expert_workdir: str = _setting("", "Language model to go along with.")
   antiexpert_workdir: str = _setting("", "Language model to turn away from.")
   guidance: float = _setting(1.0, "Weight of the two above.")
@@ -56,12 +58,12 @@ class Control:
         raise UsageError(
           f"{name}={value} must be at least 0, and at most {LARGEST:,.0f}."
         )
-    check_positive(classifier_candidates=self.classifier_candidates)
+    check_minimum(classifier_candidates=self.classifier_candidates)
     if bool(self.classifier_workdir) != bool(self.classifier_label):
       raise UsageError(
         "give both classifier_workdir and classifier_label, or neither."
       )
-    if not all(word.strip() for word in self.must):
+    if not all(word.strip() for word in self.required_words):
       raise UsageError("must holds an empty word; write one, or leave it out.")
 
   def __call__(self, tokenizer: Tokenizer) -> "Steering":
@@ -74,7 +76,7 @@ class Control:
       UsageError: if no text can be as it must be, or a run does not fit.
       UserError: if a run cannot be opened.
     """
-    automata = [containing(word) for word in self.must]
+    automata = [containing(word) for word in self.required_words]
     if self.regex:
       automata.append(matching(self.regex))
     if self.json_schema:

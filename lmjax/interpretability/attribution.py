@@ -34,9 +34,9 @@ def reading(x_BTE: Array) -> Iterator[None]:
     method: Callable[..., Any],
     arguments: tuple,
     options: dict[str, Any],
-    context: nn.module.InterceptorContext,
+    max_context: nn.module.InterceptorContext,
   ) -> Any:
-    module, name = context.module, context.method_name
+    module, name = max_context.module, max_context.method_name
     if isinstance(module, TokenEmbedding) and name == "__call__":
       return x_BTE.astype(module.dtype)
     return method(*arguments, **options)

@@ -53,8 +53,8 @@ def steps_back(
   starts_BT = jax.lax.cummax(starts_BT, axis=1)
   since_BT = steps_T - starts_BT
   views[1:] = [
-    jnp.where((since_BT >= back)[..., None], view, 0)
-    for back, view in enumerate(views[1:], start=1)
+    jnp.where((since_BT >= back)[..., None], context, 0)
+    for back, context in enumerate(views[1:], start=1)
   ]
   kept_BS = jnp.arange(time - size, time) >= starts_BT[:, -1:]
   return views, (jnp.where(kept_BS[..., None], last_BSD, 0),)

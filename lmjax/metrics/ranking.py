@@ -38,15 +38,15 @@ def make_question(
       a hash; 0 for all.
   """
   pairs = set(pairs)
-  candidates = sorted({right for _, right in pairs}, key=_hash)
+  candidates = sorted({correct for _, correct in pairs}, key=_hash)
   candidates = sorted(candidates[: num_candidates or None])
   column = {text: index for index, text in enumerate(candidates)}
-  queries = sorted({query for query, right in pairs if right in column})
+  queries = sorted({query for query, correct in pairs if correct in column})
   row = {text: index for index, text in enumerate(queries)}
   right_QN = np.zeros((len(queries), len(candidates)), bool)
-  for query, right in pairs:
-    if right in column:
-      right_QN[row[query], column[right]] = True
+  for query, correct in pairs:
+    if correct in column:
+      right_QN[row[query], column[correct]] = True
   return Question(queries, candidates, right_QN)
 
 
@@ -65,9 +65,9 @@ def ranks(
   for start in range(0, len(queries_QD), _BLOCK):
     part = slice(start, start + _BLOCK)
     scores_QN = queries_QD[part] @ candidates_ND.T
-    right = right_QN[part]
-    best_Q1 = np.where(right, scores_QN, -np.inf).max(axis=1, keepdims=True)
-    places.append(1 + np.sum(~right & (scores_QN >= best_Q1), axis=1))
+    correct = right_QN[part]
+    best_Q1 = np.where(correct, scores_QN, -np.inf).max(axis=1, keepdims=True)
+    places.append(1 + np.sum(~correct & (scores_QN >= best_Q1), axis=1))
   return np.concatenate(places)
 
 

@@ -63,15 +63,15 @@ def add_to(total: dict[str, Figure], sums: Sums) -> None:
     total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
 
 
-def f1_scores(right: Figure, chosen: Figure, told: Figure) -> Figure:
+def f1_scores(correct: Figure, predicted: Figure, labels: Figure) -> Figure:
   """Return the harmonic mean of precision and recall; 0 where all are 0.
 
   Args:
-    right: how many were rightly taken for something, of one class or of each.
-    chosen: how many were taken for it.
-    told: how many are it.
+    correct: how many were rightly taken for something, of one class or of each.
+    predicted: how many were taken for it.
+    labels: how many are it.
   """
-  return 2.0 * right / np.maximum(chosen + told, 1e-30)
+  return 2.0 * correct / np.maximum(predicted + labels, 1e-30)
 
 
 def perplexity(nats: float) -> float:

@@ -10,7 +10,7 @@ Every autoregressive model keeps one contract (language_model.py):
                        method="cross_entropy")
 
 Every leaf of a carry has its batch axis first. `carry=None` stands for an empty
-one that is not needed afterwards. `model.context` is how many tokens a carry
+one that is not needed afterwards. `model.max_context` is how many tokens a carry
 can hold, None if there is no limit. Leaves of `hidden` begin with the axes
 batch and time; most models have one, hidden_BTD, whose logits are a table times
 it plus a bias. `model.choices(with_resets)` names what each "auto" stands for.

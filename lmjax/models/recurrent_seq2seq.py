@@ -88,7 +88,7 @@ class RecurrentSeq2Seq(LanguageModel):
     source_vocab_size: number of tokens of sources, which then have an embedding
       of their own; 0 for one vocabulary and one table.
     input_feeding: whether what was made of a token is fed in with the next.
-    copies: whether tokens of the source may be copied, by the weights of
+    copy_mechanism: whether tokens of the source may be copied, by the weights of
       attention: the pointer–generator of See et al. 2017 (arXiv:1704.04368).
     scheduled_sampling: in training, the share of inputs that the model draws
       itself (Bengio et al. 2015, arXiv:1506.03099).
@@ -103,7 +103,7 @@ class RecurrentSeq2Seq(LanguageModel):
   """
 
   kinds = ("encoder_decoder",)
-  context = None  # states hold any number of tokens
+  max_context = None  # states hold any number of tokens
 
   vocab_size: int
   embedding_width: int
@@ -115,7 +115,7 @@ class RecurrentSeq2Seq(LanguageModel):
   attention: str = "general"
   source_vocab_size: int = 0
   input_feeding: bool = False
-  copies: bool = False
+  copy_mechanism: bool = False
   scheduled_sampling: float = 0.0
   dropout: float = 0.0
   tie_embeddings: bool = False
@@ -170,7 +170,7 @@ class RecurrentSeq2Seq(LanguageModel):
     if self.attention != "none":
       self.attend = GlobalAttention(self.attention, self.width, **dtypes)
       self.combine = dense((self._made_width,))
-    if self.copies:
+    if self.copy_mechanism:
       self.gate = dense((1,), use_bias=True)
     if not self.tie_embeddings:
       self.output = OutputLayer(
@@ -302,7 +302,7 @@ class RecurrentSeq2Seq(LanguageModel):
     both = jnp.concatenate([average_BTE, x], axis=-1)
     made_BTD = self.drop(jnp.tanh(self.combine(both)))
     fed_BD = made_BTD[:, -1].astype(jnp.float32)
-    if not self.copies:
+    if not self.copy_mechanism:
       return made_BTD, weights_BTS, tuple(after), fed_BD
     inputs = jnp.concatenate([both, x_BTE], axis=-1)
     gate_BT = jax.nn.sigmoid(self.gate(inputs)[..., 0].astype(jnp.float32))
@@ -351,7 +351,7 @@ class RecurrentSeq2Seq(LanguageModel):
 
   def logits(self, hidden: PyTree) -> Array:
     """Score every next token, [B, T, V]; log-probabilities of copies."""
-    if not self.copies:
+    if not self.copy_mechanism:
       return make_logits(hidden, self.unembedding())
     logits_BTV = make_logits(hidden.hidden_BTD, self.unembedding())
     return pointer_generator.log_probs(logits_BTV, hidden)
@@ -365,7 +365,7 @@ class RecurrentSeq2Seq(LanguageModel):
     z_loss: float = 0.0,
   ) -> CrossEntropy:
     """Sum the cross-entropy of targets; with copies nothing is smoothed."""
-    if not self.copies:
+    if not self.copy_mechanism:
       return super().cross_entropy(
         hidden, targets_BT, weights_BT, label_smoothing, z_loss
       )
@@ -461,19 +461,23 @@ def build(
         f"{model.width} when model.tie_embeddings is true and "
         "model.attention=none."
       )
-    if model.copies:
+    if model.copy_mechanism:
       raise UsageError(
-        "model.copies=true needs attention to copy by; choose a "
+        "model.copy_mechanism=true needs attention to copy by; choose a "
         "model.attention that is not none."
       )
-  if model.copies and (loss.label_smoothing or loss.z_loss):
+  if model.copy_mechanism and (loss.label_smoothing or loss.z_loss):
     raise UsageError(
-      "model.copies=true has no logits to smooth; set loss.label_smoothing=0 "
+      "model.copy_mechanism=true has no logits to smooth; set loss.label_smoothing=0 "
       "and loss.z_loss=0."
     )
-  if model.copies and "seq2seq" in config and config.seq2seq.target_tokenizer:
+  if (
+    model.copy_mechanism
+    and "seq2seq" in config
+    and config.seq2seq.target_tokenizer
+  ):
     raise UsageError(
-      "model.copies=true needs one vocabulary of both texts; set "
+      "model.copy_mechanism=true needs one vocabulary of both texts; set "
       "seq2seq.target_tokenizer to nothing."
     )
   return RecurrentSeq2Seq(
@@ -492,7 +496,7 @@ def build(
     attention=model.attention,
     source_vocab_size=source_vocab_size,
     input_feeding=model.input_feeding,
-    copies=model.copies,
+    copy_mechanism=model.copy_mechanism,
     scheduled_sampling=model.scheduled_sampling,
     dropout=model.dropout,
     tie_embeddings=model.tie_embeddings,

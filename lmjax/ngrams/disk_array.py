@@ -10,7 +10,7 @@ class DiskArray:
   """An array in a temporary file, in the folder that TMPDIR names.
 
   It is read and written plainly, a piece at a time, and has no length of its
-  own. Writing raises an OSError where the disk is full; a mapped file would
+  own. DecodeState raises an OSError where the disk is full; a mapped file would
   kill the process.
 
   Args:

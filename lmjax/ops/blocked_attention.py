@@ -278,8 +278,8 @@ def _bwd(options, saved, dout):
     dquery_KQ, dkey, dvalue, dbias_HN = carry
     scores = _scores(options, query, key, bias_HN, positions, i, j)
     power = jnp.exp(scores - log_z[i][:, :, None])
-    slope = _dot(value[j], dout[i], (1, 1)) - mean[i][:, :, None]
-    dscores = power * slope
+    cotangent = _dot(value[j], dout[i], (1, 1)) - mean[i][:, :, None]
+    dscores = power * cotangent
     if bias_HN is not None:
       dbias_HN = bias_gradient(dbias_HN, dscores, i, j)
     dscores = dscores.astype(key.dtype)

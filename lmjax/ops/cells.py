@@ -59,7 +59,7 @@ class Cell(Protocol):
       the recurrent kernel, None for none; and those in `vectors`.
     """
 
-  def recurrent_slopes(
+  def recurrent_gradients(
     self, dprojected: Array, saved: State, vectors: Vectors
   ) -> Array:
     """Turn slopes in `projected` into slopes in `recurrent`.
@@ -88,7 +88,7 @@ def _open(gates: Array) -> tuple[Array, Array, Array, Array]:
   return i, f, jnp.tanh(g), o
 
 
-def _gate_slopes(
+def _gate_gradients(
   dc: Array, do: Array, gates: tuple[Array, ...], c_before: Array
 ) -> Array:
   """Turn slopes in an LSTM's memory and output gate into those in the sums."""
@@ -126,10 +126,10 @@ class LSTMCell:
     (dh, dc), (i, f, g, o, c_before) = dstate, saved
     tanh_c = jnp.tanh(f * c_before + i * g)
     dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
-    dgates = _gate_slopes(dc, dh * tanh_c, (i, f, g, o), c_before)
+    dgates = _gate_gradients(dc, dh * tanh_c, (i, f, g, o), c_before)
     return dgates, (None, dc * f), ()
 
-  recurrent_slopes = None
+  recurrent_gradients = None
 
 
 NORM_EPSILON = 1e-5  # added to variances
@@ -144,12 +144,12 @@ def _normalize(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def _normalize_gradient(
-  slopes: Array, normalized: Array, scale: Array, axes: tuple[int, ...]
+  gradients: Array, normalized: Array, scale: Array, axes: tuple[int, ...]
 ) -> Array:
   """Turn slopes in what `_normalize` returned into slopes in its input."""
-  mean = slopes.mean(axes, keepdims=True)
-  along = jnp.mean(slopes * normalized, axes, keepdims=True)
-  return scale * (slopes - mean - normalized * along)
+  mean = gradients.mean(axes, keepdims=True)
+  along = jnp.mean(gradients * normalized, axes, keepdims=True)
+  return scale * (gradients - mean - normalized * along)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ class LayerNormLSTMCell:
     dc = dc + _normalize_gradient(
       dlevel * scale_D[:, None], level, c_scale, (0,)
     )
-    dgates = _gate_slopes(dc, dh * tanh_c, (i, f, g, o), c_before)
+    dgates = _gate_gradients(dc, dh * tanh_c, (i, f, g, o), c_before)
     dvectors = (
       jnp.sum(dgates * normalized, axis=2).reshape(-1),
       jnp.sum(dlevel * level, axis=1),
@@ -194,11 +194,11 @@ class LayerNormLSTMCell:
     )
     return dgates, (None, dc * f), dvectors
 
-  def recurrent_slopes(self, dprojected, saved, vectors):
+  def recurrent_gradients(self, dprojected, saved, vectors):
     """See Cell."""
     *_, normalized, scale = saved
-    slopes = dprojected * vectors[0].reshape(4, -1, 1)
-    return _normalize_gradient(slopes, normalized, scale, (0, 1))
+    gradients = dprojected * vectors[0].reshape(4, -1, 1)
+    return _normalize_gradient(gradients, normalized, scale, (0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +228,7 @@ class GRUCell:
     dz = dh * (h - n) * z * (1.0 - z)
     return _stack((dr, dz, dn)), (dh * z,), ()
 
-  def recurrent_slopes(self, dprojected, saved, vectors):
+  def recurrent_gradients(self, dprojected, saved, vectors):
     """See Cell."""
     del vectors
     dr, dz, dn = dprojected
@@ -239,7 +239,7 @@ class Activation(NamedTuple):
   """A function, and its slope as a function of its value."""
 
   value: Callable[[Array], Array]
-  slope: Callable[[Array], Array]
+  cotangent: Callable[[Array], Array]
 
 
 ACTIVATIONS = {
@@ -265,10 +265,10 @@ class RNNCell:
   def gradient(self, dstate, saved, vectors):
     """See Cell."""
     del vectors
-    slope = ACTIVATIONS[self.activation].slope(saved[0])
-    return (dstate[0] * slope)[None], (None,), ()
+    cotangent = ACTIVATIONS[self.activation].cotangent(saved[0])
+    return (dstate[0] * cotangent)[None], (None,), ()
 
-  recurrent_slopes = None
+  recurrent_gradients = None
 
 
 CELLS = {

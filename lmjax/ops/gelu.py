@@ -36,8 +36,8 @@ def _fwd(x: Array) -> tuple[Array, Array]:
 def _bwd(x: Array, dy: Array) -> tuple[Array]:
   z = x.astype(wide(x.dtype))
   tanh = _tanh(z)
-  slope = _SCALE * (1.0 + 3.0 * _CUBIC * z * z)
-  dx = 0.5 * (1.0 + tanh + z * (1.0 - tanh * tanh) * slope)
+  cotangent = _SCALE * (1.0 + 3.0 * _CUBIC * z * z)
+  dx = 0.5 * (1.0 + tanh + z * (1.0 - tanh * tanh) * cotangent)
   return ((dy * dx).astype(x.dtype),)
 
 

@@ -153,11 +153,11 @@ def _slopes(options, scores, target_N):
   """
   axis, smoothing = options.vocab_axis, options.label_smoothing
   over = functools.partial(jnp.expand_dims, axis=axis)
-  slopes = scores.powers
+  gradients = scores.powers
   if options.z_loss:
-    slopes *= over(1.0 + 2.0 * options.z_loss * scores.log_z_N)
+    gradients *= over(1.0 + 2.0 * options.z_loss * scores.log_z_N)
   if smoothing:
-    slopes -= over(smoothing / slopes.shape[axis] * scores.total_N)
+    gradients -= over(smoothing / gradients.shape[axis] * scores.total_N)
   wanted_N = (1.0 - smoothing) * scores.total_N
   by_position = jax.lax.ScatterDimensionNumbers(
     update_window_dims=(),
@@ -166,7 +166,9 @@ def _slopes(options, scores, target_N):
     operand_batching_dims=(1 - axis,),
     scatter_indices_batching_dims=(0,),
   )
-  return jax.lax.scatter_sub(slopes, target_N[:, None], wanted_N, by_position)
+  return jax.lax.scatter_sub(
+    gradients, target_N[:, None], wanted_N, by_position
+  )
 
 
 def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
@@ -212,19 +214,19 @@ def _fwd(options, hidden_BTD, table_VD, bias_V, targets, weights):
     total, dtable_VD, dbias_V = carry
     hidden_ND, target_N, weight_N = _flat(chunk)
     scores = _score(options, table_VD, bias_V, hidden_ND, target_N, weight_N)
-    slopes = _slopes(options, scores, target_N)
+    gradients = _slopes(options, scores, target_N)
     scale = jnp.expand_dims(weight_N / scores.total_N, axis)
     if bias_V is not None:
-      dbias_V += jnp.sum(slopes * scale, axis=1 - axis)
+      dbias_V += jnp.sum(gradients * scale, axis=1 - axis)
     if len(table_VD) < hidden_ND.shape[1]:  # scale whichever array is smaller
-      slopes, scale = slopes * scale, jnp.ones_like(scale)
-    slopes = slopes.astype(dtype)
+      gradients, scale = gradients * scale, jnp.ones_like(scale)
+    gradients = gradients.astype(dtype)
     scaled_ND = (hidden_ND * scale.reshape(-1, 1)).astype(dtype)
-    dtable_VD += product(slopes, scaled_ND, (1 - axis, 0))
+    dtable_VD += product(gradients, scaled_ND, (1 - axis, 0))
     if axis:
-      dhidden = product(slopes, table_VD, (1, 0)) * scale
+      dhidden = product(gradients, table_VD, (1, 0)) * scale
     else:
-      dhidden = product(table_DV, slopes, (1, 0)) * scale
+      dhidden = product(table_DV, gradients, (1, 0)) * scale
     total = jax.tree.map(jnp.add, total, scores.sums)
     return (total, dtable_VD, dbias_V), as_bits(dhidden.astype(dtype))
 

@@ -99,9 +99,9 @@ def _fwd(decay, inputs, state):
 
 def _bwd(saved, dstates):
   decay, state, states = saved
-  slopes = _accumulate(decay, dstates, jnp.zeros_like(state), reverse=True)
+  gradients = _accumulate(decay, dstates, jnp.zeros_like(state), reverse=True)
   before = jnp.concatenate([state[:, None], states[:, :-1]], axis=1)
-  return slopes * before, slopes, decay[:, 0] * slopes[:, 0]
+  return gradients * before, gradients, decay[:, 0] * gradients[:, 0]
 
 
 _recurrence.defvjp(_fwd, _bwd)

@@ -57,15 +57,15 @@ def _fwd(x_ND, kernels):
   return matmul(x_ND, kernels), (x_ND, kernels)
 
 
-def _bwd(saved, slopes):
+def _bwd(saved, gradients):
   x_ND, kernels = saved
-  slopes = [dy_NF.astype(x_ND.dtype) for dy_NF in slopes]
+  gradients = [dy_NF.astype(x_ND.dtype) for dy_NF in gradients]
   dx_ND = sum(
     product(dy_NF, kernel_DF, (1, 1))
-    for dy_NF, kernel_DF in zip(slopes, kernels, strict=True)
+    for dy_NF, kernel_DF in zip(gradients, kernels, strict=True)
   )
   dkernels = [
-    _kernel_gradient(x_ND, dy_NF).astype(x_ND.dtype) for dy_NF in slopes
+    _kernel_gradient(x_ND, dy_NF).astype(x_ND.dtype) for dy_NF in gradients
   ]
   return dx_ND.astype(x_ND.dtype), tuple(dkernels)
 

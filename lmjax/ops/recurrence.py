@@ -46,7 +46,7 @@ class Kernels(NamedTuple):
   vectors: tuple[Array, ...] = ()
 
 
-class _Pace(NamedTuple):
+class _StepMask(NamedTuple):
   """What happens at each step, [T, 1, B] each, or None where nothing does."""
 
   keep: Array | None  # 0 where the state is emptied before the step
@@ -95,13 +95,17 @@ def _scan_rows(cell, turned, rows, kernels) -> tuple[Array, State]:
     return flags_BT.astype(bool).T[:, None].astype(dtype)
 
   resets = by_time(resets_BT)
-  pace = _Pace(None if resets is None else 1.0 - resets, by_time(mask_BT))
+  step_mask = _StepMask(
+    None if resets is None else 1.0 - resets, by_time(mask_BT)
+  )
   x_ETB = jnp.transpose(x_BTE, (2, 1, 0))
   state = tuple(leaf.T.astype(dtype) for leaf in state)
   if turned:
-    (hidden_TDB, state), _ = _run(cell, x_ETB, kernels, state, pace, turned)
+    (hidden_TDB, state), _ = _run(
+      cell, x_ETB, kernels, state, step_mask, turned
+    )
   else:
-    hidden_TDB, state = _layer(cell, x_ETB, kernels, state, pace)
+    hidden_TDB, state = _layer(cell, x_ETB, kernels, state, step_mask)
   hidden_BTD = jnp.transpose(hidden_TDB, (2, 0, 1))
   return hidden_BTD, tuple(leaf.T for leaf in state)
 
@@ -110,7 +114,7 @@ def _scaled(state: State, factor: Array | None) -> State:
   return state if factor is None else tuple(x * factor for x in state)
 
 
-def _run(cell, x_ETB, kernels, state, pace, turned=False):
+def _run(cell, x_ETB, kernels, state, step_mask, turned=False):
   dtype, (inputs, time, batch) = x_ETB.dtype, x_ETB.shape
   matrices = _matrices(kernels, dtype)
   as_given = turned or time == 1  # a copy for one step would cost more
@@ -161,7 +165,7 @@ def _run(cell, x_ETB, kernels, state, pace, turned=False):
     xs = jnp.transpose(projected, (2, 0, 1, 3))
   else:
     xs = as_bits(jnp.swapaxes(x_ETB, 0, 1))
-  last, made = jax.lax.scan(step, state, (xs, pace))
+  last, made = jax.lax.scan(step, state, (xs, step_mask))
   return (from_bits(made[0], dtype), last), made
 
 
@@ -176,17 +180,17 @@ def _matrices(kernels, dtype):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _layer(cell, x_ETB, kernels, state, pace):
-  return _run(cell, x_ETB, kernels, state, pace)[0]
+def _layer(cell, x_ETB, kernels, state, step_mask):
+  return _run(cell, x_ETB, kernels, state, step_mask)[0]
 
 
-def _fwd(cell, x_ETB, kernels, state, pace):
-  out, made = _run(cell, x_ETB, kernels, state, pace)
-  return out, (x_ETB, kernels, state[0], made, pace)
+def _fwd(cell, x_ETB, kernels, state, step_mask):
+  out, made = _run(cell, x_ETB, kernels, state, step_mask)
+  return out, (x_ETB, kernels, state[0], made, step_mask)
 
 
 def _bwd(cell, residuals, cotangents):
-  x_ETB, kernels, first_DB, made, pace = residuals
+  x_ETB, kernels, first_DB, made, step_mask = residuals
   bits_TDB, saved, unprojected_TDB = made
   dhidden_TDB, dlast = cotangents
   dtype, state_dtype = x_ETB.dtype, first_DB.dtype
@@ -196,12 +200,12 @@ def _bwd(cell, residuals, cotangents):
   vectors = _cast(kernels.vectors, state_dtype)
 
   def to_recurrent(dprojected, saved):
-    if cell.recurrent_slopes is None:
+    if cell.recurrent_gradients is None:
       return dprojected
-    return cell.recurrent_slopes(dprojected, saved, vectors).astype(dtype)
+    return cell.recurrent_gradients(dprojected, saved, vectors).astype(dtype)
 
-  def step(slopes, inputs):
-    dstate, dvectors = slopes
+  def step(gradients, inputs):
+    dstate, dvectors = gradients
     dhidden, saved, (keep, move) = inputs
     dhidden = from_bits(dhidden, dtype).astype(state_dtype)
     dstate = (dstate[0] + dhidden, *dstate[1:])
@@ -224,7 +228,7 @@ def _bwd(cell, residuals, cotangents):
     dvectors = jax.tree.map(jnp.add, dvectors, more)
     return (_scaled(dstate, keep), dvectors), (as_bits(dprojected), dmade)
 
-  steps = (as_bits(dhidden_TDB), saved, pace)
+  steps = (as_bits(dhidden_TDB), saved, step_mask)
   nothing = jax.tree.map(jnp.zeros_like, vectors)
   (dstate, dvectors), (bits, dmade_TDB) = jax.lax.scan(
     step, (dlast, nothing), steps, reverse=True
@@ -236,14 +240,14 @@ def _bwd(cell, residuals, cotangents):
     return from_bits(bits.reshape(rows, -1), dtype)
 
   dprojected_ZN = slopes_ZN = by_column(bits, num_columns)
-  if cell.recurrent_slopes is not None:
-    slopes = jax.vmap(to_recurrent)(from_bits(bits, dtype), saved)
-    slopes_ZN = by_column(as_bits(slopes), num_columns)
+  if cell.recurrent_gradients is not None:
+    gradients = jax.vmap(to_recurrent)(from_bits(bits, dtype), saved)
+    slopes_ZN = by_column(as_bits(gradients), num_columns)
   before = jnp.concatenate(
     [as_bits(first_DB.astype(dtype))[None], bits_TDB[:-1]]
   )
-  if pace.keep is not None:  # what a reset emptied is empty here too
-    before = jnp.where(pace.keep > 0, before, 0)
+  if step_mask.keep is not None:  # what a reset emptied is empty here too
+    before = jnp.where(step_mask.keep > 0, before, 0)
   gradients = dict(
     recurrent_DZ=product(by_column(before, width), slopes_ZN, (1, 1)),
     vectors=dvectors,

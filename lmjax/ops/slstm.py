@@ -148,13 +148,13 @@ def _bwd(residuals, cotangents):
     ratio = values / weights
     dvalues = dcells.values + dh * o / weights
     dweights = dcells.weights - dh * o * ratio / weights
-    slopes = (
+    gradients = (
       (dvalues * z + dweights) * i,
       (dvalues * c + dweights * n) * kept * forgotten,
       dvalues * i * (1.0 - z * z),
       dh * ratio * o * (1.0 - o),
     )
-    slopes_HGKB = jnp.stack(slopes, axis=1).astype(dtype)
+    slopes_HGKB = jnp.stack(gradients, axis=1).astype(dtype)
     slopes_HZB = slopes_HGKB.reshape(heads, -1, batch)
     dcells = Cells(
       keep * _product(kernel, slopes_HZB, 2),

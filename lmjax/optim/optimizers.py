@@ -153,7 +153,7 @@ def freeze(
   def init(params: PyTree) -> optax.OptState:
     if "frozen" not in jax.tree.leaves(roles(params)):
       raise UsageError(
-        f"optim.frozen={pattern} matches no parameter; there are "
+        f"optim.freeze={pattern} matches no parameter; there are "
         f"{', '.join(named_leaves(params))}."
       )
     return both.init(params)
@@ -165,7 +165,7 @@ def freeze(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def scale_rates(
+def scale_learning_rates(
   rates: Sequence[tuple[str, float]],
 ) -> optax.GradientTransformation:
   """Give parameters learning rates of their own.
@@ -192,7 +192,7 @@ def scale_rates(
     unused = set(range(len(rates))) - set(map(first, names))
     if unused:
       raise UsageError(
-        f"optim.rates: {rates[min(unused)][0]} is the first that matches of no "
+        f"optim.lr_multipliers: {rates[min(unused)][0]} is the first that matches of no "
         f"parameter; there are {', '.join(names)}."
       )
     return optax.EmptyState()
@@ -267,8 +267,8 @@ def nt_average_params(
   def update(updates, state, params, *, value, **extra):
     del extra
     step, total = state.step + 1, state.total + value
-    is_over, loss = step % every == 0, total / every
-    triggered = (state.count > 0) | (is_over & (loss > state.best))
+    is_done, loss = step % every == 0, total / every
+    triggered = (state.count > 0) | (is_done & (loss > state.best))
     count = jnp.where(triggered, state.count + 1, 0)
     share = 1.0 / jnp.maximum(count, 1)
     new_params = optax.apply_updates(params, updates)
@@ -279,9 +279,9 @@ def nt_average_params(
       average=Average(average),
       count=count,
       step=step,
-      total=jnp.where(is_over, 0.0, total),
-      recent_N=jnp.where(is_over, recent_N, state.recent_N),
-      best=jnp.where(is_over, best, state.best),
+      total=jnp.where(is_done, 0.0, total),
+      recent_N=jnp.where(is_done, recent_N, state.recent_N),
+      best=jnp.where(is_done, best, state.best),
     )
 
   return optax.GradientTransformationExtraArgs(init, update)
@@ -333,10 +333,10 @@ def make_optimizer(
   if config.clip_norm:
     parts.append(clip_norm(config.clip_norm))
   parts.append(OPTIMIZERS[config.name](config))
-  if config.frozen:
-    parts = [freeze(config.frozen, optax.chain(*parts))]
-  if config.rates:
-    parts.append(scale_rates(config.rates))
+  if config.freeze:
+    parts = [freeze(config.freeze, optax.chain(*parts))]
+  if config.lr_multipliers:
+    parts.append(scale_learning_rates(config.lr_multipliers))
   schedule = make_schedule(config, num_steps)
   parts.append(optax.scale_by_learning_rate(schedule))
   if config.plateau_factor < 1.0:

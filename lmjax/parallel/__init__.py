@@ -5,7 +5,7 @@ A strategy is the only thing that chooses devices; both kinds offer
 
     state = strategy.create(make_state)      # a new one, on the devices
     state = strategy.place(state)            # one that was collected
-    batch = strategy.place_batch(batch)      # this process's rows → one array
+    batch = strategy.shard_batch(batch)      # this process's rows → one array
     step  = strategy.compile_step(step, state)
     state = strategy.collect(state)          # as a checkpoint stores it
 """

@@ -69,7 +69,7 @@ class JitStrategy:
     """Return a state as checkpoints store it: as it is."""
     return state
 
-  def place_batch(self, batch: Batch) -> Batch:
+  def shard_batch(self, batch: Batch) -> Batch:
     """Make global arrays of this process's rows."""
     return {
       name: jax.make_array_from_process_local_data(self._rows, rows)

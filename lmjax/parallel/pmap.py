@@ -71,7 +71,7 @@ class PmapStrategy:
 
     return state.replace(carry=jax.tree.map(join, state.carry))
 
-  def place_batch(self, batch: Batch) -> Batch:
+  def shard_batch(self, batch: Batch) -> Batch:
     """Make arrays [devices, rows a device, ...] of this process's rows."""
     local = self.num_devices // jax.process_count()
     return {

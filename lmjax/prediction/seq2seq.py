@@ -156,7 +156,7 @@ class TextPrediction:
     made, references = {}, {}
     for prediction, row in pairs:
       made.setdefault(row["source"], prediction["target"])
-      reference = tokenizer.as_written(row["target"])
+      reference = tokenizer.normalize(row["target"])
       references.setdefault(row["source"], []).append(reference)
     texts, others = list(made.values()), list(references.values())
     figures = {}

@@ -46,7 +46,7 @@ class PairScorer:
     self,
     variables: PyTree,
     texts: Sequence[str],
-    code: str = "",
+    control_code: str = "",
     prompt: str = "",
   ) -> list[Score]:
     """Score each token of texts given a prompt, or a source, and those before.
@@ -54,14 +54,14 @@ class PairScorer:
     Args:
       variables: the model's variables.
       texts: any number of them.
-      code: empty; what is learned of pairs knows no control codes.
+      control_code: empty; what is learned of pairs knows no control codes.
       prompt: what stands before all of them, or what they are written for.
 
     Raises:
       UsageError: if a text or the source has no token, or either, or a text
         with its prompt, is longer than the model's context.
     """
-    (request,) = self._sampler.requests([prompt], 1, code=code)
+    (request,) = self._sampler.requests([prompt], 1, control_code=control_code)
     encoded = [self._encode(text) for text in texts]
     order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
     found = {}
@@ -87,7 +87,7 @@ class PairScorer:
     variables: PyTree,
     text: str,
     most: int,
-    code: str = "",
+    control_code: str = "",
     prompt: str = "",
   ) -> dict[str, AttentionMap]:
     """Return what the first tokens look at, behind a prompt or in a source.
@@ -96,10 +96,10 @@ class PairScorer:
       variables: the model's variables.
       text: any.
       most: how many tokens at most.
-      code: empty.
+      control_code: empty.
       prompt: see `__call__`.
     """
-    (request,) = self._sampler.requests([prompt], 1, code=code)
+    (request,) = self._sampler.requests([prompt], 1, control_code=control_code)
     every = [*request.tokens, *self._encode(text)]
     tokens = every[:most]
     is_whole = len(tokens) == len(every)

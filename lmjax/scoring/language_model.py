@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lmjax.data.text.stream import find_code
+from lmjax.data.text.stream import find_control_code
 from lmjax.data.tokenizers import EOS, PAD, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.generator import bucket, bucket_rows
@@ -31,14 +31,14 @@ class Score(NamedTuple):
     tokens: its tokens.
     log_probs: of each, in nats, given those before it; float32 [T]. The first
       is not a number where nothing stands before it.
-    num_windows: in how many parts it was read, with nothing known in each of
+    num_sequences: in how many parts it was read, with nothing known in each of
       those before; above 1 where it is longer than the model's context.
   """
 
   text: str
   tokens: list[int]
   log_probs: np.ndarray
-  num_windows: int
+  num_sequences: int
 
   @property
   def num_scored(self) -> int:
@@ -68,8 +68,8 @@ class Score(NamedTuple):
         f": {self.log_prob:.3f} nats, perplexity {perplexity(self.nats):.4g}, "
         f"{self.nats / math.log(2):.3f} bits a token"
       )
-    if self.num_windows > 1:
-      text += f"; read in {self.num_windows:,} windows, each on its own"
+    if self.num_sequences > 1:
+      text += f"; read in {self.num_sequences:,} windows, each on its own"
     return text
 
   def report(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Score(NamedTuple):
       log_prob=self.log_prob,
       perplexity=perplexity(self.nats),
       bits_per_token=self.nats / math.log(2),
-      num_windows=self.num_windows,
+      num_sequences=self.num_sequences,
       tokens=self.tokens,
       log_probs=self.log_probs.tolist(),
       surprisals=self.surprisals.tolist(),
@@ -93,20 +93,20 @@ class Scorer:
 
   Args:
     model: keeps the contract of lmjax.models.
-    window: how many tokens are read in one call at most.
+    seq_len: how many tokens are read in one call at most.
     carries: whether the model's memory goes on from window to window; else it
       is empty at each, as where evaluation is stateless.
   """
 
-  def __init__(self, model: nn.Module, window: int, carries: bool):
-    self._model, self._window, self._carries = model, window, carries
+  def __init__(self, model: nn.Module, seq_len: int, carries: bool):
+    self._model, self._seq_len, self._carries = model, seq_len, carries
     self._read = jax.jit(self._log_probs)
 
-  def num_windows(self, num_tokens: int) -> int:
+  def num_sequences(self, num_tokens: int) -> int:
     """Say how many times memory is empty in a text."""
     if self._carries:
       return 1
-    return max(-(-(num_tokens - 1) // self._window), 1)
+    return max(-(-(num_tokens - 1) // self._seq_len), 1)
 
   def __call__(
     self, variables: PyTree, texts: Sequence[np.ndarray]
@@ -139,7 +139,7 @@ class Scorer:
 
   def _cut(self, text: np.ndarray) -> list[np.ndarray]:
     """Cut a text where memory is emptied; neighbours share a token."""
-    size = len(text) if self._carries else self._window
+    size = len(text) if self._carries else self._seq_len
     return [text[i : i + size + 1] for i in range(0, len(text) - 1, size)]
 
   def _score(
@@ -147,19 +147,19 @@ class Scorer:
   ) -> list[np.ndarray]:
     """Score rows together, window by window."""
     longest = max(map(len, rows)) - 1
-    window = min(bucket(longest), self._window)
-    starts = range(0, longest, window)
+    seq_len = min(bucket(longest), self._seq_len)
+    starts = range(0, longest, seq_len)
     batch_size = bucket_rows(len(rows))
-    tokens_BT = np.full((batch_size, len(starts) * window + 1), PAD, np.int32)
+    tokens_BT = np.full((batch_size, len(starts) * seq_len + 1), PAD, np.int32)
     for number, row in enumerate(rows):
       tokens_BT[number, : len(row)] = row
     carry = None
     if len(starts) > 1:
-      context = self._model.context or 0
-      carry = self._model.initial_carry(batch_size, context)
+      max_context = self._model.max_context or 0
+      carry = self._model.initial_carry(batch_size, max_context)
     scores = []
     for start in starts:
-      here_BT = tokens_BT[:, start : start + window + 1]
+      here_BT = tokens_BT[:, start : start + seq_len + 1]
       log_probs_BT, carry = self._read(variables, here_BT, carry)
       scores.append(np.asarray(log_probs_BT))
     scores_BT = np.concatenate(scores, axis=1)
@@ -184,7 +184,7 @@ class TextScorer:
   Args:
     model: keeps the contract of lmjax.models.
     tokenizer: the one that it was trained with.
-    window: see Scorer.
+    seq_len: see Scorer.
     carries: see Scorer.
     opens_documents: whether texts begin behind `<eos>`, as those of training
       do where memory is emptied at documents; else the first token of a text
@@ -195,20 +195,20 @@ class TextScorer:
     self,
     model: nn.Module,
     tokenizer: Tokenizer,
-    window: int,
+    seq_len: int,
     carries: bool,
     opens_documents: bool = False,
   ):
     self.tokenizer = tokenizer
-    self._model, self._window = model, window
+    self._model, self._seq_len = model, seq_len
     self._opens_documents = opens_documents
-    self._scorer = Scorer(model, window, carries)
+    self._scorer = Scorer(model, seq_len, carries)
 
   def __call__(
     self,
     variables: PyTree,
     texts: Sequence[str],
-    code: str = "",
+    control_code: str = "",
     prompt: str = "",
   ) -> list[Score]:
     """Score each token of texts given those before it.
@@ -216,13 +216,13 @@ class TextScorer:
     Args:
       variables: the model's variables.
       texts: any number of them.
-      code: control code that they stand under; empty for none.
+      control_code: control code that they stand under; empty for none.
       prompt: what stands before each of them, and is not scored.
 
     Raises:
       UsageError: if a text has no token, or the training text had no such code.
     """
-    begin = self._begin(code, prompt)
+    begin = self._begin(control_code, prompt)
     encoded = [self._encode(text) for text in texts]
     read = [np.array([*begin, *tokens], np.int32) for tokens in encoded]
     found = []
@@ -231,8 +231,8 @@ class TextScorer:
     ):
       number = len(tokens)
       known = np.concatenate([np.full(1, np.nan, np.float32), log_probs])
-      num_windows = self._scorer.num_windows(len(known))
-      found.append(Score(text, tokens.tolist(), known[-number:], num_windows))
+      num_sequences = self._scorer.num_sequences(len(known))
+      found.append(Score(text, tokens.tolist(), known[-number:], num_sequences))
     return found
 
   def spans(self, score: Score) -> list[Span]:
@@ -244,7 +244,7 @@ class TextScorer:
     variables: PyTree,
     text: str,
     most: int,
-    code: str = "",
+    control_code: str = "",
     prompt: str = "",
   ) -> dict[str, AttentionMap]:
     """Return what the first tokens look at, by layer.
@@ -253,21 +253,25 @@ class TextScorer:
       variables: the model's variables.
       text: any.
       most: how many tokens at most; never more than are read in one call.
-      code: control code that it stands under; empty for none.
+      control_code: control code that it stands under; empty for none.
       prompt: what stands before it.
     """
-    begin = self._begin(code, prompt)
+    begin = self._begin(control_code, prompt)
     every = np.array([*begin, *self._encode(text)], np.int32)
-    tokens = every[: min(most, self._window)]
+    tokens = every[: min(most, self._seq_len)]
     is_whole = len(tokens) == len(every)
     shown = readable(self.tokenizer, tokens)
     maps = read_maps(self._model, variables, tokens[None])
     return {k: AttentionMap(shown, shown, x, is_whole) for k, x in maps.items()}
 
-  def _begin(self, code: str, prompt: str) -> list[int]:
+  def _begin(self, control_code: str, prompt: str) -> list[int]:
     """Return what stands before a text."""
     begin = [EOS] if self._opens_documents else []
-    begin = [*begin, find_code(code, self.tokenizer)] if code else begin
+    begin = (
+      [*begin, find_control_code(control_code, self.tokenizer)]
+      if control_code
+      else begin
+    )
     return [*begin, *self.tokenizer.encode(prompt)]
 
   def _encode(self, text: str) -> np.ndarray:

@@ -9,7 +9,7 @@ class ApiError(Exception):
     status: of HTTP.
     message: a sentence that says what to do.
     param: the field of the request that is at fault, if one is.
-    code: a word for programs.
+    control_code: a word for programs.
   """
 
   def __init__(
@@ -17,14 +17,19 @@ class ApiError(Exception):
     status: int,
     message: str,
     param: str | None = None,
-    code: str | None = None,
+    control_code: str | None = None,
   ):
     super().__init__(message)
-    self.status, self.param, self.code = status, param, code
+    self.status, self.param, self.control_code = status, param, control_code
 
   def body(self) -> dict:
     """Return the answer."""
     kind = "server_error" if self.status >= 500 else "invalid_request_error"
     kind = "rate_limit_error" if self.status == 429 else kind
-    error = dict(message=str(self), type=kind, param=self.param, code=self.code)
+    error = dict(
+      message=str(self),
+      type=kind,
+      param=self.param,
+      control_code=self.control_code,
+    )
     return {"error": error}

@@ -28,13 +28,20 @@ from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.bias import LogitBias
 from lmjax.decoding.filters.stacking import stack
 from lmjax.errors import UsageError
-from lmjax.generation.detokenizer import TextStream
-from lmjax.generation.generator import bucket_rows, check_positive
+from lmjax.generation.detokenizer import StreamingDetokenizer
+from lmjax.generation.generator import bucket_rows, check_minimum
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.serving.answer import Answer
 from lmjax.serving.api_error import ApiError
-from lmjax.serving.batcher import Batcher, Closing, Draw, Full, Row, news_of
-from lmjax.serving.question import MOST_BEST, Question, read_question
+from lmjax.serving.batcher import (
+  Batcher,
+  Draw,
+  QueueFull,
+  Row,
+  ServerClosing,
+  news_of,
+)
+from lmjax.serving.question import MAX_TOP_LOGPROBS, Question, read_question
 from lmjax.types import PyTree
 
 _CHUNK = 16  # tokens drawn before they are sent
@@ -88,7 +95,7 @@ class Service:
     key: str = "",
   ):
     for name, limit in limits._asdict().items():
-      check_positive(**{f"max_{name}": limit})
+      check_minimum(**{f"max_{name}": limit})
     if not key.isascii():
       raise UsageError("api_key must be of ASCII, as the headers of HTTP are.")
     self._sampler, self._model = sampler, model
@@ -229,7 +236,7 @@ class Service:
         question.num_tokens,
         question.num_samples,
         question.seed or 0,
-        question.code,
+        question.control_code,
       )
     except UsageError as error:
       raise ApiError(400, str(error)) from error
@@ -240,8 +247,10 @@ class Service:
       Row(
         request,
         filters,
-        TextStream(sampler.tokenizer, question.stops),
-        MOST_BEST if question.num_best else 0,  # or more would be compiled
+        StreamingDetokenizer(sampler.tokenizer, question.stop_strings),
+        MAX_TOP_LOGPROBS
+        if question.num_top_logprobs
+        else 0,  # or more would be compiled
         index,
         inbox,
       )
@@ -275,7 +284,9 @@ class Service:
     if self._key and not hmac.compare_digest(
       given, f"Bearer {self._key}".encode()
     ):
-      raise ApiError(401, "give the server's API key.", code="invalid_api_key")
+      raise ApiError(
+        401, "give the server's API key.", control_code="invalid_api_key"
+      )
 
 
 def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
@@ -289,7 +300,7 @@ def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
       stack(filters, bucket_rows(len(rows))),
       chunk=_CHUNK,
       streams=[row.text for row in rows],
-      num_best=max(row.num_best for row in rows),
+      num_top_logprobs=max(row.num_top_logprobs for row in rows),
     )
 
   return draw
@@ -370,10 +381,10 @@ def _api_error(error: Exception) -> ApiError:
   """Say in a client's words what went wrong."""
   if isinstance(error, ApiError):
     return error
-  if isinstance(error, Full):
+  if isinstance(error, QueueFull):
     message = "too many texts wait to be written; try again soon."
-    return ApiError(429, message, code="rate_limit_exceeded")
-  if isinstance(error, Closing):
+    return ApiError(429, message, control_code="rate_limit_exceeded")
+  if isinstance(error, ServerClosing):
     return ApiError(503, "the server is closing; ask another.")
   if isinstance(error, UsageError):
     return ApiError(400, str(error))

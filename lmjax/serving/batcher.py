@@ -25,22 +25,22 @@ from typing import NamedTuple
 
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.stacking import kind
-from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import Request
 
 _PAUSE = 0.005  # seconds without a new row behind which no more are waited for
 _MOST_PAUSES = 10
 
 
-class Full(Exception):
+class QueueFull(Exception):
   """The queue has no room for so many rows."""
 
 
-class Closing(Exception):
+class ServerClosing(Exception):
   """No more rows are drawn."""
 
 
-class News(NamedTuple):
+class Delta(NamedTuple):
   """What is new of a text.
 
   Attributes:
@@ -49,14 +49,14 @@ class News(NamedTuple):
     log_probs: of each of them, in nats.
     best: the most likely tokens at each position; see
       lmjax.generation.generator.Piece.
-    finish: "stop", "length", or "" where the text goes on.
+    finish_reason: "stop", "length", or "" where the text goes on.
   """
 
   text: str
   tokens: list[int]
   log_probs: list[float]
   best: list[list[tuple[int, float]]]
-  finish: str
+  finish_reason: str
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,7 +67,7 @@ class Row:
     request: what is to be gone on from.
     filters: what its tokens are chosen by.
     text: what the text grows in.
-    num_best: how many likely tokens to tell beside each that is drawn.
+    num_top_logprobs: how many likely tokens to tell beside each that is drawn.
     index: its number among those that share the inbox.
     inbox: gets (index, news), or an exception as news.
     wanted: whether somebody waits for it.
@@ -76,8 +76,8 @@ class Row:
 
   request: Request
   filters: tuple[Filter, ...]
-  text: TextStream
-  num_best: int
+  text: StreamingDetokenizer
+  num_top_logprobs: int
   index: int
   inbox: asyncio.Queue
   wanted: bool = True
@@ -95,15 +95,15 @@ class Row:
     if not self.wanted:
       self.text.end()
       return
-    news = News(
+    news = Delta(
       text,
       self.text.tokens[new],
       self.text.log_probs[new],
       self.text.best[new],
-      self.text.finish,
+      self.text.finish_reason,
     )
     self.inbox.put_nowait((self.index, news))
-    self.wanted = not news.finish
+    self.wanted = not news.finish_reason
 
   def fail(self, error: Exception) -> None:
     """Send why there is no more of the text."""
@@ -145,13 +145,13 @@ class Batcher:
     """Put rows into the queue.
 
     Raises:
-      Full: if it has no room for all of them.
-      Closing: if it was closed.
+      QueueFull: if it has no room for all of them.
+      ServerClosing: if it was closed.
     """
     if self._closing:
-      raise Closing
+      raise ServerClosing
     if self.num_waiting + len(rows) > self._max_queue:
-      raise Full
+      raise QueueFull
     self._queue.extend(rows)
     self._arrived.set()
 
@@ -159,7 +159,7 @@ class Batcher:
     """Take no more rows, and send those away that wait; others are drawn."""
     self._closing = True
     for row in self._queue:
-      row.fail(Closing())
+      row.fail(ServerClosing())
     self._queue.clear()
     self._arrived.set()
 
@@ -206,7 +206,7 @@ class Batcher:
         row.fail(error)
 
 
-async def news_of(rows: Sequence[Row]) -> AsyncIterator[tuple[int, News]]:
+async def news_of(rows: Sequence[Row]) -> AsyncIterator[tuple[int, Delta]]:
   """Follow rows that share an inbox until all texts have ended.
 
   Raises:
@@ -217,5 +217,5 @@ async def news_of(rows: Sequence[Row]) -> AsyncIterator[tuple[int, News]]:
     index, news = await rows[0].inbox.get()
     if isinstance(news, Exception):
       raise news
-    unfinished -= bool(news.finish)
+    unfinished -= bool(news.finish_reason)
     yield index, news

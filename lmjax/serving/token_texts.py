@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.generation.detokenizer import BROKEN
-from lmjax.serving.batcher import News
+from lmjax.serving.batcher import Delta
 
 _RECENT = 8  # tokens before a token that may say how it is written
 
@@ -51,7 +51,7 @@ class TokenTexts:
     self._end, self._text = 0, ""
     self._held: list[Told] = []  # tokens whose text is not sure yet
 
-  def push(self, news: News) -> list[Told]:
+  def push(self, news: Delta) -> list[Told]:
     """Add tokens; return those whose text is sure."""
     self._text += news.text
     for token, log_prob, best in zip(
@@ -66,7 +66,7 @@ class TokenTexts:
       self._end += len(text)
       self._prompt = "" if text else self._prompt
       self._recent = [*self._recent, token][-_RECENT:]
-    if news.finish:
+    if news.finish_reason:
       return self._finish()
     sure = [x for x in self._held if x.offset + len(x.text) <= len(self._text)]
     self._held = self._held[len(sure) :]

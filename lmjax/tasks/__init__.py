@@ -10,7 +10,7 @@ from lmjax.tasks.classification import Classification
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
 from lmjax.tasks.matching import Matching
-from lmjax.tasks.seq2seq import Seq2Seq, Transduction
+from lmjax.tasks.seq2seq import DenoisingSeq2Seq, Seq2Seq
 from lmjax.tasks.tagging import Tagging
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram
 
@@ -20,14 +20,14 @@ TASKS = {
   "fill_in_the_middle": LanguageModeling,
   "control_codes": LanguageModeling,
   "masked_lm": MaskedLM,
-  "span_corruption": Seq2Seq,
+  "span_corruption": DenoisingSeq2Seq,
   "skip_gram": SkipGram,
   "cbow": CBOW,
   "glove": GloVe,
   "classification": Classification,
   "tagging": Tagging,
   "matching": Matching,
-  "seq2seq": Transduction,
+  "seq2seq": Seq2Seq,
 }
 # Task → the kind of model that learns it; see LanguageModel.
 KINDS = {

@@ -14,14 +14,14 @@ from lmjax.tasks.record_task import RecordTask
 from lmjax.types import Array, Batch, PyTree
 
 # Name → loss of a text and each class, one against the rest, by its margin.
-OF_CLASSES = {
+ONE_VS_REST_LOSSES = {
   "binary_cross_entropy": losses.binary_cross_entropy,
   "mean_squared_error": losses.squared_error,
   "hinge": losses.hinge,
   "exponential": losses.exponential,
 }
-CRITERIA = ("cross_entropy", "multiclass_hinge", "focal", *OF_CLASSES)
-FOR_MANY = ("focal", *OF_CLASSES)
+CRITERIA = ("cross_entropy", "multiclass_hinge", "focal", *ONE_VS_REST_LOSSES)
+MULTI_LABEL_LOSSES = ("focal", *ONE_VS_REST_LOSSES)
 CLASS_WEIGHTS = ("none", "balanced")
 NUM_BINS = 15  # of confidence (Guo et al. 2017, arXiv:1706.04599)
 
@@ -80,9 +80,9 @@ class Classification(RecordTask):
       of many labels "labels", bool [B, C].
     """
     probabilities_BC = self._probabilities(self.scores(variables, batch))
-    chosen = self._choose(probabilities_BC)
+    predicted = self._choose(probabilities_BC)
     name = "labels" if self.many else "label"
-    return {"probabilities": probabilities_BC, name: chosen}
+    return {"probabilities": probabilities_BC, name: predicted}
 
   def scores(self, variables: PyTree, batch: Batch) -> Array:
     """Score the classes, float32 [B, C]."""
@@ -137,9 +137,9 @@ class Classification(RecordTask):
   def _losses(self, scores_BC: Array, batch: Batch, train: bool) -> Array:
     """Return the loss of each text, float32 [B]."""
     targets = batch["targets"]
-    if self.criterion in OF_CLASSES:
+    if self.criterion in ONE_VS_REST_LOSSES:
       margin_BC = losses.margins(scores_BC, self._has(targets))
-      loss_B = OF_CLASSES[self.criterion](margin_BC).mean(axis=-1)
+      loss_B = ONE_VS_REST_LOSSES[self.criterion](margin_BC).mean(axis=-1)
     elif self.criterion == "focal" and self.many:
       margin_BC = losses.margins(scores_BC, targets)
       loss_B = losses.binary_focal(margin_BC, self.focal_gamma).mean(axis=-1)
@@ -164,21 +164,21 @@ class Classification(RecordTask):
   def _judge(self, scores_BC: Array, batch: Batch) -> dict[str, Array]:
     """Sum what figures are made of."""
     weights_B = batch["weights"]
-    told_BC = self._has(batch["targets"])
+    labels_BC = self._has(batch["targets"])
     probabilities_BC = self._probabilities(scores_BC)
-    chosen = self._choose(probabilities_BC)
-    chosen_BC = self._has(chosen)
-    same_BC = chosen_BC == told_BC
+    predicted = self._choose(probabilities_BC)
+    predicted_BC = self._has(predicted)
+    same_BC = predicted_BC == labels_BC
     right_B = same_BC.all(axis=-1)
     metrics = dict(accuracy=weighted_sum(right_B, weights_B))
     if self.many:
-      counted = jnp.stack([chosen_BC * told_BC, chosen_BC, told_BC])
+      counted = jnp.stack([predicted_BC * labels_BC, predicted_BC, labels_BC])
       metrics["decisions"] = jnp.einsum("B,NBC->NC", weights_B, counted)
       confidence_BK = jnp.maximum(probabilities_BC, 1.0 - probabilities_BC)
       right_BK = same_BC
     else:
-      weighed_BC = weights_B[:, None] * told_BC
-      metrics["confusion"] = weighed_BC.T @ chosen_BC
+      weighed_BC = weights_B[:, None] * labels_BC
+      metrics["confusion"] = weighed_BC.T @ predicted_BC
       confidence_BK = probabilities_BC.max(axis=-1, keepdims=True)
       right_BK = right_B[:, None]
     metrics["calibration_gaps"] = calibration_gaps(
@@ -200,7 +200,7 @@ class Classification(RecordTask):
     """
     if self.many:
       return jax.nn.sigmoid(scores_BC)
-    if self.criterion in OF_CLASSES:
+    if self.criterion in ONE_VS_REST_LOSSES:
       scores_BC = jax.nn.log_sigmoid(scores_BC)
     return jax.nn.softmax(scores_BC, axis=-1)
 

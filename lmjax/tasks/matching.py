@@ -41,16 +41,16 @@ class Matching(RecordTask):
       squared error of scores, of which the range is one; "distribution": the
       KL divergence from a score as shares of the two whole scores around it
       (Tai et al. 2015, arXiv:1503.00075); "contrastive"; "triplet".
-    lowest: the lowest score.
-    highest: the highest score.
+    min_score: the lowest score.
+    max_score: the highest score.
     temperature: contrastive: what similarities are divided by.
     margin: triplet: by how much what is right is to be more similar.
     negatives: triplet: "hardest" or "all".
   """
 
   learned_by: str
-  lowest: float
-  highest: float
+  min_score: float
+  max_score: float
   temperature: float
   margin: float
   negatives: str
@@ -105,7 +105,7 @@ class Matching(RecordTask):
       right_B = jnp.argmax(answers, axis=-1) == targets_B
       return loss_B, dict(accuracy=right_B)
     if self.learned_by == "regression":
-      share_B = (targets_B - self.lowest) / (self.highest - self.lowest)
+      share_B = (targets_B - self.min_score) / (self.max_score - self.min_score)
       loss_B = (answers - share_B) ** 2
     else:
       shares_BC = self._spread(targets_B, answers.shape[-1])
@@ -114,21 +114,21 @@ class Matching(RecordTask):
       loss_B = jnp.sum(shares_BC * ratio_BC, axis=-1)
     # From the middle: float32 sums of squares would lose the variance in the
     # mean.
-    middle = (self.lowest + self.highest) / 2
+    middle = (self.min_score + self.max_score) / 2
     x_B, y_B = self._scores(answers) - middle, targets_B - middle
     moments = (x_B, y_B, x_B**2, y_B**2, x_B * y_B)
     return loss_B, dict(zip(MOMENTS, moments, strict=True))
 
   def _spread(self, scores_B: Array, number: int) -> Array:
     """Divide scores among the whole ones beside them: 3.6 → 0 0 0.4 0.6 0."""
-    wholes_C = self.lowest + jnp.arange(number)
+    wholes_C = self.min_score + jnp.arange(number)
     return jax.nn.relu(1 - jnp.abs(scores_B[:, None] - wholes_C))
 
   def _scores(self, answers: Array) -> Array:
     """Turn what the model says into scores in their range, [B]."""
     if self.learned_by == "regression":
-      return self.lowest + answers * (self.highest - self.lowest)
-    wholes_C = self.lowest + jnp.arange(answers.shape[-1])
+      return self.min_score + answers * (self.max_score - self.min_score)
+    wholes_C = self.min_score + jnp.arange(answers.shape[-1])
     return jax.nn.softmax(answers, axis=-1) @ wholes_C
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from lmjax.types import Array, Batch, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Seq2Seq(LanguageModeling):
+class DenoisingSeq2Seq(LanguageModeling):
   """Predict each target from the sources and the targets before it.
 
   Batches have the fields `sources` and `source_mask` beside those of language
@@ -39,7 +39,7 @@ class Seq2Seq(LanguageModeling):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Transduction(Seq2Seq):
+class Seq2Seq(DenoisingSeq2Seq):
   """Write a text for another one, learned from pairs of them.
 
   Attributes:
@@ -47,7 +47,7 @@ class Transduction(Seq2Seq):
     length_penalty: see lmjax.decoding.beam.penalty.
     coverage_penalty: see lmjax.decoding.beam.BeamSearch; above 0 the model must
       attend to its sources.
-    num_best: how many texts are told of each source; at most `beam_size`.
+    num_return_sequences: how many texts are told of each source; at most `beam_size`.
     max_target_length: how many tokens are written at most.
     first_token: what every target begins behind.
     stop_token: what ends it.
@@ -58,7 +58,7 @@ class Transduction(Seq2Seq):
   beam_size: int
   length_penalty: float
   coverage_penalty: float
-  num_best: int
+  num_return_sequences: int
   max_target_length: int
   first_token: int
   stop_token: int
@@ -102,7 +102,7 @@ class Transduction(Seq2Seq):
       search = BeamSearch(
         num_tokens=length,
         beam_size=number,
-        num_best=self.num_best,
+        num_return_sequences=self.num_return_sequences,
         coverage_penalty=self.coverage_penalty,
         coverage=covered if covers else None,
         **settings,

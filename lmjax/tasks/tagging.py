@@ -62,10 +62,12 @@ class Tagging(RecordTask):
   def _metrics(
     self, tags_BT: Array, targets_BT: Array, weights_BT: Array
   ) -> dict[str, Array]:
-    right = dict(accuracy=weighted_sum(tags_BT == targets_BT, weights_BT))
+    correct = dict(accuracy=weighted_sum(tags_BT == targets_BT, weights_BT))
     if self.tables is None:
-      return right
-    return right | count_spans(tags_BT, targets_BT, weights_BT > 0, self.tables)
+      return correct
+    return correct | count_spans(
+      tags_BT, targets_BT, weights_BT > 0, self.tables
+    )
 
   def _decode(
     self, scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array | None
@@ -104,12 +106,12 @@ class Tagging(RecordTask):
     means = dict(means)
     if "right" not in means:
       return means
-    right, predicted, wanted = (
+    correct, predicted, wanted = (
       means.pop(name) for name in ("right", "predicted", "wanted")
     )
     figures = dict(
-      precision=right / predicted if predicted else 0.0,
-      recall=right / wanted if wanted else 0.0,
-      f1=2 * right / (predicted + wanted) if predicted + wanted else 0.0,
+      precision=correct / predicted if predicted else 0.0,
+      recall=correct / wanted if wanted else 0.0,
+      f1=2 * correct / (predicted + wanted) if predicted + wanted else 0.0,
     )
     return means | {f"{self.unit}_{k}": v for k, v in figures.items()}

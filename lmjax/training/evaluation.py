@@ -57,7 +57,7 @@ class Evaluator:
       self._step = self._strategy.compile_step(step, state, donate=False)
     total, pending = {}, None
     for batch in load(self._batches, 0, self._num_batches):
-      state, sums = self._step(state, self._strategy.place_batch(batch))
+      state, sums = self._step(state, self._strategy.shard_batch(batch))
       if pending is not None:  # read while the next batch is under way
         add_to(total, pending)
       pending = sums

@@ -81,13 +81,13 @@ class Evaluate:
   """Judge on the validation split; keep the best; stop when none is better.
 
   Raises:
-    UserError: if checkpoint.best_by names no figure of the task's report.
+    UserError: if checkpoint.metric names no figure of the task's report.
   """
 
   def __init__(self, experiment: Experiment, strategy: Strategy):
     train = experiment.config.train
-    self.every, self._patience = train.eval_every, train.patience
-    self._best_by = experiment.config.checkpoint.best_by
+    self.every, self._patience = train.eval_every, train.early_stopping_patience
+    self._best_by = experiment.config.checkpoint.metric
     if self.every:
       self._evaluator = Evaluator(
         experiment.task,
@@ -116,7 +116,7 @@ class Evaluate:
   def _check(self, figures: Sequence[str]) -> None:
     if self._best_by not in figures:
       raise UserError(
-        f"checkpoint.best_by={self._best_by} is no figure of this task; choose "
+        f"checkpoint.metric={self._best_by} is no figure of this task; choose "
         f"one of {', '.join(figures)}."
       )
 
@@ -144,7 +144,7 @@ class Sample:
 
   def __init__(self, experiment: Experiment):
     config = experiment.config
-    self.every = config.train.sample_every
+    self.every = config.train.preview_every
     if self.every:
       self._show = SAMPLES[config.task](experiment)
 
@@ -235,7 +235,7 @@ class Monitor:
 
   def _record(self, step: int) -> None:
     seconds = time.perf_counter() - self._clock
-    means = self._session.progress.take_window()
+    means = self._session.progress.take_interval()
     record = self._task.report(means)
     scale = plateau_scale(self._session.state.opt_state)
     record["learning_rate"] = float(self._learning_rate(step - 1)) * scale

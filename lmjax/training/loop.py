@@ -14,7 +14,7 @@ from lmjax.errors import UserError
 from lmjax.experiment.checkpoints import Checkpoints
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.progress import Progress
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.metrics.sums import Sums
 from lmjax.optim.optimizers import make_schedule
 from lmjax.parallel import STRATEGIES, Strategy
@@ -54,7 +54,7 @@ def train(
     UserError: for what the user can mend, before anything is compiled.
   """
   config = finalize(config)
-  folder = RunFolder(workdir)
+  folder = RunDir(workdir)
   strategy = make_strategy(config)
   with folder.lock(), contextlib.ExitStack() as stack:
     folder.check(config)
@@ -86,9 +86,9 @@ def run(
     experiment.config.data.num_threads,
   )
   for batch in batches:
-    if session.finished or stop.is_heard(session.step, monitor.flush):
+    if session.finished or stop.is_requested(session.step, monitor.flush):
       break
-    batch = strategy.place_batch(batch)
+    batch = strategy.shard_batch(batch)
     session.state, sums = step(session.state, batch)
     session.step += 1
     monitor.push(session.step, sums)
@@ -178,7 +178,7 @@ def open_session(
     progress,
     checkpoints,
     writer,
-    finished=progress.exhausted(config.train.patience),
+    finished=progress.exhausted(config.train.early_stopping_patience),
   )
 
 
@@ -190,7 +190,7 @@ def make_monitor(session: Session) -> Monitor:
     experiment,
     session,
     Throughput(
-      experiment.model, config.data.window, session.strategy.num_devices
+      experiment.model, config.data.seq_len, session.strategy.num_devices
     ),
     make_schedule(config.optim, config.train.num_steps),
   )

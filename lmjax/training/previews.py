@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run shows of itself now and then, by its task.
 
-Each function gets an experiment, looks for mistakes in the section `sample` of
+Each function gets an experiment, looks for mistakes in the section `preview` of
 its config, which must not show hours later, and returns what turns the model's
 variables into a text.
 """
@@ -21,10 +21,10 @@ from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors
-from lmjax.generation.generator import check_positive
-from lmjax.generation.infilling import BLANK, FILLERS
-from lmjax.generation.sampling_params import Sampling
-from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.generation.generator import check_minimum
+from lmjax.generation.infilling import BLANK, INFILLERS
+from lmjax.generation.sampling_params import SamplingParams
+from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.prediction.predictor import Predictor
 from lmjax.prediction.word_similarity import WordSpace
@@ -38,7 +38,7 @@ SAMPLERS: dict[str, Callable[..., TextSampler]] = {
   "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
   "fill_in_the_middle": TextSampler,
   "control_codes": TextSampler,
-  "seq2seq": TextTransducer,
+  "seq2seq": Seq2SeqSampler,
 }
 
 
@@ -62,61 +62,61 @@ def opens_documents(config: ConfigDict) -> bool:
 def continuation(experiment: Experiment) -> Show:
   """Let the model go on from the prompt."""
   config = experiment.config
-  sample = config.sample
+  preview = config.preview
   sampler = make_sampler(config, experiment.model, experiment.tokenizer)
-  sampler.encode(sample.prompt, sample.code)
-  Sampling(sample.temperature, sample.top_k, sample.top_p)
-  check_positive(num_tokens=sample.num_tokens)
-  return lambda variables: sampler(variables, **sample)[0]
+  sampler.encode(preview.prompt, preview.control_code)
+  SamplingParams(preview.temperature, preview.top_k, preview.top_p)
+  check_minimum(num_tokens=preview.num_tokens)
+  return lambda variables: sampler(variables, **preview)[0]
 
 
 def filling(experiment: Experiment) -> Show:
   """Let the model fill the blanks of the prompt."""
   config = experiment.config
-  settings = dict(config.sample)
-  prompt, _ = settings.pop("prompt"), settings.pop("code")
+  settings = dict(config.preview)
+  prompt, _ = settings.pop("prompt"), settings.pop("control_code")
   if BLANK not in prompt:
     raise UsageError(
-      f"sample.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
-      "fills blanks; write one, or set train.sample_every=0."
+      f"preview.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
+      "fills blanks; write one, or set train.preview_every=0."
     )
-  filler = FILLERS[config.task](experiment.model, experiment.tokenizer)
+  filler = INFILLERS[config.task](experiment.model, experiment.tokenizer)
   filler.encode(prompt)
-  Sampling(settings["temperature"], settings["top_k"], settings["top_p"])
-  check_positive(num_tokens=settings["num_tokens"])
+  SamplingParams(settings["temperature"], settings["top_k"], settings["top_p"])
+  check_minimum(num_tokens=settings["num_tokens"])
   return lambda variables: filler(variables, prompt, **settings).texts[0]
 
 
 def filling_or_continuation(experiment: Experiment) -> Show:
   """Let the model fill the blank of the prompt, or go on if it has none."""
-  has_blank = BLANK in experiment.config.sample.prompt
+  has_blank = BLANK in experiment.config.preview.prompt
   return (filling if has_blank else continuation)(experiment)
 
 
 def neighbors(experiment: Experiment) -> Show:
   """List the nearest words of each word of the prompt."""
   config, tokenizer = experiment.config, experiment.tokenizer
-  sample, words = config.sample, []
-  check_positive(num_tokens=sample.num_tokens)
-  for word in sample.prompt.split():
+  preview, words = config.preview, []
+  check_minimum(num_tokens=preview.num_tokens)
+  for word in preview.prompt.split():
     tokens = tokenizer.encode(word)
     if len(tokens) != 1 or tokens[0] == UNK:
       raise UsageError(
-        f"sample.prompt={sample.prompt} holds {word!r}, which is not in the "
+        f"preview.prompt={preview.prompt} holds {word!r}, which is not in the "
         "vocabulary of the training text; choose other words."
       )
     words.append(tokenizer.names()[tokens[0]])
 
   def show(variables: PyTree) -> str:
     space = WordSpace(*learned_vectors(variables["params"], config, tokenizer))
-    return "\n".join(space.describe(word, sample.num_tokens) for word in words)
+    return "\n".join(space.describe(word, preview.num_tokens) for word in words)
 
   return show
 
 
 def predictions(experiment: Experiment) -> Show:
   """Predict the first rows of valid."""
-  number = experiment.config.sample.num_rows
+  number = experiment.config.preview.num_rows
   rows = list(itertools.islice(experiment.corpus.rows("valid"), number))
   predictor = Predictor(experiment, batch_size=max(number, 1))
 

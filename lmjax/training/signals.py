@@ -24,7 +24,7 @@ class StopRequest:
   every: int
   signal: int = 0
 
-  def is_heard(self, step: int, settle: Callable[[], None]) -> bool:
+  def is_requested(self, step: int, settle: Callable[[], None]) -> bool:
     """Say whether to stop at this step; all processes hear the same.
 
     Args:

@@ -17,12 +17,12 @@ class Throughput:
 
   Args:
     model: gives `flops_per_token(window)` of one forward pass.
-    window: length of a row.
+    seq_len: length of a row.
     num_devices: number of devices.
   """
 
-  def __init__(self, model: nn.Module, window: int, num_devices: int):
-    self._flops = 3 * model.flops_per_token(window)
+  def __init__(self, model: nn.Module, seq_len: int, num_devices: int):
+    self._flops = 3 * model.flops_per_token(seq_len)
     peak = peak_flops(jax.devices()[0].device_kind, str(model.dtype))
     self._peak = peak and self._flops and peak * num_devices
 

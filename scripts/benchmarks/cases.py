@@ -177,13 +177,13 @@ def _gpt(kind: str, num_layers: int, num_heads: int, width: int, **sizes):
 
 def _training() -> list[Case]:
   best = (EAGER, COMPILE)
-  small = _lstm("train", 10_000, 100, 256, batch_size=32, window=64)
-  medium = _lstm("train", 10_000, 650, 650, batch_size=20, window=35)
-  large = _lstm("train", 10_000, 1500, 1500, batch_size=20, window=35)
-  character = _lstm("train", 65, 512, 512, batch_size=64, window=128)
-  nano = _gpt("train", 4, 4, 128, vocab_size=65, batch_size=12, window=64)
+  small = _lstm("train", 10_000, 100, 256, batch_size=32, seq_len=64)
+  medium = _lstm("train", 10_000, 650, 650, batch_size=20, seq_len=35)
+  large = _lstm("train", 10_000, 1500, 1500, batch_size=20, seq_len=35)
+  character = _lstm("train", 65, 512, 512, batch_size=64, seq_len=128)
+  nano = _gpt("train", 4, 4, 128, vocab_size=65, batch_size=12, seq_len=64)
   ten_million = _gpt(
-    "train", 6, 6, 384, vocab_size=65, batch_size=16, window=256
+    "train", 6, 6, 384, vocab_size=65, batch_size=16, seq_len=256
   )
   gpt2 = _gpt(
     "train",
@@ -192,7 +192,7 @@ def _training() -> list[Case]:
     768,
     vocab_size=50_257,
     batch_size=16,
-    window=1024,
+    seq_len=1024,
     dtype="bfloat16",
   )
   asked = {EAGER: 1.4, COMPILE: 1.25, "flax nn.RNN": 1.7}
@@ -218,15 +218,15 @@ def _decoding() -> list[Case]:
         384,
         vocab_size=50_257,
         batch_size=batch_size,
-        window=64,
-        context=512,
+        seq_len=64,
+        max_context=512,
         use_bias=True,
         top_k=top_k,
       )
       name = f"generate gpt batch {batch_size} {gpt.choice}"
       asked = {"transformers generate": hugging_face}
       cases.append(_case("decode", name, gpt, asked))
-    lstm = _lstm("generate", 65, 512, 512, batch_size=batch_size, window=64)
+    lstm = _lstm("generate", 65, 512, 512, batch_size=batch_size, seq_len=64)
     asked = {"torch step loop": step_loop}
     cases.append(
       _case("decode", f"generate lstm batch {batch_size}", lstm, asked)
@@ -263,7 +263,7 @@ def _startup() -> Case:
 def _compile() -> Case:
   def contender(num_layers: int) -> Contender:
     gpt = _gpt(
-      "compile", num_layers, 4, 128, vocab_size=65, batch_size=12, window=64
+      "compile", num_layers, 4, 128, vocab_size=65, batch_size=12, seq_len=64
     )
     return Contender(
       f"{num_layers} layers",
@@ -285,7 +285,7 @@ def _compile() -> Case:
 
 
 def _memory() -> list[Case]:
-  sizes = dict(vocab_size=50_257, window=1024, batch_size=8, width=768)
+  sizes = dict(vocab_size=50_257, seq_len=1024, batch_size=8, width=768)
   cases = []
   for measure, repeats in (("compiled", 1), ("resident", 3)):
     contenders = tuple(
@@ -316,7 +316,7 @@ def _memory() -> list[Case]:
 
 def _growth() -> list[Case]:
   def case(name: str, sizes: Sequence[int], fixed: Mapping[str, int]) -> Case:
-    letter = {"window": "T", "batch_size": "B"}
+    letter = {"seq_len": "T", "batch_size": "B"}
     contenders = tuple(
       dataclasses.replace(
         _ours(_lstm("train", 10_000, 100, 256, **{name: size}, **fixed)),
@@ -341,8 +341,8 @@ def _growth() -> list[Case]:
     ]
 
   return [
-    case("window", powers(32, 1024), {"batch_size": 8}),
-    case("batch_size", powers(4, 128), {"window": 64}),
+    case("seq_len", powers(32, 1024), {"batch_size": 8}),
+    case("batch_size", powers(4, 128), {"seq_len": 64}),
   ]
 
 

@@ -13,7 +13,7 @@ WORK = Work(
   width=128,
   num_layers=4,
   batch_size=12,
-  window=64,
+  seq_len=64,
   num_heads=4,
 )
 
@@ -23,7 +23,7 @@ def main() -> None:
   device = "cuda" if torch.cuda.is_available() else "cpu"
   model = make_model(WORK, None).to(device)
   optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-  shape = (WORK.batch_size, WORK.window + 1)
+  shape = (WORK.batch_size, WORK.seq_len + 1)
   tokens_BT = torch.randint(WORK.vocab_size, shape, device=device)
   loss = model(tokens_BT[:, :-1], tokens_BT[:, 1:])
   loss.backward()

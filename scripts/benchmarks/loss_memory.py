@@ -56,7 +56,7 @@ class LossMemory:
     measure: "compiled" for the temporary arrays of the compiled program,
       "resident" for what the process, or the GPU, takes to run it.
     batch_size: rows B.
-    window: tokens T of a row.
+    seq_len: tokens T of a row.
     width: width D of the hidden vectors.
     vocab_size: number of tokens V.
   """
@@ -66,15 +66,15 @@ class LossMemory:
     form: str,
     measure: str,
     batch_size: int,
-    window: int,
+    seq_len: int,
     width: int,
     vocab_size: int,
   ):
     key = jax.random.key(0)
     self._arguments = (
-      jax.random.normal(key, (batch_size, window, width)),
+      jax.random.normal(key, (batch_size, seq_len, width)),
       0.02 * jax.random.normal(key, (vocab_size, width)),
-      jax.random.randint(key, (batch_size, window), 0, vocab_size),
+      jax.random.randint(key, (batch_size, seq_len), 0, vocab_size),
     )
     gradient = jax.jit(jax.value_and_grad(FORMS[form], argnums=(0, 1)))
     self._compiled = gradient.lower(*self._arguments).compile()

@@ -25,8 +25,8 @@ from lmjax.config.finalize import finalize, from_json
 from lmjax.data.loader import load
 from lmjax.data.tokenizers import EOS
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder, describe_environment
-from lmjax.generation.sampling_params import Sampling
+from lmjax.experiment.run_dir import RunDir, describe_environment
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.training.loop import compile_train_step, make_strategy
 from lmjax.tree import map_named, named_leaves
@@ -47,9 +47,9 @@ def make(work: dict, folder: Path) -> "Load | Train | Compile | Generate":
   return kind(Experiment(config, run(folder)))
 
 
-def run(folder: Path) -> RunFolder:
+def run(folder: Path) -> RunDir:
   """Name the folder where corpora are encoded; it never holds a run."""
-  return RunFolder(folder / "run")
+  return RunDir(folder / "run")
 
 
 def peak_bytes() -> int:
@@ -75,7 +75,7 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
     "data.path": str(corpora.write(folder, tokenizer, work.vocab_size)),
     "data.split_by": "name",
     "data.tokenizer": tokenizer,
-    "data.window": work.window,
+    "data.seq_len": work.seq_len,
     "data.batch_size": work.batch_size,
     "optim.name": "adam",
     "optim.learning_rate": LEARNING_RATE,
@@ -83,8 +83,8 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
     "optim.warmup_steps": 0,
     "optim.clip_norm": 0.0,
     "optim.b2": 0.999,
-    "sample.temperature": 0.0 if work.top_k == 1 else 1.0,
-    "sample.top_k": work.top_k,
+    "preview.temperature": 0.0 if work.top_k == 1 else 1.0,
+    "preview.top_k": work.top_k,
   }
   if work.model == "lstm":
     changes["model.embedding_width"] = work.embedding_width
@@ -94,10 +94,10 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
       "model.norm": "layer" if work.use_bias else "layer_no_bias",
       "model.use_bias": work.use_bias,
       "model.positions": "learned",
-      "model.context": work.context,
+      "model.max_context": work.max_context,
     }
   if work.kind == "compile":
-    changes["model.depth"] = "scan"
+    changes["model.scan_layers"] = "always"
   config.update_from_flattened_dict(changes)
   return finalize(config)
 
@@ -126,7 +126,7 @@ class Training:
   def tokens(self) -> int:
     """Count the tokens of a step."""
     data = self.experiment.config.data
-    return data.batch_size * data.window
+    return data.batch_size * data.seq_len
 
   def rates(self, tokens: int) -> dict[str, float]:
     """Tell what tokens cost, for rates to be computed of seconds."""
@@ -134,7 +134,7 @@ class Training:
     kind = jax.devices()[0].device_kind
     return dict(
       tokens=tokens,
-      flops=3 * tokens * model.flops_per_token(data.window),
+      flops=3 * tokens * model.flops_per_token(data.seq_len),
       peak_flops=platform.peak_flops(kind, str(model.dtype)),
     )
 
@@ -166,7 +166,7 @@ class Train(Training):
     self.facts.update(losses=losses, **self.rates(self.tokens()))
 
   def _next(self) -> PyTree:
-    return self.take_step(self.strategy.place_batch(next(self._loader)))
+    return self.take_step(self.strategy.shard_batch(next(self._loader)))
 
   def run(self, count: int) -> float:
     """Time steps; return seconds of one."""
@@ -185,7 +185,7 @@ class Step(Training):
 
   def __init__(self, experiment: Experiment):
     super().__init__(experiment)
-    self._placed = self.strategy.place_batch(self.batches[0])
+    self._placed = self.strategy.shard_batch(self.batches[0])
     self.run(1)  # compiles
 
   def run(self, count: int) -> float:
@@ -244,7 +244,7 @@ class Compile(Training):
   def run(self, count: int) -> float:
     """Time the compilation; a process can do so once."""
     del count
-    placed = self.strategy.place_batch(self.batches[0])
+    placed = self.strategy.shard_batch(self.batches[0])
     seconds = []
     for _ in range(2):
       began = time.perf_counter()
@@ -273,10 +273,10 @@ class Generate:
     weights = named_leaves(jax.device_get(self._variables["params"]))
     parameters.save(folder, weights)
     self._sampler = TextSampler(experiment.model, tokenizer, keeps_layout=True)
-    sample = experiment.config.sample
-    self._choice = dict(temperature=sample.temperature, top_k=sample.top_k)
+    preview = experiment.config.preview
+    self._choice = dict(temperature=preview.temperature, top_k=preview.top_k)
     requests = self._sampler.requests([self._prompt], NUM_COMPARED)
-    greedy = Sampling(temperature=0.0).filters(tokenizer)
+    greedy = SamplingParams(temperature=0.0).filters(tokenizer)
     (first,) = self._sampler.draw(self._variables, requests, greedy)
     self.run(1)  # compiles
     parameters.save_text(folder, requests[0].tokens, first.tokens)

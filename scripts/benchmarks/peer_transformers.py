@@ -30,7 +30,7 @@ class Generate:
       n_embd=work.width,
       n_layer=work.num_layers,
       n_head=work.num_heads,
-      n_positions=work.context,
+      n_positions=work.max_context,
       layer_norm_epsilon=1e-6,
     )
     model = transformers.GPT2LMHeadModel(config)

@@ -119,7 +119,7 @@ class GPT(nn.Module):
   def __init__(self, work: Work):
     super().__init__()
     self.embedding = nn.Embedding(work.vocab_size, work.width)
-    self.positions = nn.Embedding(work.context or work.window, work.width)
+    self.positions = nn.Embedding(work.max_context or work.seq_len, work.width)
     self.blocks = nn.ModuleList(
       Block(work.width, work.num_heads) for _ in range(work.num_layers)
     )

@@ -22,11 +22,11 @@ class Work:
     width: width D of a layer.
     num_layers: number of layers L.
     batch_size: rows B of a batch, or texts generated together.
-    window: tokens T in a row.
+    seq_len: tokens T in a row.
     dtype: float32, or bfloat16 for the matmuls.
     embedding_width: lstm: width E of the embeddings.
     num_heads: transformer: number of heads.
-    context: transformer: number of positions; 0 for `window`.
+    max_context: transformer: number of positions; 0 for `seq_len`.
     use_bias: transformer: whether projections and norms have biases.
     top_k: generate: how many of the likeliest tokens one is drawn from; 1 for
       greedy search, 0 for all.
@@ -38,11 +38,11 @@ class Work:
   width: int
   num_layers: int
   batch_size: int
-  window: int
+  seq_len: int
   dtype: str = "float32"
   embedding_width: int = 0
   num_heads: int = 0
-  context: int = 0
+  max_context: int = 0
   use_bias: bool = False
   top_k: int = 0
 
@@ -57,7 +57,7 @@ class Work:
     if self.kind == "generate":
       parts += [self.choice] if self.top_k else []
       return ", ".join([f"generate {NUM_TOKENS} tokens", *parts, self.dtype])
-    parts.append(f"T {self.window}")
+    parts.append(f"T {self.seq_len}")
     what = {"train": "train step", "compile": "compilation"}[self.kind]
     return ", ".join([*parts, what, self.dtype])
 

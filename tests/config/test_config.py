@@ -17,7 +17,7 @@ from lmjax.data.sources.tfds_writer import write_dataset
 from lmjax.data.text.examples import EXAMPLES
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.models import MODELS
 from lmjax.optim.optimizers import OPTIMIZERS, SCHEDULES, make_schedule
 from lmjax.prediction import PREDICTIONS
@@ -52,7 +52,7 @@ def test_every_config_can_be_trained(name, tmp_path, cache_dir):
   config = load(name)
   config.data.cache_dir = cache_dir
   config = config_lib.finalize(config)
-  trace(Experiment(config, RunFolder(tmp_path / "run")))
+  trace(Experiment(config, RunDir(tmp_path / "run")))
 
 
 @pytest.mark.slow
@@ -61,13 +61,13 @@ def test_every_config_runs(name, tmp_path, cache_dir):
   config = load(name)
   config.data.cache_dir = cache_dir
   if "num_buckets" in config.data:  # one shape compiles sooner
-    config.data.num_buckets, config.data.window = 1, 16
+    config.data.num_buckets, config.data.seq_len = 1, 16
     config.data.batch_size, config.data.train_fraction = 8, 0.1
-    config.sample.num_rows = 1
+    config.preview.num_rows = 1
   config.train.num_steps = 2
   config.train.eval_batches = 1
-  if "num_tokens" in config.sample:
-    config.sample.num_tokens = 2
+  if "num_tokens" in config.preview:
+    config.preview.num_tokens = 2
   if "seq2seq" in config:
     config.seq2seq.max_target_length = 2
   config.parallel.num_devices = 1
@@ -141,18 +141,28 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "seed", -1, "seed=-1 must be at least 0"),
     ("lstm", "model.width", 0, "model.width=0 must be at least 1"),
     ("lstm", "model.dropout", 1.5, "model.dropout=1.5 must be below 1"),
-    ("lstm", "data.window", 0, "data.window=0 must be at least 1"),
+    ("lstm", "data.seq_len", 0, "data.seq_len=0 must be at least 1"),
     ("lstm", "data.path", "x", "data.path=.*x is not read by .*python_docs"),
     ("lstm", "data.vocab_size", 3, "above 4, the number of special tokens"),
     ("lstm", "data.valid_fraction", 1.5, "valid_fraction=1.5 must be below 1"),
     ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
     ("lstm", "optim.no_decay", "(", "is no regular expression"),
-    ("lstm", "optim.frozen", "(", "optim.frozen=. is no regular expression"),
-    ("lstm", "optim.rates", (("(", 0.5),), "rates.0.=. is no regular expr"),
-    ("lstm", "optim.rates", ("up",), "optim.rates=.* must be pairs"),
-    ("lstm", "optim.rates", (("up", -0.5),), "a factor of at least 0"),
-    ("lstm", "optim.rates", (("up", "x"),), "a factor of at least 0"),
+    ("lstm", "optim.freeze", "(", "optim.freeze=. is no regular expression"),
+    (
+      "lstm",
+      "optim.lr_multipliers",
+      (("(", 0.5),),
+      "lr_multipliers.0.=. is no regular expr",
+    ),
+    (
+      "lstm",
+      "optim.lr_multipliers",
+      ("up",),
+      "optim.lr_multipliers=.* must be pairs",
+    ),
+    ("lstm", "optim.lr_multipliers", (("up", -0.5),), "a factor of at least 0"),
+    ("lstm", "optim.lr_multipliers", (("up", "x"),), "a factor of at least 0"),
     (
       "lstm",
       "task",
@@ -168,7 +178,7 @@ def test_differences_are_named_by_dotted_key():
       "learns by masked_lm or classification or tagging",
     ),
     ("encoder", "data.order", "stateful", "not for task=masked_lm"),
-    ("encoder_decoder", "data.window", 1, "=1 has no room for text between"),
+    ("encoder_decoder", "data.seq_len", 1, "=1 has no room for text between"),
     ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
     ("ngram", "task", "prefix_lm", "learns by language_modeling; change one"),
     ("ngram", "task", "fill_in_the_middle", "by language_modeling; change one"),
@@ -176,7 +186,7 @@ def test_differences_are_named_by_dotted_key():
     ("ngram", "model.order", 0, "model.order=0 must be between 1 and 7"),
     ("ngram", "model.order", 8, "model.order=8 must be between 1 and 7"),
     ("lstm", "objective.mask_rate", 0.0, "must be at least 0.001"),
-    ("word_vectors", "word_vectors.context", 0, "must be at least 1"),
+    ("word_vectors", "word_vectors.context_size", 0, "must be at least 1"),
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
     ("lstm", "parallel.num_devices", -1, "must be at least 0"),
     ("lstm", "train.num_microbatches", 3, "must divide data.batch_size=32"),
@@ -198,7 +208,12 @@ def test_differences_are_named_by_dotted_key():
     ("transformer", "model.norm_position", "both", "choose one of pre, post"),
     ("transformer_xl", "model.width", 7, "must be even for the sinusoids"),
     ("encoder_decoder", "data.order", "stateful", "stateless"),
-    ("transformer", "model.context", 4, "must not exceed model.context=4"),
+    (
+      "transformer",
+      "model.max_context",
+      4,
+      "must not exceed model.max_context=4",
+    ),
     ("transformer", "data.order", "stateful", "one of rotary"),
     ("min_gru", "model.feed_forward", "x", "=x is not known; .* geglu.* none"),
     ("min_lstm", "model.norm", "x", "=x is not known; .* rms.* none"),
@@ -323,12 +338,12 @@ def test_no_key_is_there_that_nobody_reads(
     all_keys |= {key for key in keys if not key.startswith("distill.")}
     recorder = Recorder(config)
     if model == "lstm":  # all of the driver once, a step and a sample long ...
-      recorder.train.num_steps = recorder.train.sample_every = 1
+      recorder.train.num_steps = recorder.train.preview_every = 1
       monkeypatch.setattr(loop, "finalize", lambda _, config=recorder: config)
       platform.virtual_devices(recorder)
       loop.train(None, tmp_path / model)
     else:
-      trace(Experiment(recorder, RunFolder(tmp_path / model)))
+      trace(Experiment(recorder, RunDir(tmp_path / model)))
     reads |= recorder.reads
     # ... and what else there is to choose, built only.
     for number, changes in enumerate(more.get(model, [])):
@@ -337,7 +352,7 @@ def test_no_key_is_there_that_nobody_reads(
         for key, value in changes.items()
       }
       recorder = Recorder(tiny_config(model, **changes))
-      folder = RunFolder(tmp_path / f"{model}{number}")
+      folder = RunDir(tmp_path / f"{model}{number}")
       experiment = Experiment(recorder, folder)
       experiment.describe_corpus()
       make_schedule(recorder.optim, 9)(3)
@@ -371,7 +386,11 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
   csv = {"data.source": "csv", "data.path": str(tmp_path / "train.csv")}
   reads, all_keys = set(), set()
   # All of the driver once, a step and a sample long ...
-  changes = {"train.num_steps": 1, "train.sample_every": 1, "data.header": True}
+  changes = {
+    "train.num_steps": 1,
+    "train.preview_every": 1,
+    "data.header": True,
+  }
   recorder = Recorder(tiny_config("recurrent_encoder", **csv, **changes))
   monkeypatch.setattr(loop, "finalize", lambda _: recorder)
   platform.virtual_devices(recorder)
@@ -380,7 +399,7 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
   # ... learning from that run ...
   changes = {"data.header": True, "distill.workdir": str(tmp_path / "run")}
   recorder = Recorder(tiny_config("recurrent_encoder", **csv, **changes))
-  taught = Experiment(recorder, RunFolder(tmp_path / "taught"))
+  taught = Experiment(recorder, RunDir(tmp_path / "taught"))
   taught.describe_corpus()
   jax.eval_shape(taught.make_state)
   reads |= recorder.reads
@@ -391,7 +410,7 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
       changes = csv if defaults.SOURCES[task] in FILE_KINDS else {}
       changes = changes | {"task": task, "data.header": bool(changes)}
       recorder = Recorder(tiny_config(model, **changes))
-      folder = RunFolder(tmp_path / f"{task} {model}")
+      folder = RunDir(tmp_path / f"{task} {model}")
       experiment = Experiment(recorder, folder)
       experiment.describe_corpus()
       jax.eval_shape(experiment.make_state)

@@ -58,11 +58,11 @@ def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
 def test_extras_come_behind_the_vocabulary_and_show_by_name(
   tokenizer, tmp_path
 ):
-  marked = tokenizer.with_extras(("<mask>", "<end>"))
+  marked = tokenizer.with_special_tokens(("<mask>", "<end>"))
   mask, end = marked.extra("<mask>"), marked.extra("<end>")
   assert (mask, end) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
   assert marked.vocab_size == tokenizer.vocab_size + 2
-  assert tokenizer.extras == ()  # the other is left as it was
+  assert tokenizer.special_tokens == ()  # the other is left as it was
   text = TEXTS[0] + "<mask> <end>"
   tokens = marked.encode(text)
   assert tokens.max() < mask  # text never becomes one
@@ -75,7 +75,7 @@ def test_extras_come_behind_the_vocabulary_and_show_by_name(
   assert marked.names()[mask:] == ["<mask>", "<end>"]
   marked.save(tmp_path / "t.json")
   loaded = vocabularies.load(tmp_path / "t.json")
-  assert loaded.extras == marked.extras
+  assert loaded.special_tokens == marked.special_tokens
   assert loaded.fingerprint == marked.fingerprint != tokenizer.fingerprint
 
 

@@ -77,11 +77,11 @@ def test_each_token_is_the_one_of_the_formula():
     for row, prompt in enumerate(PROMPTS):
       tokens, log_probs = by_hand(prompt, 4, alpha, limits[row])
       count, pad = len(tokens), [PAD] * (N - len(tokens))
-      assert found.drawn.tokens_BN[row].tolist() == tokens + pad
+      assert found.sampled.tokens_BN[row].tolist() == tokens + pad
       assert found.count_B[row] == count
       assert bool(found.done_B[row]) == (tokens[-1] == STOP)
       np.testing.assert_allclose(
-        found.drawn.log_probs_BN[row, :count], log_probs, rtol=1e-4
+        found.sampled.log_probs_BN[row, :count], log_probs, rtol=1e-4
       )
       texts.add(tuple(tokens))
   assert len(texts) > len(PROMPTS) + 2  # α matters
@@ -91,4 +91,4 @@ def test_one_candidate_is_greedy_whatever_the_weight():
   found = search(1, 0.9, jnp.array([N] * 3))
   for row, prompt in enumerate(PROMPTS):
     tokens, _ = by_hand(prompt, V, 0.0, N)
-    assert found.drawn.tokens_BN[row, : len(tokens)].tolist() == tokens
+    assert found.sampled.tokens_BN[row, : len(tokens)].tolist() == tokens

@@ -47,7 +47,7 @@ def search(groups, diversity, early, banned=(), once=False, behind=False):
   how = BeamSearch(
     num_tokens=T,
     beam_size=N,
-    num_best=N,
+    num_return_sequences=N,
     length_penalty=ALPHA,
     num_groups=groups,
     diversity_penalty=diversity,

@@ -106,10 +106,10 @@ def prompt_of(text):
 
 
 @jax.jit
-def behind(choose, prompt, drawn, log_probs, logits):
+def behind(choose, prompt, sampled, log_probs, logits):
   """Filter logits behind prompts and what was drawn for them."""
   state = choose.start(prompt, logits.shape[1])
-  for token_B, log_prob_B in zip(drawn.T, log_probs.T, strict=False):
+  for token_B, log_prob_B in zip(sampled.T, log_probs.T, strict=False):
     state = choose.advance(state, token_B, log_prob_B)
   return choose(logits, state)
 
@@ -159,12 +159,12 @@ def test_a_row_is_filtered_as_if_it_were_alone(make):
   ],
 )
 def test_what_was_drawn_counts_as_the_prompt_does(choose):
-  for text, drawn in zip(TEXTS, DRAWN.tolist(), strict=True):
+  for text, sampled in zip(TEXTS, DRAWN.tolist(), strict=True):
     moved, started = (
       behind(
         choose,
-        prompt_of(text + drawn[:already]),
-        jnp.array([drawn[already:]]),
+        prompt_of(text + sampled[:already]),
+        jnp.array([sampled[already:]]),
         LOG_PROBS[:1],
         RANDOM[:1],
       )
@@ -314,26 +314,26 @@ def test_the_loop_writes_by_the_rules_of_the_text_so_far():
 
   @jax.jit
   def draw(keys):
-    writing = read(step, jnp.zeros((3, 1)), padded, choose, None)
+    decode_state = read(step, jnp.zeros((3, 1)), padded, choose, None)
     limits = jnp.full(3, number)
-    drawn, _ = write(
+    sampled, _ = write(
       step,
       None,
-      writing,
+      decode_state,
       keys,
       limits,
       number,
       choose,
       stop_tokens=(stop,),
       pad_token=0,
-      context=None,
+      max_context=None,
     )
-    return drawn.tokens_BN
+    return sampled.tokens_BN
 
   lengths = []
   for seed in range(20):
-    drawn = np.array(draw(jax.random.split(jax.random.key(seed), 3)))
-    for prompt, tokens in zip(prompts, drawn.tolist(), strict=True):
+    sampled = np.array(draw(jax.random.split(jax.random.key(seed), 3)))
+    for prompt, tokens in zip(prompts, sampled.tolist(), strict=True):
       if stop in tokens:
         tokens = tokens[: tokens.index(stop) + 1]
       lengths.append(len(tokens))

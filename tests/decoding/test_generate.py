@@ -23,7 +23,7 @@ NEVER, PAD = -1, 0
 
 def transformer_at(positions):
   return transformer(
-    V, positions=positions, context=CONTEXT, norm="rms", num_kv_heads=2
+    V, positions=positions, max_context=CONTEXT, norm="rms", num_kv_heads=2
   )
 
 
@@ -83,52 +83,52 @@ def draw(
   """Draw in one call, or in calls of so many tokens each."""
   step, choose = step_of(model, variables), choose or chain([])
   starts = np.zeros(len(keys), int) if starts is None else starts
-  context = model.context
+  max_context = model.max_context
 
   @jax.jit
   def begin(prompt, starts):
-    carry = model.initial_carry(len(keys), context or 0)
-    return read(step, carry, Prompt(prompt, starts), choose, context)
+    carry = model.initial_carry(len(keys), max_context or 0)
+    return read(step, carry, Prompt(prompt, starts), choose, max_context)
 
   @jax.jit
-  def go_on(writing, keys):
+  def go_on(decode_state, keys):
     return write(
       step,
       model.rewind,
-      writing,
+      decode_state,
       keys,
       jnp.full(len(keys), num_tokens),
       at_a_time or num_tokens,
       choose,
       stop_tokens=(stop,),
       pad_token=PAD,
-      context=context,
+      max_context=max_context,
     )
 
-  writing, parts = begin(prompt, starts), []
+  decode_state, parts = begin(prompt, starts), []
   for _ in range(0, num_tokens, at_a_time or num_tokens):
-    drawn, writing = go_on(writing, keys)
-    parts.append(np.array(drawn.tokens_BN))
+    sampled, decode_state = go_on(decode_state, keys)
+    parts.append(np.array(sampled.tokens_BN))
   return np.concatenate(parts, axis=1)[:, :num_tokens]
 
 
 def without_cache(model, variables, prompt, num_tokens):
   """Greedy, every token from the whole window; the law of full contexts."""
-  longest = model.context or len(prompt) + num_tokens
+  longest = model.max_context or len(prompt) + num_tokens
 
   @jax.jit
   def read(tokens, last):  # padding behind the last token changes nothing
     hidden, _ = model.apply(variables, tokens)
     return model.apply(variables, hidden[:, last], method="logits")
 
-  window, drawn = list(prompt), []
+  window, sampled = list(prompt), []
   for _ in range(num_tokens):
     padded = np.pad(window, (0, longest - len(window)))[None]
-    drawn.append(int(jnp.argmax(read(padded, len(window) - 1)[0])))
-    window.append(drawn[-1])
-    if model.context is not None and len(window) > model.context:
-      window = window[-(model.context // 2) :]
-  return drawn
+    sampled.append(int(jnp.argmax(read(padded, len(window) - 1)[0])))
+    window.append(sampled[-1])
+    if model.max_context is not None and len(window) > model.max_context:
+      window = window[-(model.max_context // 2) :]
+  return sampled
 
 
 @pytest.mark.parametrize("prompt_length", [1, 3, CONTEXT])
@@ -137,10 +137,10 @@ def test_cached_equals_uncached_beyond_the_context(model, prompt_length):
   prompt = np.arange(2 * prompt_length).reshape(2, -1) % V
   keys = jax.random.split(jax.random.key(0), 2)
   num_tokens = 23
-  drawn = draw(model, variables, prompt, keys, num_tokens, Greedy())
+  sampled = draw(model, variables, prompt, keys, num_tokens, Greedy())
   for row in range(2):
     expected = without_cache(model, variables, prompt[row], num_tokens)
-    assert drawn[row].tolist() == expected
+    assert sampled[row].tolist() == expected
 
 
 @pytest.mark.parametrize("size", [3, 40])
@@ -155,7 +155,7 @@ def test_a_cache_goes_on_where_the_context_is_read_again(size):
   variables, seen = draw_variables(inner, jnp.zeros((1, 1), int)), []
   keys = jax.random.split(jax.random.key(0), 2)
   watch = Watch(seen.append)
-  drawn = draw(model, variables, prompt, keys, num_tokens, watch)
+  sampled = draw(model, variables, prompt, keys, num_tokens, watch)
   jax.effects_barrier()
 
   @jax.jit
@@ -165,7 +165,7 @@ def test_a_cache_goes_on_where_the_context_is_read_again(size):
     return hidden[0], jax.nn.softmax(logits)[0]
 
   for row in range(2):
-    text = [*prompt[row], *drawn[row]]
+    text = [*prompt[row], *sampled[row]]
     vectors, start = np.zeros((len(text), 8)), 0
     for step, length in enumerate(range(3, len(text))):
       if length - start > CONTEXT:
@@ -230,14 +230,14 @@ def test_a_finished_row_is_padded(model):
   keys = jax.random.split(jax.random.key(2), 4)
   free = draw(model, variables, prompt, keys, 20)
   stop = int(free[0, 5])
-  drawn = draw(model, variables, prompt, keys, 20, stop=stop)
+  sampled = draw(model, variables, prompt, keys, 20, stop=stop)
   ends = 0
   for row in range(4):
     where = np.flatnonzero(free[row] == stop)
     end = where[0] + 1 if len(where) else 20
     ends += len(where) > 0
-    np.testing.assert_array_equal(drawn[row, :end], free[row, :end])
-    np.testing.assert_array_equal(drawn[row, end:], PAD)
+    np.testing.assert_array_equal(sampled[row, :end], free[row, :end])
+    np.testing.assert_array_equal(sampled[row, end:], PAD)
   assert ends
 
 
@@ -245,13 +245,13 @@ def test_the_likeliest_tokens_are_told_beside_the_drawn_one():
   model = MODELS["lstm"]
   variables = draw_variables(model, jnp.zeros((1, 1), int))
   requests = [Request(np.array([1, 2]), 5, seed) for seed in (0, 1)]
-  drawn, greedy = (
+  sampled, greedy = (
     [*Generator(model, stop_tokens=())(
-      variables, requests, chain(filters), num_best=V
+      variables, requests, chain(filters), num_top_logprobs=V
     )][0]
     for filters in ([], [Greedy()])
   )  # fmt: skip
-  for piece in drawn:
+  for piece in sampled:
     for token, log_prob, best in zip(
       piece.tokens, piece.log_probs, piece.best, strict=True
     ):
@@ -269,7 +269,7 @@ def test_frequencies_are_those_of_the_softmax():
   variables = jax.tree.map(lambda leaf: leaf * 6, variables)
   rows = 5000
   keys = jax.random.split(jax.random.key(4), rows)
-  drawn = draw(model, variables, np.full((rows, 1), 3), keys, 2)
+  sampled = draw(model, variables, np.full((rows, 1), 3), keys, 2)
   step = step_of(model, variables)
   logits, carry = step(jnp.array([[3]]), model.initial_carry(1, CONTEXT))
   first = jax.nn.softmax(logits[0])
@@ -277,14 +277,14 @@ def test_frequencies_are_those_of_the_softmax():
   after, _ = step(jnp.arange(V)[:, None], carries)
   second = first @ jax.nn.softmax(after)
   for column, probability in enumerate((first, second)):
-    counts = np.bincount(drawn[:, column], minlength=V)
+    counts = np.bincount(sampled[:, column], minlength=V)
     assert_frequencies(counts, np.array(probability, np.float64))
 
 
 @pytest.fixture(scope="module")
 def sampler():
   tokenizer = CharacterTokenizer.train(["abcde"], 0, 1, False)
-  tokenizer = tokenizer.with_extras(("<x>", "<y>"))
+  tokenizer = tokenizer.with_special_tokens(("<x>", "<y>"))
   assert tokenizer.vocab_size == V
   model = MODELS["learned"]
   variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))

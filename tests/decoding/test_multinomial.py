@@ -19,11 +19,11 @@ def test_frequencies_are_those_of_the_softmax(vocab_size):
   number = 200_000
   keys = jax.random.split(jax.random.key(1), number)
   chunks = keys.reshape(20, -1)
-  drawn = jax.lax.map(
+  sampled = jax.lax.map(
     lambda keys: draw(keys, jnp.broadcast_to(logits, (len(keys), vocab_size))),
     chunks,
   )
-  counts = np.bincount(drawn.ravel(), minlength=vocab_size)
+  counts = np.bincount(sampled.ravel(), minlength=vocab_size)
   expected = number * np.array(jax.nn.softmax(logits), np.float64)
   assert counts[3] == 0 and counts.sum() == number
   often = expected > 10
@@ -35,8 +35,8 @@ def test_frequencies_are_those_of_the_softmax(vocab_size):
 def test_what_is_impossible_is_never_drawn():
   """Not even where rounding leaves the target above every running sum."""
   logits = jnp.full((4096, 300), -jnp.inf).at[:, 40:45].set(0.0)
-  drawn = draw(jax.random.split(jax.random.key(0), 4096), logits)
-  assert set(np.array(drawn)) == {40, 41, 42, 43, 44}
+  sampled = draw(jax.random.split(jax.random.key(0), 4096), logits)
+  assert set(np.array(sampled)) == {40, 41, 42, 43, 44}
   one = jnp.full((8, 600), -jnp.inf).at[:, 599].set(-7.0)
   assert (draw(jax.random.split(jax.random.key(0), 8), one) == 599).all()
 
@@ -45,8 +45,8 @@ def test_what_is_impossible_is_never_drawn():
 def test_no_token_is_beyond_the_vocabulary(logit):
   """Not even where none can be drawn."""
   logits = jnp.full((8, 300), logit)
-  drawn = np.array(draw(jax.random.split(jax.random.key(0), 8), logits))
-  assert (drawn >= 0).all() and (drawn < 300).all()
+  sampled = np.array(draw(jax.random.split(jax.random.key(0), 8), logits))
+  assert (sampled >= 0).all() and (sampled < 300).all()
 
 
 def test_a_row_depends_on_its_own_key_alone():
@@ -71,9 +71,11 @@ def assert_pairs(pairs_N2, expected):
 @pytest.mark.parametrize("replacement", [False, True])
 def test_pairs_are_drawn_as_one_after_the_other(replacement):
   rows = jnp.repeat(jnp.array(WEIGHTS), 20_000, axis=0)
-  drawn = multinomial(rows, 2, replacement, key=jax.random.key(5))
-  assert drawn.shape == (40_000, 2) and drawn.dtype == jnp.int32
-  for half, weights in zip(np.split(np.array(drawn), 2), WEIGHTS, strict=True):
+  sampled = multinomial(rows, 2, replacement, key=jax.random.key(5))
+  assert sampled.shape == (40_000, 2) and sampled.dtype == jnp.int32
+  for half, weights in zip(
+    np.split(np.array(sampled), 2), WEIGHTS, strict=True
+  ):
     expected, p = {}, weights / weights.sum()
     for a, b in itertools.product(np.flatnonzero(p), repeat=2):
       if replacement:
@@ -84,15 +86,15 @@ def test_pairs_are_drawn_as_one_after_the_other(replacement):
 
 
 def test_many_draws_of_a_row_with_replacement_are_independent_of_each_other():
-  drawn = multinomial(
+  sampled = multinomial(
     jnp.array(WEIGHTS[0]), 40_000, True, key=jax.random.key(6)
   )
-  assert drawn.shape == (40_000,)
+  assert sampled.shape == (40_000,)
   p = WEIGHTS[0] / WEIGHTS[0].sum()
   possible = np.flatnonzero(p)
   pairs = itertools.product(possible, repeat=2)
   expected = {(a, b): p[a] * p[b] for a, b in pairs}
-  assert_pairs(np.array(drawn).reshape(-1, 2), expected)
+  assert_pairs(np.array(sampled).reshape(-1, 2), expected)
 
 
 def test_without_replacement_all_come_once_and_zeros_last():
@@ -101,9 +103,9 @@ def test_without_replacement_all_come_once_and_zeros_last():
   for key in keys[:5]:
     assert set(multinomial(weights, 3, key=key).tolist()) == {1, 3, 4}
   traced = jax.jit(jax.vmap(lambda key: multinomial(weights + 0, 5, key=key)))
-  drawn = np.array(traced(keys))  # nothing can be refused under jit
-  assert (np.sort(drawn[:, :3]) == [1, 3, 4]).all()
-  assert (np.sort(drawn) == np.arange(5)).all()
+  sampled = np.array(traced(keys))  # nothing can be refused under jit
+  assert (np.sort(sampled[:, :3]) == [1, 3, 4]).all()
+  assert (np.sort(sampled) == np.arange(5)).all()
 
 
 def test_scale_of_weights_changes_nothing():

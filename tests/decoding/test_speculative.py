@@ -80,7 +80,7 @@ def draw(draft, rows, num_tokens, num_draft, choose, limits, stop):
   target = table_model(TABLES[0])
   prompt = Prompt(jnp.full((rows, 1), FIRST), jnp.zeros(rows, int))
   nothing = jnp.zeros(rows, int)
-  writing = read(step_of(target), nothing, prompt, choose, None)
+  decode_state = read(step_of(target), nothing, prompt, choose, None)
   if draft == "lookup":
     draft, memory = PromptLookup(), Text.of(prompt, num_tokens + num_draft + 1)
   else:
@@ -90,7 +90,7 @@ def draw(draft, rows, num_tokens, num_draft, choose, limits, stop):
   keys = jax.random.split(jax.random.key(3), rows)
   return speculate(
     target,
-    writing,
+    decode_state,
     draft,
     memory,
     keys,
@@ -128,7 +128,7 @@ def test_texts_have_the_distribution_of_the_target(draft):
   choose = chain([Shun(), Temperature(0.9), TopK(3)])
   found = draw(draft, rows, number, 3, choose, jnp.full(rows, number), NEVER)
   counted = np.ravel_multi_index(
-    np.array(found.drawn.tokens_BN).T, [V] * number
+    np.array(found.sampled.tokens_BN).T, [V] * number
   )
   counts = np.bincount(counted, minlength=V**number)
   expected = rows * distribution(choose, number)
@@ -156,20 +156,20 @@ def test_texts_end_where_they_should_and_change_no_others():
   longer = draw(1, 8, 9, 2, WARM, jnp.full(8, 9), NEVER)
   stopped = 0
   for row, limit in enumerate(limits):
-    free = np.array(longer.drawn.tokens_BN[row, :limit])
+    free = np.array(longer.sampled.tokens_BN[row, :limit])
     ends = np.flatnonzero(free == STOP)
     end = ends[0] + 1 if len(ends) else int(limit)
     assert found.count_B[row] == end
     assert bool(found.done_B[row]) == bool(len(ends))
     expected = [*free[:end], *[PAD] * (9 - end)]
-    assert found.drawn.tokens_BN[row].tolist() == expected
+    assert found.sampled.tokens_BN[row].tolist() == expected
     stopped += len(ends) > 0
   assert 0 < stopped < 8
 
 
 def test_log_probs_are_those_of_the_target_before_filters():
   found = draw(1, 8, 9, 2, WARM, jnp.full(8, 9), NEVER)
-  tokens = np.array(found.drawn.tokens_BN)
+  tokens = np.array(found.sampled.tokens_BN)
   inputs = np.concatenate([np.full((8, 1), FIRST), tokens], axis=1)
   logits, _, _ = table_model(TABLES[0]).read_ahead(
     jnp.array(inputs), jnp.zeros(8, int)
@@ -177,7 +177,7 @@ def test_log_probs_are_those_of_the_target_before_filters():
   log_probs = jax.nn.log_softmax(logits)[:, :-1]
   expected = np.take_along_axis(np.array(log_probs), tokens[..., None], 2)
   np.testing.assert_allclose(
-    found.drawn.log_probs_BN, expected[..., 0], rtol=1e-4
+    found.sampled.log_probs_BN, expected[..., 0], rtol=1e-4
   )
 
 
@@ -201,7 +201,7 @@ CONTEXT, SIZE = 64, 11
 FAMILIES = {
   "lstm": recurrent("lstm", SIZE),
   "transformer": transformer(
-    SIZE, positions="learned", context=CONTEXT, num_kv_heads=2
+    SIZE, positions="learned", max_context=CONTEXT, num_kv_heads=2
   ),
 }
 
@@ -249,16 +249,16 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
   @jax.jit
   def plain():
     model, step, _, carry = bound(target)
-    writing = read(step, carry, prompt, choose, None)
-    how = dict(stop_tokens=(NEVER,), context=None, **fixed)
+    decode_state = read(step, carry, prompt, choose, None)
+    how = dict(stop_tokens=(NEVER,), max_context=None, **fixed)
     return write(
-      step, model.rewind, writing, keys, limits, number, choose, **how
+      step, model.rewind, decode_state, keys, limits, number, choose, **how
     )[0]
 
   @jax.jit
   def speculative():
     _, step, own, carry = bound(target)
-    writing = read(step, carry, prompt, choose, None)
+    decode_state = read(step, carry, prompt, choose, None)
     if draft == "lookup":
       ahead, memory = PromptLookup(), Text.of(prompt, number + num_draft + 1)
     else:
@@ -267,7 +267,7 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
       ahead = ModelDraft(other)
     return speculate(
       own,
-      writing,
+      decode_state,
       ahead,
       memory,
       keys,
@@ -280,8 +280,8 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
     )
 
   expected, found = plain(), speculative()
-  np.testing.assert_array_equal(expected.tokens_BN, found.drawn.tokens_BN)
+  np.testing.assert_array_equal(expected.tokens_BN, found.sampled.tokens_BN)
   np.testing.assert_allclose(
-    expected.log_probs_BN, found.drawn.log_probs_BN, atol=1e-4
+    expected.log_probs_BN, found.sampled.log_probs_BN, atol=1e-4
   )
   assert (found.calls_B < found.count_B).any()

@@ -12,7 +12,7 @@ import lmjax
 from lmjax.config import defaults
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.losses import cross_entropy, distillation
 from lmjax.training import loop
 from lmjax.training.overview import overview
@@ -52,7 +52,7 @@ def make_config(path, width=8, **changes):
     learning_rate=0.02, warmup_steps=0, weight_decay=0.0, schedule="constant"
   )
   config.train.update(
-    num_steps=40, eval_every=0, sample_every=0, checkpoint_every=40
+    num_steps=40, eval_every=0, preview_every=0, checkpoint_every=40
   )
   config.update_from_flattened_dict(changes)
   return config
@@ -102,7 +102,7 @@ def test_batches_hold_what_the_teacher_says_of_their_rows(
 ):
   """Row by row as the teacher says it alone, in every epoch; valid has none."""
   config = make_config(rows, **{"distill.workdir": str(teacher)})
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   run = lmjax.load(teacher)
   names = experiment.tokenizer.tokenizers["text"].names()
   batches = experiment.corpus.train_batches()
@@ -123,7 +123,7 @@ def test_batches_hold_what_the_teacher_says_of_their_rows(
 def test_the_loss_is_mixed_in_training_alone(rows, teacher, tmp_path):
   changes = {"distill.workdir": str(teacher), "distill.weight": 0.25}
   config = make_config(rows, **changes)
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   task, batch = experiment.task, experiment.corpus.train_batches()[0]
   params = jax.jit(experiment.make_state)().params
   train, judged = (

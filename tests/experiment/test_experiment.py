@@ -8,7 +8,7 @@ import pytest
 from lmjax.data.sources import text_sources
 from lmjax.errors import UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 
 
 def text_config(tiny_config, text_folder, **changes):
@@ -18,7 +18,7 @@ def text_config(tiny_config, text_folder, **changes):
 
 
 def describe(config, folder):
-  experiment = Experiment(config, RunFolder(folder))
+  experiment = Experiment(config, RunDir(folder))
   corpus = experiment.describe_corpus()
   experiment.corpus.eval_batches("valid")
   folder.mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def test_opening_a_run_again_reads_no_text(
     raise AssertionError(f"{path} was read again")
 
   monkeypatch.setattr(text_sources, "read_bytes", refuse)
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   assert experiment.describe_corpus() == corpus
   batch = experiment.corpus.train_batches()[0]
   assert batch["inputs"].shape == (8, 8)
@@ -61,14 +61,14 @@ def test_a_changed_corpus_is_refused(tiny_config, text_folder, tmp_path):
   config = text_config(tiny_config, tmp_path)
   describe(config, tmp_path / "run")
   (tmp_path / "train.txt").write_text("same text " * 99)
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   with pytest.raises(UserError, match="corpus has changed"):
     experiment.check_corpus()
 
 
 def test_a_split_without_text_is_named(tiny_config, text_folder, tmp_path):
   config = text_config(tiny_config, text_folder, **{"data.test_fraction": 0.0})
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   with pytest.raises(UserError, match="no text in split test.*test_fraction"):
     experiment.corpus.stream("test")
 
@@ -79,7 +79,7 @@ def test_every_tokenizer_trains_a_model(
 ):
   changes = {"data.tokenizer": tokenizer, "data.vocab_size": 300}
   config = text_config(tiny_config, text_folder, **changes)
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   batch = experiment.corpus.train_batches()[0]
   state = jax.eval_shape(experiment.make_state)
   table = state.params["embedding"]["embedding"]
@@ -90,7 +90,7 @@ def test_every_tokenizer_trains_a_model(
 def test_the_same_seed_makes_the_same_parameters(tiny_config, tmp_path):
   def params(seed):
     config = tiny_config("lstm", seed=seed)
-    experiment = Experiment(config, RunFolder(tmp_path / str(seed)))
+    experiment = Experiment(config, RunDir(tmp_path / str(seed)))
     return jax.tree.leaves(jax.jit(experiment.make_state)().params)
 
   same = zip(params(0), params(0), strict=True)
@@ -104,7 +104,7 @@ def test_until_the_first_checkpoint_all_may_be_made_anew(
 ):
   config = text_config(tiny_config, text_folder)
   describe(config, tmp_path / "run")
-  folder = RunFolder(tmp_path / "run")
+  folder = RunDir(tmp_path / "run")
   config.model.width = 99
   with pytest.raises(UserError, match="another config: model.width"):
     folder.check(config)

@@ -17,7 +17,7 @@ from lmjax.experiment.pretrained_embeddings import (
   read_vectors,
   table_of,
 )
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.optim.optimizers import averaged_params
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
@@ -46,7 +46,7 @@ def make_config(tiny_config, text_folder, tmp_path):
 
 @pytest.mark.parametrize("model", ["lstm", "transformer", "word_vectors"])
 def test_the_table_of_every_model_is_found(model, make_config, tmp_path):
-  experiment = Experiment(make_config(model), RunFolder(tmp_path / "run"))
+  experiment = Experiment(make_config(model), RunDir(tmp_path / "run"))
   params = jax.eval_shape(experiment.make_state).params
   assert table_of(params, model).shape == (experiment.tokenizer.vocab_size, 16)
   with pytest.raises(UsageError, match=f"model.name={model} has no table"):
@@ -64,7 +64,7 @@ def test_covered_rows_begin_with_the_vectors_and_others_at_random(
   model, strategy, make_config, tmp_path
 ):
   config = make_config(model, **{"optim.ema_decay": 0.5})
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   strategy = strategy(config.parallel.rules)
   state = strategy.collect(experiment.begin(strategy))
   plain = jax.jit(experiment.make_state)()
@@ -99,7 +99,7 @@ def test_coverage_counts_types_and_running_words(make_config, tmp_path):
 
 
 def test_frozen_rows_stay_and_resume_needs_no_file(make_config, tmp_path):
-  config = make_config(**{"optim.frozen": "^embedding/"})
+  config = make_config(**{"optim.freeze": "^embedding/"})
   config.optim.schedule, config.train.num_steps = "constant", 3
   assert loop.train(config, tmp_path / "straight") == 0
   config.train.num_steps = 2

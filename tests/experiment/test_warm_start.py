@@ -13,8 +13,8 @@ import lmjax
 from lmjax.config import defaults
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
-from lmjax.experiment.warm_start import Donor
+from lmjax.experiment.run_dir import RunDir
+from lmjax.experiment.warm_start import SourceRun
 from lmjax.optim.optimizers import averaged_params
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
@@ -26,11 +26,11 @@ TEXT = {"data.tokenizer": "word", "train.num_steps": 2, "train.eval_every": 0}
 
 
 @pytest.fixture(scope="module")
-def donors(tiny_config, text_folder, tmp_path_factory):
+def source_runs(tiny_config, text_folder, tmp_path_factory):
   """Train the runs that others begin with, once each."""
   folder = tmp_path_factory.mktemp("donors")
 
-  def donor(model, name="", **changes):
+  def source_run(model, name="", **changes):
     path = folder / (name or model)
     if not path.exists():
       config = tiny_config(model, **TEXT, **changes)
@@ -39,7 +39,7 @@ def donors(tiny_config, text_folder, tmp_path_factory):
       assert loop.train(config, path) == 0
     return path
 
-  return donor
+  return source_run
 
 
 @pytest.fixture(scope="module")
@@ -53,36 +53,38 @@ def rows(tmp_path_factory):
   return path
 
 
-def text_config(tiny_config, text_folder, model, donor, **changes):
+def text_config(tiny_config, text_folder, model, source_run, **changes):
   config = tiny_config(model, **TEXT)
   config.data.source, config.data.path = "text", str(text_folder)
-  config.data.split_by, config.init.workdir = "name", str(donor)
+  config.data.split_by, config.init.workdir = "name", str(source_run)
   config.data.tokenizer = "byte"  # the other run's is taken
   config.update_from_flattened_dict(changes)
   return config
 
 
-def classifier(tiny_config, rows, donor, model="recurrent_encoder", **changes):
+def classifier(
+  tiny_config, rows, source_run, model="recurrent_encoder", **changes
+):
   config = defaults.get_config(model=model, task="classification")
   sizes = dict(num_layers=1, width=16)
   if model == "encoder":
-    sizes = dict(num_layers=2, num_heads=2, width=16, context=8)
+    sizes = dict(num_layers=2, num_heads=2, width=16, max_context=8)
   config.model.update(sizes)
   config.data.source, config.data.path = "tsv", str(rows)
   config.data.columns = dict(text="1", label="0")
-  config.data.window, config.data.batch_size = 8, 8
+  config.data.seq_len, config.data.batch_size = 8, 8
   config.parallel.num_devices = 1
-  config.train.update(num_steps=2, eval_every=0, sample_every=0)
+  config.train.update(num_steps=2, eval_every=0, preview_every=0)
   config.train.checkpoint_every = 2
   config.optim.warmup_steps = 0
-  config.init.workdir = str(donor)
+  config.init.workdir = str(source_run)
   config.update_from_flattened_dict(changes)
   return config
 
 
 def begin(config, folder, strategy=None):
   strategy = strategy or JitStrategy(jax.devices()[:1], 1, ())
-  experiment = Experiment(config, RunFolder(folder))
+  experiment = Experiment(config, RunDir(folder))
   return experiment, strategy.collect(experiment.begin(strategy))
 
 
@@ -90,9 +92,9 @@ def params_of(folder):
   return named_leaves(lmjax.load(folder, "latest").variables["params"])
 
 
-def check_taken(state, donor, expected):
+def check_taken(state, source_run, expected):
   """See that these paths, and no others, have the values of the other run."""
-  ours, theirs = named_leaves(state.params), params_of(donor)
+  ours, theirs = named_leaves(state.params), params_of(source_run)
   for name, leaf in ours.items():
     same = name in theirs and np.array_equal(leaf, theirs[name])
     assert same == (name in expected), name
@@ -101,30 +103,32 @@ def check_taken(state, donor, expected):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_layers_of_a_language_model_begin_an_encoder(
-  cell, donors, rows, tiny_config, tmp_path
+  cell, source_runs, rows, tiny_config, tmp_path
 ):
-  donor = donors(cell)
-  config = classifier(tiny_config, rows, donor, **{"model.cell": cell})
+  source_run = source_runs(cell)
+  config = classifier(tiny_config, rows, source_run, **{"model.cell": cell})
   experiment, state = begin(config, tmp_path / "run")
-  layer = [n for n in params_of(donor) if n.startswith("layer_0/")]
+  layer = [n for n in params_of(source_run) if n.startswith("layer_0/")]
   assert len(layer) >= 3
-  check_taken(state, donor, ["embedding/embedding", *layer])
+  check_taken(state, source_run, ["embedding/embedding", *layer])
   tokenizers = (
     experiment.corpus.text_tokenizer,
-    RunFolder(donor).load_tokenizer(),
+    RunDir(source_run).load_tokenizer(),
   )
   assert tokenizers[0].fingerprint == tokenizers[1].fingerprint
   assert tokenizers[0].encode("new")[0] == 1  # <unk> to the other run
 
 
 def test_blocks_of_a_masked_language_model_begin_a_classifier(
-  donors, rows, tiny_config, tmp_path
+  source_runs, rows, tiny_config, tmp_path
 ):
-  donor = donors("encoder")
-  config = classifier(tiny_config, rows, donor, model="encoder")
+  source_run = source_runs("encoder")
+  config = classifier(tiny_config, rows, source_run, model="encoder")
   experiment, state = begin(config, tmp_path / "run")
-  theirs = params_of(donor)
-  check_taken(state, donor, [n for n in theirs if not n.startswith("output")])
+  theirs = params_of(source_run)
+  check_taken(
+    state, source_run, [n for n in theirs if not n.startswith("output")]
+  )
   report = experiment.taken.report
   assert [name.split("/")[0] for name in report["new"]] == ["classifier"] * 2
   sizes = {name: leaf.size for name, leaf in named_leaves(state.params).items()}
@@ -134,21 +138,21 @@ def test_blocks_of_a_masked_language_model_begin_a_classifier(
 
 
 def test_a_language_model_goes_on_elsewhere(
-  donors, tiny_config, text_folder, tmp_path
+  source_runs, tiny_config, text_folder, tmp_path
 ):
-  donor = donors("lstm")
+  source_run = source_runs("lstm")
   changes = {"optim.nt_asgd_every": 2}
-  config = text_config(tiny_config, text_folder, "lstm", donor, **changes)
+  config = text_config(tiny_config, text_folder, "lstm", source_run, **changes)
   experiment, state = begin(config, tmp_path / "run")
-  theirs = params_of(donor)
-  check_taken(state, donor, list(theirs))
+  theirs = params_of(source_run)
+  check_taken(state, source_run, list(theirs))
   average = named_leaves(averaged_params(state.opt_state))
   for name, value in theirs.items():
     np.testing.assert_array_equal(average[name], value)
   assert experiment.taken.report["share"] == 1.0
   # It judges as the other run did.
   assert experiment.tokenizer.fingerprint == (
-    RunFolder(donor).load_tokenizer().fingerprint
+    RunDir(source_run).load_tokenizer().fingerprint
   )
 
 
@@ -160,24 +164,24 @@ def test_a_language_model_goes_on_elsewhere(
   ],
 )
 def test_parameters_are_taken_on_many_devices(
-  strategy, donors, tiny_config, text_folder, tmp_path
+  strategy, source_runs, tiny_config, text_folder, tmp_path
 ):
-  donor = donors("lstm")
-  config = text_config(tiny_config, text_folder, "lstm", donor)
+  source_run = source_runs("lstm")
+  config = text_config(tiny_config, text_folder, "lstm", source_run)
   strategy = strategy(config.parallel.rules)
   _, state = begin(config, tmp_path / "run", strategy)
-  check_taken(state, donor, list(params_of(donor)))
+  check_taken(state, source_run, list(params_of(source_run)))
 
 
 def test_the_expression_chooses_and_the_average_is_what_is_taken(
-  donors, tiny_config, text_folder, tmp_path
+  source_runs, tiny_config, text_folder, tmp_path
 ):
-  donor = donors("lstm", "averaged", **{"optim.ema_decay": 0.5})
+  source_run = source_runs("lstm", "averaged", **{"optim.ema_decay": 0.5})
   changes = {"init.parameters": "^layer_0/.*kernel", "optim.ema_decay": 0.9}
-  config = text_config(tiny_config, text_folder, "lstm", donor, **changes)
+  config = text_config(tiny_config, text_folder, "lstm", source_run, **changes)
   experiment, state = begin(config, tmp_path / "run")
   kernels = ["layer_0/input_kernel", "layer_0/recurrent_kernel"]
-  check_taken(state, donor, kernels)  # a Run has averaged parameters
+  check_taken(state, source_run, kernels)  # a Run has averaged parameters
   average = named_leaves(averaged_params(state.opt_state))
   for name, leaf in named_leaves(state.params).items():
     np.testing.assert_array_equal(average[name], leaf, err_msg=name)
@@ -185,44 +189,48 @@ def test_the_expression_chooses_and_the_average_is_what_is_taken(
 
 
 def test_marks_come_behind_the_tokens_of_a_table(
-  donors, tiny_config, text_folder, tmp_path
+  source_runs, tiny_config, text_folder, tmp_path
 ):
-  donor = donors("transformer", **{"model.positions": "none"})
+  source_run = source_runs("transformer", **{"model.positions": "none"})
   config = text_config(
-    tiny_config, text_folder, "encoder", donor, task="masked_lm"
+    tiny_config, text_folder, "encoder", source_run, task="masked_lm"
   )
   config.model.positions, config.model.use_bias = "none", False
   experiment, state = begin(config, tmp_path / "run")
-  assert experiment.tokenizer.extras == ("<mask>",)
-  theirs = params_of(donor)["embedding/embedding"]
+  assert experiment.tokenizer.special_tokens == ("<mask>",)
+  theirs = params_of(source_run)["embedding/embedding"]
   ours = state.params["embedding"]["embedding"]
   assert len(ours) == len(theirs) + 1
   np.testing.assert_array_equal(ours[:-1], theirs)
   assert np.abs(ours[-1]).max() > 0
 
 
-def test_types_are_the_new_runs(donors, tiny_config, text_folder, tmp_path):
-  donor = donors("lstm")
+def test_types_are_the_new_runs(
+  source_runs, tiny_config, text_folder, tmp_path
+):
+  source_run = source_runs("lstm")
   changes = {"model.param_dtype": "bfloat16"}
-  config = text_config(tiny_config, text_folder, "lstm", donor, **changes)
+  config = text_config(tiny_config, text_folder, "lstm", source_run, **changes)
   _, state = begin(config, tmp_path / "run")
   found = state.params["layer_0"]["input_kernel"]
   assert found.dtype == jnp.bfloat16
-  expected = params_of(donor)["layer_0/input_kernel"].astype(jnp.bfloat16)
+  expected = params_of(source_run)["layer_0/input_kernel"].astype(jnp.bfloat16)
   np.testing.assert_array_equal(found, expected)
 
 
-def test_a_run_goes_on_without_the_other(donors, rows, tiny_config, tmp_path):
+def test_a_run_goes_on_without_the_other(
+  source_runs, rows, tiny_config, tmp_path
+):
   """Bit for bit as one that was never interrupted."""
-  donor = tmp_path / "donor"
-  shutil.copytree(donors("lstm"), donor)
-  config = classifier(tiny_config, rows, donor)
+  source_run = tmp_path / "donor"
+  shutil.copytree(source_runs("lstm"), source_run)
+  config = classifier(tiny_config, rows, source_run)
   config.optim.schedule, config.train.num_steps = "constant", 4
   config.train.checkpoint_every = 4
   assert loop.train(config, tmp_path / "straight") == 0
   config.train.num_steps = 2
   assert loop.train(config, tmp_path / "broken") == 0
-  shutil.rmtree(donor)
+  shutil.rmtree(source_run)
   config.train.num_steps = 4
   assert loop.train(config, tmp_path / "broken") == 0
   straight, broken = map(
@@ -234,16 +242,16 @@ def test_a_run_goes_on_without_the_other(donors, rows, tiny_config, tmp_path):
   run = lmjax.load(tmp_path / "broken")
   state = jax.eval_shape(run.experiment.make_state)
   text = overview(run.experiment, state, 1)
-  assert f"begun with step 2 of {donor}: {report['share']:.1%}" in text
+  assert f"begun with step 2 of {source_run}: {report['share']:.1%}" in text
   assert f"taken: {', '.join(report['taken'])}" in text
   assert "new here: " in text and "classifier/bias" in report["new"]
   assert "left there: output/bias, output/table" in text
 
 
 def test_a_record_run_hands_its_tokenizers_on_by_role(
-  donors, rows, tiny_config, tmp_path
+  source_runs, rows, tiny_config, tmp_path
 ):
-  config = classifier(tiny_config, rows, donors("lstm"))
+  config = classifier(tiny_config, rows, source_runs("lstm"))
   assert loop.train(config, tmp_path / "one") == 0
   config = classifier(tiny_config, rows, tmp_path / "one")
   experiment, state = begin(config, tmp_path / "two")
@@ -265,9 +273,9 @@ def test_a_record_run_hands_its_tokenizers_on_by_role(
   ],
 )
 def test_what_does_not_fit_is_named_and_leaves_no_run(
-  changes, message, donors, rows, tiny_config, tmp_path
+  changes, message, source_runs, rows, tiny_config, tmp_path
 ):
-  config = classifier(tiny_config, rows, donors("lstm"), **changes)
+  config = classifier(tiny_config, rows, source_runs("lstm"), **changes)
   with pytest.raises(UserError, match=message):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()
@@ -280,11 +288,11 @@ def test_a_pattern_that_is_none_is_refused(tiny_config, text_folder, tmp_path):
 
 
 def test_counted_models_have_nothing_to_give(
-  donors, tiny_config, text_folder, tmp_path
+  source_runs, tiny_config, text_folder, tmp_path
 ):
-  donor = donors("ngram")
-  config = text_config(tiny_config, text_folder, "lstm", donor)
-  experiment = Experiment(config, RunFolder(tmp_path / "run"))
+  source_run = source_runs("ngram")
+  config = text_config(tiny_config, text_folder, "lstm", source_run)
+  experiment = Experiment(config, RunDir(tmp_path / "run"))
   with pytest.raises(UserError, match="it has no parameters"):
     _ = experiment.taken
-  assert Donor(str(donor), "best").learned[1] == {}
+  assert SourceRun(str(source_run), "best").learned[1] == {}

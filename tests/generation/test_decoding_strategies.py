@@ -26,7 +26,7 @@ from tests.tiny_models import draw, encoder_decoder, recurrent, transformer
 TOKENIZER = CharacterTokenizer.train(["abc"], 0, 1, False)
 V, CONTEXT = TOKENIZER.vocab_size, 12
 TARGET = transformer(
-  V, num_layers=1, positions="learned", context=CONTEXT, norm="rms"
+  V, num_layers=1, positions="learned", max_context=CONTEXT, norm="rms"
 )
 OTHER = recurrent("lstm", V, num_layers=1)
 VARIABLES, OTHERS = (draw(m, jnp.zeros((1, 1), int)) for m in (TARGET, OTHER))
@@ -61,7 +61,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts():
     totals = [sum(x) for x in score(VARIABLES, requests, ended)]
     for place, best in enumerate(np.argsort(totals)[::-1][:number]):
       text = found[number * row + place]
-      assert text.tokens == ended[best][:-1] and text.finish == "stop"
+      assert text.tokens == ended[best][:-1] and text.finish_reason == "stop"
       assert text.score == pytest.approx(totals[best], abs=1e-4)
 
 
@@ -79,19 +79,22 @@ def test_samples_are_empty_where_a_beam_has_no_more_texts():
 def test_a_prompt_asked_twice_gets_the_best_text_twice():
   ask = sampler(beam_size=3)
   requests = ask.requests(["ab", "cabac", "ab"], 6, 2)
-  drawn = [text.tokens for text in ask.draw(VARIABLES, requests, [])]
-  assert drawn[:2] == drawn[4:] and drawn[0] != drawn[1]
+  sampled = [text.tokens for text in ask.draw(VARIABLES, requests, [])]
+  assert sampled[:2] == sampled[4:] and sampled[0] != sampled[1]
 
 
 def test_time_ends_a_text_with_what_was_held_back():
-  filters, stops = [Ban((EOS,)), Greedy()], ["a" * 99, "b" * 99, "c" * 99]
+  filters, stop_strings = (
+    [Ban((EOS,)), Greedy()],
+    ["a" * 99, "b" * 99, "c" * 99],
+  )
   ask = sampler()
   requests = ask.requests(["ab"], 40)
-  parts = [*ask.stream(VARIABLES, requests, filters, stops, 0.0)]
-  (drawn,) = ask.draw(VARIABLES, requests, filters, stops, 0.0)
-  assert drawn.text == TOKENIZER.decode(drawn.tokens)
-  assert "".join(new for (new,) in parts) == drawn.text
-  assert len(drawn.tokens) < 40 and drawn.finish == "length"
+  parts = [*ask.stream(VARIABLES, requests, filters, stop_strings, 0.0)]
+  (sampled,) = ask.draw(VARIABLES, requests, filters, stop_strings, 0.0)
+  assert sampled.text == TOKENIZER.decode(sampled.tokens)
+  assert "".join(new for (new,) in parts) == sampled.text
+  assert len(sampled.tokens) < 40 and sampled.finish_reason == "length"
 
 
 def test_continuations_are_scored_as_they_are_drawn(greedy):
@@ -108,7 +111,9 @@ def test_speculation_changes_no_greedy_text(greedy, settings):
   lookup = "draft" not in settings
   found, timing = write(filters=[Greedy()], prompt_lookup=lookup, **settings)
   assert [text.tokens for text in found] == [text.tokens for text in greedy]
-  assert [text.finish for text in found] == [text.finish for text in greedy]
+  assert [text.finish_reason for text in found] == [
+    text.finish_reason for text in greedy
+  ]
   assert 1 <= timing.tokens_per_call <= 5
 
 
@@ -124,8 +129,8 @@ def test_the_best_of_several_texts_is_kept():
   generator, choose = Generator(TARGET), Ban(NEVER)
   requests = sampler().requests(PROMPTS, 6)
   many = [r._replace(sample=i) for r in requests for i in range(number)]
-  (drawn,) = generator(VARIABLES, many, choose)
-  texts = [piece.tokens for piece in drawn]
+  (sampled,) = generator(VARIABLES, many, choose)
+  texts = [piece.tokens for piece in sampled]
   by_other = ContinuationScorer(OTHER)(OTHERS, many, texts)
   decoded, utility = [*map(TOKENIZER.decode, texts)], UTILITIES["chrf"]()
   alike = [
@@ -135,7 +140,7 @@ def test_the_best_of_several_texts_is_kept():
   ]
   chosen = []
   for judge, scores in (
-    (by_log_probs(True), [np.mean(piece.log_probs) for piece in drawn]),
+    (by_log_probs(True), [np.mean(piece.log_probs) for piece in sampled]),
     (by_model(OTHER, OTHERS, True), [np.mean(own) for own in by_other]),
     (by_model(OTHER, OTHERS, False), [np.sum(own) for own in by_other]),
     (by_themselves(TOKENIZER.decode, utility), alike),
@@ -143,7 +148,7 @@ def test_the_best_of_several_texts_is_kept():
     (found,) = BestOf(generator, number, judge)(VARIABLES, requests, choose)
     places = np.reshape(scores, (-1, number)).argmax(axis=1)
     best = [number * row + places[row] for row in rows]
-    assert [x._replace(score=None) for x in found] == [drawn[i] for i in best]
+    assert [x._replace(score=None) for x in found] == [sampled[i] for i in best]
     told = [piece.score for piece in found]
     np.testing.assert_allclose(told, [scores[i] for i in best], rtol=1e-4)
     chosen += [*places]
@@ -156,17 +161,17 @@ def test_the_best_of_several_texts_is_kept():
 
 @pytest.mark.parametrize("settings", [dict(), dict(reranker=HELPER)])
 def test_the_best_is_chosen_among_texts_that_stops_have_cut(settings):
-  number, stops = 6, ["ca"]
+  number, stop_strings = 6, ["ca"]
   requests = sampler().requests(["ac"], 8, number)
-  drawn = sampler().draw(VARIABLES, requests, [Ban((EOS,))], stops)
-  scores = [text.log_probs for text in drawn]
+  sampled = sampler().draw(VARIABLES, requests, [Ban((EOS,))], stop_strings)
+  scores = [text.log_probs for text in sampled]
   if settings:
-    tokens = [text.tokens for text in drawn]
+    tokens = [text.tokens for text in sampled]
     scores = ContinuationScorer(OTHER)(OTHERS, requests, tokens)
-  best = drawn[int(np.argmax([*map(np.mean, scores)]))]
-  assert len({len(text.tokens) for text in drawn}) > 2
+  best = sampled[int(np.argmax([*map(np.mean, scores)]))]
+  assert len({len(text.tokens) for text in sampled}) > 2
   ask = sampler(best_of=number, **settings)
-  (found,) = ask.draw(VARIABLES, requests[:1], [Ban((EOS,))], stops)
+  (found,) = ask.draw(VARIABLES, requests[:1], [Ban((EOS,))], stop_strings)
   assert found.tokens == best.tokens and found.text == best.text
 
 

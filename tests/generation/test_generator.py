@@ -53,13 +53,13 @@ def lstm(make):
 
 def texts(generator, variables, requests, choose=None, **options):
   """Draw all tokens of each request."""
-  drawn = [[] for _ in requests]
+  sampled = [[] for _ in requests]
   for pieces in generator(
     variables, requests, choose or chain([Temperature(1.0)]), **options
   ):
-    for text, piece in zip(drawn, pieces, strict=True):
+    for text, piece in zip(sampled, pieces, strict=True):
       text += piece.tokens
-  return drawn
+  return sampled
 
 
 REQUESTS = [
@@ -93,8 +93,8 @@ def test_seeds_and_samples_draw_their_own(lstm):
   requests = [
     Request(prompt, 9, seed, sample) for seed in (0, 1) for sample in (0, 1)
   ]
-  drawn = texts(generator, variables, requests, chain([Ban((EOS,))]))
-  assert len({tuple(text) for text in drawn}) == 4
+  sampled = texts(generator, variables, requests, chain([Ban((EOS,))]))
+  assert len({tuple(text) for text in sampled}) == 4
 
 
 def test_pieces_say_how_texts_end(lstm):
@@ -105,35 +105,35 @@ def test_pieces_say_how_texts_end(lstm):
     for index, piece in enumerate(pieces):
       assert len(piece.tokens) == len(piece.log_probs)
       assert EOS not in piece.tokens[:-1]
-      if piece.finish == "stop" and index not in ends:
+      if piece.finish_reason == "stop" and index not in ends:
         assert piece.tokens[-1] == EOS
-      if piece.finish:
-        ends.setdefault(index, piece.finish)
+      if piece.finish_reason:
+        ends.setdefault(index, piece.finish_reason)
   assert set(ends) == set(range(8)) and set(ends.values()) == {"stop", "length"}
 
 
 def test_who_is_told_to_stop_draws_no_more(lstm):
   generator, variables = lstm
   requests = [Request(np.array([4]), 20, seed) for seed in range(2)]
-  drawn = texts(
+  sampled = texts(
     generator,
     variables,
     requests,
     chain([Greedy()]),
     chunk=3,
-    is_over=lambda pieces: [True, False],
+    is_done=lambda pieces: [True, False],
   )
-  assert len(drawn[0]) <= 3 < len(drawn[1])
+  assert len(sampled[0]) <= 3 < len(sampled[1])
 
 
 def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
   """Greedy, every token from the whole window; a row without a code beside."""
   generator, variables = make("transformer")
   model = generator._model
-  code, prompt, kept = 3, [5, 6, 7], model.context // 2
+  control_code, prompt, kept = 3, [5, 6, 7], model.max_context // 2
   requests = [
-    Request(np.array([code, *prompt]), 20, code=code),
-    Request(np.array([code, *prompt]), 20),
+    Request(np.array([control_code, *prompt]), 20, control_code=control_code),
+    Request(np.array([control_code, *prompt]), 20),
   ]
   choose = chain([Ban((EOS,)), Greedy()])
 
@@ -143,17 +143,21 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
     logits_TV = model.apply(variables, hidden, method="logits")[0]
     return jnp.argmax(logits_TV[number - 1].at[EOS].set(-jnp.inf))
 
-  for request, drawn in zip(
+  for request, sampled in zip(
     requests, texts(generator, variables, requests, choose), strict=True
   ):
-    window = request.tokens.tolist()
-    for token in drawn:
-      if len(window) > model.context:
-        front = window[-kept:][:1] if request.code < 0 else [request.code]
-        window = front + window[-kept:][1:]
-      later = [0] * (model.context - len(window))  # which no token sees
-      assert token == best(jnp.array([window + later]), len(window))
-      window.append(token)
+    seq_len = request.tokens.tolist()
+    for token in sampled:
+      if len(seq_len) > model.max_context:
+        front = (
+          seq_len[-kept:][:1]
+          if request.control_code < 0
+          else [request.control_code]
+        )
+        seq_len = front + seq_len[-kept:][1:]
+      later = [0] * (model.max_context - len(seq_len))  # which no token sees
+      assert token == best(jnp.array([seq_len + later]), len(seq_len))
+      seq_len.append(token)
 
 
 def test_log_probs_are_the_models_own_whatever_is_drawn_by(lstm):
@@ -168,10 +172,10 @@ def test_log_probs_are_the_models_own_whatever_is_drawn_by(lstm):
 
 def test_a_timing_counts_what_was_read_and_drawn(lstm):
   generator, variables = lstm
-  drawn = texts(generator, variables, REQUESTS)
+  sampled = texts(generator, variables, REQUESTS)
   timing = generator.timing
   assert timing.prompt_tokens == 8
-  assert timing.new_tokens == sum(map(len, drawn))
+  assert timing.new_tokens == sum(map(len, sampled))
   assert "tokens/s" in str(timing) and timing.first_seconds > 0
 
 

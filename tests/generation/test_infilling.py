@@ -15,9 +15,9 @@ from lmjax.data.tokenizers import EOS, TOKENIZERS, CharacterTokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.infilling import (
   BLANK,
-  MaskFiller,
-  MiddleFiller,
-  SpanFiller,
+  FIMInfiller,
+  MaskInfiller,
+  SpanInfiller,
 )
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.run import Run
@@ -27,9 +27,9 @@ from tests.tiny_models import encoder, encoder_decoder, transformer
 WORDS = "a list of cells or a cell of lists"
 
 
-def make(kind, build, extras, **options):
+def make(kind, build, special_tokens, **options):
   tokenizer = TOKENIZERS[kind].train([WORDS], 0, 1, False)
-  tokenizer = tokenizer.with_extras(extras)
+  tokenizer = tokenizer.with_special_tokens(special_tokens)
   model = build(tokenizer.vocab_size, num_layers=1, **options)
   init = jax.jit(model.init)
   return model, tokenizer, init(jax.random.key(2), jnp.zeros((1, 3), int))
@@ -45,20 +45,20 @@ def go_on(model, tokenizer, variables, tokens, number, **options):
   """Take the likeliest text token each time, with all read anew."""
   padded = np.zeros((1, 20), int)
   padded[0, : len(tokens)] = tokens
-  allowed, drawn = [EOS, *range(4, tokenizer.num_plain)], []
+  allowed, sampled = [EOS, *range(4, tokenizer.base_vocab_size)], []
   for place in range(len(tokens), len(tokens) + number):
     logits = np.array(score(model, variables, padded, **options))[0, place - 1]
-    drawn.append(allowed[int(np.argmax(logits[allowed]))])
-    if drawn[-1] == EOS:
+    sampled.append(allowed[int(np.argmax(logits[allowed]))])
+    if sampled[-1] == EOS:
       break
-    padded[0, place] = drawn[-1]
-  return tokenizer.decode(drawn)
+    padded[0, place] = sampled[-1]
+  return tokenizer.decode(sampled)
 
 
 @pytest.fixture(scope="module")
 def masked():
   model, tokenizer, variables = make("word", encoder, (MASK,))
-  return MaskFiller(model, tokenizer), model, tokenizer, variables
+  return MaskInfiller(model, tokenizer), model, tokenizer, variables
 
 
 def test_candidates_are_the_likeliest_words_of_the_blank(masked):
@@ -67,7 +67,7 @@ def test_candidates_are_the_likeliest_words_of_the_blank(masked):
   a, of, lists = tokenizer.encode("a of lists")
   tokens = np.array([[a, tokenizer.extra(MASK), of, lists]])
   logits = np.array(score(model, variables, tokens))[0, 1]
-  words = range(4, tokenizer.num_plain)
+  words = range(4, tokenizer.base_vocab_size)
   chances = np.exp(logits[words]) / np.exp(logits[words]).sum()
   order = np.argsort(-chances)[:3]
   (candidates,) = filled.candidates
@@ -99,14 +99,14 @@ def test_the_text_around_blanks_stays_as_it_is(masked):
   assert filled.startswith(before) and filled.endswith(behind)
   assert between in filled and "<unk>" not in filled
   model, tokenizer, variables = make(
-    "character", encoder_decoder, ("<span_0>", "<span_1>"), context=16
+    "character", encoder_decoder, ("<span_0>", "<span_1>"), max_context=16
   )
   options = dict(temperature=0.0, num_tokens=99)
-  (filled,) = SpanFiller(model, tokenizer)(
+  (filled,) = SpanInfiller(model, tokenizer)(
     variables, "?" + BLANK, **options
   ).texts
   assert filled.startswith("?")
-  (same,) = SpanFiller(model, tokenizer)(
+  (same,) = SpanInfiller(model, tokenizer)(
     variables, "?" + BLANK, **(options | dict(num_tokens=16))
   ).texts
   assert filled == same  # the context ends it
@@ -115,9 +115,9 @@ def test_the_text_around_blanks_stays_as_it_is(masked):
 def test_bpe_blanks_stand_for_the_space_before_a_word_too(masked):
   del masked
   tokenizer = TOKENIZERS["bpe"].train([WORDS], 290, 1, False)
-  tokenizer = tokenizer.with_extras((MASK,))
+  tokenizer = tokenizer.with_special_tokens((MASK,))
   model = encoder(tokenizer.vocab_size)
-  tokens = MaskFiller(model, tokenizer).encode(f"a {BLANK} of")
+  tokens = MaskInfiller(model, tokenizer).encode(f"a {BLANK} of")
   whole = tokenizer.encode("a list of").tolist()
   place = tokens.tolist().index(tokenizer.extra(MASK))
   assert tokens[:place].tolist() == whole[:place]
@@ -126,9 +126,9 @@ def test_bpe_blanks_stand_for_the_space_before_a_word_too(masked):
 
 def test_a_middle_is_drawn_behind_its_marks():
   model, tokenizer, variables = make(
-    "character", transformer, MARKS, context=20
+    "character", transformer, MARKS, max_context=20
   )
-  fill = MiddleFiller(model, tokenizer)
+  fill = FIMInfiller(model, tokenizer)
   options = dict(num_tokens=9, temperature=0.0)
   (text,) = fill(variables, f"a l{BLANK} of", **options).texts
   prefix, suffix, middle = (tokenizer.extra(mark) for mark in MARKS)
@@ -144,16 +144,16 @@ def test_spans_are_put_in_where_their_marks_are():
   model, tokenizer, variables = make(
     "character", encoder_decoder, ("<span_0>", "<span_1>", "<span_2>")
   )
-  fill = SpanFiller(model, tokenizer)
+  fill = SpanInfiller(model, tokenizer)
   sources = fill.encode(f"a {BLANK} of {BLANK}s")
-  first = tokenizer.num_plain
+  first = tokenizer.base_vocab_size
   expected = [*tokenizer.encode("a "), first, *tokenizer.encode(" of ")]
   expected += [first + 1, *tokenizer.encode("s"), EOS]
   assert sources.tolist() == expected
-  drawn = [first, *tokenizer.encode("list"), first + 1]
-  drawn += tokenizer.encode("cell").tolist()
-  assert fill._answers(drawn) == ["list", "cell", ""]
-  assert fill._answers(drawn[:3]) == ["li", "", ""]  # cut off
+  sampled = [first, *tokenizer.encode("list"), first + 1]
+  sampled += tokenizer.encode("cell").tolist()
+  assert fill._answers(sampled) == ["list", "cell", ""]
+  assert fill._answers(sampled[:3]) == ["li", "", ""]  # cut off
   options = dict(number=2, num_tokens=7, seed=3)
   texts = fill(variables, f"a {BLANK} of {BLANK}s", **options).texts
   assert len(texts) == 2 and texts[0] != texts[1]
@@ -175,20 +175,20 @@ def test_a_prompt_of_a_prefix_model_is_read_in_both_directions():
 
 
 @pytest.mark.parametrize(
-  ("make_filler", "extras", "text", "message"),
+  ("make_filler", "special_tokens", "text", "message"),
   [
-    (MaskFiller, (MASK,), "a list", "'a list' has no blank; write ___"),
-    (MaskFiller, (MASK,), "a" * 30 + BLANK, "context holds 16; shorten"),
-    (MiddleFiller, MARKS, f"{BLANK} a {BLANK}", "has 2 blanks ___ and .* one"),
-    (MiddleFiller, MARKS, "a" * 30 + BLANK, "context holds 16; shorten"),
+    (MaskInfiller, (MASK,), "a list", "'a list' has no blank; write ___"),
+    (MaskInfiller, (MASK,), "a" * 30 + BLANK, "context holds 16; shorten"),
+    (FIMInfiller, MARKS, f"{BLANK} a {BLANK}", "has 2 blanks ___ and .* one"),
+    (FIMInfiller, MARKS, "a" * 30 + BLANK, "context holds 16; shorten"),
   ],
 )
 def test_a_text_that_cannot_be_filled_is_a_sentence(
-  make_filler, extras, text, message
+  make_filler, special_tokens, text, message
 ):
   tokenizer = CharacterTokenizer.train([WORDS], 0, 1, False)
-  model = transformer(tokenizer.vocab_size + len(extras))
-  filler = make_filler(model, tokenizer.with_extras(extras))
+  model = transformer(tokenizer.vocab_size + len(special_tokens))
+  filler = make_filler(model, tokenizer.with_special_tokens(special_tokens))
   with pytest.raises(UsageError, match=message):
     filler.encode(text)
 
@@ -198,7 +198,7 @@ def test_runs_do_what_their_tasks_taught_them(
 ):
   text = {"data.source": "text", "data.path": str(text_folder)}
   config = tiny_config("encoder", **text, **{"data.tokenizer": "word"})
-  config.train.num_steps, config.train.sample_every = 1, 1
+  config.train.num_steps, config.train.preview_every = 1, 1
   assert loop.train(config, tmp_path / "masked") == 0
   run = Run(tmp_path / "masked")
   tokens = run.experiment.corpus.stream("valid").tokens
@@ -206,7 +206,7 @@ def test_runs_do_what_their_tasks_taught_them(
   entropy = -np.log(counts / len(tokens)) @ (counts / len(tokens))
   shown = f"unigram entropy of valid: {entropy:.4f} nats a token"
   assert shown in capsys.readouterr().err
-  assert run.tokenizer.extras == (MASK,)
+  assert run.tokenizer.special_tokens == (MASK,)
   filled = run.fill(f"7 {BLANK} is", number=2)
   assert len(filled.candidates[0]) == 2 and BLANK not in filled.texts[0]
   with pytest.raises(UsageError, match="task=masked_lm does not go on .*fill"):
@@ -223,6 +223,8 @@ def test_runs_do_what_their_tasks_taught_them(
       f"  {candidate.probability:6.1%}"[:-1],
       f"  {candidate.text!r}",
     ]
-  config.sample.prompt = "7 squared"
-  with pytest.raises(UsageError, match="sample.prompt='7 squared' has no blan"):
+  config.preview.prompt = "7 squared"
+  with pytest.raises(
+    UsageError, match="preview.prompt='7 squared' has no blan"
+  ):
     loop.train(config, tmp_path / "other")

@@ -44,7 +44,7 @@ def runs(tiny_config, text_folder, tmp_path_factory):
   }
   for name, changes in (
     ("lstm", text),
-    ("transformer", text | {"model.context": CONTEXT}),
+    ("transformer", text | {"model.max_context": CONTEXT}),
     ("ngram", text | {"data.tokenizer": "byte"}),
     ("recurrent_encoder", of_rows),
   ):
@@ -65,23 +65,23 @@ def test_constraints_hold_for_what_a_sampler_draws():
   tokenizer = CharacterTokenizer(tokens, lower_case=False)
   model = recurrent("lstm", tokenizer.vocab_size, num_layers=1)
   pattern = "([abc]{1,3}[ .])+"
-  control = Control(regex=pattern, must=("ab", "c"))
+  control = Control(regex=pattern, required_words=("ab", "c"))
   sampler = TextSampler(model, tokenizer, control=control)
   requests = sampler.requests(["a b"], 9, num_samples=3)
   requests += sampler.requests(["c"], 20)
   variables = draw(model, jnp.zeros((1, 1), int))
-  drawn = [each.text for each in sampler.draw(variables, requests, [])]
-  for text in drawn:
+  sampled = [each.text for each in sampler.draw(variables, requests, [])]
+  for text in sampled:
     assert re.fullmatch(pattern, text)
     assert {"ab", "c"} <= set(re.split("[ .]", text))
   pieces = sampler.stream(variables, requests, [], chunk=4)
-  assert drawn == ["".join(parts) for parts in zip(*pieces, strict=True)]
+  assert sampled == ["".join(parts) for parts in zip(*pieces, strict=True)]
 
 
 @pytest.mark.slow
 def test_constraints_hold_for_what_runs_draw(runs, tmp_path):
   pattern = r"( [a-z]+){2,4}, \d+\."
-  texts = write(runs, regex=pattern, must=("all", "squared is"))
+  texts = write(runs, regex=pattern, required_words=("all", "squared is"))
   for text in texts:
     assert re.fullmatch(pattern, text) and len(text) <= 20
     assert re.search(r"\ball\b", text) and re.search(r"\bsquared is\b", text)
@@ -166,7 +166,7 @@ def test_runs_that_do_not_fit_are_named_in_one_sentence(
 @pytest.mark.parametrize(
   ("settings", "sentence"),
   [
-    (dict(must=(" ",)), "must holds an empty word"),
+    (dict(required_words=(" ",)), "must holds an empty word"),
     (dict(guidance=-1.0), "guidance=-1.0 must be at least 0"),
     (dict(classifier_weight=float("nan")), "classifier_weight=nan must be"),
     (dict(guidance=1e300), "guidance=1e[+]300 must be at least 0, and at most"),
@@ -191,6 +191,13 @@ def test_a_schema_may_have_the_mark_that_editors_put_before_it(tmp_path):
 
 def test_flags_are_the_settings():
   read = define_flags(Control)
-  given = ["--must=a b", "--must=c,d", "--regex=x+", "--classifier_weight=2"]
+  given = [
+    "--required_words=a b",
+    "--required_words=c,d",
+    "--regex=x+",
+    "--classifier_weight=2",
+  ]
   flags.FLAGS(["sample.py", *given])
-  assert read() == Control(regex="x+", must=("a b", "c,d"), classifier_weight=2)
+  assert read() == Control(
+    regex="x+", required_words=("a b", "c,d"), classifier_weight=2
+  )

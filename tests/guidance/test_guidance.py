@@ -18,7 +18,7 @@ PAD, EOS = 0, 3
 UNREAD = (PAD, 2, EOS)
 MODELS = {
   "lstm": recurrent("lstm", V, num_layers=1),
-  "transformer": transformer(V, num_layers=1, context=CONTEXT),
+  "transformer": transformer(V, num_layers=1, max_context=CONTEXT),
 }
 TEXTS = [[5, 7, 4, 8], [9], [6, 10, 5]]  # prompts
 
@@ -57,7 +57,7 @@ def expert(name, weight):
     step_of(name),
     model.initial_carry,
     NUM_TOKENS,
-    model.context,
+    model.max_context,
   )
 
 
@@ -76,25 +76,25 @@ def log_probs(name, text):
   return score(name, variables_of(name), tokens_1T)[len(text) - 1]
 
 
-@functools.partial(jax.jit, static_argnames="context")
-def continue_texts(prompt, choose, context):
+@functools.partial(jax.jit, static_argnames="max_context")
+def continue_texts(prompt, choose, max_context):
   """Let an LSTM write, with one call of the loop."""
   step = functools.partial(step_of("lstm"), variables_of("lstm"))
   rows = len(prompt.starts_B)
   carry = MODELS["lstm"].initial_carry(rows, 0)
-  drawn, _ = write(
+  sampled, _ = write(
     step,
     MODELS["lstm"].rewind,
-    read(step, carry, prompt, choose, context),
+    read(step, carry, prompt, choose, max_context),
     jax.random.split(jax.random.key(1), rows),
     jnp.full(rows, NUM_TOKENS),
     NUM_TOKENS,
     choose,
     stop_tokens=(-1,),
     pad_token=PAD,
-    context=context,
+    max_context=max_context,
   )
-  return drawn.tokens_BN
+  return sampled.tokens_BN
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -169,15 +169,15 @@ def judge(worth, tokens_NW, mask_NW):
   return jax.nn.log_sigmoid(jnp.where(mask_NW, worth_NW, 0.0).sum(axis=1))
 
 
-def classifier(window, k, weight):
-  return Classifier(jnp.array(WORTH), weight, judge, k, window, unread=UNREAD)
+def classifier(seq_len, k, weight):
+  return Classifier(jnp.array(WORTH), weight, judge, k, seq_len, unread=UNREAD)
 
 
-@pytest.mark.parametrize("window", [3, 9])
-def test_a_classifier_scores_the_best_tokens_behind_the_text(window):
+@pytest.mark.parametrize("seq_len", [3, 9])
+def test_a_classifier_scores_the_best_tokens_behind_the_text(seq_len):
   """A text longer than the window has lost its first tokens."""
   k, weight = 4, 1.7
-  choose = classifier(window, k, weight)
+  choose = classifier(seq_len, k, weight)
   texts = [[EOS, 5, 7, 4], [9], [6, EOS, 5]]
   later = [[8, EOS, 6], [10, 4, 4], [7, 5, 9]]
   rng = np.random.default_rng(2)
@@ -190,7 +190,7 @@ def test_a_classifier_scores_the_best_tokens_behind_the_text(window):
       read_V = np.full(V, -np.inf)
       text = texts[row] + later[row][:place]
       for token in np.argsort(-logits_BV[row])[:k].tolist():
-        read_now = [t for t in [*text, token] if t not in UNREAD][-window:]
+        read_now = [t for t in [*text, token] if t not in UNREAD][-seq_len:]
         worth = sum(WORTH[at, t] for at, t in enumerate(read_now))
         read_V[token] = logits_BV[row, token] - weight * np.log1p(
           np.exp(-worth)

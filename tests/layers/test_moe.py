@@ -82,11 +82,11 @@ def test_a_wide_limit_drops_nobody_and_learns_alike():
   free = mixture(number=X, per_token=2)
   wide = mixture(number=X, per_token=2, capacity_factor=X)
   params, x_BTD = draw(free)
-  slope = jax.random.normal(jax.random.key(3), x_BTD.shape)
+  cotangent = jax.random.normal(jax.random.key(3), x_BTD.shape)
 
   def gradients(layer):
     def loss(params, x_BTD):
-      return jnp.vdot(run(layer, params, x_BTD, TRAINING)[0], slope)
+      return jnp.vdot(run(layer, params, x_BTD, TRAINING)[0], cotangent)
 
     return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x_BTD)
 

@@ -9,7 +9,7 @@ from lmjax.layers.norms import BatchNorm
 
 def test_batch_norm_is_that_of_flax_in_training_and_evaluation():
   x = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (4, 5, 3))
-  slope = jax.random.normal(jax.random.key(1), x.shape)
+  cotangent = jax.random.normal(jax.random.key(1), x.shape)
   params = {"scale": jnp.array([1.0, 2, 3]), "bias": jnp.array([0.5, 0, 1])}
   ours = BatchNorm(momentum=0.7)
   theirs = nn.BatchNorm(momentum=0.7, use_running_average=False)
@@ -21,7 +21,7 @@ def test_batch_norm_is_that_of_flax_in_training_and_evaluation():
 
     out, vjp, changed = jax.vjp(run, params, x, has_aux=True)
     moved = changed["batch_stats"]
-    return [out, vjp(slope), [moved[name] for name in names]]
+    return [out, vjp(cotangent), [moved[name] for name in names]]
 
   mean, variance = jnp.zeros(3), jnp.ones(3)
   mine = train(ours, ("mean", "variance"), dict(mean=mean, variance=variance))

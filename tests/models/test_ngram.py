@@ -270,7 +270,7 @@ def test_a_text_may_be_impossible(tiny_config, tmp_path, write_documents):
   changes |= {"data.append_eos": False, "data.reset_at_documents": True}
   write_documents(train=["ababab" * 9, "bababa" * 9], valid=["abab"])
   changes["data.batch_size"] = 1
-  changes["data.window"] = 100
+  changes["data.seq_len"] = 100
   assert train(tiny_config("ngram", **changes), tmp_path / "alone") == 0
   assert Run(tmp_path / "alone").evaluate("train")["loss"] == np.inf
 

@@ -31,7 +31,7 @@ SETTINGS = {
     tie_embeddings=True,
     num_encoder_layers=2,
   ),
-  "copies": dict(copies=True),
+  "copies": dict(copy_mechanism=True),
 }
 EACH = pytest.mark.parametrize("name", SETTINGS)
 
@@ -272,7 +272,7 @@ def test_scheduled_sampling_draws_inputs_in_training_alone():
     (dict(attention="x"), "=x is not known; choose one of none, additive"),
     (dict(cell="x"), "model.cell=x is not known"),
     (dict(width=7), "model.width=7 must be even"),
-    (dict(attention="none", copies=True), "needs attention to copy by"),
+    (dict(attention="none", copy_mechanism=True), "needs attention to copy by"),
     (
       dict(attention="none", tie_embeddings=True),
       "=6 must equal model.width=8",
@@ -286,7 +286,7 @@ def test_settings_that_do_not_fit_are_sentences(settings, message):
 
 def test_what_cannot_be_copied_is_said():
   config = defaults.get_config(model="recurrent_seq2seq")
-  config.model.copies = True
+  config.model.copy_mechanism = True
   config.loss.label_smoothing = 0.1
   with pytest.raises(UsageError, match="has no logits to smooth"):
     build_model(config, V)

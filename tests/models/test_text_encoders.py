@@ -16,7 +16,7 @@ from tests.tiny_models import draw
 V, C = 23, 3
 LENGTHS = (6, 1, 4)
 SIZES = {
-  "text_cnn": dict(width=5, embedding_width=6, window_sizes=(1, 2, 5)),
+  "text_cnn": dict(width=5, embedding_width=6, kernel_sizes=(1, 2, 5)),
   "bag_of_ngrams": dict(width=6, order=3, num_buckets=50),
   "recurrent_encoder": dict(width=5, embedding_width=6, num_layers=2),
   "encoder": dict(width=8, num_heads=2, num_layers=2),
@@ -27,7 +27,7 @@ def make(name, pooling="max", **options):
   config = defaults.get_config(model=name, task="classification")
   config.model.update(SIZES[name] | options)
   config.classification.pooling = pooling
-  config.data.window = 16
+  config.data.seq_len = 16
   return build_model(config, vocab_size=V, num_labels=C)
 
 
@@ -59,11 +59,13 @@ def test_padding_and_order_of_rows_change_nothing(name, pooling):
 
     return jax.grad(loss, has_aux=True)(variables)
 
-  slopes, scores = learn(variables, *texts(6))
+  gradients, scores = learn(variables, *texts(6))
   assert np.ptp(np.asarray(scores)) > 1e-2  # it says something
   wider_slopes, wider = learn(variables, *texts(11, seed=1))
   np.testing.assert_allclose(scores, wider, atol=1e-5)
-  for a, b in zip(*map(jax.tree.leaves, (slopes, wider_slopes)), strict=True):
+  for a, b in zip(
+    *map(jax.tree.leaves, (gradients, wider_slopes)), strict=True
+  ):
     np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
   order = jnp.array([2, 0, 1])
   _, turned = learn(variables, *(x[order] for x in texts(6)))

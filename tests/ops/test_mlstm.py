@@ -90,8 +90,8 @@ def test_gates_as_large_as_they_may_get_overflow_nowhere():
   for size in (-200.0, 200.0):
     gates = (jnp.full((B, T, H), size), jnp.full((B, T, H), -size))
 
-    (out, memory), slopes = total(query, key, value, *gates)
-    for leaf in (out, *memory, *slopes):
+    (out, memory), gradients = total(query, key, value, *gates)
+    for leaf in (out, *memory, *gradients):
       assert np.isfinite(leaf).all()
 
 

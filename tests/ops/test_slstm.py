@@ -69,11 +69,11 @@ def test_gates_as_large_as_they_may_get_overflow_nowhere():
 
   @jax.jit
   @functools.partial(jax.grad, argnums=(0, 1))
-  def slopes(gates, kernel):
+  def gradients(gates, kernel):
     return slstm(gates, kernel, empty_cells(B, H, K), resets)[0].sum()
 
   signs = jnp.array([1.0, -1.0, 1.0, -1.0])[:, None, None]
   for size in (-300.0, 300.0):
     gates = jnp.broadcast_to(size * signs, (B, T, 4, H, K))
-    for leaf in slopes(gates, kernel):
+    for leaf in gradients(gates, kernel):
       assert np.isfinite(leaf).all()

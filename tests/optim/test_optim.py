@@ -42,7 +42,7 @@ def take_steps(optimizer, params, grads, count, value=1.0):
   return params, opt_state
 
 
-def rates(config, steps, num_steps=100):
+def lr_multipliers(config, steps, num_steps=100):
   schedule = make_schedule(config, num_steps)
   return [float(schedule(step)) for step in steps]
 
@@ -52,7 +52,7 @@ def test_schedules_pass_through_their_known_points(tiny_config):
     config = optim_config(
       tiny_config, schedule=name, warmup_steps=10, **changes
     )
-    return np.array(rates(config, steps)) / config.learning_rate
+    return np.array(lr_multipliers(config, steps)) / config.learning_rate
 
   warmup = [0.1, 0.2, 1.0]
   for name in SCHEDULES:
@@ -73,7 +73,7 @@ def test_schedules_pass_through_their_known_points(tiny_config):
 
 def test_decay_steps_end_the_schedule_before_the_run(tiny_config):
   config = optim_config(tiny_config, schedule="cosine", decay_steps=20)
-  assert rates(config, [20]) == rates(config, [99])
+  assert lr_multipliers(config, [20]) == lr_multipliers(config, [99])
 
 
 def test_adamw_decays_what_the_pattern_leaves(tiny_config):
@@ -123,13 +123,13 @@ def test_adagrad_divides_by_the_root_of_all_squares(tiny_config):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_is_frozen_has_no_update_no_decay_no_moment(tiny_config, name):
   config = optim_config(
-    tiny_config, name=name, frozen="kernel$", weight_decay=0.5, clip_norm=0.1
+    tiny_config, name=name, freeze="kernel$", weight_decay=0.5, clip_norm=0.1
   )
   params, opt_state = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
   np.testing.assert_array_equal(params["up"]["kernel"], PARAMS["up"]["kernel"])
   assert not [leaf for leaf in named_leaves(opt_state) if "kernel" in leaf]
   # The others learn as if the frozen ones were not there, clipping as well.
-  config.frozen = ""
+  config.freeze = ""
   alone = {"up": {"bias": PARAMS["up"]["bias"]}}
   grads = {"up": {"bias": GRADS["up"]["bias"]}}
   expected, _ = take_steps(make_optimizer(config, 9), alone, grads, 2)
@@ -139,8 +139,8 @@ def test_what_is_frozen_has_no_update_no_decay_no_moment(tiny_config, name):
 
 
 def test_a_pattern_that_freezes_nothing_is_refused(tiny_config):
-  config = optim_config(tiny_config, frozen="embeding")
-  message = "optim.frozen=embeding matches no parameter; .* up/bias, up/kernel"
+  config = optim_config(tiny_config, freeze="embeding")
+  message = "optim.freeze=embeding matches no parameter; .* up/bias, up/kernel"
   with pytest.raises(UsageError, match=message):
     make_optimizer(config, 9).init(PARAMS)
 
@@ -214,19 +214,19 @@ def test_a_plateau_lowers_the_rate(tiny_config, value, shrinks):
 def test_a_rate_of_its_own_scales_the_update_exactly(tiny_config, name):
   """Powers of two lose nothing; decay of adamw is a part of the update."""
   changes = dict(name=name, weight_decay=0.5, clip_norm=0.1)
-  rates = (("kernel$", 0.5), ("up/", 0.0))  # the first that matches
+  lr_multipliers = (("kernel$", 0.5), ("up/", 0.0))  # the first that matches
   params = {**PARAMS, "down": {"kernel": jnp.array([1.0]), "bias": jnp.ones(1)}}
   grads = {**GRADS, "down": {"kernel": jnp.array([0.3]), "bias": jnp.ones(1)}}
 
-  def first_update(rates):
-    config = optim_config(tiny_config, rates=rates, **changes)
+  def first_update(lr_multipliers):
+    config = optim_config(tiny_config, lr_multipliers=lr_multipliers, **changes)
     optimizer = make_optimizer(config, 9)
     updates, _ = optimizer.update(
       grads, optimizer.init(params), params, value=jnp.array(1.0)
     )
     return named_leaves(updates)
 
-  plain, scaled = first_update(()), first_update(rates)
+  plain, scaled = first_update(()), first_update(lr_multipliers)
   for name, factor in (
     ("up/kernel", 0.5),
     ("up/bias", 0.0),
@@ -245,13 +245,13 @@ def test_rates_go_with_schedule_frozen_parameters_and_average(
     name="adamw",
     schedule=schedule,
     warmup_steps=2,
-    frozen="kernel$",
+    freeze="kernel$",
     ema_decay=0.5,
     plateau_factor=0.5,
   )
 
-  def after(rates):
-    config = optim_config(tiny_config, rates=rates, **changes)
+  def after(lr_multipliers):
+    config = optim_config(tiny_config, lr_multipliers=lr_multipliers, **changes)
     return take_steps(make_optimizer(config, 9), PARAMS, GRADS, 2)
 
   plain, _ = after(())
@@ -266,11 +266,11 @@ def test_rates_go_with_schedule_frozen_parameters_and_average(
 
 
 @pytest.mark.parametrize(
-  ("rates", "named"),
+  ("lr_multipliers", "named"),
   [((("embeding", 0.1),), "embeding"), ((("up", 1.0), ("bias", 0.1)), "bias")],
 )
-def test_rates_of_no_parameter_are_refused(tiny_config, rates, named):
-  config = optim_config(tiny_config, rates=rates)
-  message = f"optim.rates: {named} is the first .* up/bias, up/kernel"
+def test_rates_of_no_parameter_are_refused(tiny_config, lr_multipliers, named):
+  config = optim_config(tiny_config, lr_multipliers=lr_multipliers)
+  message = f"optim.lr_multipliers: {named} is the first .* up/bias, up/kernel"
   with pytest.raises(UsageError, match=message):
     make_optimizer(config, 9).init(PARAMS)

@@ -10,7 +10,7 @@ from lmjax.config import defaults
 from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.prediction.predictor import Predictor
 from lmjax.run import Run
 from lmjax.training import loop
@@ -35,7 +35,7 @@ def config_of(folder, **changes):
   config.optim.update(dict(warmup_steps=2, schedule="constant"))
   config.parallel.num_devices = 1
   config.train.update(dict(num_steps=6, log_every=3, eval_every=6))
-  config.train.update(dict(sample_every=0, checkpoint_every=3))
+  config.train.update(dict(preview_every=0, checkpoint_every=3))
   config.update_from_flattened_dict(changes)
   return config
 
@@ -44,7 +44,7 @@ def config_of(folder, **changes):
 def experiment(tmp_path_factory):
   folder = tmp_path_factory.mktemp("experiment")
   config = finalize(config_of(folder))
-  return Experiment(config, RunFolder(folder / "run"))
+  return Experiment(config, RunDir(folder / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +147,10 @@ def test_a_row_that_cannot_be_read_is_counted_from_one(run):
 
 
 def test_long_texts_are_cut_as_in_training(run):
-  window = run.experiment.config.data.window
-  words = ["good", "bad"] * window
+  seq_len = run.experiment.config.data.seq_len
+  words = ["good", "bad"] * seq_len
   whole, cut = run.predict(
-    [dict(text=" ".join(words)), dict(text=" ".join(words[:window]))]
+    [dict(text=" ".join(words)), dict(text=" ".join(words[:seq_len]))]
   )
   assert whole == cut
 

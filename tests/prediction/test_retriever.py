@@ -105,7 +105,7 @@ def workdir(tmp_path_factory):
   config.optim.warmup_steps = 5
   config.train.num_steps = 60
   config.train.eval_every = 60
-  config.train.sample_every = 60
+  config.train.preview_every = 60
   config.parallel.num_devices = 1
   assert train(config, folder / "run") == 0
   return folder / "run"

@@ -16,7 +16,7 @@ from lmjax.data.tokenizers import EOS, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.filters import Ban, TopK
 from lmjax.errors import UsageError
-from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.scoring.conditional import PairScorer
@@ -34,8 +34,10 @@ from tests.tiny_models import (
 WINDOW = 6
 MODELS = {
   "lstm": recurrent("lstm", num_layers=1),
-  "transformer": transformer(num_layers=1, context=WINDOW, positions="learned"),
-  "endless": transformer(num_layers=1, context=4, positions="relative"),
+  "transformer": transformer(
+    num_layers=1, max_context=WINDOW, positions="learned"
+  ),
+  "endless": transformer(num_layers=1, max_context=4, positions="relative"),
 }
 CARRIES = {"lstm": True, "transformer": False, "endless": True}
 TOKENIZER = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
@@ -130,12 +132,15 @@ def test_texts_begin_behind_eos_where_documents_do():
 def test_a_control_code_stands_before_a_text():
   """Nothing else changes but that the first token has a score."""
   tokenizer = CharacterTokenizer.train(["abcde"], 0, 1, False)
-  tokenizer = tokenizer.with_extras(("<x>", "<y>"))
+  tokenizer = tokenizer.with_special_tokens(("<x>", "<y>"))
   variables = variables_of("lstm")
   make = TextScorer(MODELS["lstm"], tokenizer, WINDOW, carries=True)
-  scores = {code: make(variables, ["abc"], code)[0] for code in ("x", "y")}
-  for code, score in scores.items():
-    tokens = np.array([tokenizer.extra(f"<{code}>"), *score.tokens])
+  scores = {
+    control_code: make(variables, ["abc"], control_code)[0]
+    for control_code in ("x", "y")
+  }
+  for control_code, score in scores.items():
+    tokens = np.array([tokenizer.extra(f"<{control_code}>"), *score.tokens])
     (expected,) = scorer_of("lstm")(variables, [tokens])
     np.testing.assert_allclose(score.log_probs, expected, rtol=1e-5)
   assert scores["x"].log_prob != scores["y"].log_prob
@@ -147,7 +152,7 @@ def test_a_text_longer_than_the_context_is_said_to_be_cut():
   for name, windows in (("transformer", 3), ("lstm", 1)):
     score = TextScorer(MODELS[name], TOKENIZER, WINDOW, CARRIES[name])
     whole, short = score(variables_of(name), ["abcdefgabcdefg", "abcdefg"])
-    assert whole.num_windows == windows and short.num_windows == 1
+    assert whole.num_sequences == windows and short.num_sequences == 1
     assert ("3 windows" in str(whole)) == (windows == 3)
     assert "windows" not in str(short)
 
@@ -178,7 +183,7 @@ def test_figures_are_those_of_the_tokens():
 
 PAIRS = {
   "prefix": (
-    transformer(num_layers=1, context=16, positions="relative"),
+    transformer(num_layers=1, max_context=16, positions="relative"),
     TextSampler,
     dict(reads_prefix=True),
   ),
@@ -186,14 +191,14 @@ PAIRS = {
     encoder_decoder(
       num_layers=1, source_vocab_size=VOCAB_SIZE, tie_embeddings=False
     ),
-    TextTransducer,
+    Seq2SeqSampler,
     {},
   ),
   "recurrent": (
     built(
       "recurrent_seq2seq", cell="gru", embedding_width=6, num_encoder_layers=1
     ),
-    TextTransducer,
+    Seq2SeqSampler,
     {},
   ),
 }

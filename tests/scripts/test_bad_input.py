@@ -16,7 +16,7 @@ TRAIN = ["train.py", "--config=configs/char_transformer.py"]
 TINY = [
   "--config.model.width=16",
   "--config.model.num_layers=1",
-  "--config.data.window=8",
+  "--config.data.seq_len=8",
   "--config.data.batch_size=8",
 ]
 
@@ -106,7 +106,7 @@ CASES = {
   ),
   "corpus shorter than a window": (
     [*TRAIN, "--workdir=new", text, "--config.data.path=short.txt"],
-    ["split train of", "short.txt has", "at least 65", "data.window=64"],
+    ["split train of", "short.txt has", "at least 65", "data.seq_len=64"],
   ),
   "file not found": (
     [*TRAIN, "--workdir=new", text, "--config.data.path=no/*.txt"],
@@ -149,7 +149,7 @@ CASES = {
     ["short.txt is not read by data.source=python_docs"],
   ),
   "a sample that could not be drawn": (
-    [*TRAIN, "--workdir=new", "--config.sample.top_p=0"],
+    [*TRAIN, "--workdir=new", "--config.preview.top_p=0"],
     ["top_p=0"],
   ),
   "vectors of another width than the embedding": (

@@ -42,7 +42,7 @@ LSTM = Work(
   width=6,
   num_layers=2,
   batch_size=4,
-  window=7,
+  seq_len=7,
 )
 GPT = Work(
   "train",
@@ -52,13 +52,13 @@ GPT = Work(
   num_layers=3,
   num_heads=2,
   batch_size=4,
-  window=7,
+  seq_len=7,
 )
 
 
 def generating(work, top_k):
   """Make work of a model into texts of it."""
-  options = dict(use_bias=True, context=512) if work.num_heads else {}
+  options = dict(use_bias=True, max_context=512) if work.num_heads else {}
   return dataclasses.replace(work, kind="generate", top_k=top_k, **options)
 
 

@@ -15,7 +15,7 @@ from tests.scripts.commands import ROOT, plain
 
 TINY = [
   "--config.model.width=16",
-  "--config.data.window=16",
+  "--config.data.seq_len=16",
   "--config.data.batch_size=8",
   "--config.train.eval_batches=2",
   "--config.train.log_every=2",
@@ -226,7 +226,7 @@ def start_two(folder, *flags):
   return [
     start(
       folder,
-      "--config.train.sample_every=0",
+      "--config.train.preview_every=0",
       *flags,
       env={
         **os.environ,
@@ -252,7 +252,7 @@ def wait_for_records(folder):
 def test_two_processes_train_as_one_does(tmp_path):
   flags = ["--config.train.num_steps=6", "--config.train.eval_every=6"]
   (tmp_path / "one").mkdir()
-  alone = start(tmp_path / "one", "--config.train.sample_every=0", *flags)
+  alone = start(tmp_path / "one", "--config.train.preview_every=0", *flags)
   for process in [alone, *start_two(tmp_path / "two", *flags)]:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
   config.data.update(data | dict(batch_size=4))
   config.model.update(dict(width=8, cell="gru", bidirectional=False))
   config.parallel.num_devices = 1
-  config.train.update(dict(num_steps=1, sample_every=0))
+  config.train.update(dict(num_steps=1, preview_every=0))
   assert loop.train(config, folder / "run") == 0
   (folder / "data.tsv").unlink()
   return folder

@@ -9,9 +9,15 @@ import pytest
 
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Greedy, Temperature
-from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import Piece, Request
-from lmjax.serving.batcher import Batcher, Closing, Full, Row, news_of
+from lmjax.serving.batcher import (
+  Batcher,
+  QueueFull,
+  Row,
+  ServerClosing,
+  news_of,
+)
 
 GREEDY = (Greedy(),)
 LETTER = int(ByteTokenizer().encode("a")[0])
@@ -19,7 +25,7 @@ LETTER = int(ByteTokenizer().encode("a")[0])
 
 def row(filters=GREEDY, num_tokens=3, inbox=None, index=0):
   request = Request(np.array([LETTER]), num_tokens)
-  text = TextStream(ByteTokenizer())
+  text = StreamingDetokenizer(ByteTokenizer())
   return Row(request, filters, text, 0, index, inbox or asyncio.Queue())
 
 
@@ -35,15 +41,15 @@ class Letters:
     self.batches.append(rows)
     if any(row.request.num_tokens > 1000 for row in rows):
       raise MemoryError
-    while not all(row.text.finish for row in rows):
+    while not all(row.text.finish_reason for row in rows):
       self.may_go_on.wait()
       self.num_chunks += 1
       yield [self._push(row) for row in rows]
 
   def _push(self, row):
     at_end = len(row.text.tokens) + 1 == row.request.num_tokens
-    finish = "length" if at_end else ""
-    return row.text.push(Piece([LETTER], [-1.0], finish, [[]]))
+    finish_reason = "length" if at_end else ""
+    return row.text.push(Piece([LETTER], [-1.0], finish_reason, [[]]))
 
 
 @pytest.fixture
@@ -106,11 +112,11 @@ def test_a_full_queue_takes_all_rows_or_none(draw):
     while batcher.num_running < 1:
       await asyncio.sleep(0.001)
     batcher.add([row() for _ in range(5)])
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
       batcher.add([row(), row()])
     assert batcher.num_waiting == 5
     batcher.add([row()])
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
       batcher.add([row()])
     draw.may_go_on.set()
     assert await text_of(first) == "aaa"
@@ -153,18 +159,18 @@ def test_a_batch_that_fails_is_told_of_and_the_next_is_drawn(draw):
 def test_closing_ends_what_waits_and_not_what_is_drawn(draw):
   async def ask(batcher):
     draw.may_go_on.clear()
-    drawn, waiting = row(), row((Temperature(0.5),))
-    batcher.add([drawn])
+    sampled, waiting = row(), row((Temperature(0.5),))
+    batcher.add([sampled])
     batcher.add([waiting])
     while batcher.num_running < 1:
       await asyncio.sleep(0.001)
     batcher.close()
-    with pytest.raises(Closing):
+    with pytest.raises(ServerClosing):
       await text_of(waiting)
-    with pytest.raises(Closing):
+    with pytest.raises(ServerClosing):
       batcher.add([row()])
     draw.may_go_on.set()
-    assert await text_of(drawn) == "aaa"
+    assert await text_of(sampled) == "aaa"
 
   run(draw, ask)
 
@@ -174,7 +180,9 @@ def test_rows_of_one_client_come_as_they_are_drawn(draw):
     inbox = asyncio.Queue()
     rows = [row(num_tokens=n, inbox=inbox, index=n) for n in (1, 2)]
     batcher.add(rows)
-    told = [(i, news.text, news.finish) async for i, news in news_of(rows)]
+    told = [
+      (i, news.text, news.finish_reason) async for i, news in news_of(rows)
+    ]
     assert told == [(1, "a", "length"), (2, "a", ""), (2, "a", "length")]
 
   run(draw, ask)

@@ -201,7 +201,12 @@ def _ask_and_go(address, fields):
     ("/v1/completions", b"{", 400, "not JSON"),
     ("/v1/completions", b'{"n": 1000}', 400, "n must be between"),
     ("/v1/completions", MANY, 400, "384 texts"),
-    ("/v1/completions", b'{"code": "poem"}', 400, "'poem' is no control code"),
+    (
+      "/v1/completions",
+      b'{"control_code": "poem"}',
+      400,
+      "'poem' is no control code",
+    ),
     ("/v1/completions", LONG, 400, "5000 tokens"),
     ("/v1/completions", b"a" * (1 << 21), 413, "bytes"),
     ("/v1/completions", b'{"model": "gpt"}', 404, "ask for 'small'"),

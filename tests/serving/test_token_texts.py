@@ -11,61 +11,66 @@ from lmjax.data.tokenizers import (
   WordPunctuationTokenizer,
   WordTokenizer,
 )
-from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import Piece
 from lmjax.serving.answer import Answer
-from lmjax.serving.batcher import News
+from lmjax.serving.batcher import Delta
 from lmjax.serving.question import read_question
 from lmjax.serving.token_texts import TokenTexts
 
 TEXT = "Né à 東京, the 🙂 and\nthe end of it. And the rest of the text."
 
 
-def told(tokenizer, tokens, size, stops=()):
+def told(tokenizer, tokens, size, stop_strings=()):
   """Tell of tokens so many at a time; return the text, and what is told."""
   stream, texts = (
-    TextStream(tokenizer, stops),
+    StreamingDetokenizer(tokenizer, stop_strings),
     TokenTexts(tokenizer, tokenizer.names()),
   )
   found, sent = [], 0
   for start in range(0, len(tokens), size):
     chunk = tokens[start : start + size]
-    finish = "length" if start + size >= len(tokens) else ""
-    before = stream.finish
+    finish_reason = "length" if start + size >= len(tokens) else ""
+    before = stream.finish_reason
     piece = Piece(
-      chunk, [-float(t) for t in chunk], finish, [[(t, 0.0)] for t in chunk]
+      chunk,
+      [-float(t) for t in chunk],
+      finish_reason,
+      [[(t, 0.0)] for t in chunk],
     )
     new = stream.push(piece)
     if not before:
-      news = News(
+      news = Delta(
         new,
         stream.tokens[sent:],
         stream.log_probs[sent:],
         stream.best[sent:],
-        stream.finish,
+        stream.finish_reason,
       )
       found += texts.push(news)
       sent = len(stream.tokens)
   return stream.text, found
 
 
-@pytest.mark.parametrize("stops", [(), ("end",), ("the end", "d o")])
+@pytest.mark.parametrize("stop_strings", [(), ("end",), ("the end", "d o")])
 @pytest.mark.parametrize(
   "cls",
   [ByteTokenizer, CharacterTokenizer, WordPunctuationTokenizer, BPETokenizer],
 )
-def test_tokens_add_up_to_the_text_however_many_come_at_a_time(cls, stops):
+def test_tokens_add_up_to_the_text_however_many_come_at_a_time(
+  cls, stop_strings
+):
   tokenizer = cls.train([TEXT], 280, 1, lower_case=False)
   tokens = tokenizer.encode(TEXT).tolist()
-  all_at_once = told(tokenizer, tokens, len(tokens), stops)
+  all_at_once = told(tokenizer, tokens, len(tokens), stop_strings)
   for size in (1, 3, 7):
-    text, found = told(tokenizer, tokens, size, stops)
+    text, found = told(tokenizer, tokens, size, stop_strings)
     assert (text, found) == all_at_once
     assert "".join(token.text for token in found) == text
     ends = np.cumsum([0, *[len(token.text) for token in found]])
     assert [token.offset for token in found] == ends[:-1].tolist()
     assert [-int(x.log_prob) for x in found] == tokens[: len(found)]
-  assert stops or text == tokenizer.decode(tokens)
+  assert stop_strings or text == tokenizer.decode(tokens)
 
 
 @pytest.mark.parametrize("prompt", ["the", "the ", ""])
@@ -75,7 +80,7 @@ def test_an_echo_stands_apart_from_the_words_behind_it(prompt):
   question = read_question(body, "small", 9)
   answer = Answer(question, "small", tokenizer, tokenizer.names(), 1)
   news = [("", ""), ("end", ""), (" of", ""), ("", "length")]
-  parts = [answer.part(0, News(x, [], [], [], end)) for x, end in news]
+  parts = [answer.part(0, Delta(x, [], [], [], end)) for x, end in news]
   text = "".join(part["choices"][0]["text"] for part in parts)
   assert text == f"{prompt.strip()} end of".strip()
 
@@ -85,7 +90,7 @@ def test_what_is_no_text_shows_by_its_name():
   texts = TokenTexts(tokenizer, tokenizer.names())
   likely = [[(tokenizer.encode("b")[0], -0.5), (3, -0.7), (4 + 0xC3, -2.0)]]
   a = tokenizer.encode("a").tolist()
-  (token,) = texts.push(News("a", a, [-3.0], likely, "length"))
+  (token,) = texts.push(Delta("a", a, [-3.0], likely, "length"))
   assert token.best(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
   assert token.best(3)["<0xC3>"] == -2.0
 
@@ -100,9 +105,9 @@ def test_words_stand_apart_from_their_prompt(echo):
   answer = Answer(question, "m", tokenizer, tokenizer.names(), 1)
   first, second = tokenizer.encode("end of").tolist()
   parts = [
-    answer.part(0, News("", [], [], [], "")),
-    answer.part(0, News("end", [first], [-1.0], [[(second, -0.5)]], "")),
-    answer.part(0, News(" of", [second], [-2.0], [[(first, -1.5)]], "length")),
+    answer.part(0, Delta("", [], [], [], "")),
+    answer.part(0, Delta("end", [first], [-1.0], [[(second, -0.5)]], "")),
+    answer.part(0, Delta(" of", [second], [-2.0], [[(first, -1.5)]], "length")),
   ]
   (choice,) = answer.whole(parts)["choices"]
   assert choice["text"] == "the" * echo + " end of"

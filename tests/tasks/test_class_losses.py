@@ -13,7 +13,7 @@ from lmjax import losses
 from lmjax.metrics.sums import Sums, add_to, divide
 from lmjax.tasks.classification import (
   CRITERIA,
-  FOR_MANY,
+  MULTI_LABEL_LOSSES,
   NUM_BINS,
   Classification,
 )
@@ -93,7 +93,7 @@ def test_focal_loss_of_a_softmax():
 def test_gradients_are_finite_where_all_is_known_or_wrong(many):
   extreme = jnp.array([[40.0, -40, -40, -40, 0], [-40, 40, 40, 40, 0]])
   targets = MANY[:2] if many else jnp.array([0, 0])
-  for criterion in FOR_MANY if many else CRITERIA:
+  for criterion in MULTI_LABEL_LOSSES if many else CRITERIA:
     if criterion == "exponential":
       continue  # whose gradient has no bound
     judge = task(many, criterion=criterion, focal_gamma=0.5)
@@ -117,7 +117,7 @@ def test_every_loss_falls_when_scores_learn_from_it(criterion):
     assert report["accuracy"] == 1.0, criterion
 
   learn(task(criterion=criterion), TARGETS)
-  if criterion in FOR_MANY:
+  if criterion in MULTI_LABEL_LOSSES:
     learn(task(many=True, criterion=criterion), MANY)
 
 

@@ -13,7 +13,7 @@ from lmjax.config import defaults
 from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.training import hooks, loop
@@ -58,7 +58,7 @@ def config_of(folder, model="bag_of_ngrams", **changes):
   config.optim.learning_rate = 1e-2
   config.parallel.num_devices = 1
   config.train.update(
-    num_steps=9, log_every=3, eval_every=4, checkpoint_every=4, sample_every=0
+    num_steps=9, log_every=3, eval_every=4, checkpoint_every=4, preview_every=0
   )
   config.update_from_flattened_dict(changes)
   return config
@@ -93,7 +93,7 @@ def records(workdir, split):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("trained") / "run"
-  config = config_of(folder, **{"checkpoint.best_by": "macro_f1"})
+  config = config_of(folder, **{"checkpoint.metric": "macro_f1"})
   assert loop.train(config, workdir) == 0
   return config, workdir
 
@@ -149,7 +149,7 @@ def test_predictions_have_the_accuracy_of_the_evaluation(trained, folder):
   ("best_by", "best", "last"), [("loss", 2, 4), ("accuracy", 3, 5)]
 )
 def test_the_best_is_by_the_figure_that_is_named(
-  best_by, best, last, folder, tmp_path, monkeypatch
+  metric, best, last, folder, tmp_path, monkeypatch
 ):
   """Patience goes by it too."""
   reports = [
@@ -168,8 +168,12 @@ def test_the_best_is_by_the_figure_that_is_named(
       return next(self.reports)
 
   monkeypatch.setattr(hooks, "Evaluator", Judge)
-  changes = {"train.eval_every": 1, "train.num_steps": 8, "train.patience": 2}
-  config = config_of(folder, **changes, **{"checkpoint.best_by": best_by})
+  changes = {
+    "train.eval_every": 1,
+    "train.num_steps": 8,
+    "train.early_stopping_patience": 2,
+  }
+  config = config_of(folder, **changes, **{"checkpoint.metric": metric})
   assert loop.train(config, tmp_path / "run") == 0
   assert records(tmp_path / "run", "valid")[-1]["step"] == last
   assert lmjax.load(tmp_path / "run").step == best
@@ -177,7 +181,7 @@ def test_the_best_is_by_the_figure_that_is_named(
 
 
 def test_a_figure_that_is_not_there_is_named_before_training(folder, tmp_path):
-  config = config_of(folder, **{"checkpoint.best_by": "f2"})
+  config = config_of(folder, **{"checkpoint.metric": "f2"})
   with pytest.raises(UserError, match="best_by=f2 is no figure.*macro_f1"):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -196,7 +200,7 @@ def test_batches_of_one_length_have_the_loss_of_many(folder, tmp_path):
   reports = []
   for number, num_buckets in enumerate((1, 4)):
     config = config_of(folder, **{"data.num_buckets": num_buckets})
-    experiment = Experiment(finalize(config), RunFolder(tmp_path / str(number)))
+    experiment = Experiment(finalize(config), RunDir(tmp_path / str(number)))
     strategy = loop.make_strategy(config)
     batches = experiment.corpus.eval_batches("valid")
     assert len(batches.shapes) == (1 if num_buckets == 1 else 2)
@@ -209,7 +213,7 @@ def test_batches_of_one_length_have_the_loss_of_many(folder, tmp_path):
 
 def test_pmap_and_meshes_equal_one_device(folder, tmp_path):
   config = config_of(folder, **{"classification.dropout": 0.0})
-  experiment = Experiment(finalize(config), RunFolder(tmp_path))
+  experiment = Experiment(finalize(config), RunDir(tmp_path))
 
   def run(strategy):
     state = strategy.create(experiment.make_state)
@@ -229,9 +233,9 @@ def test_pmap_and_meshes_equal_one_device(folder, tmp_path):
     last = experiment.corpus.eval_batches("valid")
     uneven = last[len(last) - 1]
     assert (uneven["weights"] == 0).any()
-    results = dict(judged=evaluate(state, strategy.place_batch(uneven))[1])
+    results = dict(judged=evaluate(state, strategy.shard_batch(uneven))[1])
     batch = experiment.corpus.train_batches()[0]
-    state, results["learned"] = step(state, strategy.place_batch(batch))
+    state, results["learned"] = step(state, strategy.shard_batch(batch))
     results["params"] = strategy.collect(state).params
     return jax.device_get(results)
 

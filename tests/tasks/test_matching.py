@@ -14,7 +14,7 @@ from lmjax.config.finalize import finalize
 from lmjax.data.tokenizers import TOKENIZERS
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.ops import in_batch_negatives
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel.jit import JitStrategy
@@ -62,7 +62,7 @@ def make(tmp_path_factory):
     config.data.batch_size = 8
     config.matching.loss = loss
     config.update_from_flattened_dict(changes)
-    return Experiment(finalize(config), RunFolder(folder / "run"))
+    return Experiment(finalize(config), RunDir(folder / "run"))
 
   return make
 
@@ -327,7 +327,7 @@ def test_within_a_batch_jit_sees_all_rows_and_pmap_those_of_a_device(make):
     step = strategy.compile_step(
       functools.partial(eval_step, task=experiment.task), placed, donate=False
     )
-    made = step(placed, strategy.place_batch(batch))[1]
+    made = step(placed, strategy.shard_batch(batch))[1]
     np.testing.assert_allclose(made.loss, sums.loss, rtol=1e-4)
 
 
@@ -385,7 +385,7 @@ def test_both_texts_stand_in_one_row(make):
 
 
 def test_of_two_texts_in_one_row_the_longer_is_cut_first(make):
-  changes = {"matching.encoders": "cross", "data.window": 6}
+  changes = {"matching.encoders": "cross", "data.seq_len": 6}
   corpus = make("classification", **changes).corpus
   names = corpus.tokenizer.tokenizers["first"].names()
   for first, second, wanted in (
@@ -425,7 +425,7 @@ def test_skipped_records_are_not_judged(make, tmp_path):
       "data.malformed": "skip",
       "parallel.num_devices": 1,
       "train.num_steps": 1,
-      "train.sample_every": 0,
+      "train.preview_every": 0,
     }
     config = make("regression", **changes).config
     workdir = tmp_path / f"run{len(reports)}"
@@ -454,8 +454,8 @@ def test_a_score_must_be_a_number_in_its_range(make):
       {"matching.encoders": "shared", "matching.second_tokenizer": "word"},
       "set matching.encoders=separate",
     ),
-    ("distribution", {"matching.highest": 4.5}, "must be whole steps apart"),
-    ("regression", {"matching.highest": 0.0}, "lowest=1.0 must be below"),
+    ("distribution", {"matching.max_score": 4.5}, "must be whole steps apart"),
+    ("regression", {"matching.max_score": 0.0}, "lowest=1.0 must be below"),
     ("triplet", {"matching.negatives": "some"}, "one of hardest, all"),
     ("triplet", {"matching.second_tokenizer": "x"}, "=x is not known"),
     ("triplet", {"loss.label_smoothing": 0.1}, "is not read by task=matching"),

@@ -2,7 +2,7 @@
 import jax
 import numpy as np
 
-from lmjax.tasks.seq2seq import Seq2Seq
+from lmjax.tasks.seq2seq import DenoisingSeq2Seq
 from tests.tiny_models import VOCAB_SIZE, encoder_decoder
 
 
@@ -10,7 +10,7 @@ def test_targets_are_predicted_from_the_sources_and_those_before():
   """Padding of sources is not seen, later inputs are not, all else is."""
   model = encoder_decoder(num_layers=1, num_encoder_layers=1)
   units = np.ones(VOCAB_SIZE, np.float32)
-  task = Seq2Seq(model, units, "byte", stateful=False)
+  task = DenoisingSeq2Seq(model, units, "byte", stateful=False)
   rng = np.random.default_rng(0)
   draw = lambda *shape: rng.integers(0, VOCAB_SIZE, shape)  # noqa: E731
   weights = np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]], np.float32)

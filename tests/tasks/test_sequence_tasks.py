@@ -20,7 +20,7 @@ from lmjax.metrics.rouge import rouge
 from lmjax.models import build_model
 from lmjax.prediction.seq2seq import METRICS, TextPrediction
 from lmjax.run import Run
-from lmjax.tasks.seq2seq import Transduction
+from lmjax.tasks.seq2seq import Seq2Seq
 from lmjax.training import loop
 from tests.tiny_models import VOCAB_SIZE, draw, encoder_decoder
 
@@ -37,7 +37,7 @@ def recurrent(**settings):
 
 
 MODELS = {
-  "recurrent": lambda: recurrent(copies=True, input_feeding=True),
+  "recurrent": lambda: recurrent(copy_mechanism=True, input_feeding=True),
   "transformer": lambda: encoder_decoder(
     num_layers=1, num_encoder_layers=1, positions="relative"
   ),
@@ -52,15 +52,19 @@ def prepared(name):
 
 
 def make_task(
-  model, beam_size, num_best=1, length_penalty=0.0, coverage_penalty=0.0
+  model,
+  beam_size,
+  num_return_sequences=1,
+  length_penalty=0.0,
+  coverage_penalty=0.0,
 ):
-  return Transduction(
+  return Seq2Seq(
     model=model,
     units_V=np.ones(V, np.float32),
     unit="word",
     stateful=False,
     beam_size=beam_size,
-    num_best=num_best,
+    num_return_sequences=num_return_sequences,
     length_penalty=length_penalty,
     coverage_penalty=coverage_penalty,
     max_target_length=T,
@@ -91,7 +95,7 @@ def attended(model, variables, inputs):
   return model.attended(sown["intermediates"])
 
 
-def behind_bos(tokens):
+def after_bos(tokens):
   return np.pad(tokens, ((0, 0), (1, 0)), constant_values=BOS)[:, :-1]
 
 
@@ -103,7 +107,7 @@ def test_greedy_search_writes_what_the_model_finds_best(name):
   tokens = np.full((B, T), PAD)
   done = np.zeros(B, bool)
   for t in range(T):
-    best = log_probs(model, variables, behind_bos(tokens))[:, t].argmax(-1)
+    best = log_probs(model, variables, after_bos(tokens))[:, t].argmax(-1)
     tokens[:, t] = np.where(done, PAD, best)
     done |= tokens[:, t] == EOS
   np.testing.assert_array_equal(made, tokens)
@@ -113,11 +117,11 @@ def test_greedy_search_writes_what_the_model_finds_best(name):
 def test_scores_of_beams_are_those_of_whole_texts(name):
   """Carries follow their hypotheses, and sources theirs."""
   model, variables = prepared(name)
-  task = make_task(model, 4, num_best=3, length_penalty=0.7)
+  task = make_task(model, 4, num_return_sequences=3, length_penalty=0.7)
   made = jax.jit(task.predict)(variables, BATCH)
   for n in range(3):
     tokens = np.array(made["targets"][:, n])
-    each = log_probs(model, variables, behind_bos(tokens))
+    each = log_probs(model, variables, after_bos(tokens))
     picked = np.take_along_axis(np.array(each), tokens[..., None], 2)[..., 0]
     counts = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) == 0
     total = np.where(counts, picked, 0.0).sum(axis=1)
@@ -136,7 +140,7 @@ def test_scores_lose_by_what_is_left_out_of_sources(name, scale):
   """
   model, variables = prepared(name)
   variables = jax.tree.map(lambda leaf: scale * leaf, variables)
-  settings = dict(num_best=3, length_penalty=0.7)
+  settings = dict(num_return_sequences=3, length_penalty=0.7)
   plain, made = (
     jax.jit(make_task(model, 4, coverage_penalty=x, **settings).predict)(
       variables, BATCH
@@ -146,7 +150,7 @@ def test_scores_lose_by_what_is_left_out_of_sources(name, scale):
   assert not np.all(plain["targets"] == made["targets"])
   for n in range(3):
     tokens = np.array(made["targets"][:, n])
-    inputs = behind_bos(tokens)
+    inputs = after_bos(tokens)
     each = log_probs(model, variables, inputs)
     weights_BTS = attended(model, variables, inputs)
     np.testing.assert_allclose(weights_BTS.sum(axis=2), 1.0, atol=1e-5)
@@ -188,14 +192,14 @@ def make_config(folder, **changes):
       "data.path": str(folder),
       "data.split_by": "name",
       "data.valid_fraction": 0.2,
-      "data.window": 16,
+      "data.seq_len": 16,
       "data.tokenizer": "word",
       "data.batch_size": 4,
       "data.num_buckets": 1,
       "parallel.num_devices": 1,
       "train.num_steps": 30,
       "train.eval_every": 30,
-      "train.sample_every": 0,
+      "train.preview_every": 0,
       "train.log_every": 30,
       "optim.warmup_steps": 1,
       "optim.learning_rate": 0.03,
@@ -250,7 +254,10 @@ def test_buckets_and_beams_of_a_stored_run(workdir):
   for key, value in plain.items():
     if isinstance(value, float):
       np.testing.assert_allclose(other[key], value, rtol=1e-4, err_msg=key)
-  run = Run(workdir, overrides={"seq2seq.beam_size": 3, "seq2seq.num_best": 2})
+  run = Run(
+    workdir,
+    overrides={"seq2seq.beam_size": 3, "seq2seq.num_return_sequences": 2},
+  )
   (made,) = run.predict([{"source": "walk twice"}])
   assert len(made["best"]) == 2 and made["target"] == made["best"][0]["target"]
   assert made["score"] >= made["best"][1]["score"]
@@ -268,7 +275,7 @@ def test_jit_equals_pmap(pairs_folder, tmp_path):
         "train.num_steps": 3,
         "train.eval_every": 0,
         "train.log_every": 3,
-        "model.copies": True,
+        "model.copy_mechanism": True,
         "model.dropout": 0.0,
         "seq2seq.target_tokenizer": "",
       },
@@ -284,7 +291,10 @@ def test_jit_equals_pmap(pairs_folder, tmp_path):
   ("changes", "message"),
   [
     ({"target_tokenizer": "x"}, "seq2seq.target_tokenizer=x is not known"),
-    ({"num_best": 2}, "num_best=2 must be at most seq2seq.beam_size=1"),
+    (
+      {"num_return_sequences": 2},
+      "num_return_sequences=2 must be at most seq2seq.beam_size=1",
+    ),
     ({"coverage_penalty": 0.2}, "coverage_penalty=0.2 needs"),
     ({"metrics": "bleu,x"}, "metrics=bleu,x names 'x', which is not known"),
     ({"beam_size": 0}, "beam_size=0 must be at least 1"),
@@ -351,13 +361,13 @@ def test_references_are_written_as_the_tokenizer_writes(kind, lower):
   kind = TOKENIZERS[kind]
   words = kind.train(references, 300, 1, lower)
   written = [words.decode(words.encode(text).tolist()) for text in references]
-  assert [words.as_written(text) for text in references] == written
+  assert [words.normalize(text) for text in references] == written
   metrics = "bleu,chrf,exact_match,token_error_rate"
   others = [[text] for text in references]
   _, figures = judged(metrics, written, others, kind, lower)
   assert figures["bleu"] == pytest.approx(100)
   assert figures["exact_match"] == 1 and figures["token_error_rate"] == 0
-  assert words.as_written("A, ~") == {
+  assert words.normalize("A, ~") == {
     ("word_punctuation", False): "A , ~",
     ("word_punctuation", True): "a , ~",
   }.get((kind.kind, lower), "a, ~" if lower else "A, ~")

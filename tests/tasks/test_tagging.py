@@ -20,7 +20,7 @@ from lmjax.data.records.tag_schemes import (
 from lmjax.data.tokenizers import TOKENIZERS
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.metrics.sums import add_to, divide
 from lmjax.models import build_model
 from lmjax.optim.optimizers import make_optimizer
@@ -46,7 +46,7 @@ def make_config(model="recurrent_encoder", **changes):
   config.tagging.character_width = 6
   config.tagging.character_embedding_width = 3
   config.tagging.bigram_width = 2
-  config.data.window = 16
+  config.data.seq_len = 16
   config.update_from_flattened_dict(changes)
   return config
 
@@ -230,7 +230,7 @@ def test_jit_over_a_mesh_is_pmap():
     step = strategy.compile_step(step, state)
     judge = functools.partial(eval_step, task=task)
     judge = strategy.compile_step(judge, state, donate=False)
-    batch = strategy.place_batch(make_batch())
+    batch = strategy.shard_batch(make_batch())
     state, learned = step(state, batch)
     _, judged = judge(state, batch)
     results.append((learned.means(), judged.means()))
@@ -390,10 +390,10 @@ def test_long_texts_are_cut_to_learn_and_answered_whole(scheme, tmp_path):
       "data.split_by": "name",
       "data.columns.tokens": "0",
       "data.columns.tags": tags,
-      "data.window": 5,
+      "data.seq_len": 5,
     }
   )
-  experiment = Experiment(finalize(config), RunFolder(tmp_path / "run"))
+  experiment = Experiment(finalize(config), RunDir(tmp_path / "run"))
   corpus = experiment.corpus
   learned = corpus.train_batches()[0]["weights"].sum()
   counted = corpus.eval_batches("valid")[0]["weights"].sum()

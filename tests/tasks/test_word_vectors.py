@@ -11,7 +11,7 @@ import pytest
 import lmjax
 from lmjax.errors import UsageError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.models.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
@@ -51,12 +51,12 @@ def tell_apart(p, word_D, good, negatives, loss, slopes):
   """Add −log σ(w·c̃) − K mean log σ(−w·ñ); return its slope in w."""
   out, slope_D = p["output/table"], np.zeros(D)
   terms = [(good, 1.0, 1.0)] + [(n, -1.0, K / N) for n in negatives]
-  for context, sign, weight in terms:
-    score = sign * word_D @ out[context]
+  for max_context, sign, weight in terms:
+    score = sign * word_D @ out[max_context]
     loss[0] -= weight * np.log(sigmoid(score))
     pull = -weight * sign * sigmoid(-score)
-    slope_D += pull * out[context]
-    slopes["output/table"][context] += pull * word_D
+    slope_D += pull * out[max_context]
+    slopes["output/table"][max_context] += pull * word_D
   return slope_D
 
 
@@ -164,7 +164,7 @@ def train(experiment, strategy, num_microbatches=1):
   )
   batches = experiment.corpus.train_batches()
   for index in range(2):
-    state, sums = step(state, strategy.place_batch(batches[index]))
+    state, sums = step(state, strategy.shard_batch(batches[index]))
   params = jax.device_get(strategy.collect(state).params)
   return named_leaves(dict(params=params, **sums.means()))
 
@@ -177,7 +177,7 @@ def test_however_it_is_divided_the_same_numbers_come_out(
   task, strategy, parts, tiny_config, tmp_path
 ):
   config = tiny_config("word_vectors", task=task)
-  experiment = Experiment(config, RunFolder(tmp_path))
+  experiment = Experiment(config, RunDir(tmp_path))
   expected = train(experiment, JitStrategy(jax.devices()[:1], 1, ()))
   fsdp = 2 if strategy is JitStrategy else 1
   devices = strategy(jax.devices()[:2], fsdp, config.parallel.rules)
@@ -189,10 +189,10 @@ def test_however_it_is_divided_the_same_numbers_come_out(
 def test_a_run_shows_neighbours_and_writes_no_text(
   tiny_config, text_folder, tmp_path
 ):
-  config = tiny_config("word_vectors", **{"train.sample_every": 4})
+  config = tiny_config("word_vectors", **{"train.preview_every": 4})
   config.data.source, config.data.path = "text", str(text_folder)
   config.data.split_by, config.data.tokenizer = "name", "word"
-  config.sample.prompt, config.sample.num_tokens = "squared and", 3
+  config.preview.prompt, config.preview.num_tokens = "squared and", 3
   assert loop.train(config, tmp_path / "run") == 0
   records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").open())
   (sample,) = [r["text"] for r in records if r["split"] == "sample"]
@@ -202,6 +202,6 @@ def test_a_run_shows_neighbours_and_writes_no_text(
   assert sample == "\n".join(lines)
   with pytest.raises(UsageError, match="skip_gram does not go on .*embed.py"):
     run.generate("squared")
-  config.sample.prompt = "squared snark"
+  config.preview.prompt = "squared snark"
   with pytest.raises(UsageError, match="'snark', which is not in the vocab"):
     loop.train(config, tmp_path / "new")

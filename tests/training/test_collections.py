@@ -23,7 +23,7 @@ B, T, V, D = 8, 5, 11, 4
 class Model(LanguageModel):
   """Embeddings with a running mean of them and a loss on their size."""
 
-  context = None
+  max_context = None
 
   def setup(self):
     self.embed = nn.Embed(V, D)
@@ -76,7 +76,7 @@ def test_statistics_move_and_losses_are_added(kind, num_microbatches):
     optimizer=OPTIMIZER,
     num_microbatches=num_microbatches,
   )
-  batch = strategy.place_batch(BATCH)
+  batch = strategy.shard_batch(BATCH)
   state, sums = strategy.compile_step(step, state)(state, batch)
   means = sums.means()
   np.testing.assert_allclose(
@@ -94,6 +94,6 @@ def test_evaluation_leaves_statistics_alone():
   strategy = STRATEGIES["one"]()
   state = strategy.create(make_state)
   step = functools.partial(eval_step, task=TASK)
-  batch = strategy.place_batch(BATCH)
+  batch = strategy.shard_batch(BATCH)
   after, _ = strategy.compile_step(step, state, donate=False)(state, batch)
   np.testing.assert_array_equal(after.collections["statistics"]["mean"], 0.0)

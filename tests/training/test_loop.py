@@ -15,7 +15,7 @@ import lmjax
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.checkpoints import Checkpoints
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.optim.optimizers import averaged_params, plateau_scale
 from lmjax.training import loop
@@ -57,7 +57,7 @@ def records(folder, split="train"):
 
 def final_state(config, folder):
   """Restore the newest checkpoint on one device."""
-  experiment = Experiment(loop.finalize(config), RunFolder(folder))
+  experiment = Experiment(loop.finalize(config), RunDir(folder))
   strategy = loop.make_strategy(config)
   checkpoints = Checkpoints(folder / "checkpoints")
   state, progress = checkpoints.restore(strategy.target(experiment.make_state))
@@ -93,7 +93,7 @@ SETTINGS = {
   "skip-gram": ("word_vectors", {}),
   "glove, frozen": (
     "word_vectors",
-    {"task": "glove", "optim.frozen": "^output/", "optim.name": "adagrad"},
+    {"task": "glove", "optim.freeze": "^output/", "optim.name": "adagrad"},
   ),
 }
 SLOW = (
@@ -263,7 +263,7 @@ def test_a_record_is_the_mean_over_its_steps(tiny_config, tmp_path):
 def test_early_stopping_stops_and_stays_stopped(tiny_config, tmp_path):
   config = tiny_config("lstm")
   config.train.num_steps, config.train.eval_every = 40, 1
-  config.train.patience = 3
+  config.train.early_stopping_patience = 3
   config.optim.learning_rate = 3.0  # it gets worse at once
   config.optim.clip_norm = 0.0
   assert loop.train(config, tmp_path / "run") == 0
@@ -312,12 +312,12 @@ def test_it_learns(tiny_config, tmp_path, text_folder):
   config = tiny_config("lstm", **{"data.order": "stateful"})
   config.data.source, config.data.path = "text", str(text_folder)
   config.data.split_by, config.data.batch_size = "name", 16
-  config.data.window = 32
+  config.data.seq_len = 32
   config.model.width = 64
   config.optim.learning_rate = 2e-2
   config.train.num_steps = config.train.eval_every = 150
   config.train.eval_batches = 0
-  config.train.sample_every = 150
+  config.train.preview_every = 150
   assert loop.train(config, tmp_path / "run") == 0
   first, last = records(tmp_path / "run")[0], records(tmp_path / "run")[-1]
   assert first["loss"] > 2.5 and last["loss"] < 1.0

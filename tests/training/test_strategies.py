@@ -26,7 +26,7 @@ from tests.tiny_models import recurrent, transformer
 
 B, T, V, STEPS = 16, 5, 16, 3
 RULES = defaults.get_config(model="lstm").parallel.rules
-SIZES = dict(num_layers=2, context=6, feed_forward="swiglu", norm="rms")
+SIZES = dict(num_layers=2, max_context=6, feed_forward="swiglu", norm="rms")
 TASKS = {
   "lstm, stateful": (recurrent("lstm", V), True),
   "transformer, stateful": (transformer(V, **SIZES), True),
@@ -41,7 +41,7 @@ WHOLE = {
     transformer(
       V,
       num_layers=2,
-      context=6,
+      max_context=6,
       num_kv_heads=2,
       positions="relative",
       norm="batch",
@@ -100,7 +100,7 @@ def run(name, strategy, num_microbatches=1):
   )
   results = {}
   for index, batch in enumerate(batches()):
-    placed = strategy.place_batch(batch)
+    placed = strategy.shard_batch(batch)
     _, sums = evaluate(state, placed)
     results[f"eval {index}"] = sums.means()
     state, sums = step(state, placed)
@@ -187,7 +187,7 @@ def test_devices_exchange_sums_alone(name):
     optimizer=optimizer,
     num_microbatches=2,
   )
-  batch = strategy.place_batch(next(batches()))
+  batch = strategy.shard_batch(next(batches()))
   lowered = strategy.compile_step(step, state).lower(state, batch)
   program = lowered.compile().as_text()
   assert "all-reduce" in program
@@ -291,7 +291,7 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
   for index, batch in enumerate(batches()):
     batch = {name: rows[:4] for name, rows in batch.items()}
     batch["number"] = np.full(4, index, np.int32)
-    state, sums = step(state, devices.place_batch(batch))
+    state, sums = step(state, devices.shard_batch(batch))
   jax.block_until_ready(sums)
   jax.effects_barrier()
   rows = [row for step_rows in seen.values() for row in step_rows]
@@ -305,7 +305,7 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
 def test_the_rules_of_base_fit_every_family_of_base(family):
   config = finalize(defaults.get_config(model=family))
   model = MODELS[family](config, vocab_size=4096)
-  tokens = np.zeros((1, config.data.window), np.int32)
+  tokens = np.zeros((1, config.data.seq_len), np.int32)
   masks = [tokens == 0] if model.kinds == ("text_encoder",) else []
   shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, *masks)
   mesh = jax.make_mesh((1, 8), ("data", "fsdp"), devices=jax.devices())

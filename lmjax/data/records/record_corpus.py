@@ -49,7 +49,7 @@ class Split(NamedTuple):
     examples: the examples.
     num_skipped: how many records were malformed and left out.
     skipped: where the first of them are, and what is wrong there.
-    num_cut: how many records were longer than data.window and were cut.
+    num_cut: how many records were longer than data.seq_len and were cut.
   """
 
   examples: Encoded
@@ -249,7 +249,7 @@ class RecordCorpus:
   def cut(
     self, example: Example, learned: bool = False
   ) -> tuple[Example, bool]:
-    """Cut the fields of an example that are longer than data.window.
+    """Cut the fields of an example that are longer than data.seq_len.
 
     Args:
       example: of any length.
@@ -258,7 +258,7 @@ class RecordCorpus:
     """
     if self.schema.whole and not learned:
       return example, False
-    shortened = self.schema.cut(example, self._config.data.window)
+    shortened = self.schema.cut(example, self._config.data.seq_len)
     return shortened, any(
       np.shape(shortened[field]) != np.shape(values)
       for field, values in example.items()
@@ -280,7 +280,7 @@ class RecordCorpus:
       tokenizer=self.tokenizer.fingerprint,
       schema=fingerprint(schema),
       columns=self._columns,
-      window=data.window,
+      seq_len=data.seq_len,
       malformed=data.malformed,
     )
     key = digest(json.dumps(decisive).encode())
@@ -372,12 +372,12 @@ class RecordCorpus:
     return self.schema.sizes(self.tokenizer)
 
   @property
-  def offers(self) -> dict[str, Any]:
+  def task_inputs(self) -> dict[str, Any]:
     """Return what a task must know of the vocabularies."""
-    return self.schema.offers(self.tokenizer)
+    return self.schema.task_inputs(self.tokenizer)
 
   @property
-  def template(self) -> dict[str, np.ndarray]:
+  def example_batch(self) -> dict[str, np.ndarray]:
     """Return a batch of nothing."""
     schema = self.schema
     blank = Encoded.of(
@@ -409,7 +409,7 @@ class RecordCorpus:
       listed = ", ".join("+".join(map(str, shape)) for shape in shapes)
       lines.append(
         f"{name}: {len(examples):,} rows, {num_skipped:,} skipped, {num_cut:,} "
-        f"cut to data.window; {len(shapes)} shapes of {listed} tokens"
+        f"cut to data.seq_len; {len(shapes)} shapes of {listed} tokens"
       )
       lines += [f"  skipped {place}" for place in skipped]
       if num_skipped > len(skipped):

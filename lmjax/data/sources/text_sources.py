@@ -80,7 +80,7 @@ class PythonDocs:
     """Refuse: topics are all of one kind; see Source."""
     del index
     raise UserError(
-      f"objective.code_by={by} says nothing of data.source=python_docs; choose "
+      f"objective.control_code_from={by} says nothing of data.source=python_docs; choose "
       "another source."
     )
 
@@ -118,7 +118,7 @@ class TextFiles:
     names = dict(file=path.name.split(".")[0], folder=path.parent.name)
     if by not in names:
       raise UserError(
-        f"objective.code_by={by} must be file or folder for text files."
+        f"objective.control_code_from={by} must be file or folder for text files."
       )
     return names[by]
 
@@ -167,7 +167,7 @@ class Lines:
 
   def label(self, index: int, by: str) -> str:
     """Return another field of the line; see Source."""
-    return self._read(index, by, "objective.code_by")
+    return self._read(index, by, "objective.control_code_from")
 
   def _read(self, index: int, field: str, key: str) -> str:
     """Return a field of a line, which the config names by `key`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing TFDS data sets of text, shard by shard, without TensorFlow.
+"""DecodeState TFDS data sets of text, shard by shard, without TensorFlow.
 
 Each shard appears whole or not at all, so a conversion that was cut off goes
 on with the first shard that is missing.
@@ -45,13 +45,13 @@ def write_dataset(
     if not len(source):
       continue
     starts = range(0, len(source), shard_size)
-    template = tfds.core.ShardedFileTemplate(
+    example_batch = tfds.core.ShardedFileTemplate(
       data_dir=folder,
       dataset_name=name,
       split=split,
       filetype_suffix="array_record",
     )
-    paths = template.sharded_filepaths(len(starts))
+    paths = example_batch.sharded_filepaths(len(starts))
     lengths, num_bytes = [], 0
     bar = tqdm.tqdm(total=len(source), desc=split, unit="doc", disable=None)
     for start, path in zip(starts, map(Path, paths), strict=True):
@@ -67,7 +67,7 @@ def write_dataset(
         name=split,
         shard_lengths=lengths,
         num_bytes=num_bytes,
-        filename_template=template,
+        filename_template=example_batch,
       )
     )
   tfds.folder_dataset.write_metadata(

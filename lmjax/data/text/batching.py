@@ -35,7 +35,7 @@ class Rows:
 
   Attributes:
     stream: the tokens.
-    window: length T of a row.
+    seq_len: length T of a row.
     batch_size: rows of a global batch.
     seed: seed of the order.
     reset_at_documents: whether memory is emptied where a document begins; see
@@ -47,7 +47,7 @@ class Rows:
   """
 
   stream: TokenStream
-  window: int
+  seq_len: int
   batch_size: int
   seed: int = 0
   reset_at_documents: bool = False
@@ -64,7 +64,7 @@ class Rows:
   def read(self, starts: np.ndarray, stops: np.ndarray) -> dict:
     """Read rows that begin at `starts`; targets at `stops` and on weigh 0."""
     last = self.stream.num_tokens - 1
-    index_BT = starts[:, None] + np.arange(self.window + 1)
+    index_BT = starts[:, None] + np.arange(self.seq_len + 1)
     tokens_BT = self.stream.tokens[np.minimum(index_BT, last)].astype(np.int32)
     counts_BT = index_BT[:, 1:] < np.minimum(stops, last + 1)[:, None]
     batch = dict(
@@ -88,7 +88,7 @@ def _are_among(index_BT: np.ndarray, ascending: np.ndarray) -> np.ndarray:
   return ascending[np.minimum(nearest, len(ascending) - 1)] == index_BT
 
 
-class ShuffledWindows(Rows):
+class ShuffledSequences(Rows):
   """Stateless training: windows of the stream in a new order every epoch.
 
   Each epoch cuts the stream at another offset and sees each window once.
@@ -97,17 +97,17 @@ class ShuffledWindows(Rows):
   def __getitem__(self, index: int) -> dict:
     """Return this process's rows of batch `index`."""
     targets = self.stream.num_tokens - 1
-    num_windows = max(1, targets // self.window - 1)
+    num_sequences = max(1, targets // self.seq_len - 1)
     sample = index * self.batch_size + self.local_rows()
-    epoch = (sample // num_windows).astype(np.uint64)
+    epoch = (sample // num_sequences).astype(np.uint64)
     key = mix(mix(np.uint64(self.seed)) ^ epoch)
-    window = permute(sample % num_windows, num_windows, key)
-    slack = np.uint64(targets - num_windows * self.window + 1)
-    start = (mix(key) % slack).astype(np.int64) + window * self.window
-    return self.read(start, start + self.window + 1)
+    seq_len = permute(sample % num_sequences, num_sequences, key)
+    slack = np.uint64(targets - num_sequences * self.seq_len + 1)
+    start = (mix(key) % slack).astype(np.int64) + seq_len * self.seq_len
+    return self.read(start, start + self.seq_len + 1)
 
 
-class SequentialWindows(Rows):
+class OrderedSequences(Rows):
   """Stateless evaluation: every window once, from front to back.
 
   What is behind the end of the stream weighs 0 and is masked.
@@ -115,17 +115,17 @@ class SequentialWindows(Rows):
 
   def __len__(self) -> int:
     """Return the number of batches."""
-    return -(-(self.stream.num_tokens - 1) // (self.window * self.batch_size))
+    return -(-(self.stream.num_tokens - 1) // (self.seq_len * self.batch_size))
 
   def __getitem__(self, index: int) -> dict:
     """Return this process's rows of batch `index`."""
-    start = (index * self.batch_size + self.local_rows()) * self.window
-    batch = self.read(start, start + self.window + 1)
-    place_BT = start[:, None] + np.arange(self.window)
+    start = (index * self.batch_size + self.local_rows()) * self.seq_len
+    batch = self.read(start, start + self.seq_len + 1)
+    place_BT = start[:, None] + np.arange(self.seq_len)
     return batch | {"mask": place_BT < self.stream.num_tokens}
 
 
-class Lanes(Rows):
+class ContiguousStreams(Rows):
   """Stateful order: each row goes on where it stopped in the batch before.
 
   The stream is cut into `batch_size` contiguous lanes; window i of every lane
@@ -133,20 +133,20 @@ class Lanes(Rows):
   """
 
   @property
-  def lane_length(self) -> int:
+  def stream_length(self) -> int:
     """Return the number of targets in a lane."""
     return -(-(self.stream.num_tokens - 1) // self.batch_size)
 
   def __len__(self) -> int:
     """Return the number of batches in an epoch."""
-    return -(-self.lane_length // self.window)
+    return -(-self.stream_length // self.seq_len)
 
   def __getitem__(self, index: int) -> dict:
     """Return this process's rows of batch `index`, of any epoch."""
     within_epoch = index % len(self)
-    lane = self.local_rows() * self.lane_length
-    start = lane + within_epoch * self.window
-    batch = self.read(start, lane + self.lane_length + 1)
+    lane = self.local_rows() * self.stream_length
+    start = lane + within_epoch * self.seq_len
+    batch = self.read(start, lane + self.stream_length + 1)
     resets_BT = batch.setdefault(
       "resets", np.zeros_like(batch["inputs"], dtype=bool)
     )
@@ -155,5 +155,5 @@ class Lanes(Rows):
     return batch
 
 
-TRAIN_ORDERS = {"stateless": ShuffledWindows, "stateful": Lanes}
-EVAL_ORDERS = {"stateless": SequentialWindows, "stateful": Lanes}
+TRAIN_ORDERS = {"stateless": ShuffledSequences, "stateful": ContiguousStreams}
+EVAL_ORDERS = {"stateless": OrderedSequences, "stateful": ContiguousStreams}

@@ -2,7 +2,7 @@
 """How often words occur near each other, counted on disk; batches of counts.
 
 The counts of Pennington et al. 2014 (GloVe): two words of one document at a
-distance d of at most `context` words count 1 / d, in both directions. Counting
+distance d of at most `context_size` words count 1 / d, in both directions. Counting
 takes memory for a block of pairs, whatever the size of the corpus: each block
 leaves a sorted run on disk, and the runs are merged range by range.
 
@@ -38,7 +38,7 @@ _PAIR = np.dtype([("key", np.uint64), ("count", np.float64)])
 def open_cooccurrences(
   stream: TokenStream,
   is_word_V: np.ndarray,
-  context: int,
+  context_size: int,
   cache_dir: Path,
   block: int = BLOCK,
 ) -> np.ndarray:
@@ -47,7 +47,7 @@ def open_cooccurrences(
   Args:
     stream: the text.
     is_word_V: false for tokens that are no words; they are taken out first.
-    context: the largest distance that counts.
+    context_size: the largest distance that counts.
     cache_dir: folder that holds counts.
     block: pairs that are counted or merged at once.
 
@@ -57,10 +57,12 @@ def open_cooccurrences(
   Raises:
     UserError: if no two words of the text are near each other.
   """
-  name = digest(json.dumps([FORMAT, stream.folder.name, context]).encode())
+  name = digest(json.dumps([FORMAT, stream.folder.name, context_size]).encode())
   folder = cache_dir / "cooccurrences" / name
   if not folder.exists():
-    pairs = _pairs(stream, is_word_V, context, max(1, block // (2 * context)))
+    pairs = _pairs(
+      stream, is_word_V, context_size, max(1, block // (2 * context_size))
+    )
     make_whole(
       folder, lambda partial: _count(pairs, len(is_word_V), partial, block)
     )
@@ -73,7 +75,7 @@ def open_cooccurrences(
 
 
 def _pairs(
-  stream: TokenStream, is_word_V: np.ndarray, context: int, size: int
+  stream: TokenStream, is_word_V: np.ndarray, context_size: int, size: int
 ) -> Iterator[np.ndarray]:
   """List the pairs of the text, of `size` tokens at a time."""
   words, documents = np.zeros((2, 0), np.int64)
@@ -83,11 +85,11 @@ def _pairs(
     tokens = np.asarray(stream.tokens[start : start + size], np.int64)
     within = np.flatnonzero(is_word_V[tokens])
     found = np.searchsorted(stream.starts, start + within, "right")
-    old = min(len(words), context)  # of the block before, within reach
+    old = min(len(words), context_size)  # of the block before, within reach
     words = np.append(words[len(words) - old :], tokens[within])
     documents = np.append(documents[len(documents) - old :], found)
     pairs = [np.zeros(0, _PAIR)]
-    for distance in range(1, context + 1):
+    for distance in range(1, context_size + 1):
       last = np.arange(max(old, distance), len(words))
       last = last[documents[last] == documents[last - distance]]
       both = np.zeros((2, len(last)), _PAIR)
@@ -164,7 +166,7 @@ class Entries:
     self.batch_size = rows.batch_size
     self._entries, self._shuffled = entries, shuffled
     self._local, self._seed = rows.local_rows(), rows.seed
-    self._width = rows.window
+    self._width = rows.seq_len
 
   def __len__(self) -> int:
     """Return the number of batches that hold every entry once."""

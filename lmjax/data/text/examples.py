@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lmjax.data.loader import Batches
-from lmjax.data.text.batching import Rows, ShuffledWindows
+from lmjax.data.text.batching import Rows, ShuffledSequences
 from lmjax.data.text.cooccurrences import Entries, open_cooccurrences
 from lmjax.data.text.objectives import OBJECTIVES, make_objective
 from lmjax.data.text.objectives.objective import Rewritten
@@ -62,9 +62,9 @@ def word_windows(
     rows,
     open_train().counts(tokenizer.vocab_size),
     is_word(tokenizer),
-    context=options.context,
+    context_size=options.context_size,
     subsample=options.subsample,
-    num_drawn=options.num_drawn,
+    num_sampled=options.num_sampled,
     noise_exponent=options.noise_exponent,
   )
 
@@ -79,9 +79,9 @@ def cooccurrences(
   """Count which words occur near each other, as GloVe does."""
   del open_train
   entries = open_cooccurrences(
-    rows.stream, is_word(tokenizer), config.word_vectors.context, cache_dir
+    rows.stream, is_word(tokenizer), config.word_vectors.context_size, cache_dir
   )
-  return Entries(entries, rows, isinstance(rows, ShuffledWindows))
+  return Entries(entries, rows, isinstance(rows, ShuffledSequences))
 
 
 def is_word(tokenizer: Tokenizer) -> np.ndarray:

@@ -75,7 +75,7 @@ def open_stream(
   tokenizer: Tokenizer,
   cache_dir: Path,
   append_eos: bool,
-  code_by: str = "",
+  control_code_from: str = "",
 ) -> TokenStream:
   """Open the stream of a corpus, encoding it first if that was never done.
 
@@ -84,19 +84,21 @@ def open_stream(
     tokenizer: turns them into tokens.
     cache_dir: folder that holds streams.
     append_eos: whether each document ends in `<eos>`.
-    code_by: what the code is that each document begins with; empty for none.
+    control_code_from: what the code is that each document begins with; empty for none.
 
   Raises:
     UsageError: if the tokenizer does not have a document's code.
   """
   settings = [FORMAT, source.fingerprint, tokenizer.fingerprint, append_eos]
-  settings += [code_by] if code_by else []
+  settings += [control_code_from] if control_code_from else []
   key = digest(json.dumps(settings).encode())
   folder = cache_dir / "streams" / key
   if not (folder / "stream.json").exists():
     make_whole(
       folder,
-      lambda partial: _encode(source, tokenizer, partial, append_eos, code_by),
+      lambda partial: _encode(
+        source, tokenizer, partial, append_eos, control_code_from
+      ),
     )
   description = json.loads((folder / "stream.json").read_text())
   return TokenStream(folder, **description, ends_in_eos=append_eos)
@@ -107,7 +109,7 @@ def _encode(
   tokenizer: Tokenizer,
   folder: Path,
   append_eos: bool,
-  code_by: str,
+  control_code_from: str,
 ) -> None:
   dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
   folder.mkdir()
@@ -118,8 +120,10 @@ def _encode(
     )
     for index in bar:
       starts.append(length)
-      if code_by:
-        code = find_code(source.label(index, code_by), tokenizer)
+      if control_code_from:
+        code = find_control_code(
+          source.label(index, control_code_from), tokenizer
+        )
         np.array([code], dtype).tofile(file)
         length += 1
       for piece in pieces(source[index]):
@@ -136,15 +140,15 @@ def _encode(
   (folder / "stream.json").write_text(json.dumps(description))
 
 
-def find_code(label: str, tokenizer: Tokenizer) -> int:
+def find_control_code(label: str, tokenizer: Tokenizer) -> int:
   """Return the token of a label.
 
   Raises:
     UsageError: if the training text had no such label.
   """
   name = mark(label)
-  if name not in tokenizer.extras:
-    known = ", ".join(extra[1:-1] for extra in tokenizer.extras)
+  if name not in tokenizer.special_tokens:
+    known = ", ".join(extra[1:-1] for extra in tokenizer.special_tokens)
     raise UsageError(
       f"{label!r} is no control code of the training text; "
       + (f"choose one of {known}." if known else "it has none: give no code.")

@@ -61,7 +61,7 @@ class TextCorpus:
       return self._known
     if self._given:
       given = first_tokenizer(self._given)
-      return given.with_extras(self._extras or given.extras)
+      return given.with_special_tokens(self._extras or given.special_tokens)
     data = self._config.data
     train = self.sources["train"]
     tokenizer = TOKENIZERS[data.tokenizer].train(
@@ -70,15 +70,20 @@ class TextCorpus:
       data.min_freq,
       data.lower_case,
     )
-    return tokenizer.with_extras(self._extras)
+    return tokenizer.with_special_tokens(self._extras)
 
   @property
   def _extras(self) -> tuple[str, ...]:
     """Name the marks of the objective, or the codes of the training text."""
-    code_by, train = self.objective.code_by, self.sources["train"]
-    if not code_by:
-      return self.objective.extras
-    labels = {train.label(index, code_by) for index in range(len(train))}
+    control_code_from, train = (
+      self.objective.control_code_from,
+      self.sources["train"],
+    )
+    if not control_code_from:
+      return self.objective.special_tokens
+    labels = {
+      train.label(index, control_code_from) for index in range(len(train))
+    }
     return tuple(mark(label) for label in sorted(labels))
 
   @property
@@ -100,7 +105,7 @@ class TextCorpus:
         self.tokenizer,
         self._cache_dir,
         data.append_eos,
-        self.objective.code_by,
+        self.objective.control_code_from,
       )
     if split not in self.sources or not stream.num_tokens:
       raise UserError(
@@ -109,12 +114,12 @@ class TextCorpus:
         else f"{corpus} has no text in split {split}; give it a share by "
         f"data.{split}_fraction or data.{split}_files."
       )
-    needed = self.objective.window + 1 if split == "train" else 2
+    needed = self.objective.seq_len + 1 if split == "train" else 2
     if stream.num_tokens < needed:
       raise UserError(
         f"split {split} of {corpus} has {stream.num_tokens} tokens and needs "
-        f"at least {needed}; give more text or a smaller data.window="
-        f"{data.window}."
+        f"at least {needed}; give more text or a smaller data.seq_len="
+        f"{data.seq_len}."
       )
     return stream
 
@@ -123,7 +128,7 @@ class TextCorpus:
     data = self._config.data
     return order(
       self.stream(split),
-      self.objective.window,
+      self.objective.seq_len,
       data.batch_size,
       seed=self._config.seed,
       reset_at_documents=data.reset_at_documents,
@@ -161,7 +166,7 @@ class TextCorpus:
     return dict(vocab_size=self.tokenizer.vocab_size)
 
   @property
-  def offers(self) -> dict[str, Any]:
+  def task_inputs(self) -> dict[str, Any]:
     """Return what tokens stand for, and whether windows go on."""
     return dict(
       units_V=self.tokenizer.units(),
@@ -176,15 +181,15 @@ class TextCorpus:
     return data.reset_at_documents or data.order == "stateful"
 
   @property
-  def template(self) -> dict[str, np.ndarray]:
+  def example_batch(self) -> dict[str, np.ndarray]:
     """Return a batch of nothing."""
     data = self._config.data
-    return {"inputs": np.zeros((data.batch_size, data.window), np.int32)}
+    return {"inputs": np.zeros((data.batch_size, data.seq_len), np.int32)}
 
   @property
   def tokens_per_batch(self) -> float:
     """Return how many tokens a batch reads, weighed or not."""
-    return self._config.data.batch_size * self._config.data.window
+    return self._config.data.batch_size * self._config.data.seq_len
 
   def counts(self) -> np.ndarray:
     """Count how often each token occurs in the split train, int64 [V]."""

@@ -8,7 +8,7 @@ rows hold T words of the text in order:
     positions  int32    [rows, T]  where they are; words of two documents, or of
                                    two windows of the text, are out of reach
     reach      int32    [rows, T]  distance within which others are the word's
-                                   context, drawn from 1 to `context`; 0 on
+                                   context, drawn from 1 to `context_size`; 0 on
                                    padding, which is out of everyone's reach
     negatives  int32    [rows, N]  words drawn as noise for all of a row
     words      float32  [rows]     running words of text that the row stands
@@ -36,10 +36,10 @@ class WordWindows:
     rows: windows of the text.
     counts_V: how often each token occurs in the training text.
     is_word_V: false for tokens that are no words; they are taken out first.
-    context: how many words to either side a word sees at most.
+    context_size: how many words to either side a word sees at most.
     subsample: share t of the text above which words are left out: one of
       frequency f stays with probability √(t / f). 0 leaves all in.
-    num_drawn: how many negative words N are drawn for a row.
+    num_sampled: how many negative words N are drawn for a row.
     noise_exponent: negative words are drawn in proportion to their counts to
       the power of this.
   """
@@ -49,9 +49,9 @@ class WordWindows:
     rows: Rows,
     counts_V: np.ndarray,
     is_word_V: np.ndarray,
-    context: int,
+    context_size: int,
     subsample: float,
-    num_drawn: int,
+    num_sampled: int,
     noise_exponent: float,
   ):
     words_V = np.where(is_word_V, counts_V, 0)
@@ -65,10 +65,10 @@ class WordWindows:
     self._rows = dataclasses.replace(
       rows, mark_documents=True, process_index=0, process_count=1
     )
-    self._context, self._num_drawn = context, num_drawn
+    self._context_size, self._num_drawn = context_size, num_sampled
     self.keep_V = keep_probabilities(words_V, subsample)
     self._noise_V = noise_distribution(words_V, noise_exponent).cumsum()
-    tokens = rows.batch_size * rows.window
+    tokens = rows.batch_size * rows.seq_len
     split_V = rows.stream.counts(len(counts_V))
     kept = tokens * (split_V @ self.keep_V) / split_V.sum()
     room = 1.1 * kept + 4 * np.sqrt(kept)
@@ -92,14 +92,16 @@ class WordWindows:
     too_many = np.flatnonzero(kept)[size:]
     end = too_many[0] if len(too_many) else kept.size
     kept[end:] = False
-    apart = self._context * np.cumsum(begins_BT)[kept]
+    apart = self._context_size * np.cumsum(begins_BT)[kept]
     inputs, positions = np.zeros((2, size), np.int32)
     reach = np.zeros(size, np.int32)
     number = len(apart)
     inputs[:number] = text["inputs"].reshape(-1)[kept]
     positions[:number] = np.arange(number) + apart
-    positions[number:] = -(self._context + 1) * np.arange(1, size - number + 1)
-    reach[:number] = rng.integers(1, self._context, number, endpoint=True)
+    positions[number:] = -(self._context_size + 1) * np.arange(
+      1, size - number + 1
+    )
+    reach[:number] = rng.integers(1, self._context_size, number, endpoint=True)
     uniform = rng.random((self.batch_size, self._num_drawn))
     batch = dict(
       inputs=inputs.reshape(shape),

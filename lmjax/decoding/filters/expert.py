@@ -37,7 +37,7 @@ class Expert(Filter):
       (bool [B, T] or None), into logits behind the last token and a carry.
     initial_carry: makes an empty carry for so many rows and tokens.
     num_tokens: how many tokens are drawn at most.
-    context: how many tokens a carry holds; None for any number. Prompts and
+    max_context: how many tokens a carry holds; None for any number. Prompts and
       what is drawn must fit.
   """
 
@@ -46,20 +46,20 @@ class Expert(Filter):
   step: Callable[..., tuple[Array, PyTree]] = static()
   initial_carry: Callable[[int, int], PyTree] = static()
   num_tokens: int = static()
-  context: int | None = static()
+  max_context: int | None = static()
 
   def start(self, prompt: Prompt, vocab_size: int) -> PyTree:
     """Read the prompt."""
     del vocab_size
-    if self.context is not None:  # what is left out is padding
-      left_out = max(prompt.tokens_BT.shape[1] - self.context, 0)
+    if self.max_context is not None:  # what is left out is padding
+      left_out = max(prompt.tokens_BT.shape[1] - self.max_context, 0)
       prompt = Prompt(
         prompt.tokens_BT[:, left_out:], prompt.starts_B - left_out
       )
     batch, time = prompt.tokens_BT.shape
     capacity = time + self.num_tokens
-    if self.context is not None:
-      capacity = min(capacity, self.context)
+    if self.max_context is not None:
+      capacity = min(capacity, self.max_context)
     carry = self.initial_carry(batch, capacity)
     return self.step(self.variables, prompt.tokens_BT, carry, prompt.resets())
 

@@ -204,10 +204,10 @@ def build(
   check_option(config, "matching.comparison", COMPARISONS)
   check_option(config, "matching.negatives", NEGATIVES)
   answer = ANSWERS[options.loss]
-  if options.lowest >= options.highest:
+  if options.min_score >= options.max_score:
     raise UsageError(
-      f"matching.lowest={options.lowest} must be below matching.highest="
-      f"{options.highest}."
+      f"matching.min_score={options.min_score} must be below matching.max_score="
+      f"{options.max_score}."
     )
   if options.second_tokenizer and options.encoders != "separate":
     raise UsageError(
@@ -229,11 +229,11 @@ def build(
       )
   num_classes = num_labels
   if options.loss == "distribution":
-    steps = options.highest - options.lowest
+    steps = options.max_score - options.min_score
     if steps != int(steps):
       raise UsageError(
-        f"matching.lowest={options.lowest} and matching.highest="
-        f"{options.highest} must be whole steps apart for "
+        f"matching.min_score={options.min_score} and matching.max_score="
+        f"{options.max_score} must be whole steps apart for "
         "matching.loss=distribution."
       )
     num_classes = int(steps) + 1

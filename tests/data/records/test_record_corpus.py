@@ -229,11 +229,11 @@ def test_an_unseen_label_is_named_with_its_place(tmp_path):
 
 
 def test_long_texts_are_cut_and_counted(tmp_path):
-  changes = dict(window=3, valid_fraction=0.0, test_fraction=0.0)
+  changes = dict(seq_len=3, valid_fraction=0.0, test_fraction=0.0)
   text = "a b c d e\tx\na b c\ty\na b c d\tx\n"
   corpus = open_corpus(tmp_path, text, **changes)
   assert decoded(corpus, "train") == ["a b c"] * 3
-  assert "3 rows, 0 skipped, 2 cut to data.window" in corpus.summary("train")
+  assert "3 rows, 0 skipped, 2 cut to data.seq_len" in corpus.summary("train")
 
 
 def test_a_split_is_encoded_once(tmp_path, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_split_is_encoded_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   "changes",
   [
-    dict(window=2),
+    dict(seq_len=2),
     dict(train_fraction=0.9),
     dict(lower_case=True),
     dict(min_freq=2),
@@ -321,12 +321,12 @@ def test_a_template_has_the_shapes_of_a_batch_and_needs_no_data(tmp_path):
   corpus = open_corpus(tmp_path)
   batch, known = corpus.train_batches()[0], corpus.tokenizer
   (tmp_path / "a.tsv").unlink()
-  template = open_corpus(tmp_path, None, known).template
-  assert template.keys() == batch.keys()
+  example_batch = open_corpus(tmp_path, None, known).example_batch
+  assert example_batch.keys() == batch.keys()
   for name, values in batch.items():
-    assert template[name].dtype == values.dtype
-    assert template[name].ndim == values.ndim
-    assert len(template[name]) == len(values)
+    assert example_batch[name].dtype == values.dtype
+    assert example_batch[name].ndim == values.ndim
+    assert len(example_batch[name]) == len(values)
 
 
 def test_labels_are_numbered_by_the_alphabet():
@@ -340,7 +340,7 @@ def test_vocabularies_are_loaded_as_they_were_saved(tmp_path):
   saved = Vocabularies(
     dict(
       text=WordTokenizer.train(["é b b"], 0, 1, lower_case=False),
-      other=ByteTokenizer().with_extras(["<mark>"]),
+      other=ByteTokenizer().with_special_tokens(["<mark>"]),
     ),
     dict(label=Labels(["b", "a"])),
   )
@@ -349,7 +349,7 @@ def test_vocabularies_are_loaded_as_they_were_saved(tmp_path):
   assert loaded.fingerprint == saved.fingerprint
   assert loaded.labels["label"].names == ("b", "a")
   assert loaded.tokenizers["text"].names() == saved.tokenizers["text"].names()
-  assert loaded.tokenizers["other"].extras == ("<mark>",)
+  assert loaded.tokenizers["other"].special_tokens == ("<mark>",)
   for change in (
     Vocabularies(saved.tokenizers, dict(label=Labels(["a", "b"]))),
     Vocabularies(dict(text=saved.tokenizers["text"]), saved.labels),

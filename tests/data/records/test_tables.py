@@ -226,13 +226,13 @@ def write_tfds(folder, splits):
   folder.mkdir(parents=True)
   infos = []
   for split, records in splits.items():
-    template = tfds.core.ShardedFileTemplate(
+    example_batch = tfds.core.ShardedFileTemplate(
       data_dir=folder,
       dataset_name="kinds",
       split=split,
       filetype_suffix="array_record",
     )
-    (path,) = template.sharded_filepaths(1)
+    (path,) = example_batch.sharded_filepaths(1)
     writer = ArrayRecordWriter(str(path), "group_size:1")
     for record in records:
       example = features.encode_example(record)
@@ -243,7 +243,7 @@ def write_tfds(folder, splits):
         name=split,
         shard_lengths=[len(records)],
         num_bytes=1,
-        filename_template=template,
+        filename_template=example_batch,
       )
     )
   tfds.folder_dataset.write_metadata(

@@ -8,12 +8,12 @@ from lmjax.data.loader import load
 from lmjax.data.shuffle import permute
 from lmjax.data.text.batching import (
   EVAL_ORDERS,
-  Lanes,
-  SequentialWindows,
-  ShuffledWindows,
+  ContiguousStreams,
+  OrderedSequences,
+  ShuffledSequences,
 )
 
-ORDERS = (ShuffledWindows, SequentialWindows, Lanes)
+ORDERS = (ShuffledSequences, OrderedSequences, ContiguousStreams)
 
 
 @dataclasses.dataclass
@@ -88,27 +88,27 @@ def test_targets_follow_inputs(order):
 
 
 def test_shuffled_windows_meet_each_window_once_an_epoch():
-  windows = ShuffledWindows(STREAM, window=5, batch_size=1, seed=0)
-  num_windows = 102 // 5 - 1
+  windows = ShuffledSequences(STREAM, seq_len=5, batch_size=1, seed=0)
+  num_sequences = 102 // 5 - 1
   orders = []
   for epoch in range(2):
     starts = np.array(
       [
-        windows[epoch * num_windows + i]["inputs"][0, 0]
-        for i in range(num_windows)
+        windows[epoch * num_sequences + i]["inputs"][0, 0]
+        for i in range(num_sequences)
       ]
     )
-    assert sorted(starts - starts.min()) == list(range(0, 5 * num_windows, 5))
+    assert sorted(starts - starts.min()) == list(range(0, 5 * num_sequences, 5))
     orders.append(starts)
   assert not np.array_equal(*orders)
   assert orders[0].min() != orders[1].min()  # cut at another offset
-  other = ShuffledWindows(STREAM, window=5, batch_size=1, seed=1)
+  other = ShuffledSequences(STREAM, seq_len=5, batch_size=1, seed=1)
   assert other[0]["inputs"][0, 0] != windows[0]["inputs"][0, 0]
 
 
 def test_shuffled_windows_work_on_the_shortest_corpus():
   stream = Numbers(6, np.array([0]))
-  batch = ShuffledWindows(stream, window=5, batch_size=3)[0]
+  batch = ShuffledSequences(stream, seq_len=5, batch_size=3)[0]
   np.testing.assert_array_equal(batch["inputs"], [np.arange(5)] * 3)
   assert batch["weights"].all()
 
@@ -117,7 +117,7 @@ def test_shuffled_windows_work_on_the_shortest_corpus():
 @pytest.mark.parametrize("num_tokens", [2, 6, 41, 103])
 def test_evaluation_meets_every_target_once(order, num_tokens):
   stream = Numbers(num_tokens, np.array([0]))
-  batches = order(stream, window=5, batch_size=4)
+  batches = order(stream, seq_len=5, batch_size=4)
   met = []
   for number in range(len(batches)):
     batch = batches[number]
@@ -126,9 +126,9 @@ def test_evaluation_meets_every_target_once(order, num_tokens):
 
 
 def test_lanes_go_on_where_they_stopped():
-  lanes = Lanes(STREAM, window=5, batch_size=4)
-  for number in range(len(lanes) - 1):
-    now, then = lanes[number], lanes[number + 1]
+  streams = ContiguousStreams(STREAM, seq_len=5, batch_size=4)
+  for number in range(len(streams) - 1):
+    now, then = streams[number], streams[number + 1]
     goes_on = then["weights"][:, 0] > 0
     np.testing.assert_array_equal(
       now["targets"][goes_on, -1], then["inputs"][goes_on, 0]
@@ -137,10 +137,10 @@ def test_lanes_go_on_where_they_stopped():
 
 
 def test_lanes_empty_the_memory_at_their_ends_alone():
-  lanes = Lanes(STREAM, window=5, batch_size=4)
-  for number in range(2 * len(lanes)):
-    resets = lanes[number]["resets"]
-    assert resets[:, 0].all() == (number % len(lanes) == 0)
+  streams = ContiguousStreams(STREAM, seq_len=5, batch_size=4)
+  for number in range(2 * len(streams)):
+    resets = streams[number]["resets"]
+    assert resets[:, 0].all() == (number % len(streams) == 0)
     assert not resets[:, 1:].any()
 
 
@@ -151,7 +151,7 @@ def test_resets_mark_documents(order):
     batch = batches[number]
     resets = batch["resets"].copy()
     expected = np.isin(batch["inputs"], STREAM.starts)
-    if order is Lanes and number == 0:
+    if order is ContiguousStreams and number == 0:
       expected[:, 0] = True
     expected &= batch["weights"] > 0
     np.testing.assert_array_equal(resets & (batch["weights"] > 0), expected)
@@ -159,7 +159,7 @@ def test_resets_mark_documents(order):
 
 @pytest.mark.parametrize("num_threads", [0, 1, 2])
 def test_the_loader_starts_anywhere_in_order(num_threads):
-  windows = ShuffledWindows(STREAM, 5, 4)
+  windows = ShuffledSequences(STREAM, 5, 4)
   loaded = list(load(windows, 3, 9, num_threads))
   assert len(loaded) == 6
   for number, batch in enumerate(loaded, 3):

@@ -8,7 +8,7 @@ import pytest
 from lmjax.data.tokenizers import EOS
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
-from lmjax.experiment.run_dir import RunFolder
+from lmjax.experiment.run_dir import RunDir
 from lmjax.generation.text_sampler import TextSampler
 from tests.tiny_models import recurrent
 
@@ -40,7 +40,7 @@ def make(tiny_config, folder, tmp_path):
     }
     settings |= {key.replace("__", "."): x for key, x in changes.items()}
     config = tiny_config("lstm", **settings)
-    return Experiment(config, RunFolder(tmp_path / "run"))
+    return Experiment(config, RunDir(tmp_path / "run"))
 
   return make
 
@@ -48,7 +48,7 @@ def make(tiny_config, folder, tmp_path):
 def test_each_row_begins_with_the_code_of_its_document(make):
   corpus = make().corpus
   tokenizer = corpus.tokenizer
-  assert tokenizer.extras == ("<poem>", "<recipe>")
+  assert tokenizer.special_tokens == ("<poem>", "<recipe>")
   kinds = {
     token: tokenizer.extra("<poem>" if letter in "abc" else "<recipe>")
     for letter in "abcxyz"
@@ -61,7 +61,7 @@ def test_each_row_begins_with_the_code_of_its_document(make):
     code = row[0]
     seen.add(code)
     for token in row[1:]:
-      code = token if token >= tokenizer.num_plain else code
+      code = token if token >= tokenizer.base_vocab_size else code
       assert token == EOS or kinds.get(token, code) == code
   assert len(seen) == 2
   follows = batch["targets"][:, :-1] == batch["inputs"][:, 1:]
@@ -78,13 +78,15 @@ def test_every_token_of_the_text_counts_once_and_no_code_does(make):
     ]
   )
   tokens = corpus.stream("valid").tokens
-  np.testing.assert_array_equal(counted, tokens[tokens < tokenizer.num_plain])
+  np.testing.assert_array_equal(
+    counted, tokens[tokens < tokenizer.base_vocab_size]
+  )
   assert len(counted) == 2 * (7 * 3 + 1)
 
 
 def test_a_code_by_itself_is_its_files_name(make):
-  by_file = {"objective__code_by": "file", "data__split_by": "ratio"}
-  assert make(**by_file).corpus.tokenizer.extras == (
+  by_file = {"objective__control_code_from": "file", "data__split_by": "ratio"}
+  assert make(**by_file).corpus.tokenizer.special_tokens == (
     "<test>",
     "<train>",
     "<valid>",
@@ -94,10 +96,13 @@ def test_a_code_by_itself_is_its_files_name(make):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"objective__code_by": ""}, "objective.code_by is empty"),
-    ({"objective__code_by": "author"}, "must be file or folder"),
+    (
+      {"objective__control_code_from": ""},
+      "objective.control_code_from is empty",
+    ),
+    ({"objective__control_code_from": "author"}, "must be file or folder"),
     ({"data__order": "stateful"}, "data.order=stateless"),
-    ({"data__window": 1}, "data.window=1 must be at least 2"),
+    ({"data__window": 1}, "data.seq_len=1 must be at least 2"),
     (
       {"data__source": "python_docs", "data__split_by": "ratio"},
       "choose another source",

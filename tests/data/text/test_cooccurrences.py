@@ -4,7 +4,7 @@ import collections
 import numpy as np
 import pytest
 
-from lmjax.data.text.batching import SequentialWindows
+from lmjax.data.text.batching import OrderedSequences
 from lmjax.data.text.cooccurrences import Entries, open_cooccurrences
 from lmjax.data.text.stream import TokenStream
 from lmjax.errors import UserError
@@ -70,7 +70,7 @@ def test_a_text_without_pairs_is_a_sentence(stream, tmp_path):
 
 def batches_of(stream, folder, shuffled, process=(0, 1)):
   index, count = process
-  rows = SequentialWindows(
+  rows = OrderedSequences(
     stream, T, B, seed=3, process_index=index, process_count=count
   )
   return Entries(entries_of(stream, folder, 60), rows, shuffled)

@@ -6,7 +6,7 @@ import pytest
 
 from lmjax.config import defaults
 from lmjax.data.shuffle import draws, mix
-from lmjax.data.text.batching import SequentialWindows, ShuffledWindows
+from lmjax.data.text.batching import OrderedSequences, ShuffledSequences
 from lmjax.data.text.objectives import OBJECTIVES, make_objective
 from lmjax.data.text.objectives.masking import MASK, Masking, word_starts
 from lmjax.data.text.objectives.span_corruption import divide, fit
@@ -40,16 +40,18 @@ class Numbers:
     return 4 + np.arange(self.num_tokens)
 
 
-def make(task, window=13, **options):
+def make(task, seq_len=13, **options):
   config = defaults.get_config(model="lstm")
-  config.task, config.data.window = task, window
+  config.task, config.data.seq_len = task, seq_len
   config.update_from_flattened_dict(options)
   return make_objective(config)
 
 
-def batches(objective, order=ShuffledWindows, stream=None, rows=4, **options):
-  rows = order(stream or Numbers(), objective.window, rows, **options)
-  return objective.over(rows, ByteTokenizer().with_extras(objective.extras))
+def batches(objective, order=ShuffledSequences, stream=None, rows=4, **options):
+  rows = order(stream or Numbers(), objective.seq_len, rows, **options)
+  return objective.over(
+    rows, ByteTokenizer().with_special_tokens(objective.special_tokens)
+  )
 
 
 def keys(number):
@@ -84,7 +86,7 @@ def test_batches_are_functions_of_seed_and_number_on_any_hosts(task):
 @pytest.mark.parametrize("task", sorted({*REWRITING} - {"control_codes"}))
 def test_rows_that_are_met_again_are_rewritten_in_another_way(task):
   objective = make(task, **{"objective.fim_rate": 1.0})
-  read = batches(objective, stream=Numbers(objective.window + 1, (0,)), rows=3)
+  read = batches(objective, stream=Numbers(objective.seq_len + 1, (0,)), rows=3)
   first, later = read[0], read[1]  # one window is all the text there is
   assert any((first[field] != later[field]).any() for field in first)
   assert any((values[0] != values[1]).any() for values in first.values())
@@ -95,7 +97,7 @@ def test_rows_that_are_met_again_are_rewritten_in_another_way(task):
 
 def test_all_of_a_split_may_be_masked_and_nothing_behind_it():
   objective = make("masked_lm", **{"objective.mask_rate": 1.0})
-  read = batches(objective, SequentialWindows, Numbers(31, (0,)), rows=2)
+  read = batches(objective, OrderedSequences, Numbers(31, (0,)), rows=2)
   batch = read[1]  # places 26 to 51 of 31
   places = 26 + np.arange(26).reshape(2, 13)
   np.testing.assert_array_equal(batch["mask"], places < 31)
@@ -106,9 +108,9 @@ def test_all_of_a_split_may_be_masked_and_nothing_behind_it():
 @pytest.mark.parametrize("task", REWRITING)
 def test_nothing_behind_the_end_of_the_text_counts(task):
   objective = make(task, **{"objective.mask_rate": 0.4})
-  end, last = 154, 149 // (4 * objective.window)  # 4 + i is at place i
+  end, last = 154, 149 // (4 * objective.seq_len)  # 4 + i is at place i
   a, b = (
-    batches(objective, SequentialWindows, Numbers(size))[last]
+    batches(objective, OrderedSequences, Numbers(size))[last]
     for size in (150, 250)
   )
   is_behind = (b["targets"] >= end) & (b["targets"] < 260)
@@ -126,7 +128,7 @@ def test_masks_have_the_frequencies_of_the_paper():
   tokens = np.random.default_rng(0).integers(4, 260, (64, 500), np.int32)
   tokens[:, ::50] = np.array([PAD, BOS, EOS, EOS])[np.arange(64) % 4, None]
   batch = dict(inputs=tokens, weights=np.ones(tokens.shape, np.float32))
-  tokenizer = ByteTokenizer().with_extras((MASK,))
+  tokenizer = ByteTokenizer().with_special_tokens((MASK,))
   new = Masking(500, 0.15, False).rewrite(batch, keys(64), tokenizer)
   chosen, inputs = new["weights"] > 0, new["inputs"]
   np.testing.assert_array_equal(new["targets"], tokens)
@@ -148,7 +150,7 @@ def test_masks_have_the_frequencies_of_the_paper():
 def test_whole_words_are_chosen_whole():
   text = "the new cells of a list, "
   tokenizer = CharacterTokenizer.train([text], 0, 1, False)
-  tokenizer = tokenizer.with_extras((MASK,))
+  tokenizer = tokenizer.with_special_tokens((MASK,))
   tokens = np.tile(tokenizer.encode(text), (2000, 1))
   batch = dict(inputs=tokens, weights=np.ones(tokens.shape, np.float32))
   objective = Masking(len(text), 0.2, True)
@@ -178,8 +180,8 @@ def test_words_of_bpe_are_what_is_split_before_merging():
 
 
 def test_prefixes_are_read_at_once_and_the_rest_counts():
-  batch = batches(make("prefix_lm", window=6), rows=3000)[0]
-  text = ShuffledWindows(Numbers(), 6, 3000)[0]
+  batch = batches(make("prefix_lm", seq_len=6), rows=3000)[0]
+  text = ShuffledSequences(Numbers(), 6, 3000)[0]
   for field in ("inputs", "targets"):
     np.testing.assert_array_equal(batch[field], text[field])
   lengths = batch["bidirectional"].sum(axis=1)
@@ -192,7 +194,7 @@ def test_prefixes_are_read_at_once_and_the_rest_counts():
 
 
 def test_marks_and_middles_put_together_are_the_text():
-  options = {"objective.fim_rate": 0.6, "objective.spm_share": 0.3}
+  options = {"objective.fim_rate": 0.6, "objective.spm_rate": 0.3}
   objective = make("fill_in_the_middle", **options)
   batch = batches(objective, rows=3000)[0]
   tokens = np.concatenate([batch["inputs"], batch["targets"][:, -1:]], axis=1)
@@ -221,8 +223,8 @@ def test_marks_and_middles_put_together_are_the_text():
 
 def test_middles_have_even_cuts_in_the_right_order():
   """In one document, without marks before: every pair of cuts as often."""
-  options = {"objective.fim_rate": 1.0, "objective.spm_share": 0.0}
-  objective = make("fill_in_the_middle", window=7, **options)
+  options = {"objective.fim_rate": 1.0, "objective.spm_rate": 0.0}
+  objective = make("fill_in_the_middle", seq_len=7, **options)
   stream = Numbers(8, (0,))
   batch = batches(objective, stream=stream, rows=4000)[0]
   tokens = np.concatenate([batch["inputs"], batch["targets"][:, -1:]], axis=1)
@@ -287,17 +289,17 @@ def test_memory_is_emptied_at_marks_and_at_the_eos_before_a_text():
   assert seen > 20
 
 
-@pytest.mark.parametrize("window", [3, 4, 13, 512])
-def test_sources_with_their_targets_are_the_text(window):
-  objective = make("span_corruption", window)
-  stream = Numbers(4 * objective.window + 1, (0,))
-  tokenizer = ByteTokenizer().with_extras(objective.extras)
-  first_mark, num_spans = tokenizer.num_plain, objective.sizes.spans
-  rows = ShuffledWindows(stream, objective.window, 5)
+@pytest.mark.parametrize("seq_len", [3, 4, 13, 512])
+def test_sources_with_their_targets_are_the_text(seq_len):
+  objective = make("span_corruption", seq_len)
+  stream = Numbers(4 * objective.seq_len + 1, (0,))
+  tokenizer = ByteTokenizer().with_special_tokens(objective.special_tokens)
+  first_mark, num_spans = tokenizer.base_vocab_size, objective.sizes.spans
+  rows = ShuffledSequences(stream, objective.seq_len, 5)
   text = np.where(rows[0]["inputs"] < 260, 0, 1000) + rows[0]["inputs"]
   read = dict(rows[0], inputs=text)  # no token is like a mark
   batch = objective.rewrite(read, keys(5), tokenizer)
-  assert batch["sources"].shape[1] == window
+  assert batch["sources"].shape[1] == seq_len
   assert batch["weights"].all() and batch["source_mask"].all()
   np.testing.assert_array_equal(batch["inputs"][:, 0], BOS)
   np.testing.assert_array_equal(
@@ -343,14 +345,14 @@ def test_spans_are_as_many_and_as_long_as_asked():
 @pytest.mark.parametrize(
   ("task", "options", "message"),
   [
-    ("span_corruption", {"data.window": 1}, "data.window=1 has no room"),
+    ("span_corruption", {"data.seq_len": 1}, "data.seq_len=1 has no room"),
     ("span_corruption", {"objective.mask_rate": 0.9}, "a lower rate"),
     (
       "span_corruption",
       {"data.reset_at_documents": True},
       "is not read by task=span_corruption",
     ),
-    ("fill_in_the_middle", {"data.window": 3}, "must be at least 4"),
+    ("fill_in_the_middle", {"data.seq_len": 3}, "must be at least 4"),
   ],
 )
 def test_what_leaves_no_room_is_a_sentence(task, options, message):

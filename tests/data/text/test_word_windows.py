@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from lmjax.data.text.batching import SequentialWindows, ShuffledWindows
+from lmjax.data.text.batching import OrderedSequences, ShuffledSequences
 from lmjax.data.text.stream import TokenStream
 from lmjax.data.text.word_windows import (
   WordWindows,
@@ -30,8 +30,10 @@ STREAM = Stream()
 COUNTS = STREAM.counts(V)
 
 
-def make(rows=ShuffledWindows, seed=0, subsample=0.02, process=(0, 1), **sizes):
-  sizes = dict(window=W, batch_size=B) | sizes
+def make(
+  rows=ShuffledSequences, seed=0, subsample=0.02, process=(0, 1), **sizes
+):
+  sizes = dict(seq_len=W, batch_size=B) | sizes
   index, count = process
   rows = rows(
     STREAM, seed=seed, process_index=index, process_count=count, **sizes
@@ -40,9 +42,9 @@ def make(rows=ShuffledWindows, seed=0, subsample=0.02, process=(0, 1), **sizes):
     rows,
     COUNTS,
     IS_WORD,
-    context=3,
+    context_size=3,
     subsample=subsample,
-    num_drawn=6,
+    num_sampled=6,
     noise_exponent=0.5,
   )
 
@@ -81,7 +83,7 @@ def test_frequent_words_are_left_out_by_their_frequency():
 def test_words_of_another_text_are_all_looked_at_and_counted_once():
   """A text of words that are rare in the training text keeps more of them."""
   counts = COUNTS[::-1].copy()
-  rows = SequentialWindows(STREAM, W, B)
+  rows = OrderedSequences(STREAM, W, B)
   batches = WordWindows(rows, counts, IS_WORD, 3, 1e-3, 6, 0.5)
   whole = [batches[index] for index in range(len(batches))]
   kept = sum((batch["reach"] > 0).sum() for batch in whole)
@@ -92,7 +94,7 @@ def test_words_of_another_text_are_all_looked_at_and_counted_once():
 
 
 def test_what_does_not_fit_is_no_part_of_the_batch():
-  batches = make(rows=SequentialWindows, subsample=0.0)
+  batches = make(rows=OrderedSequences, subsample=0.0)
   plain = batches[1]
   batches.width = 11
   short = batches[1]
@@ -126,7 +128,7 @@ def test_negatives_and_reaches_are_drawn_by_their_distributions():
   assert_frequencies(reach, np.array([0, 1, 1, 1, 0]) / 3)
 
 
-@pytest.mark.parametrize("rows", [ShuffledWindows, SequentialWindows])
+@pytest.mark.parametrize("rows", [ShuffledSequences, OrderedSequences])
 def test_contexts_are_the_neighbours_in_window_and_document(rows):
   """With all words kept: the pairs within reach 3, found one by one.
 
@@ -175,7 +177,7 @@ def test_processes_hold_slices_of_the_same_batch():
 
 
 def test_every_word_of_a_split_comes_once():
-  batches = make(SequentialWindows, subsample=0.0)
+  batches = make(OrderedSequences, subsample=0.0)
   found = np.zeros(V, int)
   for index in range(len(batches)):
     batch = batches[index]
@@ -188,5 +190,5 @@ def test_every_word_of_a_split_comes_once():
 
 def test_a_vocabulary_without_words_is_a_sentence():
   with pytest.raises(UserError, match="lower data.min_freq"):
-    rows = ShuffledWindows(STREAM, W, B)
+    rows = ShuffledSequences(STREAM, W, B)
     WordWindows(rows, COUNTS, np.zeros(V, bool), 3, 0.0, 6, 0.5)

@@ -40,7 +40,7 @@ TOKENIZERS = {
   "word": WordTokenizer(
     [*SPECIALS, "a", "ab", "é", "\n", "b"], lower_case=False
   ),
-  "bpe": BPE.with_extras(["<mask>"]),
+  "bpe": BPE.with_special_tokens(["<mask>"]),
 }
 LETTERS = TOKENIZERS["character"]
 CASES = [

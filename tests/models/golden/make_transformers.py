@@ -3,7 +3,7 @@
 
 python tests/models/golden/make_transformers.py, with torch 2.13 and
 transformers 5.23. Names are "case/kind/name": kinds are `of` (what goes in),
-`parameters`, `out`, `slope` (the cotangent of the output) and `gradients`. The
+`parameters`, `out`, `cotangent` (the cotangent of the output) and `gradients`. The
 inputs are float32 values; everything is computed in float64, so that what a
 comparison measures is the rounding of the tested implementation alone.
 """
@@ -43,9 +43,9 @@ def record(case, module, inputs, run):
   if isinstance(out, tuple):
     out, weights = out
     arrays[f"{case}/out/weights"] = weights
-  slope = normal(out.shape, generator)
-  out.backward(slope)
-  arrays[f"{case}/out/out"], arrays[f"{case}/slope/slope"] = out, slope
+  cotangent = normal(out.shape, generator)
+  out.backward(cotangent)
+  arrays[f"{case}/out/out"], arrays[f"{case}/slope/slope"] = out, cotangent
   for name, leaf in inputs.items():
     arrays[f"{case}/of/{name}"] = leaf
     if leaf.requires_grad:

@@ -19,7 +19,7 @@ SYMMETRIC = tuple(name for name in COMPARISONS if name != "bilinear")
 def matcher(model="recurrent_encoder", sizes=None, **options):
   config = defaults.get_config(model=model, task="matching")
   config.model.update(dict(num_layers=1, width=8))
-  config.data.window = 16
+  config.data.seq_len = 16
   config.matching.update(options)
   return build_model(config, V, **(sizes or {}))
 

@@ -70,9 +70,9 @@ class Classification:
       example["targets"] = self._targets(row, vocabularies.labels["label"])
     return example
 
-  def cut(self, example: Example, window: int) -> Example:
+  def cut(self, example: Example, seq_len: int) -> Example:
     """Cut texts behind."""
-    return cut_behind(example, self.groups, window)
+    return cut_behind(example, self.groups, seq_len)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
@@ -91,7 +91,7 @@ class Classification:
       num_labels=len(vocabularies.labels["label"]),
     )
 
-  def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
+  def task_inputs(self, vocabularies: Vocabularies) -> dict[str, Any]:
     """Return what there is to know of the labels."""
     labels = vocabularies.labels["label"]
     return dict(labels=labels.names, label_counts=labels.counts, many=self.many)

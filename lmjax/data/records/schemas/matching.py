@@ -59,16 +59,16 @@ class Matching:
     joined: whether both texts stand in one row.
     second_tokenizer: the kind of the second text's own tokenizer; empty for
       one that both share.
-    lowest: the lowest score that there is.
-    highest: and the highest.
+    min_score: the lowest score that there is.
+    max_score: and the highest.
   """
 
   train_tokenizer: TrainTokenizer
   loss: str
   joined: bool
   second_tokenizer: str
-  lowest: float
-  highest: float
+  min_score: float
+  max_score: float
 
   inputs = TEXTS
   pads = {}
@@ -107,8 +107,8 @@ class Matching:
     kind = self.second_tokenizer
     shared = texts["first"] + ([] if kind else texts["second"])
     first = known.get("first") or self.train_tokenizer(shared)
-    if self.joined and SEPARATOR not in first.extras:
-      first = first.with_extras([*first.extras, SEPARATOR])
+    if self.joined and SEPARATOR not in first.special_tokens:
+      first = first.with_special_tokens([*first.special_tokens, SEPARATOR])
     tokenizers = dict(first=first)
     if kind:
       second = known.get("second")
@@ -166,19 +166,19 @@ class Matching:
       score = float(label)
     except ValueError:
       raise BadRow(f"its label {label!r} is no number") from None
-    if not self.lowest <= score <= self.highest:
+    if not self.min_score <= score <= self.max_score:
       raise BadRow(
-        f"its label {label} is not between matching.lowest={self.lowest:g} and "
-        f"matching.highest={self.highest:g}"
+        f"its label {label} is not between matching.min_score={self.min_score:g} and "
+        f"matching.max_score={self.max_score:g}"
       )
     return np.float32(score)
 
-  def cut(self, example: Example, window: int) -> Example:
+  def cut(self, example: Example, seq_len: int) -> Example:
     """Cut texts behind; of two in one row the longer one first."""
-    if not self.joined or len(example["inputs"]) <= window:
-      return cut_behind(example, self.groups, window)
+    if not self.joined or len(example["inputs"]) <= seq_len:
+      return cut_behind(example, self.groups, seq_len)
     first = int(np.argmax(example["segments"])) - 1  # tokens before the mark
-    second, room = len(example["segments"]) - first - 1, window - 1
+    second, room = len(example["segments"]) - first - 1, seq_len - 1
     kept = min(first, max(room - second, room - room // 2))
     places = np.r_[:kept, first : first + 1 + room - kept]
     return example | {
@@ -195,7 +195,7 @@ class Matching:
     if self.loss == "classification":
       example["targets"] = np.int32(0)
     elif "label" in self.roles:
-      example["targets"] = np.float32(self.lowest)
+      example["targets"] = np.float32(self.min_score)
     return example
 
   def sizes(self, vocabularies: Vocabularies) -> dict[str, int]:
@@ -208,7 +208,7 @@ class Matching:
       sizes["num_labels"] = len(labels["label"])
     return sizes
 
-  def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
+  def task_inputs(self, vocabularies: Vocabularies) -> dict[str, Any]:
     """Return what is learned by."""
     del vocabularies
     return dict(learned_by=self.loss)
@@ -222,6 +222,6 @@ def build(config: ConfigDict, train_tokenizer: TrainTokenizer) -> Matching:
     options.loss,
     options.encoders == "cross",
     options.second_tokenizer,
-    options.lowest,
-    options.highest,
+    options.min_score,
+    options.max_score,
   )

@@ -39,7 +39,7 @@ class Schema(Protocol):
       mask is true where there was something. Fields that are in no group have
       one shape in all examples.
     pads: what fields of groups are padded with, where it is not 0.
-    whole: whether only rows to learn from are cut to data.window, for all that
+    whole: whether only rows to learn from are cut to data.seq_len, for all that
       is in the others must be answered.
   """
 
@@ -69,8 +69,8 @@ class Schema(Protocol):
       BadRow: if that cannot be done.
     """
 
-  def cut(self, example: Example, window: int) -> Example:
-    """Shorten the fields of groups to at most `window` places."""
+  def cut(self, example: Example, seq_len: int) -> Example:
+    """Shorten the fields of groups to at most `seq_len` places."""
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of nothing, with all fields and a weight of 0."""
@@ -78,7 +78,7 @@ class Schema(Protocol):
   def sizes(self, vocabularies: Vocabularies) -> dict[str, int]:
     """Return what a model must know of vocabularies, vocab_size at least."""
 
-  def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
+  def task_inputs(self, vocabularies: Vocabularies) -> dict[str, Any]:
     """Return what the fields of a task are filled with, by their names."""
 
 
@@ -95,12 +95,12 @@ def text_of(row: Row, role: str) -> str:
 
 
 def cut_behind(
-  example: Example, groups: Mapping[str, Sequence[str]], window: int
+  example: Example, groups: Mapping[str, Sequence[str]], seq_len: int
 ) -> Example:
-  """Leave the first `window` places of all fields that have a time."""
+  """Leave the first `seq_len` places of all fields that have a time."""
   fields = {field for group in groups.values() for field in group}
   return {
-    field: values[:window] if field in fields else values
+    field: values[:seq_len] if field in fields else values
     for field, values in example.items()
   }
 

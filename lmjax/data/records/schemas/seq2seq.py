@@ -82,9 +82,9 @@ class Seq2Seq:
       weights=np.ones(len(target) + 1, np.float32),
     )
 
-  def cut(self, example: Example, window: int) -> Example:
+  def cut(self, example: Example, seq_len: int) -> Example:
     """Cut texts behind."""
-    return cut_behind(example, self.groups, window)
+    return cut_behind(example, self.groups, seq_len)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
@@ -102,7 +102,7 @@ class Seq2Seq:
       sizes["source_vocab_size"] = source.vocab_size
     return sizes
 
-  def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
+  def task_inputs(self, vocabularies: Vocabularies) -> dict[str, Any]:
     """Return what is to be known of tokens, and how targets begin and end."""
     tokenizer = target_tokenizer(vocabularies)
     return dict(
@@ -126,5 +126,5 @@ def target_tokenizer(vocabularies: Vocabularies) -> Tokenizer:
 def build(config: ConfigDict, train_tokenizer: TrainTokenizer) -> Seq2Seq:
   """Make the schema that a config describes."""
   options = config.seq2seq
-  limit = options.max_target_length or config.data.window
+  limit = options.max_target_length or config.data.seq_len
   return Seq2Seq(train_tokenizer, options.target_tokenizer, limit)

@@ -177,9 +177,9 @@ class Tagging:
         raise BadRow(f"its tag {tag!r} is neither O nor a B-, I-, E- or S-")
     return tags_of(spans_of(tags), len(tags), self.scheme)
 
-  def cut(self, example: Example, window: int) -> Example:
+  def cut(self, example: Example, seq_len: int) -> Example:
     """Cut texts behind."""
-    return cut_behind(example, self.groups, window)
+    return cut_behind(example, self.groups, seq_len)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
@@ -207,7 +207,7 @@ class Tagging:
       sizes["num_bigrams"] = known["bigrams"].vocab_size
     return sizes
 
-  def offers(self, vocabularies: Vocabularies) -> dict[str, Any]:
+  def task_inputs(self, vocabularies: Vocabularies) -> dict[str, Any]:
     """Return what tags tell of spans, and what those are called."""
     names = vocabularies.labels["tags"].names
     tables = None if self.scheme == "none" else tables_of(names, self.scheme)

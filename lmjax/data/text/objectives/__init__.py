@@ -34,4 +34,4 @@ def make_objective(config: ConfigDict) -> Objective:
   """
   if config.task in OBJECTIVES:
     return OBJECTIVES[config.task](config)
-  return Objective(config.data.window)
+  return Objective(config.data.seq_len)

@@ -29,16 +29,16 @@ class ControlCodes(Objective):
   the row before it.
 
   Attributes:
-    code_by: how a document is labeled; see
+    control_code_from: how a document is labeled; see
       lmjax.data.sources.text_sources.Source.label.
   """
 
-  code_by: str = ""
+  control_code_from: str = ""
 
   @property
   def longest(self) -> int:
     """Return the length of a row with its code."""
-    return self.window + 1
+    return self.seq_len + 1
 
   def over(self, rows: Rows, tokenizer: Tokenizer) -> Rewritten:
     """Rewrite the batches of `rows`, told what their documents begin with."""
@@ -53,7 +53,7 @@ class ControlCodes(Objective):
     batch = dict(batch)
     first_B1, inputs_BT = batch.pop("first")[:, None], batch.pop("inputs")
     targets_BT, weights_BT = batch.pop("targets"), batch.pop("weights")
-    is_text_BT = targets_BT < tokenizer.num_plain
+    is_text_BT = targets_BT < tokenizer.base_vocab_size
     rewritten = dict(
       inputs=np.concatenate([first_B1, inputs_BT], axis=1),
       targets=np.concatenate([inputs_BT[:, :1], targets_BT], axis=1),
@@ -77,10 +77,10 @@ def build(config: ConfigDict) -> ControlCodes:
   Raises:
     UsageError: if documents have no codes, or rows are no texts of their own.
   """
-  data, code_by = config.data, config.objective.code_by
-  if not code_by:
+  data, control_code_from = config.data, config.objective.control_code_from
+  if not control_code_from:
     raise UsageError(
-      "objective.code_by is empty; say what the code of a text is: file, "
+      "objective.control_code_from is empty; say what the code of a text is: file, "
       "folder or the name of a field."
     )
   if data.order != "stateless":
@@ -88,9 +88,9 @@ def build(config: ConfigDict) -> ControlCodes:
       "task=control_codes puts a code in front of each row, which data.order="
       f"{data.order} would go on through; set data.order=stateless."
     )
-  if data.window < 2:
+  if data.seq_len < 2:
     raise UsageError(
-      f"data.window={data.window} must be at least 2 for task=control_codes: a "
+      f"data.seq_len={data.seq_len} must be at least 2 for task=control_codes: a "
       "code and a token."
     )
-  return ControlCodes(data.window - 1, code_by)
+  return ControlCodes(data.seq_len - 1, control_code_from)

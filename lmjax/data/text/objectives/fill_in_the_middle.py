@@ -29,7 +29,7 @@ class FillInTheMiddle(Objective):
   A row is rewritten with probability `rate` (arXiv:2207.14255, at the level of
   the context): in the longest piece of one document that it holds, two places
   are drawn evenly, and the three parts change places, prefix – suffix – middle
-  (PSM) or, with probability `spm_share`, suffix – prefix – middle (SPM, as the
+  (PSM) or, with probability `spm_rate`, suffix – prefix – middle (SPM, as the
   authors mix it with PSM). `<eos>` ends the middle. The marks push four tokens
   out of the row. Then it is next-token prediction as ever, but that the marks
   before `<eos>`, of which the text knows nothing, are not asked for. The cuts
@@ -48,15 +48,15 @@ class FillInTheMiddle(Objective):
 
   Attributes:
     rate: share of the rows that is rewritten.
-    spm_share: share of these that is SPM.
+    spm_rate: share of these that is SPM.
     resets: whether memory is emptied where a document begins.
   """
 
   rate: float
-  spm_share: float
+  spm_rate: float
   resets: bool
 
-  extras = MARKS
+  special_tokens = MARKS
 
   def over(self, rows: Rows, tokenizer: Tokenizer) -> Rewritten:
     """Rewrite the batches of `rows`, which must tell where documents begin."""
@@ -86,7 +86,7 @@ class FillInTheMiddle(Objective):
       section_BT[place_T >= cut_B1] = section
     is_inside_BT = (section_BT != _BEFORE) & (section_BT != _BEHIND)
     section_BT = _append(section_BT, _MARKED)
-    rank_B9 = np.where(is_spm_B[:, None] < self.spm_share, _SPM, _PSM)
+    rank_B9 = np.where(is_spm_B[:, None] < self.spm_rate, _SPM, _PSM)
     rank_BT = np.take_along_axis(rank_B9, section_BT, axis=1)
     order_BT = np.argsort(rank_BT, axis=1, kind="stable")
 
@@ -157,14 +157,14 @@ def build(config: ConfigDict) -> FillInTheMiddle:
   """
   objective, data = config.objective, config.data
   needed = len(MARKS) + 1
-  if data.window < needed:
+  if data.seq_len < needed:
     raise UsageError(
-      f"data.window={data.window} must be at least {needed} for "
+      f"data.seq_len={data.seq_len} must be at least {needed} for "
       f"task=fill_in_the_middle, whose marks take {needed} tokens of a row."
     )
   return FillInTheMiddle(
-    data.window,
+    data.seq_len,
     objective.fim_rate,
-    objective.spm_share,
+    objective.spm_rate,
     data.reset_at_documents,
   )

@@ -40,7 +40,7 @@ class Masking(Objective):
   rate: float
   whole_words: bool
 
-  extras = (MASK,)
+  special_tokens = (MASK,)
 
   def rewrite(
     self, batch: dict, keys_B: np.ndarray, tokenizer: Tokenizer
@@ -54,7 +54,7 @@ class Masking(Objective):
     is_text_BT = ~np.isin(tokens_BT, (PAD, BOS, EOS))
     is_text_BT &= batch.get("mask", True)
     chosen_BT = is_text_BT & (choice < self.rate)
-    num_text = tokenizer.num_plain - len(SPECIALS)
+    num_text = tokenizer.base_vocab_size - len(SPECIALS)
     random_BT = len(SPECIALS) + (other * num_text).astype(np.int32)
     hidden_BT = np.where(fate < RANDOM, random_BT, tokens_BT)
     hidden_BT[fate >= 1 - MASKED] = tokenizer.extra(MASK)
@@ -86,4 +86,6 @@ def word_starts(tokens_BT: np.ndarray, edges_V2: np.ndarray) -> np.ndarray:
 def build(config: ConfigDict) -> Masking:
   """Make the objective that a config describes."""
   objective = config.objective
-  return Masking(config.data.window, objective.mask_rate, objective.whole_words)
+  return Masking(
+    config.data.seq_len, objective.mask_rate, objective.whole_words
+  )

@@ -23,19 +23,21 @@ class Objective:
   """What a task needs of rows of text, and what rewrites them; the base.
 
   Attributes:
-    window: tokens of text that a row takes.
-    extras: names of the marks that it puts into the text.
+    seq_len: tokens of text that a row takes.
+    special_tokens: names of the marks that it puts into the text.
   """
 
-  window: int
+  seq_len: int
 
-  extras = ()
-  code_by = ""  # what the token before each document is; see ControlCodes
+  special_tokens = ()
+  control_code_from = (
+    ""  # what the token before each document is; see ControlCodes
+  )
 
   @property
   def longest(self) -> int:
     """Return the length of the longest row that a model sees."""
-    return self.window
+    return self.seq_len
 
   def over(self, rows: Rows, tokenizer: Tokenizer) -> "Rewritten":
     """Rewrite the batches of `rows`."""

@@ -43,4 +43,4 @@ class Prefix(Objective):
 
 def build(config: ConfigDict) -> Prefix:
   """Make the objective that a config describes."""
-  return Prefix(config.data.window)
+  return Prefix(config.data.seq_len)

@@ -71,7 +71,7 @@ class SpanCorruption(Objective):
     return max(self.sizes.sources, self.sizes.targets)
 
   @property
-  def extras(self) -> tuple[str, ...]:
+  def special_tokens(self) -> tuple[str, ...]:
     """Name the marks."""
     return tuple(f"<span_{index}>" for index in range(self.sizes.spans))
 
@@ -93,7 +93,7 @@ class SpanCorruption(Objective):
     span_BT = np.cumsum(begins_BT, axis=1)[:, :-1]
     is_hidden_BT = span_BT > np.cumsum(ends_BT, axis=1)[:, :-1]
     begins_BT = begins_BT[:, :-1] > 0
-    mark_BT = tokenizer.num_plain - 1 + span_BT
+    mark_BT = tokenizer.base_vocab_size - 1 + span_BT
 
     def gather(is_taken_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       """Take some of the tokens, and the marks at their places; add `<eos>`."""
@@ -148,7 +148,7 @@ def fit(length: int, rate: float, span_length: float) -> Sizes:
       best = sizes
   if best is None:
     raise UsageError(
-      f"data.window={length} has no room for text between spans of "
+      f"data.seq_len={length} has no room for text between spans of "
       f"objective.span_length={span_length} at objective.mask_rate={rate}; "
       "choose a longer window, longer spans or a lower rate."
     )
@@ -167,5 +167,5 @@ def build(config: ConfigDict) -> SpanCorruption:
       "data.reset_at_documents=True is not read by task=span_corruption, whose "
       "sources are read as one text; set it to False."
     )
-  sizes = fit(data.window, objective.mask_rate, objective.span_length)
+  sizes = fit(data.seq_len, objective.mask_rate, objective.span_length)
   return SpanCorruption(sizes.text, sizes)
