@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
   config.data.order = "stateful"
   config.data.seq_len = 35
   config.data.batch_size = 10
-  config.optim.name = "sgd"
+  config.optim.name, config.optim.weight_decay = "sgd", 0.0
   config.optim.momentum = 0.0
   config.optim.learning_rate = 10.0
   config.optim.schedule = "constant"

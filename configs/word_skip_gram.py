@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
   config.data.seq_len = 128
   config.data.batch_size = 64
   config.word_vectors.subsample = 3e-4
-  config.optim.name = "adagrad"
+  config.optim.name, config.optim.weight_decay = "adagrad", 0.0
   config.optim.learning_rate = 0.1
   config.optim.clip_norm = 0.0
   config.train.num_steps = 1000

@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lmjax.config.finalize import finalize, flatten
+from lmjax.config.compatibility import flatten
+from lmjax.config.finalize import finalize
 from lmjax.data.records.record_corpus import Report
-from lmjax.data.records.schemas import SCHEMAS
 from lmjax.data.records.schemas.schema import Row
 from lmjax.data.records.tables.table import Problem, Record
 from lmjax.data.text.batching import EVAL_ORDERS, Rows
@@ -26,25 +26,24 @@ from lmjax.experiment.pretrained_embeddings import learned_vectors, table_of
 from lmjax.experiment.run_dir import RunDir
 from lmjax.generation.decoding_strategy import Helper, Search
 from lmjax.generation.generator import GenerationStats, check_minimum
-from lmjax.generation.infilling import INFILLERS, Filled
+from lmjax.generation.infilling import Filled
+from lmjax.generation.samplers import make_sampler
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import Continuation, Control, TextSampler
-from lmjax.interpretability.explainers import EXPLAINERS, Explanation
+from lmjax.interpretability.explainers import Explanation
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.ops.int8 import dense_weights, quantize_weights
 from lmjax.parallel.jit import JitStrategy
 from lmjax.prediction.predictor import Predictor
-from lmjax.prediction.retriever import Retriever, check_compares
+from lmjax.prediction.retriever import Retriever
 from lmjax.scoring.conditional import PairScorer
-from lmjax.scoring.language_model import SCORED, Score, TextScorer
+from lmjax.scoring.language_model import Score, TextScorer
+from lmjax.task_specs import spec_of, tasks_with
+from lmjax.task_specs.matching import check_searchable
 from lmjax.tasks.task import Task
 from lmjax.train_state import TrainState
 from lmjax.training.evaluation import Evaluator
-from lmjax.training.previews import SAMPLERS, make_sampler, opens_documents
 from lmjax.types import Batch, PyTree
-
-# Tasks whose models say what comes next to whoever asks.
-NEXT_TOKEN = ("language_modeling", "control_codes")
 
 
 class Run:
@@ -87,9 +86,10 @@ class Run:
     self.timing = GenerationStats()
     folder = RunDir(workdir)
     config = folder.load_config()
-    if cache and config.task != "language_modeling":
+    if cache and not spec_of(config).is_stateful:
       raise UsageError(
-        f"a neural cache needs task=language_modeling, not {config.task}."
+        f"a neural cache needs task={tasks_with('is_stateful')}, not "
+        f"{config.task}."
       )
     if "implementation" in config.model:  # any has the same parameters
       config.model.implementation = "auto"
@@ -134,11 +134,11 @@ class Run:
     Raises:
       UsageError: if the run's task is not to predict the next token.
     """
-    task = self.experiment.config.task
-    if task not in NEXT_TOKEN:
+    spec = self.experiment.spec
+    if not spec.is_auxiliary:
       raise UsageError(
-        f"{name} learned task={task}, which helps no other run to find texts; "
-        f"give a run of task={' or '.join(NEXT_TOKEN)}."
+        f"{name} is a run of task={spec.name}, which cannot assist another run; "
+        f"give a run of task={tasks_with('is_auxiliary')}."
       )
     return Helper(name, self.experiment.model, self.variables, self.tokenizer)
 
@@ -149,13 +149,12 @@ class Run:
     Raises:
       UsageError: if the run's task draws none.
     """
-    task = self.experiment.config.task
-    if task not in SAMPLERS:
-      tool = "predict.py" if task in SCHEMAS else "embed.py"
-      tool = "fill.py" if task in INFILLERS else tool
+    spec = self.experiment.spec
+    if not spec.sampler:
+      tool = "predict.py" if spec.has_records else "embed.py"
+      tool = "fill.py" if spec.infiller else tool
       raise UsageError(
-        f"a run of task={task} does not go on from a text; scripts/{tool} "
-        "shows what it has learned."
+        f"a run of task={spec.name} does not generate text; use scripts/{tool}."
       )
     model = self.experiment.model
     if self._cache:
@@ -281,25 +280,18 @@ class Run:
     Raises:
       UsageError: if the run's task is not to predict the next token.
     """
-    config, model = self.experiment.config, self.experiment.model
-    if config.task == "prefix_lm":
-      return PairScorer(model, self.sampler)
-    if config.task == "seq2seq":
-      sources = self.tokenizer.tokenizers["source"]
-      return PairScorer(model, self.sampler, sources)
-    if config.task not in SCORED:
+    experiment, spec = self.experiment, self.experiment.spec
+    if not spec.scorer:
       raise UsageError(
-        f"{self.experiment.folder.path} learned task={config.task}, which "
-        f"scores no text token by token; give a run of task="
-        f"{' or '.join([*SCORED, 'prefix_lm', 'seq2seq'])}."
+        f"{experiment.folder.path} is a run of task={spec.name}, which scores no "
+        f"text; give a run of task={tasks_with('scorer')}."
       )
-    max_context = model.max_context
-    carries = max_context is None or self.experiment.task.stateful
-    seq_len = config.data.seq_len if carries else max_context
-    if self._cache:
-      model, carries = self._cache.around(model, keeps_memory=carries), True
-    return TextScorer(
-      model, self.tokenizer, seq_len, carries, opens_documents(config)
+    return spec.scorer()(
+      experiment.config,
+      experiment.task,
+      experiment.model,
+      self.tokenizer,
+      self._cache,
     )
 
   def score(
@@ -323,14 +315,14 @@ class Run:
     Raises:
       UsageError: if the run's task fills no blanks.
     """
-    task = self.experiment.config.task
-    if task not in INFILLERS:
+    spec = self.experiment.spec
+    if not spec.infiller:
       raise UsageError(
-        f"a model that learned task={task} fills no blanks; train one with "
-        f"task={' or '.join(INFILLERS)}."
+        f"a run of task={spec.name} cannot fill blanks; train one with "
+        f"task={tasks_with('infiller')}."
       )
-    filler = INFILLERS[task](self.experiment.model, self.tokenizer)
-    return filler(self.variables, text, **settings)
+    infiller = spec.infiller()(self.experiment.model, self.tokenizer)
+    return infiller(self.variables, text, **settings)
 
   def explain(
     self, text: str, target: str = "", num_points: int = 64
@@ -347,22 +339,24 @@ class Run:
       UsageError: if nothing explains what the run's model says.
     """
     config = self.experiment.config
-    if config.task not in EXPLAINERS:
+    spec = self.experiment.spec
+    if not spec.explainer:
       raise UsageError(
-        f"nothing explains a run of task={config.task}; give one of task="
-        f"{' or '.join(EXPLAINERS)}."
+        f"predictions of task={spec.name} cannot be explained; give a run of "
+        f"task={tasks_with('explainer')}."
       )
     table_of(self.variables.get("params", {}), config.model.name)
     task = self.experiment.task
-    has_records = config.task in SCHEMAS
-    return EXPLAINERS[config.task](
+    return spec.explainer()(
       task,
       self.variables,
       self.tokenizer,
       text,
       target,
       num_points,
-      longest=config.data.seq_len if has_records else task.model.max_context,
+      longest=(
+        config.data.seq_len if spec.has_records else task.model.max_context
+      ),
     )
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
@@ -382,13 +376,22 @@ class Run:
       carry=None,
       key=jax.random.key(0),
     )
-    strategy = JitStrategy(jax.devices()[:1], fsdp=1, rules=())
+    strategy = JitStrategy(jax.devices()[:1], dict(data=1))
     report = Evaluator(task, strategy, batches)(state)
-    if self.experiment.config.task in SCHEMAS:
+    if self.experiment.spec.has_records:
       rows = self.experiment.corpus.kept_rows(split)
-      predictor = Predictor(self.experiment)
-      report |= predictor.judge(predictor(self.variables, rows))
+      predictor = self._predictor()
+      report |= predictor.evaluate(predictor(self.variables, rows))
     return report
+
+  def _predictor(self, batch_size: int = 0) -> Predictor:
+    experiment = self.experiment
+    return Predictor(
+      experiment.task,
+      experiment.corpus,
+      experiment.renderer,
+      batch_size or experiment.config.data.batch_size,
+    )
 
   def predict(
     self, rows: Iterable[Row], batch_size: int = 0
@@ -430,7 +433,7 @@ class Run:
     """
     corpus = self.experiment.corpus
     rows = corpus.select(records, tuple(self.input_columns), report)
-    predictor = Predictor(self.experiment, batch_size)
+    predictor = self._predictor(batch_size)
     return predictor(self.variables, rows, report)
 
   @property
@@ -440,11 +443,11 @@ class Run:
     Raises:
       UsageError: if the run's task learns from no records.
     """
-    name = self.experiment.config.task
-    if name not in SCHEMAS:
+    spec = self.experiment.spec
+    if not spec.has_records:
       raise UsageError(
-        f"{self.experiment.folder.path} learned task={name}, which predicts "
-        f"nothing of records; give a run of task={' or '.join(SCHEMAS)}."
+        f"{self.experiment.folder.path} is a run of task={spec.name}, which "
+        f"predicts no records; give a run of task={tasks_with('schema')}."
       )
     columns = self.experiment.config.data.columns
     return {
@@ -466,11 +469,12 @@ class Run:
     Raises:
       UsageError: if the run has not learned to compare texts.
     """
+    experiment = self.experiment
+    check_searchable(experiment.config, str(experiment.folder.path))
     if texts is None:
-      check_compares(self.experiment)
       rows = self.experiment.corpus.kept_rows(split)
       texts = (row["second"] for _, row in rows)
-    return Retriever(self.experiment, self.variables, texts)
+    return Retriever(self._predictor(), self.variables, texts)
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
     """Score each token of a split but the first, given those before it.
@@ -481,11 +485,12 @@ class Run:
     Raises:
       UsageError: if the run's task is not to predict the next token.
     """
-    name = self.experiment.config.task
-    if name != "language_modeling":
+    spec = self.experiment.spec
+    if not spec.is_stateful:
       raise UsageError(
-        f"{self.experiment.folder.path} learned task={name}, which scores no "
-        "text token by token; give a run of task=language_modeling."
+        f"{self.experiment.folder.path} is a run of task={spec.name}, which "
+        "scores no running text; give a run of task="
+        f"{tasks_with('is_stateful')}."
       )
     self.experiment.check_corpus()
     task, batches = self._task(split)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that one step changes."""
+"""Everything that a training step changes."""
+
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -9,17 +11,30 @@ import optax
 from lmjax.types import Array, PyTree
 
 
+class ModelState(NamedTuple):
+  """What a model carries from batch to batch besides its parameters.
+
+  Attributes:
+    collections: variables other than parameters, such as running statistics.
+    carry: the recurrent state or cache of a stateful model; None if stateless.
+  """
+
+  collections: PyTree
+  carry: PyTree
+
+
 @flax.struct.dataclass
 class TrainState:
   """The state of a run between two steps.
 
   Attributes:
-    step: number of updates made, int32.
+    step: number of updates so far, int32.
     params: the model's parameters.
     opt_state: the optimizer's state.
-    collections: the model's other variables, as running statistics.
-    carry: what the model remembers from batch to batch; None if stateless.
-    key: the root key; it never changes, steps fold their number into it.
+    collections: see ModelState.
+    carry: see ModelState.
+    key: the root PRNG key. It never changes: each step folds its number in, so
+      that a resumed run continues with the same random numbers.
   """
 
   step: Array
@@ -29,6 +44,11 @@ class TrainState:
   carry: PyTree
   key: Array
 
+  @property
+  def model_state(self) -> ModelState:
+    """Return the model's state."""
+    return ModelState(self.collections, self.carry)
+
 
 def create_state(
   key: Array,
@@ -36,22 +56,23 @@ def create_state(
   carry: PyTree,
   optimizer: optax.GradientTransformation,
 ) -> TrainState:
-  """Make the state before the first step.
+  """Return the state before the first step.
 
   Args:
-    key: the root key.
+    key: the root PRNG key.
     variables: the model's variables, "params" among them.
-    carry: what the model remembers before the first batch, or None.
-    optimizer: what will learn.
+    carry: the carry before the first batch, or None.
+    optimizer: initializes its state from the parameters.
   """
   collections = dict(variables)
-  params = collections.pop("params", {})  # counted models have none
+  params = collections.pop("params", {})  # n-gram models have none
+  collections.pop("losses", None)  # sown anew in every step
+  # Moments and averages are float32 whatever the dtype of the parameters.
   precise = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-  collections.pop("losses", None)  # made anew in every step
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    opt_state=optimizer.init(precise),  # float32, whatever the parameters
+    opt_state=optimizer.init(precise),
     collections=collections,
     carry=carry,
     key=key,

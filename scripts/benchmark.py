@@ -35,7 +35,8 @@ from benchmarks.tables import make_table
 from ml_collections import config_flags
 
 from lmjax.cli import app
-from lmjax.config.finalize import finalize, to_json
+from lmjax.config.compatibility import to_json
+from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError
 
 WORDS = (

@@ -28,6 +28,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 from lmjax import platform  # noqa: E402
 from lmjax.config import defaults  # noqa: E402
+from lmjax.task_specs import TASK_SPECS  # noqa: E402
 
 platform.start()
 
@@ -66,7 +67,7 @@ def tiny_config(cache_dir):
   def make(model: str, **changes):
     config = defaults.get_config(model=model, task=changes.get("task", ""))
     config.model.update(TINY.get(model, {}))
-    if config.task in defaults.RECORD_TASKS:
+    if TASK_SPECS[config.task].has_records:
       config.data.cache_dir = cache_dir
     config.data.seq_len = 8
     config.data.batch_size = 8

@@ -16,6 +16,7 @@ import pytest
 from lmjax.config import defaults
 from lmjax.models import MODELS
 from lmjax.run import Run
+from lmjax.task_specs import spec_of
 from lmjax.training.loop import train
 from lmjax.tree import named_leaves
 
@@ -79,7 +80,7 @@ def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
     "train.log_every": 1,
     "train.eval_every": 0,
   }
-  if defaults.TASKS.get(family) not in defaults.RECORD_TASKS:
+  if not spec_of(defaults.get_config(family)).has_records:
     changes["data.order"] = order
   if family not in NO_DTYPE:
     changes["model.dtype"] = dtype

@@ -6,7 +6,6 @@ import functools
 import jax
 
 from lmjax.experiment.experiment import Experiment
-from lmjax.training.previews import SAMPLES
 from lmjax.training.step import train_step
 
 
@@ -14,7 +13,13 @@ def trace(experiment: Experiment) -> None:
   """Describe the corpus, prepare a sample, and trace a step on a batch."""
   config = experiment.config
   experiment.describe_corpus()
-  SAMPLES[config.task](experiment)
+  experiment.spec.preview()(
+    config,
+    experiment.task,
+    experiment.model,
+    experiment.corpus,
+    experiment.renderer,
+  )
   step = functools.partial(
     train_step,
     task=experiment.task,

@@ -1,139 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configs: checked and frozen, written and read as JSON, compared."""
+"""Validation of configs."""
 
-import json
 import math
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-import ml_collections
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from lmjax.config import defaults
+from lmjax.config.compatibility import MOVABLE_PATHS, flatten
+from lmjax.config.model_keys import MODEL_KEYS
 from lmjax.config.task_checks import check_task
-from lmjax.data.records.record_corpus import MALFORMED
-from lmjax.data.records.schemas import SCHEMAS
-from lmjax.data.records.tables import FILE_KINDS, TABLES
-from lmjax.data.records.tag_schemes import SCHEMES
-from lmjax.data.text.batching import TRAIN_ORDERS
-from lmjax.data.text.datasets import DATASETS
-from lmjax.data.tokenizers import SPECIALS, TOKENIZERS
+from lmjax.data.records.tables import FILE_KINDS
+from lmjax.data.tokenizers import SPECIALS
 from lmjax.errors import UsageError
-from lmjax.models import MODELS, build_model
-from lmjax.optim.optimizers import OPTIMIZERS, SCHEDULES
-from lmjax.parallel import STRATEGIES
-from lmjax.tasks import KINDS, TASKS
-from lmjax.tasks.classification import CLASS_WEIGHTS, CRITERIA
+from lmjax.task_specs import TASK_SPECS, spec_of
+from lmjax.task_specs.build import build_model
+from lmjax.task_specs.key import Key
 
-CHOICES = {
-  "task": TASKS,
-  "model.name": MODELS,
-  "data.split_by": ("ratio", "name"),
-  "data.malformed": MALFORMED,
-  "data.tokenizer": TOKENIZERS,
-  "data.order": TRAIN_ORDERS,
-  "tagging.scheme": SCHEMES,
-  "matching.second_tokenizer": ("", *TOKENIZERS),
-  "seq2seq.target_tokenizer": ("", *TOKENIZERS),
-  "classification.labels": ("one", "many"),
-  "classification.criterion": CRITERIA,
-  "classification.class_weights": CLASS_WEIGHTS,
-  "optim.name": OPTIMIZERS,
-  "optim.schedule": SCHEDULES,
-  "parallel.strategy": STRATEGIES,
-  "model.dtype": ("float32", "bfloat16"),
-  "model.param_dtype": ("float32", "bfloat16"),
-}
-# Key → the lowest and the highest value that it may have; numbers that are not
-# here must be at least 0.
-POSITIVE, SHARE = (1, math.inf), (0, 1 - 1e-9)
-RANGES = {
-  "model.width": POSITIVE,
-  "model.num_layers": POSITIVE,
-  "model.dropout": SHARE,
-  "classification.dropout": SHARE,
-  "model.embedding_dropout": SHARE,
-  "model.input_dropout": SHARE,
-  "model.hidden_dropout": SHARE,
-  "model.output_dropout": SHARE,
-  "model.weight_drop": SHARE,
-  "model.scheduled_sampling": (0, 1),
-  "seq2seq.beam_size": POSITIVE,
-  "seq2seq.num_return_sequences": POSITIVE,
-  "model.experts_per_token": POSITIVE,
-  "model.add_k": (1e-9, math.inf),
-  "model.memory_length": POSITIVE,
-  "model.num_buckets": POSITIVE,
-  "data.valid_fraction": SHARE,
-  "data.test_fraction": SHARE,
-  "data.seq_len": POSITIVE,
-  "word_vectors.context_size": POSITIVE,
-  "word_vectors.num_sampled": POSITIVE,
-  "word_vectors.x_max": (1e-9, math.inf),
-  "data.batch_size": POSITIVE,
-  "data.num_buckets": POSITIVE,
-  "matching.features_width": POSITIVE,
-  "matching.dropout": SHARE,
-  "matching.min_score": (-math.inf, math.inf),
-  "matching.max_score": (-math.inf, math.inf),
-  "matching.temperature": (1e-9, math.inf),
-  "data.train_fraction": (1e-9, 1),
-  "tagging.dropout": SHARE,
-  "tagging.character_width": POSITIVE,
-  "tagging.character_embedding_width": POSITIVE,
-  "objective.mask_rate": (1e-3, 0.999),
-  "objective.span_length": POSITIVE,
-  "objective.fim_rate": (0, 1),
-  "objective.spm_rate": (0, 1),
-  "loss.label_smoothing": SHARE,
-  "distill.weight": (0, 1),
-  "distill.temperature": (1e-9, math.inf),
-  "optim.decay_fraction": (0, 1),
-  "optim.final_fraction": (0, 1),
-  "optim.plateau_factor": (1e-9, 1),
-  "optim.plateau_patience": POSITIVE,
-  "optim.plateau_every": POSITIVE,
-  "optim.b1": SHARE,
-  "optim.b2": SHARE,
-  "optim.momentum": SHARE,
-  "optim.ema_decay": SHARE,
-  "optim.nt_asgd_patience": POSITIVE,
-  "train.num_steps": POSITIVE,
-  "train.num_microbatches": POSITIVE,
-  "train.log_every": POSITIVE,
-  "checkpoint.keep_latest": POSITIVE,
-  "parallel.fsdp": POSITIVE,
-}
-# Paths, kept absolute so that a run can be used from any folder; all but the
-# last three may lie elsewhere when a run goes on.
-MOVABLE_PATHS = ("data.path", "data.data_dir", "data.cache_dir", "model.arpa")
+# Paths are made absolute, so that a run can be used from any directory.
 PATHS = (
   *MOVABLE_PATHS,
   "pretrained.vectors",
   "init.workdir",
   "distill.workdir",
 )
-# The sources that read what cannot be ignored in silence.
+# Key → the data sources that read it; set for any other source, it would be
+# ignored silently.
 READ_BY = {
   "data.path": ("text", "parallel", *FILE_KINDS),
   "data.name": ("tfds",),
   "data.data_dir": ("tfds",),
   "data.header": ("tsv", "csv"),
 }
-# What may differ when a run goes on: how long it takes, what it shows and
-# keeps, where it runs, and where its text lies, whose content is checked
-# by itself. Everything else changes the model or its data.
-MAY_CHANGE = (
-  "train.",
-  "checkpoint.keep_latest",
-  "checkpoint.keep_best",
-  "sample.",
-  "parallel.",
-  "data.num_threads",
-  *MOVABLE_PATHS,
-)
 
 
 def finalize(config: ConfigDict) -> FrozenConfigDict:
@@ -148,47 +48,56 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     if flat.get(key):
       flat[key] = os.path.abspath(os.path.expanduser(flat[key]))
       config.update_from_flattened_dict({key: flat[key]})
-  sources = TABLES if config.task in SCHEMAS else DATASETS
-  for key, choices in {**CHOICES, "data.source": sources}.items():
-    if key in flat and flat[key] not in choices:
+  for key, known in {"task": TASK_SPECS, "model.name": MODEL_KEYS}.items():
+    if flat[key] not in known:
       raise UsageError(
-        f"{key}={flat[key]} is not known; choose one of "
-        f"{', '.join(filter(None, choices))}."
+        f"{key}={flat[key]} is not known; choose one of {', '.join(known)}."
       )
-  expected = flatten(defaults.get_config(config.model.name, config.task))
-  if flat.keys() != expected.keys():
-    odd = min(flat.keys() ^ expected.keys())
+  declared = dict(
+    _flat_keys(defaults.declared_keys(flat["model.name"], flat["task"]))
+  )
+  if flat.keys() != declared.keys():
+    odd = min(flat.keys() ^ declared.keys())
     raise UsageError(
       f"the keys of this config are not those of model.name="
-      f"{config.model.name} and task={config.task} ({odd}); begin it with "
+      f"{config.model.name} and task={config.task} ({odd}); start it with "
       f"defaults.get_config(model={config.model.name!r}, task={config.task!r})."
     )
   for key, value in flat.items():
-    low, high = RANGES.get(key, (0, math.inf))
-    if isinstance(value, int | float) and not low <= value <= high:
-      highest = "below 1" if (low, high) == SHARE else f"at most {high:g}"
-      limit = f"at least {low:g}" if value < low else highest
-      raise UsageError(f"{key}={value} must be {limit}.")
+    problem = declared[key].problem(value)
+    if problem:
+      raise UsageError(f"{key}={value} {problem}.")
   for key, readers in READ_BY.items():
     if flat.get(key) and config.data.source not in readers:
-      there = [reader for reader in readers if reader in sources]
+      choices = declared["data.source"].choices
+      names = [reader for reader in readers if reader in choices]
       raise UsageError(
         f"{key}={flat[key]} is not read by data.source={config.data.source}; "
-        f"set data.source to {' or '.join(there)}."
+        f"set data.source to {' or '.join(names)}."
       )
   _check_together(config)
-  _check_task(config)
+  _check_model(config)
   check_task(config)
   return FrozenConfigDict(config)
 
 
+def _flat_keys(keys: Mapping, prefix: str = "") -> Iterator[tuple[str, Key]]:
+  """List declarations by dotted key."""
+  for name, key in keys.items():
+    if isinstance(key, Key):
+      yield prefix + name, key
+    else:
+      yield from _flat_keys(key, f"{prefix}{name}.")
+
+
 def _check_together(config: ConfigDict) -> None:
-  """Check what one value alone does not show."""
+  """Check combinations of values."""
   data, train = config.data, config.train
   if data.valid_fraction + data.test_fraction >= 1:
     raise UsageError(
-      "data.valid_fraction and data.test_fraction must add up to less than 1; "
-      "nothing would be left to train on."
+      f"data.valid_fraction={data.valid_fraction} and data.test_fraction="
+      f"{data.test_fraction} leave nothing to train on; their sum must be below "
+      "1."
     )
   if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
@@ -204,14 +113,14 @@ def _check_together(config: ConfigDict) -> None:
   if optim.ema_decay and optim.nt_asgd_every:
     raise UsageError(
       f"optim.ema_decay={optim.ema_decay} and optim.nt_asgd_every="
-      f"{optim.nt_asgd_every} average the parameters both; set one to 0."
+      f"{optim.nt_asgd_every} are two averages of the parameters; set one to 0."
     )
   averages = optim.ema_decay or optim.nt_asgd_every
   if averages and "norm" in config.model and config.model.norm == "batch":
     raise UsageError(
-      "model.norm=batch has running statistics of the parameters in training, "
-      "not of their average; set optim.ema_decay and optim.nt_asgd_every to 0, "
-      "or choose another norm."
+      "model.norm=batch has running statistics of the trained parameters, not of "
+      "their average; set optim.ema_decay=0 and optim.nt_asgd_every=0, or choose "
+      "another norm."
     )
   patterns = {
     "optim.no_decay": optim.no_decay,
@@ -225,8 +134,8 @@ def _check_together(config: ConfigDict) -> None:
         raise ValueError
   except (TypeError, ValueError):
     raise UsageError(
-      f"optim.lr_multipliers={optim.lr_multipliers} must be pairs of a regular expression and a "
-      "factor of at least 0."
+      f"optim.lr_multipliers={optim.lr_multipliers} must be pairs of a regular "
+      "expression and a factor of at least 0."
     ) from None
   try:
     for number, (pattern, _) in enumerate(config.parallel.rules):
@@ -240,83 +149,21 @@ def _check_together(config: ConfigDict) -> None:
     try:
       re.compile(pattern)
     except (re.error, TypeError):
-      raise UsageError(f"{key}={pattern} is no regular expression.") from None
+      raise UsageError(
+        f"{key}={pattern} is not a valid regular expression."
+      ) from None
 
 
-def _check_task(config: ConfigDict) -> None:
-  """Check the task, the model, and that they go together."""
-  name, task = config.model.name, config.task
-  # What is for running text alone cannot be built without its settings.
-  usual = defaults.get_config(name) if task in SCHEMAS else config
+def _check_model(config: ConfigDict) -> None:
+  """Check that the model can be built, and that it can learn the task."""
+  name, spec = config.model.name, spec_of(config)
+  # A model of running text cannot be built from the keys of a records task.
+  usual = defaults.get_config(name) if spec.has_records else config
   kinds = build_model(usual, vocab_size=len(SPECIALS)).kinds
-  if KINDS[task] not in kinds:
-    tasks = [task for task, kind in KINDS.items() if kind in kinds]
+  if spec.model_kind not in kinds:
+    tasks = [n for n, s in TASK_SPECS.items() if s.model_kind in kinds]
     raise UsageError(
-      f"task={task} does not go with model.name={name}, which learns by "
+      f"task={spec.name} does not fit model.name={name}, which supports "
       f"{' or '.join(tasks)}; change one of them."
     )
   build_model(config, vocab_size=len(SPECIALS))
-
-
-def to_json(config: ml_collections.ConfigDict) -> str:
-  """Write a config as JSON with sorted keys."""
-  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-
-
-def from_json(text: str) -> ConfigDict:
-  """Read what `to_json` wrote."""
-  return ConfigDict(json.loads(text))
-
-
-def with_new_keys(config: ConfigDict) -> ConfigDict:
-  """Give keys that are younger than a stored config their defaults.
-
-  A default leaves everything as it was before there was the key.
-  """
-  config = ConfigDict(config.to_dict())
-  flat = flatten(config)
-  if "task" not in flat or flat.get("model.name") not in defaults.MODELS:
-    return config  # `finalize` says what is wrong
-  current = defaults.get_config(config.model.name, config.task)
-  for section, values in current.items():
-    if isinstance(values, ConfigDict):
-      stored = config[section].to_dict() if section in config else {}
-      config[section] = {**values.to_dict(), **stored}
-  return config
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """List the values of a config by dotted key, lists as JSON has them."""
-  flat = {}
-  for key, value in config.items():
-    if isinstance(value, Mapping | ConfigDict):
-      flat.update(flatten(value, f"{prefix}{key}."))
-    else:
-      listed = json.loads(json.dumps(value))
-      flat[prefix + key] = listed
-  return flat
-
-
-def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
-  """Find the keys whose values differ; None stands for a key that is absent."""
-  a, b = flatten(a), flatten(b)
-  return {
-    key: (a.get(key), b.get(key))
-    for key in sorted(a.keys() | b.keys())
-    if a.get(key) != b.get(key)
-  }
-
-
-def difference_from_base(config: ConfigDict) -> dict[str, Any]:
-  """Find what an experiment changes."""
-  base = defaults.get_config(config.model.name, config.task)
-  return {key: new for key, (_, new) in difference(base, config).items()}
-
-
-def incompatible(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
-  """Find the changes under which a run cannot go on."""
-  return {
-    key: values
-    for key, values in difference(old, new).items()
-    if not key.startswith(MAY_CHANGE)
-  }

@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.progress import Progress
-from lmjax.optim.optimizers import averaged_params
+from lmjax.optim.averaging import averaged_params
 from lmjax.train_state import TrainState
 from lmjax.tree import map_named, named_leaves
 from lmjax.types import PyTree
@@ -27,8 +27,9 @@ from lmjax.types import PyTree
 logging.getLogger("absl").setLevel(logging.WARNING)
 
 
-def _loss(metrics: dict[str, float]) -> float:
-  return metrics["loss"]
+def _score(metrics: dict[str, float]) -> float:
+  """Return the score of a checkpoint, lower is better; see Metric.score."""
+  return metrics["score"]
 
 
 def _rest(state: TrainState) -> TrainState:
@@ -42,7 +43,7 @@ class Checkpoints:
   Args:
     folder: where they are.
     keep_latest: how many of the newest are kept.
-    keep_best: how many of the best are kept, by `Progress.valid_loss`.
+    keep_best: how many of the best are kept, by `Progress.score`.
   """
 
   def __init__(self, folder: Path, keep_latest: int = 1, keep_best: int = 0):
@@ -50,14 +51,14 @@ class Checkpoints:
     if keep_best:
       policies.append(
         checkpoint_managers.BestN(
-          get_metric_fn=_loss, reverse=True, n=keep_best
+          get_metric_fn=_score, reverse=True, n=keep_best
         )
       )
     self.folder = folder
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
-        best_fn=_loss,
+        best_fn=_score,
         best_mode="min",
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
       ),
@@ -74,7 +75,7 @@ class Checkpoints:
   def best(self) -> int | None:
     """Return the step of the best checkpoint, else of the newest."""
     step = self._manager.best_step()
-    if step is None or math.isinf(_loss(self._manager.metrics(step))):
+    if step is None or math.isinf(_score(self._manager.metrics(step))):
       return self.latest()
     return step
 
@@ -110,9 +111,9 @@ class Checkpoints:
     )
     arguments = {k: ocp.args.StandardSave(v) for k, v in items.items() if v}
     arguments["progress"] = ocp.args.JsonSave(progress.record())
-    loss = math.inf if progress.valid_loss is None else progress.valid_loss
+    score = math.inf if progress.score is None else progress.score
     self._manager.save(
-      step, args=ocp.args.Composite(**arguments), metrics={"loss": loss}
+      step, args=ocp.args.Composite(**arguments), metrics={"score": score}
     )
 
   def restore(self, target: TrainState) -> tuple[TrainState, Progress]:

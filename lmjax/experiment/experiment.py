@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a config to the objects that it names."""
+"""A config and its run directory as objects."""
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,6 @@ import optax
 from ml_collections import ConfigDict
 
 from lmjax.data.corpus import Corpus
-from lmjax.data.records.record_corpus import RecordCorpus
-from lmjax.data.records.schemas import SCHEMAS
-from lmjax.data.text.text_corpus import TextCorpus
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UserError
@@ -30,23 +26,22 @@ from lmjax.experiment.pretrained_embeddings import (
 )
 from lmjax.experiment.run_dir import RunDir
 from lmjax.experiment.warm_start import SourceRun, WarmStart
-from lmjax.models import build_model
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel import Strategy
-from lmjax.prediction import PREDICTIONS
-from lmjax.prediction.renderer import Prediction
-from lmjax.tasks import TASKS, sections_of
+from lmjax.task_specs import TaskSpec, spec_of, tasks_with
+from lmjax.task_specs.build import build_model, open_corpus
 from lmjax.tasks.task import Task
 from lmjax.train_state import TrainState, create_state
 from lmjax.types import PyTree
 
 
 class Experiment:
-  """A config and its run folder, as objects, each built when it is asked for.
+  """The objects of a config, each built when it is first used.
 
   Args:
     config: a finalized config.
-    folder: the run folder; a tokenizer in it is loaded, never built again.
+    folder: the run directory; the tokenizer of a run that resumes is loaded
+      from it, never trained again.
   """
 
   def __init__(self, config: ConfigDict, folder: RunDir):
@@ -54,34 +49,40 @@ class Experiment:
     self.folder = folder
 
   @property
+  def spec(self) -> TaskSpec:
+    """Return the definition of the config's task."""
+    return spec_of(self.config)
+
+  @property
   def cache_dir(self) -> Path:
-    """Return the folder of encoded corpora."""
+    """Return the directory of encoded data."""
     data = self.config.data
-    chosen = Path(data.cache_dir).expanduser().resolve()
-    return chosen if data.cache_dir else self.folder.cache
+    shared = Path(data.cache_dir).expanduser().resolve()
+    return shared if data.cache_dir else self.folder.cache
 
   @functools.cached_property
   def corpus(self) -> Corpus:
-    """Open what is learned from."""
-    folder, config = self.folder, self.config
-    known = folder.load_tokenizer() if folder.has_checkpoint() else None
-    given = self.source_run.tokenizer if self.source_run else None
-    if config.task in SCHEMAS:
-      teacher = self._teacher_scores if self.is_distilled else None
-      return RecordCorpus(config, known, given, self.cache_dir, teacher)
-    return TextCorpus(config, known, given, self.cache_dir)
+    """Open the data."""
+    folder, source_run = self.folder, self.source_run
+    return open_corpus(
+      self.config,
+      existing=folder.load_tokenizer() if folder.has_checkpoint() else None,
+      inherited=source_run.tokenizer if source_run else None,
+      cache_dir=self.cache_dir,
+      teacher=self._teacher_scores if self.is_distilled else None,
+    )
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
-    """Return what the run's texts are written in."""
+    """Return the tokenizer, or the vocabularies of a task on records."""
     return self.corpus.tokenizer
 
   def check_corpus(self) -> None:
-    """See that the data are still what the run began with."""
+    """Check that the data are still those that the run started with."""
     self.folder.check_corpus(self.corpus.fingerprints)
 
   def describe_corpus(self) -> dict:
-    """Describe the data, by digests and sizes, for the run folder."""
+    """Return fingerprints and sizes of the data, for the run directory."""
     description = dict(
       fingerprints=self.corpus.fingerprints,
       **self.corpus.describe(),
@@ -89,8 +90,8 @@ class Experiment:
     )
     if self.teacher:
       description["teacher"] = self.teacher.report
-    if self.taken:
-      description["init"] = self.taken.report
+    if self.warm_start:
+      description["init"] = self.warm_start.report
     if self.pretrained:
       counts_V = self.corpus.counts()
       description["pretrained"] = self.pretrained.coverage(counts_V)
@@ -104,26 +105,13 @@ class Experiment:
   @functools.cached_property
   def task(self) -> Task:
     """Build the task."""
-    return self._fill(TASKS[self.config.task], model=self.model)
+    return self.spec.build(self.config, self.model, self.corpus)
 
   @functools.cached_property
-  def prediction(self) -> Prediction:
-    """Build what turns the task's outputs into something to read."""
-    kind = PREDICTIONS[self.config.task]
-    return self._fill(kind, vocabularies=self.tokenizer)
-
-  def _fill(self, kind: type, **offered: Any) -> Any:
-    """Make a dataclass of what its fields ask for."""
-    offered |= self.corpus.task_inputs
-    sections = [self.config[name] for name in sections_of(self.config.task)]
-
-    def find(name: str) -> Any:
-      if name in offered:
-        return offered[name]
-      return next(section[name] for section in sections if name in section)
-
-    wanted = [field.name for field in dataclasses.fields(kind)]
-    return kind(**{name: find(name) for name in wanted})
+  def renderer(self) -> Any:
+    """Build what turns outputs into JSON; None for tasks on running text."""
+    build = self.spec.renderer
+    return build(self.config, self.tokenizer) if build else None
 
   @functools.cached_property
   def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -131,23 +119,23 @@ class Experiment:
     return make_optimizer(self.config.optim, self.config.train.num_steps)
 
   def make_variables(self, key: jax.Array) -> dict:
-    """Initialise the model's variables."""
+    """Initialize the model's variables."""
     return self.task.init(jax.random.fold_in(key, 0), self.corpus.example_batch)
 
   def make_state(self) -> TrainState:
-    """Make the state before the first step; pure, so that it can be jitted."""
+    """Return the state before the first step; pure, so that it can be jitted."""
     key = jax.random.key(self.config.seed)
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)
 
   def restore(self, checkpoint: str | int) -> tuple[int, PyTree]:
-    """Read the model's variables from a checkpoint of the run folder.
+    """Read the model's variables from a checkpoint of the run directory.
 
     Args:
-      checkpoint: "best" by validation loss, "latest", or a step.
+      checkpoint: "best" by checkpoint.metric, "latest", or a step.
 
     Returns:
-      The step that they are of, and the variables.
+      The step of the checkpoint, and the variables.
 
     Raises:
       UserError: if there is no such checkpoint.
@@ -159,28 +147,27 @@ class Experiment:
 
   @property
   def is_distilled(self) -> bool:
-    """Say whether it learns from what another run says."""
+    """Return whether the run learns from the outputs of another run."""
     distill = self.config.distill
     return bool(distill.workdir) and distill.weight > 0
 
   @functools.cached_property
   def teacher(self) -> Teacher | None:
-    """Open the run that a new one learns from, if it does.
+    """Open the teacher of a new run, if it has one.
 
     Raises:
-      UserError: if that has learned something else.
+      UserError: if the teacher learned another task or other labels.
     """
     if not self.is_distilled or self.folder.has_checkpoint():
       return None
     distill = self.config.distill
     folder = RunDir(distill.workdir)
-    config = folder.load_config()
-    if config.task != "classification":
+    other = Experiment(folder.load_config(), folder)
+    if not other.spec.distills:
       raise UserError(
-        f"distill.workdir={folder.path} learned task={config.task}; give a run "
-        "of task=classification."
+        f"distill.workdir={folder.path} is a run of task={other.spec.name}; "
+        f"give a run of task={tasks_with('distills')}."
       )
-    other = Experiment(config, folder)
     step, variables = other.restore(distill.checkpoint)
     report = dict(workdir=str(folder.path), step=step)
     teacher = Teacher(other.corpus, other.task, variables, report)
@@ -188,7 +175,7 @@ class Experiment:
     return teacher
 
   def _teacher_scores(self) -> np.ndarray:
-    """Let it score the rows that are learned from, once for all starts."""
+    """Return the teacher's logits for the training rows, computed once."""
     path = self.folder.teacher
     if self.teacher:
       save_scores(path, self.teacher.scores(self.corpus.kept_rows("train")))
@@ -196,18 +183,18 @@ class Experiment:
 
   @functools.cached_property
   def source_run(self) -> SourceRun | None:
-    """Open the run that a new one begins with, if it does."""
+    """Open the run that a new run starts from, if there is one."""
     init = self.config.init
     if not init.workdir or self.folder.has_checkpoint():
       return None
     return SourceRun(init.workdir, init.checkpoint)
 
   @functools.cached_property
-  def taken(self) -> WarmStart | None:
-    """Choose the parameters that are taken of that run.
+  def warm_start(self) -> WarmStart | None:
+    """Select the parameters that are taken from the source run.
 
     Raises:
-      UserError: if none fit.
+      UserError: if none fits.
     """
     if not self.source_run:
       return None
@@ -220,10 +207,10 @@ class Experiment:
 
   @functools.cached_property
   def pretrained(self) -> Pretrained | None:
-    """Read the vectors that a new run's embedding begins with.
+    """Read the word vectors that the embedding of a new run starts with.
 
     Raises:
-      UserError: if there are vectors that cannot be put in.
+      UserError: if the vectors do not fit the model.
     """
     wanted = self.config.pretrained
     path, format = wanted.vectors, wanted.format
@@ -235,21 +222,21 @@ class Experiment:
     check_width(pretrained, table, path)
     return pretrained
 
-  def begin(self, strategy: Strategy) -> TrainState:
-    """Make the state before the first step, where it is to live.
+  def start(self, strategy: Strategy) -> TrainState:
+    """Return the state before the first step, on the devices of a strategy.
 
-    What models count in the text, and what they begin with, is put in from the
-    host: as constants of a compiled program it would be there twice and compile
-    for minutes.
+    Counts of the training text and parameters from elsewhere are written from
+    the host: as constants of the compiled initialization they would exist
+    twice, and compiling them would take minutes.
     """
     state = strategy.create(self.make_state)
     counted = self.corpus.estimate(self.model)
-    if not (counted or self.taken or self.pretrained):
+    if not (counted or self.warm_start or self.pretrained):
       return state
-    state = strategy.collect(state)
+    state = strategy.gather(state)
     state = state.replace(collections={**state.collections, **counted})
-    if self.taken:
-      state = self.taken.put_in(state)
+    if self.warm_start:
+      state = self.warm_start.put_in(state)
     if self.pretrained:
       state = put_in(state, self.pretrained)
-    return strategy.place(state)
+    return strategy.device_put(state)

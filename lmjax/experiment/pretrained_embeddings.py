@@ -12,8 +12,8 @@ from lmjax.data.text.examples import is_word
 from lmjax.data.tokenizers import SPECIALS, Tokenizer
 from lmjax.data.word_vectors import WordVectors, name_in_file, read
 from lmjax.errors import UsageError
-from lmjax.optim.optimizers import map_averages
-from lmjax.tasks import KINDS
+from lmjax.optim.averaging import map_averages
+from lmjax.task_specs import spec_of
 from lmjax.train_state import TrainState
 from lmjax.types import Array, PyTree
 
@@ -114,16 +114,18 @@ def _write_rows(table_VE: Array, tokens: Array, vectors: Array) -> Array:
 def learned_vectors(
   params: PyTree, config: ConfigDict, tokenizer: Tokenizer
 ) -> WordVectors:
-  """Return what a run knows of its tokens as vectors.
+  """Return the vectors that a run has learned for its tokens.
 
-  That is the embedding, and for GloVe the sum of both tables (Pennington et al.
-  2014, section 4.2); of tasks that learn words, the words alone.
+  They are the rows of the embedding table; for GloVe, the sums of the rows of
+  both tables (Pennington et al. 2014, section 4.2). Tasks that learn word
+  vectors have vectors of words only, not of punctuation or white space.
   """
+  spec = spec_of(config)
   vectors_VE = np.asarray(table_of(params, config.model.name), np.float32)
-  if config.task == "glove":
+  if spec.sums_tables:
     vectors_VE = vectors_VE + np.asarray(params["output"]["table"], np.float32)
   learned_V = np.ones(len(vectors_VE), bool)
-  if KINDS[config.task] == "word_vectors":
+  if spec.learns_words:
     learned_V = is_word(tokenizer)
   names = itertools.compress(tokenizer.names(), learned_V)
   return WordVectors(list(names), vectors_VE[learned_V])

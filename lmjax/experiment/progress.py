@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the host must remember beside the state, to go on exactly."""
+"""What the host needs besides the state to resume a run exactly."""
 
 import dataclasses
 from typing import Any
@@ -11,51 +11,51 @@ from lmjax.metrics.sums import Figure, Sums, add_to, divide
 
 @dataclasses.dataclass
 class Progress:
-  """Facts about a run that are no arrays; stored as JSON in checkpoints.
+  """Progress of a run; stored as JSON in checkpoints.
 
   Attributes:
-    interval: sums of the steps since the last record.
+    interval: sums of the steps since the last logged record.
     tokens: targets trained on so far.
-    valid_loss: the last evaluation's loss, if it was made at this step; where
-      checkpoint.metric names what is the higher the better, minus that.
-    best_loss: the lowest of all evaluations.
+    score: Metric.score of the validation metric, which is the better the lower
+      it is, if this step was evaluated.
+    best_score: the lowest score so far.
     best_step: the step of that evaluation.
-    bad_evaluations: how many evaluations in a row did not lower it.
+    bad_evaluations: evaluations since then.
   """
 
   interval: dict[str, Figure] = dataclasses.field(default_factory=dict)
   tokens: float = 0.0
-  valid_loss: float | None = None
-  best_loss: float | None = None
+  score: float | None = None
+  best_score: float | None = None
   best_step: int | None = None
   bad_evaluations: int = 0
 
   def add(self, sums: Sums) -> None:
-    """Add a step's sums to the window."""
+    """Add the sums of a step to the interval."""
     add_to(self.interval, sums)
     self.tokens += float(sums.weight)
 
   def take_interval(self) -> dict[str, Figure]:
-    """Return the means of the window and begin a new one."""
+    """Return the means of the interval and start a new one."""
     means = divide(self.interval)
     self.interval = {}
     return means
 
   def record(self) -> dict[str, Any]:
-    """Return all fields as JSON has them."""
+    """Return all fields as JSON."""
     interval = {k: np.asarray(v).tolist() for k, v in self.interval.items()}
     return dataclasses.asdict(dataclasses.replace(self, interval=interval))
 
-  def evaluated(self, step: int, loss: float) -> bool:
-    """Note an evaluation; true if it is the best so far."""
-    self.valid_loss = loss
-    better = self.best_loss is None or loss < self.best_loss
+  def evaluated(self, step: int, score: float) -> bool:
+    """Record an evaluation; return whether it is the best so far."""
+    self.score = score
+    better = self.best_score is None or score < self.best_score
     if better:
-      self.best_loss, self.best_step, self.bad_evaluations = loss, step, 0
+      self.best_score, self.best_step, self.bad_evaluations = score, step, 0
     else:
       self.bad_evaluations += 1
     return better
 
   def exhausted(self, patience: int) -> bool:
-    """Say whether too many evaluations went by without a better one."""
+    """Return whether too many evaluations brought no improvement."""
     return 0 < patience <= self.bad_evaluations

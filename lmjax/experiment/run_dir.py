@@ -29,7 +29,7 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from lmjax.config.finalize import (
+from lmjax.config.compatibility import (
   from_json,
   incompatible,
   to_json,

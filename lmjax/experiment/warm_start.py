@@ -19,7 +19,7 @@ from lmjax.data.vocabularies import Vocabularies, first_tokenizer
 from lmjax.errors import UserError
 from lmjax.experiment.checkpoints import open_checkpoint
 from lmjax.experiment.run_dir import RunDir
-from lmjax.optim.optimizers import map_averages
+from lmjax.optim.averaging import map_averages
 from lmjax.train_state import TrainState
 from lmjax.tree import map_named, named_leaves
 from lmjax.types import Array, PyTree

@@ -32,16 +32,18 @@ class BeamSearcher(Searcher):
 
   Args:
     model: see Searcher.
-    reads_prefix: see Searcher.
+    bidirectional_prompt: see Searcher.
     **settings: of lmjax.decoding.beam.BeamSearch.
   """
 
-  def __init__(self, model: nn.Module, reads_prefix: bool = False, **settings):
-    super().__init__(model, reads_prefix)
+  def __init__(
+    self, model: nn.Module, bidirectional_prompt: bool = False, **settings
+  ):
+    super().__init__(model, bidirectional_prompt)
     self._search = BeamSearch(
       num_tokens=1, stop_token=EOS, pad_token=PAD, **settings
     )
-    self._score = ContinuationScorer(model, reads_prefix)
+    self._score = ContinuationScorer(model, bidirectional_prompt)
     self._run = jax.jit(
       self._find, static_argnames=("num_tokens", "num_return_sequences")
     )
@@ -114,7 +116,7 @@ class BeamSearcher(Searcher):
     search = dataclasses.replace(
       self._search,
       num_tokens=num_tokens,
-      num_return_sequences=num_top_logprobs,
+      num_return_sequences=num_return_sequences,
       choose=choose,
     )
     if search.coverage_penalty:
@@ -124,8 +126,8 @@ class BeamSearcher(Searcher):
         attending_step(model, variables, each) for each in (memory, many)
       )
     else:
-      first = reading_step(model, variables, memory, self._reads_prefix)
-      step = reading_step(model, variables, many, reads_prefix=False)
+      first = reading_step(model, variables, memory, self._bidirectional_prompt)
+      step = reading_step(model, variables, many, bidirectional_prompt=False)
     decode_state = read(first, carry, batch.prompt, choose, None)
     return search.behind(
       lambda tokens_M, carry: step(tokens_M[:, None], carry, None), decode_state

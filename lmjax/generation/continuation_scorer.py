@@ -23,11 +23,11 @@ class ContinuationScorer:
 
   Args:
     model: keeps the contract of lmjax.models.
-    reads_prefix: whether the model reads prompts in both directions.
+    bidirectional_prompt: whether the model reads prompts in both directions.
   """
 
-  def __init__(self, model: nn.Module, reads_prefix: bool = False):
-    self._model, self._reads_prefix = model, reads_prefix
+  def __init__(self, model: nn.Module, bidirectional_prompt: bool = False):
+    self._model, self._bidirectional_prompt = model, bidirectional_prompt
     self._read = jax.jit(self._log_probs)
 
   def __call__(
@@ -76,7 +76,7 @@ class ContinuationScorer:
     memory = batch.encode(self._model, variables)
     if memory is not None:
       options["memory"] = memory
-    if self._reads_prefix:
+    if self._bidirectional_prompt:
       places_T = jnp.arange(inputs_BT.shape[1])
       options["bidirectional_BT"] = places_T < begins_B[:, None]
     hidden, _ = self._model.apply(variables, inputs_BT, **options)

@@ -23,7 +23,7 @@ class ContrastiveSearcher(Searcher):
 
   Args:
     model: see Searcher.
-    reads_prefix: see Searcher.
+    bidirectional_prompt: see Searcher.
     num_candidates: how many tokens are compared in each step.
     alpha: how much likeness to the text counts, from 0 to 1.
   """
@@ -31,11 +31,11 @@ class ContrastiveSearcher(Searcher):
   def __init__(
     self,
     model: nn.Module,
-    reads_prefix: bool = False,
+    bidirectional_prompt: bool = False,
     num_candidates: int = 4,
     alpha: float = 0.6,
   ):
-    super().__init__(model, reads_prefix)
+    super().__init__(model, bidirectional_prompt)
     self._num_candidates, self._alpha = num_candidates, alpha
     self._run = jax.jit(self._find, static_argnames="num_tokens")
 
@@ -68,7 +68,7 @@ class ContrastiveSearcher(Searcher):
       options, times = {}, len(tokens_BT) // rows
       if memory is not None:
         options["memory"] = repeat(memory, times)
-      if self._reads_prefix and tokens_BT.shape[1] > 1:
+      if self._bidirectional_prompt and tokens_BT.shape[1] > 1:
         options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
       hidden, carry = model.apply(
         variables, tokens_BT, carry, resets_BT, **options

@@ -155,7 +155,7 @@ class Search:
     self,
     model: nn.Module,
     tokenizer: Tokenizer,
-    reads_prefix: bool = False,
+    bidirectional_prompt: bool = False,
     **options: bool,
   ) -> Generator | Searcher | BestOf:
     """Make what writes tokens.
@@ -163,7 +163,7 @@ class Search:
     Args:
       model: keeps the contract of lmjax.models.
       tokenizer: what it writes in.
-      reads_prefix: whether it reads prompts in both directions.
+      bidirectional_prompt: whether it reads prompts in both directions.
       **options: of Generator.
 
     Raises:
@@ -178,7 +178,7 @@ class Search:
     if self.beam_size:
       return BeamSearcher(
         model,
-        reads_prefix,
+        bidirectional_prompt,
         beam_size=self.beam_size,
         length_penalty=self.length_penalty,
         coverage_penalty=self.coverage_penalty,
@@ -188,12 +188,16 @@ class Search:
       )
     if self.contrastive_k:
       return ContrastiveSearcher(
-        model, reads_prefix, self.contrastive_k, self.contrastive_alpha
+        model, bidirectional_prompt, self.contrastive_k, self.contrastive_alpha
       )
     if self.draft or self.prompt_lookup:
       draft = self.draft and (self.draft.model, self.draft.variables)
-      return SpeculativeGenerator(model, reads_prefix, draft, self.num_draft)
-    generator = Generator(model, reads_prefix=reads_prefix, **options)
+      return SpeculativeGenerator(
+        model, bidirectional_prompt, draft, self.num_draft
+      )
+    generator = Generator(
+      model, bidirectional_prompt=bidirectional_prompt, **options
+    )
     if not self.best_of:
       return generator
     judge = self._judge(tokenizer)

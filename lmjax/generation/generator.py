@@ -137,7 +137,7 @@ class Generator:
   Args:
     model: keeps the contract of lmjax.models.
     stop_tokens: after any of these a text has ended.
-    reads_prefix: whether the model reads prompts in both directions.
+    bidirectional_prompt: whether the model reads prompts in both directions.
     keeps_layout: whether what the model makes of its variables for decoding is
       kept from call to call, as where they do not change.
     int8_weights: whether large matrices lie in memory in eight bits.
@@ -147,11 +147,11 @@ class Generator:
     self,
     model: nn.Module,
     stop_tokens: tuple[int, ...] = (EOS,),
-    reads_prefix: bool = False,
+    bidirectional_prompt: bool = False,
     keeps_layout: bool = False,
     int8_weights: bool = False,
   ):
-    self._model, self._reads_prefix = model, reads_prefix
+    self._model, self._bidirectional_prompt = model, bidirectional_prompt
     self._int8_weights = int8_weights
     self._stop_tokens, self._keeps_layout = stop_tokens, keeps_layout
     self._programs: dict[int, _Programs] = {}
@@ -260,7 +260,7 @@ class Generator:
         variables,
         rows,
         self._stop_tokens,
-        self._reads_prefix,
+        self._bidirectional_prompt,
         self._int8_weights,
       )
     programs = self._programs[rows]
@@ -352,7 +352,7 @@ class _Programs:
     variables: PyTree,
     rows: int,
     stop_tokens: tuple[int, ...],
-    reads_prefix: bool,
+    bidirectional_prompt: bool,
     int8_weights: bool,
   ):
     made = []
@@ -364,7 +364,10 @@ class _Programs:
 
     jax.eval_shape(lay_out, variables)
     self._model, self.kept = made[0], None
-    self._stop_tokens, self._reads_prefix = stop_tokens, reads_prefix
+    self._stop_tokens, self._bidirectional_prompt = (
+      stop_tokens,
+      bidirectional_prompt,
+    )
     self.lay_out = jax.jit(lay_out)
     self.read = jax.jit(self._read, static_argnames=("capacity", "max_context"))
     self.write = jax.jit(
@@ -416,11 +419,16 @@ class _Programs:
     )
 
   def _step(self, variables: PyTree, memory: PyTree) -> Step:
-    return reading_step(self._model, variables, memory, self._reads_prefix)
+    return reading_step(
+      self._model, variables, memory, self._bidirectional_prompt
+    )
 
 
 def reading_step(
-  model: nn.Module, variables: PyTree, memory: PyTree, reads_prefix: bool
+  model: nn.Module,
+  variables: PyTree,
+  memory: PyTree,
+  bidirectional_prompt: bool,
 ) -> Step:
   """Return what turns tokens into the logits behind the last one.
 
@@ -428,7 +436,7 @@ def reading_step(
     model: keeps the contract of lmjax.models.
     variables: its own, or as quantize_weights leaves them.
     memory: what it made of sources; None for models without.
-    reads_prefix: whether several tokens, a prompt, see each other.
+    bidirectional_prompt: whether several tokens, a prompt, see each other.
   """
   always = {} if memory is None else dict(memory=memory)
 
@@ -436,7 +444,7 @@ def reading_step(
     tokens_BT: Array, carry: PyTree, resets_BT: Array | None
   ) -> tuple[Array, PyTree]:
     floats, options = dense_weights(variables), dict(always)
-    if reads_prefix and tokens_BT.shape[1] > 1:
+    if bidirectional_prompt and tokens_BT.shape[1] > 1:
       options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
     return read_last(model, floats, tokens_BT, carry, resets_BT, **options)
 

@@ -285,11 +285,3 @@ def put_in(parts: Sequence[str], answers: Iterable[str]) -> str:
   first, *others = parts
   pairs = zip(answers, others, strict=False)
   return first + "".join(answer + part for answer, part in pairs)
-
-
-# Task → what fills blanks with a model that learned it.
-INFILLERS = {
-  "masked_lm": MaskInfiller,
-  "fill_in_the_middle": FIMInfiller,
-  "span_corruption": SpanInfiller,
-}

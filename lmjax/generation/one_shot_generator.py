@@ -28,11 +28,11 @@ class Searcher:
 
   Args:
     model: keeps the contract of lmjax.models.
-    reads_prefix: whether the model reads prompts in both directions.
+    bidirectional_prompt: whether the model reads prompts in both directions.
   """
 
-  def __init__(self, model: nn.Module, reads_prefix: bool = False):
-    self._model, self._reads_prefix = model, reads_prefix
+  def __init__(self, model: nn.Module, bidirectional_prompt: bool = False):
+    self._model, self._bidirectional_prompt = model, bidirectional_prompt
     self._tokens_per_call = 1.0
     self.timing = GenerationStats()
 

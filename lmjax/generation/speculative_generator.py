@@ -35,7 +35,7 @@ class SpeculativeGenerator(Searcher):
 
   Args:
     model: see Searcher.
-    reads_prefix: see Searcher.
+    bidirectional_prompt: see Searcher.
     draft: a model that proposes tokens, and its variables; None to look them up
       in the text so far.
     num_draft: how many tokens are proposed at a time.
@@ -44,11 +44,11 @@ class SpeculativeGenerator(Searcher):
   def __init__(
     self,
     model: nn.Module,
-    reads_prefix: bool = False,
+    bidirectional_prompt: bool = False,
     draft: tuple[nn.Module, PyTree] | None = None,
     num_draft: int = 4,
   ):
-    super().__init__(model, reads_prefix)
+    super().__init__(model, bidirectional_prompt)
     self._num_draft = num_draft
     self._draft, self._draft_variables = draft or (None, None)
     self._run = jax.jit(self._write, static_argnames="num_tokens")
@@ -87,14 +87,14 @@ class SpeculativeGenerator(Searcher):
     capacity = prompt.tokens_BT.shape[1] + spare
     model, variables = self._model.for_decoding(variables, rows)
     memory = batch.encode(model, variables)
-    step = reading_step(model, variables, memory, self._reads_prefix)
+    step = reading_step(model, variables, memory, self._bidirectional_prompt)
     carry = model.initial_carry(rows, capacity)
     decode_state = read(step, carry, prompt, choose, None)
     if self._draft is None:
       draft, known = PromptLookup(), Text.of(prompt, spare)
     else:
       other, others = self._draft.for_decoding(draft_variables, rows)
-      step = reading_step(other, others, None, reads_prefix=False)
+      step = reading_step(other, others, None, bidirectional_prompt=False)
       carry = other.initial_carry(rows, capacity)
       known = read(step, carry, prompt, choose, None).carry
       draft = ModelDraft(_ahead(other, others, None))

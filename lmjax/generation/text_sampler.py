@@ -61,7 +61,7 @@ class TextSampler:
   Args:
     model: keeps the contract of lmjax.models.
     tokenizer: the one that it was trained with.
-    reads_prefix: whether the model reads prompts in both directions, as prefix
+    bidirectional_prompt: whether the model reads prompts in both directions, as prefix
       language modelling teaches it.
     writes_marks: whether the tokenizer's extras may be drawn.
     opens_documents: whether prompts begin a document, behind `<eos>`, as those
@@ -79,7 +79,7 @@ class TextSampler:
     self,
     model: nn.Module,
     tokenizer: Tokenizer,
-    reads_prefix: bool = False,
+    bidirectional_prompt: bool = False,
     writes_marks: bool = False,
     opens_documents: bool = False,
     keeps_layout: bool = False,
@@ -95,7 +95,7 @@ class TextSampler:
     self._generator = self._search.generator(
       model,
       tokenizer,
-      reads_prefix=reads_prefix,
+      bidirectional_prompt=bidirectional_prompt,
       keeps_layout=keeps_layout,
       int8_weights=int8_weights,
     )

@@ -13,7 +13,8 @@ from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.filters import Classifier, Expert
 from lmjax.errors import UsageError
 from lmjax.generation.generator import Request, bucket, bucket_rows, read_last
-from lmjax.run import NEXT_TOKEN, Run
+from lmjax.run import Run
+from lmjax.task_specs import tasks_with
 from lmjax.tasks.classification import Classification
 from lmjax.types import Array, PyTree
 
@@ -35,11 +36,11 @@ class ExpertRun:
   def __init__(self, workdir: str | Path, tokenizer: Tokenizer):
     self._run = Run(workdir)
     self._path = self._run.experiment.folder.path
-    task = self._run.experiment.config.task
-    if task not in NEXT_TOKEN:
+    spec = self._run.experiment.spec
+    if not spec.is_auxiliary:
       raise UsageError(
-        f"{self._path} learned task={task}, which is no expert in the next "
-        f"token; give a run of task={' or '.join(NEXT_TOKEN)}."
+        f"{self._path} is a run of task={spec.name}, which cannot be an expert; "
+        f"give a run of task={tasks_with('is_auxiliary')}."
       )
     _check_same(self._path, self._run.tokenizer, tokenizer)
     self._laid_out = functools.lru_cache(maxsize=4)(self._lay_out)
@@ -98,10 +99,10 @@ class ClassifierRun:
   ):
     run = Run(workdir)
     experiment, path = run.experiment, run.experiment.folder.path
-    if experiment.config.task != "classification":
+    if not experiment.spec.distills:
       raise UsageError(
-        f"{path} learned task={experiment.config.task}, which knows no "
-        "classes; give a run of task=classification."
+        f"{path} is a run of task={experiment.spec.name}, which has no classes; "
+        f"give a run of task={tasks_with('distills')}."
       )
     _check_same(path, run.tokenizer, tokenizer)
     names = experiment.task.labels

@@ -150,13 +150,6 @@ def explain_next_token(
   )
 
 
-# Task → what explains what its models say.
-EXPLAINERS: dict[str, Callable[..., Explanation]] = {
-  "classification": explain_label,
-  "language_modeling": explain_next_token,
-}
-
-
 def _encode(tokenizer: Tokenizer, text: str, longest: int | None) -> np.ndarray:
   tokens = tokenizer.encode(text)
   if not len(tokens):

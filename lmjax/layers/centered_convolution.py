@@ -59,7 +59,7 @@ class CenteredConvolution(nn.Module):
         init_scale=self.init_scale,
         initializer=self.initializer,
         param_dtype=self.param_dtype,
-        name=f"window_{size}",
+        name=f"conv_{size}",
       )()
       for size in self.sizes
     ]

@@ -25,9 +25,6 @@ if it has no attention.
 Encoders of texts keep the contract of text_encoder.py.
 """
 
-import flax.linen as nn
-from ml_collections import ConfigDict
-
 from lmjax.models import (
   bag_of_ngrams,
   encoder,
@@ -45,7 +42,6 @@ from lmjax.models import (
   word_vectors,
   xlstm,
 )
-from lmjax.models.heads import tagger, text_classifier, text_matcher
 
 # Name → builder: (config, vocab_size) → module, or a UsageError.
 MODELS = {
@@ -68,27 +64,3 @@ MODELS = {
   "text_cnn": text_cnn.build,
   "bag_of_ngrams": bag_of_ngrams.build,
 }
-# Task → what it puts on an encoder: (config, encoder, sizes) → module.
-HEADS = {
-  "classification": text_classifier.build,
-  "tagging": tagger.build,
-  "matching": text_matcher.build,
-}
-
-
-def build_model(config: ConfigDict, vocab_size: int, **sizes: int) -> nn.Module:
-  """Make the model that a config describes, with the head of its task.
-
-  Args:
-    config: has the model's and the head's settings.
-    vocab_size: number of tokens.
-    **sizes: what else there is to know of the vocabulary, as how many labels;
-      builders have small defaults, by which settings can be checked.
-
-  Raises:
-    UsageError: if the settings do not fit together.
-  """
-  build, head = MODELS[config.model.name], HEADS.get(config.task)
-  if head is None:
-    return build(config, vocab_size, **sizes)
-  return head(config, build(config, vocab_size), **sizes)

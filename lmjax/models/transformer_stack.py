@@ -305,7 +305,6 @@ def stack_settings(config: ConfigDict) -> dict:
     positions=model.positions,
     max_context=max_context,
     attention_dropout=model.attention_dropout,
-    prefix_lm_mask=config.task == "prefix_lm",
   )
 
 

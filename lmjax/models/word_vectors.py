@@ -29,7 +29,7 @@ class WordVectors(nn.Module):
 
   vocab_size: int
   width: int
-  use_biases: bool
+  use_biases: bool = False
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -101,7 +101,6 @@ def build(config: ConfigDict, vocab_size: int) -> WordVectors:
   return WordVectors(
     vocab_size=vocab_size,
     width=model.width,
-    use_biases=config.task == "glove",
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

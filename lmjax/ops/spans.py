@@ -55,8 +55,8 @@ def count_spans(
   """Count spans as sums that F1 is made of.
 
   Returns:
-    "right" is how many are predicted with the right tokens and type,
-    "predicted" how many are predicted, "wanted" how many there are.
+    "correct" is how many are predicted with the right tokens and type,
+    "predicted" how many are predicted, "labels" how many there are.
   """
   predicted = find_spans(predicted_BT, mask_BT, tables)
   wanted = find_spans(targets_BT, mask_BT, tables)
@@ -64,6 +64,6 @@ def count_spans(
   right_BT &= predicted.ends_BT == wanted.ends_BT
   right_BT &= predicted.types_BT == wanted.types_BT
   found = dict(
-    right=right_BT, predicted=predicted.starts_BT, wanted=wanted.starts_BT
+    correct=right_BT, predicted=predicted.starts_BT, labels=wanted.starts_BT
   )
   return {k: jnp.sum(v, dtype=jnp.float32) for k, v in found.items()}

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where arrays live and how a step runs on many devices.
+"""Devices: where arrays are stored, and how a step runs on many of them.
 
-A strategy is the only thing that chooses devices; both kinds offer
+A strategy is the only thing that selects devices. Both strategies offer
 
-    state = strategy.create(make_state)      # a new one, on the devices
-    state = strategy.place(state)            # one that was collected
-    batch = strategy.shard_batch(batch)      # this process's rows → one array
+    state = strategy.create(make_state)         # a new state on the devices
+    state = strategy.device_put(state)          # a gathered state, again
+    batch = strategy.shard_batch(batch)         # rows of this process → array
     step  = strategy.compile_step(step, state)
-    state = strategy.collect(state)          # as a checkpoint stores it
+    state = strategy.gather(state)              # as a checkpoint stores it
 """
 
 from lmjax.parallel.jit import JitStrategy

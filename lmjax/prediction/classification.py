@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class of a text, with the probability of each."""
+"""Predicted classes of texts, with their probabilities."""
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from lmjax.data.records.schemas.schema import Row
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.metrics.metric import Directions
 from lmjax.prediction.renderer import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassPrediction:
-  """See lmjax.prediction.renderer.Prediction."""
+class ClassRenderer:
+  """See lmjax.prediction.renderer.Renderer."""
 
   vocabularies: Vocabularies
 
+  directions: ClassVar[Directions] = {}
+
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
-    """Name the label or the labels, and the probability of each."""
+    """Return the label or labels, and the probability of every label."""
     del row
     names = self.vocabularies.labels["label"].names
     shares = map(float, outputs["probabilities"])
@@ -29,9 +32,9 @@ class ClassPrediction:
       chosen = dict(labels=[name for name, has in held if has])
     return dict(**chosen, probabilities=probabilities)
 
-  def judge(
+  def evaluate(
     self, pairs: Iterable[tuple[dict[str, Any], Row]]
   ) -> dict[str, float]:
-    """Return nothing: all figures are sums."""
+    """Return no metrics: all of them are computed from sums."""
     del pairs
     return {}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How two texts go together, and how well the second is found by the first."""
+"""Predictions for pairs of texts, and metrics of retrieval."""
 
 import dataclasses
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,12 +11,13 @@ from lmjax.data.records.schemas.matching import TEXTS
 from lmjax.data.records.schemas.schema import Row
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.metrics.correlation import spearman
+from lmjax.metrics.metric import Directions
 from lmjax.metrics.ranking import figures, make_question, ranks
 from lmjax.prediction.renderer import Outputs
 
 
 class Match(dict):
-  """A prediction as JSON has it; beside it are the vectors of the texts.
+  """A prediction as JSON, with the vectors of the texts as an attribute.
 
   Attributes:
     vectors: by "first" and "second", [D].
@@ -25,19 +27,25 @@ class Match(dict):
 
 
 @dataclasses.dataclass(frozen=True)
-class MatchPrediction:
-  """See lmjax.prediction.renderer.Prediction.
+class MatchRenderer:
+  """See lmjax.prediction.renderer.Renderer.
 
   Attributes:
-    vocabularies: what the texts and the labels are written in.
-    num_candidates: how many second texts of a split are looked among.
+    vocabularies: tokenizers of the texts, and labels.
+    num_candidates: number of second texts of a split that are searched.
   """
 
   vocabularies: Vocabularies
   num_candidates: int
 
+  directions: ClassVar[Directions] = {
+    "spearman": True,
+    "recall@*": True,
+    "mrr": True,
+  }
+
   def render(self, outputs: Outputs, row: Row) -> Match:
-    """Name the label and probabilities, or the score, or the similarity."""
+    """Return the label and probabilities, the score, or the similarity."""
     del row
     match = Match()
     match.vectors = {k: outputs[k] for k in TEXTS if k in outputs}
@@ -52,8 +60,8 @@ class MatchPrediction:
         match[name] = float(outputs[name])
     return match
 
-  def judge(self, pairs: Iterable[tuple[Match, Row]]) -> dict[str, float]:
-    """Return Spearman's correlation of scores, or the figures of retrieval."""
+  def evaluate(self, pairs: Iterable[tuple[Match, Row]]) -> dict[str, float]:
+    """Return Spearman's correlation of scores, or the metrics of retrieval."""
     scores, labels, vectors = [], [], {role: {} for role in TEXTS}
     for match, row in pairs:
       if "score" in match:
@@ -65,9 +73,9 @@ class MatchPrediction:
         labels.append(tuple(row[role] for role in TEXTS))
     if scores:
       return dict(spearman=spearman(scores, labels))
-    return self._judge_retrieval(labels, vectors) if labels else {}
+    return self._evaluate_retrieval(labels, vectors) if labels else {}
 
-  def _judge_retrieval(
+  def _evaluate_retrieval(
     self,
     pairs: list[tuple[str, str]],
     vectors: dict[str, dict[str, np.ndarray]],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From rows to predictions, batch by batch, with a task that has learned."""
+"""Predictions for records, batch by batch."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -8,35 +8,40 @@ import jax
 import numpy as np
 
 from lmjax.data.records.encoded import Encoded
-from lmjax.data.records.record_corpus import Report
+from lmjax.data.records.record_corpus import RecordCorpus, Report
 from lmjax.data.records.schemas.schema import Example, Row
-from lmjax.experiment.experiment import Experiment
+from lmjax.prediction.renderer import Renderer
 from lmjax.types import PyTree
 
-SHORTEST = 8  # length that batches have at least; they grow by doubling
+# Smallest padded length; lengths are powers of two, so that few shapes are
+# compiled.
+SHORTEST = 8
 
 
-class _Waiting(NamedTuple):
-  """Rows that will be answered alike: a model sees no difference."""
+class _Pending(NamedTuple):
+  """Consecutive rows with the same inputs, which are predicted once."""
 
-  seen: Row
+  inputs: Row
   rows: list[Row]
   example: Example
 
 
 class Predictor:
-  """Predict what a run has learned to.
+  """Predict records, batch by batch.
 
   Args:
-    experiment: the run; its task has `predict`.
-    batch_size: rows that are read before any is answered; 0 for the config's.
+    task: a task on records; it has `predict`.
+    corpus: encodes records.
+    renderer: turns outputs into JSON.
+    batch_size: rows that are read before any of them is predicted.
   """
 
-  def __init__(self, experiment: Experiment, batch_size: int = 0):
-    self._corpus = experiment.corpus
-    self._prediction = experiment.prediction
-    self._batch_size = batch_size or experiment.config.data.batch_size
-    self._predict = jax.jit(experiment.task.predict)
+  def __init__(
+    self, task: Any, corpus: RecordCorpus, renderer: Renderer, batch_size: int
+  ):
+    self._corpus, self._renderer = corpus, renderer
+    self._batch_size = batch_size
+    self._predict = jax.jit(task.predict)
 
   def __call__(
     self,
@@ -44,49 +49,47 @@ class Predictor:
     rows: Iterable[tuple[str, Row]],
     report: Report | None = None,
   ) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """Predict row by row, in their order.
-
-    Neighbours that a model sees no difference between are predicted once.
+    """Predict rows, in their order.
 
     Args:
       variables: the model's variables.
-      rows: where each is, and its texts by role; what the model does not see is
-        not looked at.
-      report: what is told of malformed rows, which are left out; None for what
-        refuses them unless data.malformed=skip.
+      rows: the place of each row, and its texts by role; roles that the model
+        does not read are ignored.
+      report: is called with malformed rows, which are left out; None to raise
+        an error unless data.malformed=skip.
 
     Raises:
       UserError: by `report`.
     """
-    waiting = []
+    pending = []
     for where, row in rows:
-      inputs = self._corpus.schema.inputs
-      seen = {role: row[role] for role in inputs if role in row}
-      example = self._corpus.encode(where, seen, report)
+      roles = self._corpus.schema.inputs
+      inputs = {role: row[role] for role in roles if role in row}
+      example = self._corpus.encode(where, inputs, report)
       if example is None:
         continue
-      if waiting and waiting[-1].seen == seen:
-        waiting[-1].rows.append(row)
+      if pending and pending[-1].inputs == inputs:
+        pending[-1].rows.append(row)
       else:
         example, _ = self._corpus.cut(example)
-        waiting.append(_Waiting(seen, [row], example))
-      if len(waiting) == self._batch_size:
-        yield from self._answer(variables, waiting)
-        waiting = []
-    if waiting:
-      yield from self._answer(variables, waiting)
+        pending.append(_Pending(inputs, [row], example))
+      if len(pending) == self._batch_size:
+        yield from self._answer(variables, pending)
+        pending = []
+    if pending:
+      yield from self._answer(variables, pending)
 
-  def judge(
+  def evaluate(
     self, pairs: Iterable[tuple[Row, dict[str, Any]]]
   ) -> dict[str, float]:
-    """Compute the figures of predictions that are no means over rows."""
-    return self._prediction.judge((made, row) for row, made in pairs)
+    """Compute the metrics of predictions that are not means over rows."""
+    return self._renderer.evaluate((made, row) for row, made in pairs)
 
   def _answer(
-    self, variables: PyTree, waiting: list[_Waiting]
+    self, variables: PyTree, pending: list[_Pending]
   ) -> Iterator[tuple[Row, dict[str, Any]]]:
     schema = self._corpus.schema
-    examples = [each.example for each in waiting]
+    examples = [each.example for each in pending]
     groups = {
       mask: tuple(field for field in fields if field in examples[0])
       for mask, fields in schema.groups.items()
@@ -95,16 +98,16 @@ class Predictor:
     encoded = Encoded.of(examples, groups, schema.pads)
     widths = [_rounded(longest) for longest in encoded.lengths().max(axis=0)]
     rows_B = np.arange(self._batch_size)
-    rows_B[len(waiting) :] = -1
+    rows_B[len(pending) :] = -1
     outputs = jax.device_get(
       self._predict(variables, encoded.batch(rows_B, widths))
     )
-    for index, each in enumerate(waiting):
+    for index, each in enumerate(pending):
       made = {name: values[index] for name, values in outputs.items()}
       for row in each.rows:
-        yield row, self._prediction.render(made, row)
+        yield row, self._renderer.render(made, row)
 
 
 def _rounded(length: int) -> int:
-  """Round up, so that few shapes are compiled."""
+  """Round a length up to a power of two, at least SHORTEST."""
   return max(SHORTEST, 1 << (int(length) - 1).bit_length())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What turns a task's outputs into something to read, and judges it."""
+"""The contract of renderers: from the outputs of a task to JSON and metrics."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -8,31 +8,39 @@ import numpy as np
 
 from lmjax.data.records.schemas.schema import Row
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.metrics.metric import Directions
 
-Outputs = Mapping[str, np.ndarray]  # of one row, what Task.predict returns
+Outputs = Mapping[str, np.ndarray]  # of one row, as Task.predict returns them
 
 
-class Prediction(Protocol):
-  """Outputs to words, and words to figures.
+class Renderer(Protocol):
+  """Turns the outputs for a row into a prediction, and evaluates predictions.
 
   Attributes:
-    vocabularies: what the fields are written in.
+    vocabularies: tokenizers and labels of the fields.
+    directions: metric name → whether higher is better, for every metric of
+      `evaluate`.
   """
 
   vocabularies: Vocabularies
+  directions: Directions
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
-    """Say what is predicted of a row, as JSON has it.
+    """Return the prediction for a row, as JSON.
 
     Args:
-      outputs: of the row; axes of time are still padded.
+      outputs: of the row; time axes are still padded.
       row: its texts by role.
     """
 
-  def judge(
+  def evaluate(
     self, pairs: Iterable[tuple[dict[str, Any], Row]]
   ) -> dict[str, float]:
-    """Compute what is no mean over rows, of predictions and rows.
+    """Compute the metrics that are not means over rows.
 
-    Figures that are means come from the task's sums, and are not here again.
+    Metrics that are means come from the sums of the task and are not repeated
+    here.
+
+    Args:
+      pairs: predictions and their rows.
     """

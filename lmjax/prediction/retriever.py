@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding texts by what they mean: an index of vectors, searched exactly."""
+"""Retrieval: exact nearest-neighbor search over the vectors of texts."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax.errors import UsageError
-from lmjax.experiment.experiment import Experiment
 from lmjax.prediction.predictor import Predictor
 from lmjax.types import Array, PyTree
 
@@ -92,33 +91,24 @@ def _search(
 
 
 class Retriever:
-  """Find the second texts that go with a first, as a run has learned to.
+  """Find the second texts that match a first text.
 
   Args:
-    experiment: the run; it learned by comparing vectors.
-    variables: its model's variables.
-    texts: what may be found; empty ones do not count, and those that come
-      twice count once.
-    batch_size: texts that are read at once; 0 for the config's.
+    predictor: predicts vectors of texts; see TaskSpec.compares.
+    variables: the model's variables.
+    texts: the texts to search; empty ones and repetitions are ignored.
 
   Raises:
-    UsageError: if the run's task makes no vectors that can be compared, or
-      there is no text.
+    UsageError: if there is no text.
   """
 
   def __init__(
-    self,
-    experiment: Experiment,
-    variables: PyTree,
-    texts: Iterable[str],
-    batch_size: int = 0,
+    self, predictor: Predictor, variables: PyTree, texts: Iterable[str]
   ):
-    check_compares(experiment)
-    self._predictor = Predictor(experiment, batch_size)
-    self._variables = variables
+    self._predictor, self._variables = predictor, variables
     self.texts = list(dict.fromkeys(text for text in texts if text.strip()))
     if not self.texts:
-      raise UsageError("there is no text to be found; give some.")
+      raise UsageError("there are no texts to search; give at least one.")
     self._index = Index(self._vectors("second", self.texts))
 
   def __call__(
@@ -142,23 +132,3 @@ class Retriever:
     rows = ((f"text {i}", {role: text}) for i, text in enumerate(texts, 1))
     answers = self._predictor(self._variables, rows)
     return np.stack([match.vectors[role] for _, match in answers])
-
-
-def check_compares(experiment: Experiment) -> None:
-  """See that a run's texts can be looked for by their vectors.
-
-  Raises:
-    UsageError: if they cannot.
-  """
-  config = experiment.config
-  if config.task != "matching":
-    raise UsageError(
-      f"{experiment.folder.path} learned task={config.task} and finds no "
-      "texts; give a run of task=matching."
-    )
-  if config.matching.loss not in ("contrastive", "triplet"):
-    raise UsageError(
-      f"{experiment.folder.path} learned matching.loss={config.matching.loss}, "
-      "whose vectors are not to be searched; give a run of contrastive or "
-      "triplet."
-    )

@@ -4,7 +4,7 @@
 import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from lmjax.data.records.schemas.seq2seq import target_tokenizer
 from lmjax.data.tokenizers import EOS
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.metrics.edit_distance import edit_distance
+from lmjax.metrics.metric import Directions
 from lmjax.metrics.rouge import KINDS, rouge
 from lmjax.prediction.renderer import Outputs
 
@@ -119,8 +120,8 @@ def names_of(metrics: str) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class TextPrediction:
-  """See lmjax.prediction.renderer.Prediction.
+class TextRenderer:
+  """See lmjax.prediction.renderer.Renderer.
 
   Attributes:
     vocabularies: what texts are written in.
@@ -129,6 +130,14 @@ class TextPrediction:
 
   vocabularies: Vocabularies
   metrics: str
+
+  directions: ClassVar[Directions] = {
+    "bleu": True,
+    "chrf": True,
+    "rouge*": True,
+    "exact_match": True,
+    "token_error_rate": False,
+  }
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
     """Give the best text and its score, and all that were asked for."""
@@ -145,7 +154,7 @@ class TextPrediction:
         found.append(dict(target=text, score=float(score)))
     return {**found[0], "best": found} if len(found) > 1 else found[0]
 
-  def judge(self, pairs: Iterable[tuple[dict[str, Any], Row]]) -> Figures:
+  def evaluate(self, pairs: Iterable[tuple[dict[str, Any], Row]]) -> Figures:
     """Compare texts with references.
 
     Rows with one source are a text with several references. They are compared

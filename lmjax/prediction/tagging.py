@@ -4,17 +4,18 @@
 import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lmjax.data.records.schemas.schema import Row
 from lmjax.data.records.tag_schemes import Span, divide, spans_of, tags_of
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.metrics.metric import Directions
 from lmjax.prediction.renderer import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class TagPrediction:
-  """See lmjax.prediction.renderer.Prediction.
+class TagRenderer:
+  """See lmjax.prediction.renderer.Renderer.
 
   Attributes:
     vocabularies: what the fields are written in.
@@ -23,6 +24,8 @@ class TagPrediction:
 
   vocabularies: Vocabularies
   scheme: str
+
+  directions: ClassVar[Directions] = {"f1.*": True}
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
     """Name each token's tag, or the words, with their probabilities.
@@ -43,7 +46,7 @@ class TagPrediction:
       )
     return dict(tags=tags_of(spans, len(tags), "bio"), probabilities=shares)
 
-  def judge(
+  def evaluate(
     self, pairs: Iterable[tuple[dict[str, Any], Row]]
   ) -> dict[str, float]:
     """Compute F1 for each type of span; for each tag where there are none.

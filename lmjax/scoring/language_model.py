@@ -18,8 +18,6 @@ from lmjax.interpretability.spans import Span, readable, spans
 from lmjax.metrics.sums import perplexity
 from lmjax.types import Array, PyTree
 
-# Tasks whose models score running text.
-SCORED = ("language_modeling", "fill_in_the_middle", "control_codes")
 _ROWS = 16  # texts, or windows of one, that are read at a time
 
 

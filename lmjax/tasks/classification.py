@@ -2,15 +2,17 @@
 """Telling which class a text is of, or which classes."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lmjax import losses
+from lmjax.metrics.metric import Directions
 from lmjax.metrics.sums import Figure, Sums, f1_scores, weighted_sum
 from lmjax.tasks.record_task import RecordTask
+from lmjax.tasks.task import LossOptions
 from lmjax.types import Array, Batch, PyTree
 
 # Name → loss of a text and each class, one against the rest, by its margin.
@@ -40,10 +42,9 @@ class Classification(RecordTask):
     focal_gamma: how much the focal loss turns from what is known.
     class_weights: "balanced" weighs texts by how rare their class is, 1 on
       average; "none" weighs all alike.
-    label_smoothing: share of a target that is spread over all classes.
-    z_loss: weight of the squared logarithm of the softmax's normaliser.
-    weight: share in the loss of what another model says of the texts, where
-      batches have its scores, "teacher" [B, C].
+    loss_options: label smoothing and z-loss of the cross-entropy, in training.
+    distill_weight: weight of the distillation loss, where batches have the
+      logits of a teacher, "teacher" [B, C].
     temperature: of both models' softmaxes there; see `distillation`.
   """
 
@@ -53,10 +54,18 @@ class Classification(RecordTask):
   criterion: str = "cross_entropy"
   focal_gamma: float = 2.0
   class_weights: str = "none"
-  label_smoothing: float = 0.0
-  z_loss: float = 0.0
-  weight: float = 0.0
+  loss_options: LossOptions = LossOptions()
+  distill_weight: float = 0.0
   temperature: float = 1.0
+
+  directions: ClassVar[Directions] = {
+    "loss": False,
+    "accuracy": True,
+    "macro_f1": True,
+    "micro_f1": True,
+    "f1.*": True,
+    "expected_calibration_error": False,
+  }
 
   def inputs(self, batch: Batch) -> tuple[Array, Array]:
     """Take the tokens and their mask."""
@@ -86,7 +95,7 @@ class Classification(RecordTask):
 
   def scores(self, variables: PyTree, batch: Batch) -> Array:
     """Score the classes, float32 [B, C]."""
-    return self.answer(variables, batch)
+    return self.apply(variables, batch)
 
   def report(self, means: dict[str, Figure]) -> dict[str, Any]:
     """Name what users read.
@@ -115,6 +124,9 @@ class Classification(RecordTask):
     )
     gaps = means["calibration_gaps"]
     report["expected_calibration_error"] = float(np.abs(gaps).sum())
+    report |= {
+      f"f1.{n}": float(f) for n, f in zip(self.labels, f1_C, strict=True)
+    }
     report["classes"] = {
       name: dict(
         precision=share(right_C[c], chosen_C[c]),
@@ -148,7 +160,7 @@ class Classification(RecordTask):
     elif self.criterion == "multiclass_hinge":
       loss_B = losses.multiclass_hinge(scores_BC, targets)
     else:
-      helps = (self.label_smoothing, self.z_loss) if train else ()
+      helps = self.loss_options if train else LossOptions()
       loss_B = losses.cross_entropy(scores_BC, targets, *helps)
     if train and self.class_weights == "balanced":
       counts_C = np.maximum(self.label_counts, 1)
@@ -158,7 +170,9 @@ class Classification(RecordTask):
       soft_B = losses.distillation(
         scores_BC, batch["teacher"], self.temperature
       )
-      loss_B = (1.0 - self.weight) * loss_B + self.weight * soft_B
+      loss_B = (
+        1.0 - self.distill_weight
+      ) * loss_B + self.distill_weight * soft_B
     return loss_B
 
   def _judge(self, scores_BC: Array, batch: Batch) -> dict[str, Array]:

@@ -3,11 +3,13 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from lmjax.losses import cross_entropy
+from lmjax.metrics.metric import Directions
 from lmjax.metrics.sums import Sums, weighted_sum
 from lmjax.ops.in_batch_negatives import (
   contrastive_loss,
@@ -55,12 +57,19 @@ class Matching(RecordTask):
   margin: float
   negatives: str
 
+  directions: ClassVar[Directions] = {
+    "loss": False,
+    "accuracy": True,
+    "in_batch_accuracy": True,
+    "pearson": True,
+  }
+
   def inputs(self, batch: Batch) -> tuple[Batch]:
     """Take all: which fields there are depends on the model."""
     return (batch,)
 
   @property
-  def answers_by(self) -> str:
+  def method(self) -> str:
     """The model's method: pairs are answered, or texts become vectors."""
     return "vectors" if self._within_batch else "__call__"
 
@@ -139,7 +148,7 @@ class Matching(RecordTask):
       the vectors "first" and "second" [B, D] of the texts that are there, whose
       dot product it is.
     """
-    answers = self.answer(variables, batch)
+    answers = self.apply(variables, batch)
     if self._within_batch:
       if len(answers) < 2:
         return answers

@@ -1,77 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tasks on records have in common: rows are read whole, and forgotten."""
+"""Common base of the tasks on records: rows are read whole, without a carry."""
 
 import dataclasses
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from lmjax.metrics.sums import Sums
-from lmjax.tasks.task import Outcome
+from lmjax.tasks.task import Outcome, add_auxiliary_losses
+from lmjax.train_state import ModelState
 from lmjax.types import Array, Batch, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordTask:
-  """A task whose model answers a batch; a subclass judges the answers.
+  """A task whose model is applied to a batch; subclasses compute the sums.
 
-  It has `predict` and `report` too; see Task.
+  Subclasses also have `predict(variables, batch)`, which returns arrays by
+  name, rows first, and `report`; see Task.
 
   Attributes:
-    model: answers what `inputs` takes out of a batch.
+    model: is applied to what `inputs` takes from a batch.
+    method: the method of the model that is applied.
   """
 
   model: nn.Module
 
-  answers_by = "__call__"  # the model's method that does it
+  method = "__call__"
 
   def inputs(self, batch: Batch) -> tuple[Any, ...]:
-    """Take out of a batch what the model sees."""
+    """Return the model's inputs from a batch."""
     raise NotImplementedError
 
-  def sums(self, answers: PyTree, batch: Batch, train: bool) -> Sums:
-    """Sum the loss of what the model answers, and what figures are made of."""
+  def sums(self, outputs: PyTree, batch: Batch, train: bool) -> Sums:
+    """Sum the loss of the model's outputs, and what metrics are made of."""
     raise NotImplementedError
 
   def init(self, key: Array, batch: Batch) -> PyTree:
-    """Make the model's variables from the shapes of a batch."""
+    """Return the model's variables, initialized by the shapes of a batch."""
     return self.model.init(key, *self.inputs(batch))
 
   def initial_carry(self, batch_size: int) -> None:
-    """Remember nothing."""
+    """Return no carry."""
     del batch_size
 
-  def answer(self, variables: PyTree, batch: Batch) -> PyTree:
-    """Let the model answer a batch, without chance."""
-    return self.model.apply(
-      variables, *self.inputs(batch), method=self.answers_by
-    )
+  def apply(self, variables: PyTree, batch: Batch) -> PyTree:
+    """Apply the model to a batch, without dropout."""
+    return self.model.apply(variables, *self.inputs(batch), method=self.method)
 
   def loss(
     self,
     params: PyTree,
-    collections: PyTree,
-    carry: PyTree,
+    model_state: ModelState,
     batch: Batch,
     rngs: dict[str, Array],
     train: bool,
   ) -> Outcome:
-    """Sum the loss of a batch.
-
-    Auxiliary losses, which models sow into the collection "losses", are means
-    over a batch; they are weighed like its rows.
-    """
-    answers, changed = self.model.apply(
+    """Sum the loss of a batch; see Task."""
+    collections = model_state.collections
+    outputs, changed = self.model.apply(
       {"params": params, **collections},
       *self.inputs(batch),
       rngs=rngs if train else None,
       mutable=[*collections, "losses"] if train else [],
-      method=self.answers_by,
+      method=self.method,
     )
-    sums = self.sums(answers, batch, train)
-    auxiliary = jax.tree.leaves(changed.pop("losses", {}))
-    added = sums.weight * sum(map(jnp.sum, auxiliary), 0.0)
-    sums = sums._replace(loss=sums.loss + added)
-    return Outcome(sums, {**collections, **changed}, carry)
+    sums = add_auxiliary_losses(self.sums(outputs, batch, train), changed)
+    state = ModelState({**collections, **changed}, model_state.carry)
+    return Outcome(sums, state)

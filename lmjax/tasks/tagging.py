@@ -2,11 +2,13 @@
 """Telling what each token of a text is."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from lmjax.losses import cross_entropy
+from lmjax.metrics.metric import Directions
 from lmjax.metrics.sums import Sums, weighted_sum
 from lmjax.ops import crf
 from lmjax.ops.spans import Tables, count_spans
@@ -34,6 +36,13 @@ class Tagging(RecordTask):
   tables: Tables | None
   unit: str
   constrained: bool
+
+  directions: ClassVar[Directions] = {
+    "loss": False,
+    "accuracy": True,
+    "entity_*": True,
+    "word_*": True,
+  }
 
   def inputs(self, batch: Batch) -> tuple[Array | None, ...]:
     """Take what the model sees of tokens, and their mask."""
@@ -89,7 +98,7 @@ class Tagging(RecordTask):
       the whole text, and that the path is one that the scheme writes if that is
       asked for.
     """
-    scores_BTC, transitions_ZZ = self.answer(variables, batch)
+    scores_BTC, transitions_ZZ = self.apply(variables, batch)
     mask_BT = batch["mask"]
     tags_BT, transitions_ZZ = self._decode(scores_BTC, mask_BT, transitions_ZZ)
     if transitions_ZZ is None:
@@ -104,10 +113,10 @@ class Tagging(RecordTask):
   def report(self, means: dict[str, float]) -> dict[str, float]:
     """Name what users read: of spans, precision, recall and their mean, F1."""
     means = dict(means)
-    if "right" not in means:
+    if "correct" not in means:
       return means
     correct, predicted, wanted = (
-      means.pop(name) for name in ("right", "predicted", "wanted")
+      means.pop(name) for name in ("correct", "predicted", "labels")
     )
     figures = dict(
       precision=correct / predicted if predicted else 0.0,

@@ -8,13 +8,16 @@ k drawn for every pair and is one matmul.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lmjax.metrics.metric import Directions
 from lmjax.metrics.sums import Sums
 from lmjax.tasks.task import Outcome
+from lmjax.train_state import ModelState
 from lmjax.types import Array, Batch, PyTree
 
 
@@ -28,6 +31,8 @@ class WordVectorTask:
 
   model: nn.Module
 
+  directions: ClassVar[Directions] = {"loss": False}
+
   def init(self, key: Array, batch: Batch) -> PyTree:
     """Make the model's variables from the shapes of a batch."""
     return self.model.init(key, batch["inputs"])
@@ -39,16 +44,16 @@ class WordVectorTask:
   def loss(
     self,
     params: PyTree,
-    collections: PyTree,
-    carry: PyTree,
+    model_state: ModelState,
     batch: Batch,
     rngs: dict[str, Array],
     train: bool,
   ) -> Outcome:
     """Sum the objective over a batch."""
     del rngs, train
-    model = self.model.bind({"params": params, **collections})
-    return Outcome(self.sums(model, batch), collections, carry)
+    variables = {"params": params, **model_state.collections}
+    model = self.model.bind(variables)
+    return Outcome(self.sums(model, batch), model_state)
 
   def sums(self, model: nn.Module, batch: Batch) -> Sums:
     """Sum the objective over a batch with a model that has its variables."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging a model on a split: sums over all its batches, divided once."""
+"""Evaluation on a split: sums over all its batches, divided once."""
 
 import functools
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Evaluator:
     Returns:
       The task's report.
     """
-    state = self._strategy.place(
+    state = self._strategy.device_put(
       state.replace(
         params=state.params if params is None else params,
         opt_state=(),
@@ -64,18 +64,16 @@ class Evaluator:
     add_to(total, pending)
     return self._task.report(divide(total))
 
-  def figures(self, make_state: Callable[[], TrainState]) -> list[str]:
-    """Name the numbers of the report, without judging anything.
+  def metric_names(self, make_state: Callable[[], TrainState]) -> list[str]:
+    """Return the names of the reported metrics, without evaluating anything.
 
     Args:
-      make_state: makes a state as the calls will get.
+      make_state: returns a state like those of the calls.
     """
     state = jax.eval_shape(make_state)
     batch = jax.eval_shape(lambda: dict(self._batches[0]))
     loss = functools.partial(self._task.loss, rngs={}, train=False)
-    shapes = jax.eval_shape(
-      loss, state.params, state.collections, state.carry, batch
-    ).sums
+    shapes = jax.eval_shape(loss, state.params, state.model_state, batch).sums
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes)
     report = self._task.report(ones.means())
     return [k for k, v in report.items() if isinstance(v, float)]

@@ -16,19 +16,14 @@ from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.progress import Progress
 from lmjax.experiment.run_dir import RunDir
 from lmjax.metrics.sums import Sums
-from lmjax.optim.optimizers import make_schedule
+from lmjax.models.sharding_rules import SHARDING_RULES
+from lmjax.optim.schedules import make_schedule
 from lmjax.parallel import STRATEGIES, Strategy
 from lmjax.train_state import TrainState
-from lmjax.training.hooks import (
-  Checkpoint,
-  Evaluate,
-  Hook,
-  Monitor,
-  Sample,
-  Session,
-  is_due,
-)
+from lmjax.training.hooks import Checkpoint, Evaluate, Hook, Preview, is_due
+from lmjax.training.monitor import Monitor
 from lmjax.training.overview import overview
+from lmjax.training.session import Session
 from lmjax.training.signals import stop_on_signals
 from lmjax.training.step import train_step
 from lmjax.training.throughput import Throughput
@@ -138,7 +133,8 @@ def make_strategy(config: ConfigDict) -> Strategy:
       f"{len(devices)} devices."
     )
   strategy = STRATEGIES[parallel.strategy]
-  return strategy(devices, parallel.fsdp, parallel.rules)
+  rules = (*parallel.rules, *SHARDING_RULES[config.model.name])
+  return strategy(devices, parallel.mesh, rules)
 
 
 def make_hooks(experiment: Experiment, strategy: Strategy) -> list[Hook]:
@@ -146,7 +142,7 @@ def make_hooks(experiment: Experiment, strategy: Strategy) -> list[Hook]:
   return [
     Evaluate(experiment, strategy),
     Checkpoint(experiment.config.train.checkpoint_every),
-    Sample(experiment),
+    Preview(experiment),
   ]
 
 
@@ -162,11 +158,11 @@ def open_session(
   )
   stack.callback(checkpoints.close)
   if checkpoints.latest() is None:
-    state, progress = experiment.begin(strategy), Progress()
+    state, progress = experiment.start(strategy), Progress()
   else:
     target = strategy.target(experiment.make_state)
     state, progress = checkpoints.restore(target)
-    state = strategy.place(state)
+    state = strategy.device_put(state)
   step = int(state.step)
   writer = MetricWriter(folder.metrics, folder.events, step)
   stack.callback(writer.close)

@@ -5,7 +5,7 @@ import math
 
 import jax
 
-from lmjax.config.finalize import difference_from_base
+from lmjax.config.compatibility import difference_from_defaults
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.warm_start import describe
 from lmjax.train_state import TrainState
@@ -34,7 +34,7 @@ def overview(
   experiment: Experiment, state: TrainState, num_devices: int
 ) -> str:
   """Describe config, corpus, devices and parameters."""
-  changes = difference_from_base(experiment.config)
+  changes = difference_from_defaults(experiment.config)
   config = "\n".join(f"  {key} = {value}" for key, value in changes.items())
   choices = experiment.model.choices(experiment.corpus.has_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
@@ -55,7 +55,7 @@ def overview(
   kind = jax.devices()[0].device_kind
   split = "valid" if experiment.config.train.eval_every else "train"
   return (
-    f"different from base.py:\n{config}\n"
+    f"different from the defaults:\n{config}\n"
     f"parameters:\n{table(state.params)}\n{others or ''}"
     f"{experiment.corpus.summary(split)}\n"
     f"{begun or ''}{taught or ''}{pretrained or ''}"

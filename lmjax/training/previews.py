@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run shows of itself now and then, by its task.
+"""What training shows of a model; chosen by TaskSpec.preview.
 
-Each function gets an experiment, looks for mistakes in the section `preview` of
-its config, which must not show hours later, and returns what turns the model's
-variables into a text.
+Each function checks the section `preview` of a config, so that a mistake is
+reported before training, and returns a function from variables to text.
 """
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -15,95 +13,93 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from lmjax import strict_json
-from lmjax.data.records.schemas import SCHEMAS
-from lmjax.data.tokenizers import UNK, Tokenizer
-from lmjax.data.vocabularies import Vocabularies
+from lmjax.data.corpus import Corpus
+from lmjax.data.tokenizers import UNK
 from lmjax.errors import UsageError
-from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors
 from lmjax.generation.generator import check_minimum
-from lmjax.generation.infilling import BLANK, INFILLERS
+from lmjax.generation.infilling import BLANK
+from lmjax.generation.samplers import make_sampler
 from lmjax.generation.sampling_params import SamplingParams
-from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
-from lmjax.generation.text_sampler import TextSampler
 from lmjax.prediction.predictor import Predictor
+from lmjax.prediction.renderer import Renderer
 from lmjax.prediction.word_similarity import WordSpace
+from lmjax.task_specs import spec_of
+from lmjax.tasks.task import Task
 from lmjax.types import PyTree
 
 Show = Callable[[PyTree], str]
 
-# Task → what draws texts from a model that learned it.
-SAMPLERS: dict[str, Callable[..., TextSampler]] = {
-  "language_modeling": TextSampler,
-  "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
-  "fill_in_the_middle": TextSampler,
-  "control_codes": TextSampler,
-  "seq2seq": Seq2SeqSampler,
-}
 
-
-def make_sampler(
+def continuation(
   config: ConfigDict,
+  task: Task,
   model: nn.Module,
-  tokenizer: Tokenizer | Vocabularies,
-  **options: Any,
-) -> TextSampler:
-  """Make what draws texts as a run has learned to; see TextSampler."""
-  if config.task not in SCHEMAS:
-    options["opens_documents"] = opens_documents(config)
-  return SAMPLERS[config.task](model, tokenizer, **options)
-
-
-def opens_documents(config: ConfigDict) -> bool:
-  """Say whether texts began behind `<eos>` in training."""
-  return config.data.reset_at_documents and config.data.append_eos
-
-
-def continuation(experiment: Experiment) -> Show:
-  """Let the model go on from the prompt."""
-  config = experiment.config
+  corpus: Corpus,
+  renderer: Renderer | None,
+) -> Show:
+  """Continue the prompt."""
+  del task, renderer
   preview = config.preview
-  sampler = make_sampler(config, experiment.model, experiment.tokenizer)
+  sampler = make_sampler(config, model, corpus.tokenizer)
   sampler.encode(preview.prompt, preview.control_code)
   SamplingParams(preview.temperature, preview.top_k, preview.top_p)
   check_minimum(num_tokens=preview.num_tokens)
   return lambda variables: sampler(variables, **preview)[0]
 
 
-def filling(experiment: Experiment) -> Show:
-  """Let the model fill the blanks of the prompt."""
-  config = experiment.config
+def infilling(
+  config: ConfigDict,
+  task: Task,
+  model: nn.Module,
+  corpus: Corpus,
+  renderer: Renderer | None,
+) -> Show:
+  """Fill the blanks of the prompt."""
+  del task, renderer
   settings = dict(config.preview)
   prompt, _ = settings.pop("prompt"), settings.pop("control_code")
   if BLANK not in prompt:
     raise UsageError(
-      f"preview.prompt={prompt!r} has no blank {BLANK}, and task={config.task} "
-      "fills blanks; write one, or set train.preview_every=0."
+      f"preview.prompt={prompt!r} has no blank {BLANK}, which task="
+      f"{config.task} fills; write one, or set train.preview_every=0."
     )
-  filler = INFILLERS[config.task](experiment.model, experiment.tokenizer)
-  filler.encode(prompt)
+  infiller = spec_of(config).infiller()(model, corpus.tokenizer)
+  infiller.encode(prompt)
   SamplingParams(settings["temperature"], settings["top_k"], settings["top_p"])
   check_minimum(num_tokens=settings["num_tokens"])
-  return lambda variables: filler(variables, prompt, **settings).texts[0]
+  return lambda variables: infiller(variables, prompt, **settings).texts[0]
 
 
-def filling_or_continuation(experiment: Experiment) -> Show:
-  """Let the model fill the blank of the prompt, or go on if it has none."""
-  has_blank = BLANK in experiment.config.preview.prompt
-  return (filling if has_blank else continuation)(experiment)
+def infilling_or_continuation(
+  config: ConfigDict,
+  task: Task,
+  model: nn.Module,
+  corpus: Corpus,
+  renderer: Renderer | None,
+) -> Show:
+  """Fill the blank of the prompt, or continue a prompt without one."""
+  show = infilling if BLANK in config.preview.prompt else continuation
+  return show(config, task, model, corpus, renderer)
 
 
-def neighbors(experiment: Experiment) -> Show:
+def neighbors(
+  config: ConfigDict,
+  task: Task,
+  model: nn.Module,
+  corpus: Corpus,
+  renderer: Renderer | None,
+) -> Show:
   """List the nearest words of each word of the prompt."""
-  config, tokenizer = experiment.config, experiment.tokenizer
-  preview, words = config.preview, []
+  del task, model, renderer
+  tokenizer, preview, words = corpus.tokenizer, config.preview, []
   check_minimum(num_tokens=preview.num_tokens)
   for word in preview.prompt.split():
     tokens = tokenizer.encode(word)
     if len(tokens) != 1 or tokens[0] == UNK:
       raise UsageError(
-        f"preview.prompt={preview.prompt} holds {word!r}, which is not in the "
-        "vocabulary of the training text; choose other words."
+        f"preview.prompt={preview.prompt} contains {word!r}, which is not in "
+        "the vocabulary of the training text; choose other words."
       )
     words.append(tokenizer.names()[tokens[0]])
 
@@ -114,11 +110,18 @@ def neighbors(experiment: Experiment) -> Show:
   return show
 
 
-def predictions(experiment: Experiment) -> Show:
-  """Predict the first rows of valid."""
-  number = experiment.config.preview.num_rows
-  rows = list(itertools.islice(experiment.corpus.rows("valid"), number))
-  predictor = Predictor(experiment, batch_size=max(number, 1))
+def predictions(
+  config: ConfigDict,
+  task: Any,
+  model: nn.Module,
+  corpus: Any,
+  renderer: Renderer,
+) -> Show:
+  """Predict the first validation records."""
+  del model
+  number = config.preview.num_rows
+  rows = list(itertools.islice(corpus.rows("valid"), number))
+  predictor = Predictor(task, corpus, renderer, batch_size=max(number, 1))
 
   def show(variables: PyTree) -> str:
     pairs = predictor(variables, rows)
@@ -127,17 +130,3 @@ def predictions(experiment: Experiment) -> Show:
     )
 
   return show
-
-
-SAMPLES: dict[str, Callable[..., Show]] = {
-  "language_modeling": continuation,
-  "prefix_lm": continuation,
-  "fill_in_the_middle": filling_or_continuation,
-  "control_codes": continuation,
-  "masked_lm": filling,
-  "span_corruption": filling,
-  "skip_gram": neighbors,
-  "cbow": neighbors,
-  "glove": neighbors,
-  **dict.fromkeys(SCHEMAS, predictions),
-}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step as a pure function of (state, batch).
+"""The training step: a pure function of (state, batch).
 
-Nothing here knows devices: `all_reduce` adds up over whatever holds the other
-rows of the batch, and is the identity where one program sees all of them.
+It knows no devices: `all_reduce` sums over whatever holds the other rows of the
+batch, and is the identity where one program sees all of them.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import optax
 
 from lmjax.metrics.sums import Sums
 from lmjax.tasks.task import Outcome, Task
-from lmjax.train_state import TrainState
+from lmjax.train_state import ModelState, TrainState
 from lmjax.types import Array, Batch, PyTree
 
 AllReduce = Callable[[PyTree], PyTree]
@@ -29,14 +29,24 @@ def train_step(
   num_microbatches: int,
   all_reduce: AllReduce,
 ) -> tuple[TrainState, Sums]:
-  """Make one update.
+  """Update the parameters once.
+
+  Args:
+    state: the state before the step.
+    batch: arrays by name, rows first.
+    task: computes the sums of a batch.
+    optimizer: an Optax transform; it is given the training loss as `value` and
+      the gradient norm as `grad_norm`.
+    num_microbatches: parts of the batch whose gradients are accumulated.
+    all_reduce: sums over devices.
 
   Returns:
-    The new state, and the sums over the whole batch with the mean gradient's
-    norm, before clipping, among the metrics.
+    The new state, and the sums over the whole batch. Among the metrics is the
+    norm of the mean gradient before clipping, "grad_norm".
   """
   grads, outcome = grad_and_outcome(state, batch, task, num_microbatches)
   grads, sums = all_reduce((grads, outcome.sums))
+  collections, carry = outcome.model_state
   scale = 1.0 / jnp.maximum(sums.weight, 1e-9)
   grad_norm = scale * optax.tree.norm(grads)
   grads = jax.tree.map(lambda leaf: leaf * scale, grads)
@@ -51,8 +61,8 @@ def train_step(
     step=state.step + 1,
     params=optax.apply_updates(state.params, updates),
     opt_state=opt_state,
-    collections=mean_over_devices(outcome.collections, all_reduce),
-    carry=jax.lax.stop_gradient(outcome.carry),
+    collections=mean_over_devices(collections, all_reduce),
+    carry=jax.lax.stop_gradient(carry),  # truncated backpropagation
   )
   return state, sums.with_mean("grad_norm", grad_norm)
 
@@ -60,31 +70,30 @@ def train_step(
 def eval_step(
   state: TrainState, batch: Batch, *, task: Task, all_reduce: AllReduce
 ) -> tuple[TrainState, Sums]:
-  """Sum over a batch without learning; the carry moves on."""
-  outcome = task.loss(
-    state.params, state.collections, state.carry, batch, {}, train=False
-  )
-  return state.replace(carry=outcome.carry), all_reduce(outcome.sums)
+  """Compute the sums of a batch without an update; only the carry changes."""
+  outcome = task.loss(state.params, state.model_state, batch, {}, train=False)
+  carry = outcome.model_state.carry
+  return state.replace(carry=carry), all_reduce(outcome.sums)
 
 
 def grad_and_outcome(
   state: TrainState, batch: Batch, task: Task, num_microbatches: int
 ) -> tuple[PyTree, Outcome]:
-  """Add up gradients and sums over equal parts of the batch, one by one.
+  """Accumulate gradients and sums over microbatches, one after the other.
 
-  Activations take the memory of one part. Collections pass from part to part;
-  each part has its own rows of the carry, and its own key.
+  Activations take the memory of one microbatch. Collections pass from one to
+  the next; each has its own rows of the carry, and its own key.
   """
 
-  def objective(params, collections, carry, rows, key):
-    rngs = step_rngs(key)
-    outcome = task.loss(params, collections, carry, rows, rngs, train=True)
+  def objective(params, model_state, rows, key):
+    outcome = task.loss(params, model_state, rows, step_rngs(key), train=True)
     return outcome.sums.loss, outcome
 
   def grad(collections, rows, carry, key):
     grads, outcome = jax.grad(objective, has_aux=True)(
-      state.params, collections, carry, rows, key
+      state.params, ModelState(collections, carry), rows, key
     )
+    # bfloat16 gradients would lose small microbatches when they are added up.
     return jax.tree.map(lambda g: g.astype(jnp.float32), grads), outcome
 
   key = jax.random.fold_in(state.key, state.step)
@@ -92,7 +101,11 @@ def grad_and_outcome(
     return grad(state.collections, batch, state.carry, key)
 
   def split(leaf: Array) -> Array:
-    """Deal rows out in turn, so that every part has some of each device's."""
+    """Take every num_microbatches-th row.
+
+    Rows are sharded in blocks; this way every microbatch has rows of every
+    device, and splitting moves no data.
+    """
     dealt = leaf.reshape(-1, num_microbatches, *leaf.shape[1:])
     return jnp.swapaxes(dealt, 0, 1)
 
@@ -103,7 +116,8 @@ def grad_and_outcome(
     grads, sums, collections = total
     new_grads, outcome = grad(collections, *part)
     grads = jax.tree.map(jnp.add, grads, new_grads)
-    return (grads, sums.plus(outcome.sums), outcome.collections), outcome.carry
+    collections, carry = outcome.model_state
+    return (grads, sums.plus(outcome.sums), collections), carry
 
   parts = (
     jax.tree.map(split, dict(batch)),
@@ -119,11 +133,11 @@ def grad_and_outcome(
     add_part, (*zeros, state.collections), parts
   )
   carry = jax.tree.map(join, carry)
-  return grads, Outcome(sums, collections, carry)
+  return grads, Outcome(sums, ModelState(collections, carry))
 
 
 def step_rngs(key: Array) -> dict[str, Array]:
-  """Derive a key for each named stream of randomness."""
+  """Derive the PRNG key of each stream."""
   return {
     name: jax.random.fold_in(key, index)
     for index, name in enumerate(RNG_STREAMS)
@@ -131,7 +145,7 @@ def step_rngs(key: Array) -> dict[str, Array]:
 
 
 def mean_over_devices(tree: PyTree, all_reduce: AllReduce) -> PyTree:
-  """Average what each device has of its own; counters are alike on all."""
+  """Average floating-point leaves over devices; counters are equal on all."""
   count = all_reduce(jnp.ones(()))
 
   def mean(leaf: Array) -> Array:

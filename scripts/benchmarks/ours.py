@@ -21,7 +21,8 @@ from benchmarks.work import (
 )
 from lmjax import platform
 from lmjax.config import defaults
-from lmjax.config.finalize import finalize, from_json
+from lmjax.config.compatibility import from_json
+from lmjax.config.finalize import finalize
 from lmjax.data.loader import load
 from lmjax.data.tokenizers import EOS
 from lmjax.experiment.experiment import Experiment
@@ -77,7 +78,7 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
     "data.tokenizer": tokenizer,
     "data.seq_len": work.seq_len,
     "data.batch_size": work.batch_size,
-    "optim.name": "adam",
+    "optim.weight_decay": 0.0,
     "optim.learning_rate": LEARNING_RATE,
     "optim.schedule": "constant",
     "optim.warmup_steps": 0,

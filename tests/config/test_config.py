@@ -8,22 +8,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from lmjax import platform
-from lmjax.config import defaults
+from lmjax.config import compatibility, defaults
 from lmjax.config import finalize as config_lib
-from lmjax.data.records.schemas import SCHEMAS
 from lmjax.data.records.tables import FILE_KINDS, TABLES
 from lmjax.data.sources.text_sources import JSONLines
 from lmjax.data.sources.tfds_writer import write_dataset
-from lmjax.data.text.examples import EXAMPLES
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.models import MODELS
-from lmjax.optim.optimizers import OPTIMIZERS, SCHEDULES, make_schedule
-from lmjax.prediction import PREDICTIONS
-from lmjax.tasks import KINDS, TASKS
+from lmjax.optim.optimizers import OPTIMIZERS
+from lmjax.optim.schedules import SCHEDULES, make_schedule
+from lmjax.task_specs import TASK_SPECS
+from lmjax.task_specs.build import build_model
 from lmjax.training import loop
-from lmjax.training.previews import SAMPLES
 from tests.tracing import trace
 
 CONFIGS = sorted(
@@ -41,7 +39,11 @@ def load(name):
 def test_every_config_is_valid_and_needs_no_data_set(name):
   config = load(name)
   config_lib.finalize(config)
-  built_in = ("python_docs", "python_source", *defaults.SOURCES.values())
+  built_in = (
+    "python_docs",
+    "python_source",
+    *(spec.source for spec in TASK_SPECS.values()),
+  )
   assert config.data.source in built_in and not config.data.path
   assert config.is_locked
 
@@ -79,28 +81,83 @@ def test_every_config_runs(name, tmp_path, cache_dir):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_json_keeps_a_config(name):
   config = load(name)
-  back = config_lib.from_json(config_lib.to_json(config))
-  assert config_lib.difference(config, back) == {}
-  assert config_lib.incompatible(config, back) == {}
+  back = compatibility.from_json(compatibility.to_json(config))
+  assert compatibility.difference(config, back) == {}
+  assert compatibility.incompatible(config, back) == {}
 
 
 def test_a_stored_config_is_given_the_keys_that_came_later():
   config = load("char_lstm")
   older = config.to_dict()
   del older["model"]["residual"], older["optim"]["ema_decay"], older["init"]
-  newer = config_lib.with_new_keys(ConfigDict(older))
-  assert config_lib.difference(config, newer) == {}
+  newer = compatibility.with_new_keys(ConfigDict(older))
+  assert compatibility.difference(config, newer) == {}
 
 
-def test_every_model_has_its_defaults_in_base():
-  assert defaults.MODELS.keys() == MODELS.keys()
+def test_choices_are_the_names_of_the_registries():
+  """Declarations import nothing, so they repeat the names."""
+  choices = {}
+  for model in MODEL_KEYS:
+    for task in TASK_SPECS:
+      declared = defaults.declared_keys(model, task)
+      for key, value in config_lib._flat_keys(declared):
+        choices.setdefault(key, set()).update(value.choices)
+  registries = {
+    "task": TASK_SPECS,
+    "data.source": {**DATASETS, **TABLES},
+    "data.tokenizer": TOKENIZERS,
+    "data.order": TRAIN_ORDERS,
+    "optim.name": OPTIMIZERS,
+    "optim.schedule": SCHEDULES,
+    "parallel.strategy": STRATEGIES,
+    "pretrained.format": {"auto": None, **FORMATS},
+    "model.positions": POSITIONS,
+    "model.qk_norm": QK_NORMS,
+    "model.norm_position": NORM_POSITIONS,
+    "model.norm": (*NORMS, "none"),
+    "model.feed_forward": (*FEED_FORWARDS, "none"),
+    "model.initializer": INITIALIZERS,
+    "model.recurrent_initializer": INITIALIZERS,
+    "model.scan_layers": LAYER_EXECUTIONS,
+    "model.cell": CELLS,
+    "model.activation": RNN_CELLS,
+    "model.attention": ATTENTIONS,
+    "model.implementation": IMPLEMENTATIONS,
+    "model.smoothing": SMOOTHINGS,
+    "classification.criterion": CRITERIA,
+    "classification.class_weights": CLASS_WEIGHTS,
+    "classification.pooling": POOLINGS,
+    "tagging.scheme": SCHEMES,
+    "tagging.character_encoder": CHARACTER_ENCODERS,
+    "matching.loss": ANSWERS,
+    "matching.encoders": ENCODERS,
+    "matching.second_tokenizer": ("", *TOKENIZERS),
+    "matching.pooling": POOLINGS,
+    "matching.comparison": COMPARISONS,
+    "matching.negatives": NEGATIVES,
+    "seq2seq.target_tokenizer": ("", *TOKENIZERS),
+  }
+  for key, registry in registries.items():
+    assert choices[key] == set(registry), key
+  literal = {
+    "data.split_by",
+    "data.malformed",
+    "classification.labels",
+    "model.dtype",
+    "model.param_dtype",
+  }
+  enumerated = {key for key, names in choices.items() if names}
+  assert enumerated == registries.keys() | literal
+  assert MODEL_KEYS.keys() == MODELS.keys() == SHARDING_RULES.keys()
 
 
-def test_every_task_has_examples_and_samples():
-  assert TASKS.keys() == KINDS.keys() == SAMPLES.keys()
-  assert TASKS.keys() == EXAMPLES.keys() | SCHEMAS.keys()
-  assert SCHEMAS.keys() == PREDICTIONS.keys()
-  assert SCHEMAS.keys() == defaults.RECORD_TASKS.keys()
+def test_every_task_is_defined_completely():
+  for name, spec in TASK_SPECS.items():
+    assert spec.name == name and callable(spec.preview())
+    assert spec.has_records == (spec.examples is None)
+    assert spec.has_records == (spec.renderer is not None)
+    for loader in (spec.sampler, spec.scorer, spec.infiller, spec.explainer):
+      assert loader is None or callable(loader())
 
 
 def test_paths_are_kept_absolute(tmp_path, monkeypatch):
@@ -111,25 +168,58 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
   assert final.data.path == str(tmp_path / "books/*.txt")
   assert config.data.path == "books/*.txt"  # the caller's own is left alone
   config.data.path = "/elsewhere/*.txt"
-  assert config_lib.incompatible(final, config) == {}
+  assert compatibility.incompatible(final, config) == {}
   config.pretrained.vectors = "glove.txt"
   final = config_lib.finalize(config)
   assert final.pretrained.vectors == str(tmp_path / "glove.txt")
 
 
-def test_every_range_is_of_a_key_that_is_there():
-  configs = [defaults.get_config(model) for model in MODELS]
-  configs += [defaults.get_config("encoder", task) for task in SCHEMAS]
-  keys = {key for config in configs for key in config_lib.flatten(config)}
-  assert set(config_lib.RANGES) <= keys
+def all_declared():
+  """List (model, task, key, declaration), each key once."""
+  seen = set()
+  for model in MODEL_KEYS:
+    usual = defaults.get_config(model).task
+    declared = defaults.declared_keys(model, usual)
+    for key, value in config_lib._flat_keys(declared):
+      if (key, value) not in seen:
+        seen.add((key, value))
+        yield model, key, value
+
+
+def beyond(key):
+  """List values just outside the valid range of a declared key."""
+  if key.choices:
+    return ["no_such_name"]
+  if isinstance(key.default, bool) or not isinstance(key.default, int | float):
+    return []
+  kind = type(key.default)
+  values = []
+  if key.minimum > -math.inf:
+    values.append(kind(key.minimum) - kind(1))
+  for bound in (key.maximum, key.below):
+    if bound < math.inf:
+      values.append(kind(bound + 1) if kind is int else bound + 0.5)
+  return values
+
+
+def test_every_key_is_checked_at_both_ends():
+  for model, key, declared in all_declared():
+    for value in beyond(declared):
+      config = defaults.get_config(model)
+      config.update_from_flattened_dict({key: value})
+      with pytest.raises(UsageError, match=re.escape(key)):
+        config_lib.finalize(config)
 
 
 def test_differences_are_named_by_dotted_key():
   a, b = load("char_lstm"), load("char_lstm")
   b.model.width, b.train.num_steps = 7, 9
-  assert set(config_lib.difference(a, b)) == {"model.width", "train.num_steps"}
-  assert set(config_lib.incompatible(a, b)) == {"model.width"}
-  assert config_lib.difference_from_base(b)["model.width"] == 7
+  assert set(compatibility.difference(a, b)) == {
+    "model.width",
+    "train.num_steps",
+  }
+  assert set(compatibility.incompatible(a, b)) == {"model.width"}
+  assert compatibility.difference_from_defaults(b)["model.width"] == 7
 
 
 @pytest.mark.parametrize(
@@ -250,14 +340,14 @@ def test_values_that_cannot_be_are_sentences(model, key, value, message):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_and_a_task_go_together_or_a_sentence_says_why(model):
   usual = defaults.get_config(model)
-  kinds = config_lib.build_model(usual, vocab_size=9).kinds
+  kinds = build_model(usual, vocab_size=9).kinds
   config_lib.finalize(usual)
-  for task in TASKS:
+  for task, spec in TASK_SPECS.items():
     config = defaults.get_config(model, task)
-    if KINDS[task] in kinds:
+    if spec.model_kind in kinds:
       config_lib.finalize(config)
     else:
-      wrong = f"task={task} does not go with model.name={model}, "
+      wrong = f"task={task} does not fit model.name={model}, "
       with pytest.raises(UsageError, match=wrong):
         config_lib.finalize(config)
 
@@ -331,10 +421,10 @@ def test_no_key_is_there_that_nobody_reads(
   }
   reads, all_keys = set(), set()
   for model in MODELS:
-    if defaults.TASKS.get(model) in SCHEMAS:
+    if spec_of(defaults.get_config(model)).has_records:
       continue
     config = tiny_config(model)
-    keys = config_lib.flatten(config)
+    keys = compatibility.flatten(config)
     all_keys |= {key for key in keys if not key.startswith("distill.")}
     recorder = Recorder(config)
     if model == "lstm":  # all of the driver once, a step and a sample long ...
@@ -365,14 +455,12 @@ def test_no_key_is_there_that_nobody_reads(
 
 def models_of(task: str) -> list[str]:
   """Name the models that usually learn a task, or else one that can."""
-  usual = [model for model in MODELS if defaults.TASKS.get(model) == task]
+  usual = [model for model in MODELS if DEFAULT_TASKS.get(model) == task]
   able = (
     model
-    for model in defaults.TASKS
-    if KINDS[task]
-    in config_lib.build_model(
-      defaults.get_config(model, task), vocab_size=9
-    ).kinds
+    for model in DEFAULT_TASKS
+    if TASK_SPECS[task].model_kind
+    in build_model(defaults.get_config(model, task), vocab_size=9).kinds
   )
   return usual or [next(able)]
 
@@ -405,19 +493,19 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
   reads |= recorder.reads
   all_keys |= {f"distill.{key}" for key in recorder.to_dict()["distill"]}
   # ... every task and model built only ...
-  for task in SCHEMAS:
+  for task in [n for n, s in TASK_SPECS.items() if s.has_records]:
     for model in models_of(task):
-      changes = csv if defaults.SOURCES[task] in FILE_KINDS else {}
+      changes = csv if TASK_SPECS[task].source in FILE_KINDS else {}
       changes = changes | {"task": task, "data.header": bool(changes)}
       recorder = Recorder(tiny_config(model, **changes))
       folder = RunDir(tmp_path / f"{task} {model}")
       experiment = Experiment(recorder, folder)
       experiment.describe_corpus()
       jax.eval_shape(experiment.make_state)
-      SAMPLES[task](experiment)
+      trace_preview(experiment)
       reads |= recorder.reads
       own = ("data.", "model.", "sample.", f"{task}.")
-      keys = config_lib.flatten(recorder.to_dict())
+      keys = compatibility.flatten(recorder.to_dict())
       all_keys |= {key for key in keys if key.startswith(own)}
   # ... and every table opened.
   for kind in FILE_KINDS.values():

@@ -14,6 +14,7 @@ from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.losses import cross_entropy, distillation
+from lmjax.train_state import ModelState
 from lmjax.training import loop
 from lmjax.training.overview import overview
 from lmjax.tree import named_leaves
@@ -127,7 +128,7 @@ def test_the_loss_is_mixed_in_training_alone(rows, teacher, tmp_path):
   task, batch = experiment.task, experiment.corpus.train_batches()[0]
   params = jax.jit(experiment.make_state)().params
   train, judged = (
-    task.loss(params, {}, None, batch, {}, train=train).sums.loss
+    task.loss(params, ModelState({}, None), batch, {}, train=train).sums.loss
     for train in (True, False)
   )
   scores = task.scores({"params": params}, batch)

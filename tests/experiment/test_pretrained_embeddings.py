@@ -18,7 +18,8 @@ from lmjax.experiment.pretrained_embeddings import (
   table_of,
 )
 from lmjax.experiment.run_dir import RunDir
-from lmjax.optim.optimizers import averaged_params
+from lmjax.models.sharding_rules import SHARDING_RULES
+from lmjax.optim.averaging import averaged_params
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.training import loop
@@ -56,8 +57,16 @@ def test_the_table_of_every_model_is_found(model, make_config, tmp_path):
 @pytest.mark.parametrize(
   ("model", "strategy"),
   [
-    ("lstm", lambda rules: JitStrategy(jax.devices()[:4], 2, rules)),
-    ("word_vectors", lambda rules: PmapStrategy(jax.devices()[:2], 1, ())),
+    (
+      "lstm",
+      lambda rules: JitStrategy(
+        jax.devices()[:4], dict(data=-1, fsdp=2), rules
+      ),
+    ),
+    (
+      "word_vectors",
+      lambda rules: PmapStrategy(jax.devices()[:2], dict(data=-1)),
+    ),
   ],
 )
 def test_covered_rows_begin_with_the_vectors_and_others_at_random(
@@ -65,8 +74,8 @@ def test_covered_rows_begin_with_the_vectors_and_others_at_random(
 ):
   config = make_config(model, **{"optim.ema_decay": 0.5})
   experiment = Experiment(config, RunDir(tmp_path / "run"))
-  strategy = strategy(config.parallel.rules)
-  state = strategy.collect(experiment.begin(strategy))
+  strategy = strategy(SHARDING_RULES[config.model.name])
+  state = strategy.gather(experiment.start(strategy))
   plain = jax.jit(experiment.make_state)()
   names = experiment.tokenizer.names()
   found, expected = (

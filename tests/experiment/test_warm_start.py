@@ -15,7 +15,8 @@ from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.experiment.warm_start import SourceRun
-from lmjax.optim.optimizers import averaged_params
+from lmjax.models.sharding_rules import SHARDING_RULES
+from lmjax.optim.averaging import averaged_params
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.training import loop
@@ -83,9 +84,9 @@ def classifier(
 
 
 def begin(config, folder, strategy=None):
-  strategy = strategy or JitStrategy(jax.devices()[:1], 1, ())
+  strategy = strategy or JitStrategy(jax.devices()[:1], dict(data=-1))
   experiment = Experiment(config, RunDir(folder))
-  return experiment, strategy.collect(experiment.begin(strategy))
+  return experiment, strategy.gather(experiment.start(strategy))
 
 
 def params_of(folder):
@@ -159,8 +160,8 @@ def test_a_language_model_goes_on_elsewhere(
 @pytest.mark.parametrize(
   "strategy",
   [
-    lambda rules: JitStrategy(jax.devices()[:4], 2, rules),
-    lambda rules: PmapStrategy(jax.devices()[:2], 1, ()),
+    lambda rules: JitStrategy(jax.devices()[:4], dict(data=-1, fsdp=2), rules),
+    lambda rules: PmapStrategy(jax.devices()[:2], dict(data=-1)),
   ],
 )
 def test_parameters_are_taken_on_many_devices(
@@ -168,7 +169,7 @@ def test_parameters_are_taken_on_many_devices(
 ):
   source_run = source_runs("lstm")
   config = text_config(tiny_config, text_folder, "lstm", source_run)
-  strategy = strategy(config.parallel.rules)
+  strategy = strategy(SHARDING_RULES[config.model.name])
   _, state = begin(config, tmp_path / "run", strategy)
   check_taken(state, source_run, list(params_of(source_run)))
 

@@ -6,20 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.config import defaults
-from lmjax.config.finalize import build_model, finalize
+from lmjax.config.finalize import finalize
+from lmjax.config.model_keys import DEFAULT_TASKS
 from lmjax.data.tokenizers import EOS
 from lmjax.decoding.filters import Ban, Greedy, Temperature, chain
 from lmjax.errors import UsageError
 from lmjax.generation.generator import Generator, Request, bucket, bucket_rows
 from lmjax.models import MODELS
+from lmjax.task_specs.build import build_model
 
 V = 13
-FAMILIES = [
-  name
-  for name in MODELS
-  if defaults.TASKS.get(name, "language_modeling") == "language_modeling"
-]
+FAMILIES = [name for name in MODELS if name not in DEFAULT_TASKS]
 ALWAYS = ("ngram", "lstm")
 
 

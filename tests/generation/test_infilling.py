@@ -164,7 +164,7 @@ def test_spans_are_put_in_where_their_marks_are():
 
 def test_a_prompt_of_a_prefix_model_is_read_in_both_directions():
   model, tokenizer, variables = make("character", transformer, ())
-  sampler = TextSampler(model, tokenizer, reads_prefix=True)
+  sampler = TextSampler(model, tokenizer, bidirectional_prompt=True)
   text = sampler(variables, "a list", num_tokens=6, temperature=0.0)[0]
   prefix = (np.arange(20) < 6)[None]
   expected = go_on(

@@ -9,6 +9,7 @@ from lmjax.layers.embedding_dropout import EmbeddingDropout
 from lmjax.layers.locked_dropout import LockedDropout
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.train_state import ModelState
 from tests.tiny_models import VOCAB_SIZE, recurrent
 
 B, T, D, V = 5, 7, 40, VOCAB_SIZE
@@ -70,7 +71,9 @@ def test_activations_are_weighed_as_means_in_training_alone():
   assert set(variables) == {"params"}
 
   def added(train):
-    outcome = task.loss(variables["params"], {}, None, batch, RNGS, train)
+    outcome = task.loss(
+      variables["params"], ModelState({}, None), batch, RNGS, train
+    )
     assert outcome.collections == {}
     means = outcome.sums.means()
     return means["loss"] - means["nats"]

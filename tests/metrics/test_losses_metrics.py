@@ -9,6 +9,7 @@ import optax
 from lmjax.losses import cross_entropy
 from lmjax.metrics.sums import Sums, add_to, perplexity, weighted_sum
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
+from lmjax.train_state import ModelState
 from tests.tiny_models import recurrent
 
 
@@ -77,7 +78,7 @@ def test_padding_changes_no_sum():
       "targets": np.pad(targets, ((0, 0), (0, pad)), constant_values=7),
       "weights": np.pad(weights, ((0, 0), (0, pad))),
     }
-    return task.loss(params, {}, None, batch, {}, train=False).sums
+    return task.loss(params, ModelState({}, None), batch, {}, train=False).sums
 
   for a, b in zip(*map(jax.tree.leaves, (sums(0), sums(4))), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-6)

@@ -9,8 +9,8 @@ import pytest
 from lmjax.config import defaults
 from lmjax.errors import UsageError
 from lmjax.layers.global_attention import KINDS, GlobalAttention
-from lmjax.models import build_model
 from lmjax.models.recurrent_seq2seq import ATTENTIONS
+from lmjax.task_specs.build import build_model
 from tests.tiny_models import VOCAB_SIZE, draw
 
 B, T, S, V = 3, 6, 5, VOCAB_SIZE

@@ -9,8 +9,8 @@ import pytest
 from lmjax.config import defaults
 from lmjax.layers.centered_convolution import CenteredConvolution, shift
 from lmjax.layers.pooling import POOLINGS
-from lmjax.models import build_model
 from lmjax.ops.ngram_hash import ngram_buckets
+from lmjax.task_specs.build import build_model
 from tests.tiny_models import draw
 
 V, C = 23, 3

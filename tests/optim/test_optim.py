@@ -6,13 +6,9 @@ import optax
 import pytest
 
 from lmjax.errors import UsageError
-from lmjax.optim.optimizers import (
-  OPTIMIZERS,
-  SCHEDULES,
-  averaged_params,
-  make_optimizer,
-  make_schedule,
-)
+from lmjax.optim.averaging import averaged_params
+from lmjax.optim.optimizers import OPTIMIZERS, make_optimizer
+from lmjax.optim.schedules import SCHEDULES, make_schedule
 from lmjax.tree import named_leaves
 
 PARAMS = {"up": {"kernel": jnp.array([2.0, -1.0]), "bias": jnp.array([3.0])}}

@@ -22,6 +22,7 @@ from lmjax.models.neural_cache import CacheOptions
 from lmjax.scoring.conditional import PairScorer
 from lmjax.scoring.language_model import Score, Scorer, TextScorer
 from lmjax.tasks.language_modeling import LanguageModeling
+from lmjax.train_state import ModelState
 from tests.tiny_models import (
   VOCAB_SIZE,
   built,
@@ -69,7 +70,9 @@ def test_scores_add_up_to_what_evaluation_does(name):
   loss = jax.jit(functools.partial(task.loss, rngs={}, train=False))
   carry, nats, weight = task.initial_carry(1), 0.0, 0.0
   for index in range(len(batches)):
-    outcome = loss(variables["params"], {}, carry, dict(batches[index]))
+    outcome = loss(
+      variables["params"], ModelState({}, carry), dict(batches[index])
+    )
     carry = outcome.carry
     nats += float(outcome.sums.metrics["nats"])
     weight += float(outcome.sums.weight)
@@ -185,7 +188,7 @@ PAIRS = {
   "prefix": (
     transformer(num_layers=1, max_context=16, positions="relative"),
     TextSampler,
-    dict(reads_prefix=True),
+    dict(bidirectional_prompt=True),
   ),
   "transformer": (
     encoder_decoder(

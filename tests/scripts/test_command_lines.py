@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
   process = start(folder, "--config.train.num_steps=4")
   _, errors = process.communicate()
   assert process.returncode == 0, errors
-  assert "different from base.py" in errors and "total" in errors
+  assert "different from the defaults" in errors and "total" in errors
   return folder
 
 

@@ -17,6 +17,7 @@ from lmjax.tasks.classification import (
   NUM_BINS,
   Classification,
 )
+from lmjax.train_state import ModelState
 
 B, C = 40, 5
 NAMES = tuple("abcde")
@@ -43,7 +44,7 @@ def task(many=False, counts=(9, 1, 4, 4, 2), **options):
 def sums(task, scores=SCORES, targets=TARGETS, weights=None, train=False):
   weights = np.ones(len(scores), np.float32) if weights is None else weights
   batch = dict(inputs=scores, mask=None, targets=targets, weights=weights)
-  return task.loss({}, {}, None, batch, {}, train).sums
+  return task.loss({}, ModelState({}, None), batch, {}, train).sums
 
 
 def same(ours, theirs):

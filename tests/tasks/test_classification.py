@@ -236,14 +236,14 @@ def test_pmap_and_meshes_equal_one_device(folder, tmp_path):
     results = dict(judged=evaluate(state, strategy.shard_batch(uneven))[1])
     batch = experiment.corpus.train_batches()[0]
     state, results["learned"] = step(state, strategy.shard_batch(batch))
-    results["params"] = strategy.collect(state).params
+    results["params"] = strategy.gather(state).params
     return jax.device_get(results)
 
   devices = jax.devices()
-  expected = run(JitStrategy(devices[:1], 1, ()))
+  expected = run(JitStrategy(devices[:1], dict(data=-1)))
   for strategy in (
-    PmapStrategy(devices[:4], 1, ()),
-    JitStrategy(devices[:4], 1, ()),
+    PmapStrategy(devices[:4], dict(data=-1)),
+    JitStrategy(devices[:4], dict(data=-1)),
   ):
     results = run(strategy)
     for a, b in zip(*map(jax.tree.leaves, (results, expected)), strict=True):

@@ -7,6 +7,7 @@ import pytest
 
 from lmjax.tasks import TASKS
 from lmjax.tasks.masked_lm import MaskedLM
+from lmjax.train_state import ModelState
 from tests.tiny_models import VOCAB_SIZE, encoder, transformer
 
 UNITS = np.ones(VOCAB_SIZE, np.float32)
@@ -29,7 +30,7 @@ def masked():
 
   @jax.jit
   def sums(batch):
-    return task.loss(params, {}, None, batch, {}, train=False).sums
+    return task.loss(params, ModelState({}, None), batch, {}, train=False).sums
 
   return task, params, batch, sums
 
@@ -85,7 +86,9 @@ def test_a_prefix_is_read_in_both_directions_and_the_rest_is_not(masked):
   def loss_at(place, inputs):
     weights = (np.arange(7) == place).astype(np.float32)[None]
     new = batch | {"inputs": inputs, "weights": weights}
-    return task.loss(params, {}, None, new, {}, train=False).sums.loss
+    return task.loss(
+      params, ModelState({}, None), new, {}, train=False
+    ).sums.loss
 
   def sees(place, other):
     changed = inputs.copy()

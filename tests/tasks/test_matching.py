@@ -21,7 +21,7 @@ from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.prediction.predictor import Predictor
 from lmjax.run import Run
-from lmjax.train_state import create_state
+from lmjax.train_state import ModelState, create_state
 from lmjax.training.evaluation import Evaluator
 from lmjax.training.loop import train
 from lmjax.training.step import eval_step
@@ -158,7 +158,9 @@ def test_rows_that_fill_a_batch_learn_nothing(make, kind):
   batch["weights"] = np.zeros_like(batch["weights"])
 
   def total(params):
-    outcome = experiment.task.loss(params, {}, None, batch, {}, train=True)
+    outcome = experiment.task.loss(
+      params, ModelState({}, None), batch, {}, train=True
+    )
     return outcome.sums.loss
 
   grads = jax.jit(jax.grad(total))(variables["params"])
@@ -277,8 +279,8 @@ def evaluate(experiment, variables, strategy, split="valid"):
   return Evaluator(experiment.task, strategy, batches)(state)
 
 
-JIT = functools.partial(JitStrategy, fsdp=1, rules=())
-PMAP = functools.partial(PmapStrategy, fsdp=1, rules=())
+JIT = functools.partial(JitStrategy, mesh=dict(data=-1))
+PMAP = functools.partial(PmapStrategy, mesh=dict(data=-1))
 
 
 def test_sums_are_the_same_however_the_rows_are_divided(make):
@@ -323,7 +325,7 @@ def test_within_a_batch_jit_sees_all_rows_and_pmap_those_of_a_device(make):
   assert abs(expected[JIT].loss - expected[PMAP].loss) > 1e-3
   for make_strategy, sums in expected.items():
     strategy = make_strategy(jax.devices()[:2])
-    placed = strategy.place(state)
+    placed = strategy.device_put(state)
     step = strategy.compile_step(
       functools.partial(eval_step, task=experiment.task), placed, donate=False
     )
@@ -335,7 +337,7 @@ def predict(experiment, variables, split="valid"):
   """Predict a split row by row; return the figures too."""
   predictor = Predictor(experiment)
   pairs = list(predictor(variables, experiment.corpus.rows(split)))
-  return pairs, predictor.judge(pairs)
+  return pairs, predictor.evaluate(pairs)
 
 
 @pytest.mark.parametrize("loss", SCORED)
@@ -473,7 +475,7 @@ def test_every_key_of_the_section_is_read(make):
   for experiment in experiments:
     config = Recorder(experiment.config)
     recorded = Experiment(config, experiment.folder)
-    assert recorded.task and recorded.prediction
+    assert recorded.task and recorded.renderer
     reads |= config.reads
   keys = {f"matching.{key}" for key in experiments[0].config.matching}
   assert keys - reads == set()

@@ -7,6 +7,7 @@ import numpy as np
 
 from lmjax.metrics.sums import Sums
 from lmjax.tasks.record_task import RecordTask
+from lmjax.train_state import ModelState
 
 
 class Experts(nn.Module):
@@ -37,10 +38,10 @@ BATCH = dict(x=np.array([1.0, 2.0, 9.0]), weights=np.array([1.0, 1.0, 0.0]))
 
 def test_auxiliary_losses_weigh_like_rows_in_training_alone():
   task, collections = Sum(Experts()), {"state": {"count": jnp.zeros(())}}
-  learned = task.loss({}, collections, None, BATCH, {}, train=True)
+  learned = task.loss({}, ModelState(collections, None), BATCH, {}, train=True)
   assert learned.sums.loss == 1.0 + 2.0 + 2 * 3.5
   assert set(learned.collections) == {"state"}
   assert learned.collections["state"]["count"] == 1
-  judged = task.loss({}, collections, None, BATCH, {}, train=False)
+  judged = task.loss({}, ModelState(collections, None), BATCH, {}, train=False)
   assert judged.sums.loss == 3.0 and judged.sums.weight == 2.0
   assert judged.collections["state"]["count"] == 0

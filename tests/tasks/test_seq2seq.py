@@ -3,6 +3,7 @@ import jax
 import numpy as np
 
 from lmjax.tasks.seq2seq import DenoisingSeq2Seq
+from lmjax.train_state import ModelState
 from tests.tiny_models import VOCAB_SIZE, encoder_decoder
 
 
@@ -25,7 +26,7 @@ def test_targets_are_predicted_from_the_sources_and_those_before():
 
   @jax.jit
   def sums(batch):
-    return task.loss(params, {}, None, batch, {}, train=False).sums
+    return task.loss(params, ModelState({}, None), batch, {}, train=False).sums
 
   def matters(field, row, place):
     tokens = batch[field].copy()

@@ -17,9 +17,9 @@ from lmjax.decoding.beam import penalty
 from lmjax.errors import UsageError
 from lmjax.metrics.edit_distance import edit_distance
 from lmjax.metrics.rouge import rouge
-from lmjax.models import build_model
-from lmjax.prediction.seq2seq import METRICS, TextPrediction
+from lmjax.prediction.seq2seq import METRICS, TextRenderer
 from lmjax.run import Run
+from lmjax.task_specs.build import build_model
 from lmjax.tasks.seq2seq import Seq2Seq
 from lmjax.training import loop
 from tests.tiny_models import VOCAB_SIZE, draw, encoder_decoder
@@ -222,7 +222,7 @@ def test_a_run_folder_predicts_what_it_is_judged_by(workdir):
   report = run.evaluate("test")
   rows = [row for _, row in run.experiment.corpus.rows("test")]
   made = list(run.predict(rows, batch_size=5))
-  figures = run.experiment.prediction.judge(zip(made, rows, strict=True))
+  figures = run.experiment.renderer.evaluate(zip(made, rows, strict=True))
   assert figures["bleu_signature"].startswith("nrefs:var")
   assert {k: report[k] for k in figures} == figures
   assert report.keys() >= {"loss", "accuracy", "perplexity", "exact_match"}
@@ -331,13 +331,13 @@ def judged(
   metrics, texts=TEXTS, references=REFERENCES, kind=WordTokenizer, lower=False
 ):
   words = kind.train(sum(references, []), 300, 1, lower)
-  prediction = TextPrediction(Vocabularies({"source": words}), metrics)
+  prediction = TextRenderer(Vocabularies({"source": words}), metrics)
   pairs = [
     ({"target": text}, {"source": f"s{number}", "target": reference})
     for number, (text, own) in enumerate(zip(texts, references, strict=True))
     for reference in own
   ]
-  return prediction.judge(reversed(pairs)), prediction.judge(pairs)
+  return prediction.evaluate(reversed(pairs)), prediction.evaluate(pairs)
 
 
 def test_bleu_and_chrf_are_those_of_sacrebleu():

@@ -22,14 +22,14 @@ from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.metrics.sums import add_to, divide
-from lmjax.models import build_model
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.prediction.predictor import Predictor
-from lmjax.prediction.tagging import TagPrediction
+from lmjax.prediction.tagging import TagRenderer
+from lmjax.task_specs.build import build_model
 from lmjax.tasks.tagging import Tagging
-from lmjax.train_state import create_state
+from lmjax.train_state import ModelState, create_state
 from lmjax.training.step import eval_step, train_step
 from tests.tiny_models import draw
 
@@ -85,7 +85,9 @@ def evaluate_and_predict(task):
 
   @jax.jit
   def both(variables, batch):
-    outcome = task.loss(variables["params"], {}, None, batch, {}, train=False)
+    outcome = task.loss(
+      variables["params"], ModelState({}, None), batch, {}, train=False
+    )
     return outcome.sums, task.predict(variables, batch)
 
   return both
@@ -150,7 +152,7 @@ def test_a_crf_without_transitions_is_a_softmax():
 def test_figures_are_seqevals_and_tags_are_valid(crf):
   """Of all batches together; predictions are what a scheme would write."""
   task = make_task(**{"tagging.crf": crf})
-  prediction = TagPrediction(None, "bioes")
+  prediction = TagRenderer(None, "bioes")
   total, gold, guessed = {}, [], []
   variables = variables_of(task, make_batch())
   run = evaluate_and_predict(task)
@@ -171,7 +173,7 @@ def test_figures_are_seqevals_and_tags_are_valid(crf):
   for name in ("precision", "recall", "f1"):
     wanted = getattr(seqeval, f"{name}_score")(gold, guessed)
     np.testing.assert_allclose(report[f"entity_{name}"], wanted, rtol=1e-6)
-  figures = prediction.judge(
+  figures = prediction.evaluate(
     ({"tags": found}, {"tags": wanted})
     for found, wanted in zip(guessed, gold, strict=True)
   )
@@ -188,7 +190,7 @@ def test_figures_of_plain_tags_are_scikit_learns():
     [[names[tag] for tag in row] for row in rng.integers(0, 3, (20, 6))]
     for _ in range(2)
   )
-  found = TagPrediction(None, "none").judge(
+  found = TagRenderer(None, "none").evaluate(
     ({"tags": a}, {"tags": b}) for a, b in zip(guessed, gold, strict=True)
   )
   wanted = sklearn.metrics.f1_score(
@@ -212,9 +214,9 @@ def test_jit_over_a_mesh_is_pmap():
   optimizer = make_optimizer(config, 3)
   results = []
   for strategy in (
-    JitStrategy(jax.devices()[:1], 1, ()),
-    JitStrategy(jax.devices()[:4], 1, ()),
-    PmapStrategy(jax.devices()[:4], 1, ()),
+    JitStrategy(jax.devices()[:1], dict(data=-1)),
+    JitStrategy(jax.devices()[:4], dict(data=-1)),
+    PmapStrategy(jax.devices()[:4], dict(data=-1)),
   ):
     state = strategy.create(
       lambda: create_state(
@@ -302,9 +304,7 @@ def test_words_are_found_among_characters():
     tags=np.array([names.index(tag) for tag in "SBEM"]),
     probabilities=np.array([0.5, 0.25, 0.75, 0.1]),
   )
-  made = TagPrediction(words, "segmentation").render(
-    outputs, dict(tokens="abc")
-  )
+  made = TagRenderer(words, "segmentation").render(outputs, dict(tokens="abc"))
   assert made == dict(words=["a", "bc"], probabilities=[0.5, 0.25])
 
 

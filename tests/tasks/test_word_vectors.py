@@ -12,11 +12,13 @@ import lmjax
 from lmjax.errors import UsageError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
+from lmjax.models.sharding_rules import SHARDING_RULES
 from lmjax.models.word_vectors import WordVectors
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
 from lmjax.prediction.word_similarity import WordSpace
 from lmjax.tasks.word_vectors import CBOW, GloVe, SkipGram, near
+from lmjax.train_state import ModelState
 from lmjax.training import loop
 from lmjax.training.step import train_step
 from lmjax.tree import named_leaves
@@ -124,7 +126,9 @@ def test_the_objective_and_its_slope_equal_a_loop(task, options, by_hand):
   )
 
   def loss(params):
-    sums = objective.loss(params, {}, None, batch, {}, train=True).sums
+    sums = objective.loss(
+      params, ModelState({}, None), batch, {}, train=True
+    ).sums
     return sums.loss, sums
 
   slopes, sums = jax.jit(jax.grad(loss, has_aux=True))(params)
@@ -165,7 +169,7 @@ def train(experiment, strategy, num_microbatches=1):
   batches = experiment.corpus.train_batches()
   for index in range(2):
     state, sums = step(state, strategy.shard_batch(batches[index]))
-  params = jax.device_get(strategy.collect(state).params)
+  params = jax.device_get(strategy.gather(state).params)
   return named_leaves(dict(params=params, **sums.means()))
 
 
@@ -178,9 +182,10 @@ def test_however_it_is_divided_the_same_numbers_come_out(
 ):
   config = tiny_config("word_vectors", task=task)
   experiment = Experiment(config, RunDir(tmp_path))
-  expected = train(experiment, JitStrategy(jax.devices()[:1], 1, ()))
-  fsdp = 2 if strategy is JitStrategy else 1
-  devices = strategy(jax.devices()[:2], fsdp, config.parallel.rules)
+  expected = train(experiment, JitStrategy(jax.devices()[:1], dict(data=-1)))
+  mesh = dict(data=-1, fsdp=2 if strategy is JitStrategy else 1)
+  rules = SHARDING_RULES["word_vectors"]
+  devices = strategy(jax.devices()[:2], mesh, rules)
   found = train(experiment, devices, parts)
   for name, value in expected.items():
     np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
@@ -195,12 +200,14 @@ def test_a_run_shows_neighbours_and_writes_no_text(
   config.preview.prompt, config.preview.num_tokens = "squared and", 3
   assert loop.train(config, tmp_path / "run") == 0
   records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").open())
-  (sample,) = [r["text"] for r in records if r["split"] == "sample"]
+  (sample,) = [r["text"] for r in records if r["split"] == "preview"]
   run = lmjax.load(tmp_path / "run", "latest")
   space = WordSpace(*run.vectors)
   lines = [space.describe(word, 3) for word in ("squared", "and")]
   assert sample == "\n".join(lines)
-  with pytest.raises(UsageError, match="skip_gram does not go on .*embed.py"):
+  with pytest.raises(
+    UsageError, match="skip_gram does not generate text; use .*embed.py"
+  ):
     run.generate("squared")
   config.preview.prompt = "squared snark"
   with pytest.raises(UsageError, match="'snark', which is not in the vocab"):

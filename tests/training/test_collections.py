@@ -55,9 +55,9 @@ def make_state():
 
 
 STRATEGIES = {
-  "one": lambda: JitStrategy(jax.devices()[:1], 1, ()),
-  "jit": lambda: JitStrategy(jax.devices(), 1, ()),
-  "pmap": lambda: PmapStrategy(jax.devices(), 1, ()),
+  "one": lambda: JitStrategy(jax.devices()[:1], dict(data=-1)),
+  "jit": lambda: JitStrategy(jax.devices(), dict(data=-1)),
+  "pmap": lambda: PmapStrategy(jax.devices(), dict(data=-1)),
 }
 
 

@@ -17,7 +17,8 @@ from lmjax.experiment.checkpoints import Checkpoints
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.models.neural_cache import CacheOptions
-from lmjax.optim.optimizers import averaged_params, plateau_scale
+from lmjax.optim.averaging import averaged_params
+from lmjax.optim.transforms import plateau_scale
 from lmjax.training import loop
 from lmjax.training.hooks import is_due
 from lmjax.tree import named_leaves
@@ -322,7 +323,7 @@ def test_it_learns(tiny_config, tmp_path, text_folder):
   first, last = records(tmp_path / "run")[0], records(tmp_path / "run")[-1]
   assert first["loss"] > 2.5 and last["loss"] < 1.0
   assert records(tmp_path / "run", "valid")[-1]["loss"] < 1.0
-  sample = records(tmp_path / "run", "sample")[-1]["text"]
+  sample = records(tmp_path / "run", "preview")[-1]["text"]
   assert "squared" in sample
   run = lmjax.load(tmp_path / "run")
   assert run.generate("3", num_tokens=30).count("\n") <= 2

@@ -13,11 +13,13 @@ from lmjax.config.finalize import finalize
 from lmjax.errors import UserError
 from lmjax.layers.moe import Experts
 from lmjax.models import MODELS
+from lmjax.models.sharding_rules import SHARDING_RULES
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel import STRATEGIES
 from lmjax.parallel.jit import JitStrategy
+from lmjax.parallel.mesh import mesh_sizes
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.parallel.rules import partition_spec, tree_shardings
+from lmjax.parallel.rules import check_rules, partition_spec, tree_shardings
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.train_state import create_state
 from lmjax.training.step import eval_step, train_step
@@ -25,7 +27,13 @@ from lmjax.tree import named_leaves
 from tests.tiny_models import recurrent, transformer
 
 B, T, V, STEPS = 16, 5, 16, 3
-RULES = defaults.get_config(model="lstm").parallel.rules
+
+
+def rules_of(name):
+  """Return the sharding rules of a case of TASKS or WHOLE."""
+  return SHARDING_RULES["lstm" if name.startswith("lstm") else "transformer"]
+
+
 SIZES = dict(num_layers=2, max_context=6, feed_forward="swiglu", norm="rms")
 TASKS = {
   "lstm, stateful": (recurrent("lstm", V), True),
@@ -105,7 +113,7 @@ def run(name, strategy, num_microbatches=1):
     results[f"eval {index}"] = sums.means()
     state, sums = step(state, placed)
     results[f"train {index}"] = sums.means()
-  state = jax.device_get(strategy.collect(state))
+  state = jax.device_get(strategy.gather(state))
   results["params"] = state.params
   results["collections"] = state.collections
   results["carry"] = state.carry
@@ -114,7 +122,7 @@ def run(name, strategy, num_microbatches=1):
 
 @functools.cache
 def one_device(name):
-  return run(name, JitStrategy(jax.devices()[:1], 1, ()))
+  return run(name, JitStrategy(jax.devices()[:1], dict(data=1)))
 
 
 def agree(results, name, tolerance=1e-5):
@@ -151,23 +159,25 @@ def agree(results, name, tolerance=1e-5):
 def test_four_devices_equal_one(name, kind):
   devices = jax.devices()[:4]
   strategy = {
-    "data": lambda: JitStrategy(devices, 1, RULES),
-    "fsdp": lambda: JitStrategy(devices, 2, RULES),
-    "pmap": lambda: PmapStrategy(devices, 1, RULES),
+    "data": lambda: JitStrategy(devices, dict(data=-1)),
+    "fsdp": lambda: JitStrategy(devices, dict(data=-1, fsdp=2), rules_of(name)),
+    "pmap": lambda: PmapStrategy(devices, dict(data=-1)),
   }[kind]()
   agree(run(name, strategy), name)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_accumulated_parts_equal_one_batch(name):
-  agree(run(name, JitStrategy(jax.devices()[:1], 1, ()), 4), name)
+  agree(run(name, JitStrategy(jax.devices()[:1], dict(data=1)), 4), name)
 
 
 @pytest.mark.parametrize(
   "strategy",
   [
-    lambda: PmapStrategy(jax.devices()[:2], 1, ()),
-    lambda: JitStrategy(jax.devices()[:4], 2, RULES),
+    lambda: PmapStrategy(jax.devices()[:2], dict(data=2)),
+    lambda: JitStrategy(
+      jax.devices()[:4], dict(data=2, fsdp=2), rules_of("lstm")
+    ),
   ],
 )
 def test_accumulated_parts_on_many_devices_equal_one_batch(strategy):
@@ -179,7 +189,7 @@ def test_accumulated_parts_on_many_devices_equal_one_batch(strategy):
 def test_devices_exchange_sums_alone(name):
   """What is gathered on every device is computed on every device."""
   task, optimizer, make_state = make(name)
-  strategy = JitStrategy(jax.devices()[:2], 1, ())
+  strategy = JitStrategy(jax.devices()[:2], dict(data=-1))
   state = strategy.create(make_state)
   step = functools.partial(
     train_step,
@@ -230,7 +240,9 @@ def test_a_step_keeps_every_dtype(name, param_dtype, num_microbatches):
 
 def test_fsdp_spreads_parameters_and_moments_alike():
   _, _, make_state = make("transformer, stateless")
-  strategy = JitStrategy(jax.devices(), 4, RULES)
+  strategy = JitStrategy(
+    jax.devices(), dict(data=-1, fsdp=4), rules_of("transformer")
+  )
   leaves = named_leaves(strategy.create(make_state))
   path = "blocks/feed_forward/up/kernel"
   moments = [name for name in leaves if name.endswith(path)]
@@ -260,9 +272,9 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
   seen = {}
 
   class Spy:
-    def loss(self, params, collections, carry, batch, rngs, train):
+    def loss(self, params, model_state, batch, rngs, train):
       dropped = jax.random.bernoulli(rngs["dropout"], shape=(2, 64))
-      outcome = task.loss(params, collections, carry, batch, rngs, train)
+      outcome = task.loss(params, model_state, batch, rngs, train)
       jax.debug.callback(
         lambda step, rows: seen.setdefault(int(step), []).extend(
           row.tobytes() for row in np.array(rows)
@@ -280,7 +292,7 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
     )
     return create_state(jax.random.key(0), variables, None, optimizer)
 
-  devices = STRATEGIES[strategy](jax.devices()[:2], 1, ())
+  devices = STRATEGIES[strategy](jax.devices()[:2], dict(data=-1))
   state = devices.create(make_state)
   step = devices.compile_step(
     functools.partial(
@@ -298,16 +310,57 @@ def test_dropout_draws_anew_each_step_and_for_each_row(strategy):
   assert len(seen) == STEPS and len(set(rows)) == len(rows)
 
 
-# No parameters; a width of 100.
-@pytest.mark.parametrize(
-  "family", sorted(set(MODELS) - {"ngram", "word_vectors"})
-)
-def test_the_rules_of_base_fit_every_family_of_base(family):
+@pytest.mark.parametrize("family", sorted(set(MODELS) - {"ngram"}))
+def test_default_rules_fit_every_family(family):
   config = finalize(defaults.get_config(model=family))
   model = MODELS[family](config, vocab_size=4096)
   tokens = np.zeros((1, config.data.seq_len), np.int32)
   masks = [tokens == 0] if model.kinds == ("text_encoder",) else []
   shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, *masks)
-  mesh = jax.make_mesh((1, 8), ("data", "fsdp"), devices=jax.devices())
-  shardings = tree_shardings(shapes, config.parallel.rules, mesh)
+  mesh = jax.make_mesh((1, 4), ("data", "fsdp"), devices=jax.devices()[:4])
+  rules = SHARDING_RULES[family]
+  check_rules(shapes["params"], rules, mesh)
+  shardings = tree_shardings(shapes, rules, mesh)
   assert any("fsdp" in leaf.spec for leaf in jax.tree.leaves(shardings))
+
+
+def test_rules_and_parameters_must_fit_each_other():
+  params = {"a": {"kernel": np.zeros((8, 8)), "bias": np.zeros(8)}}
+  mesh = jax.make_mesh((2, 4), ("data", "fsdp"), devices=jax.devices())
+  kernel, bias = ("kernel$", ("fsdp", None)), ("bias$", ())
+  check_rules(params, [kernel, bias], mesh)
+  with pytest.raises(UserError, match="rule 'scale.' matches no parameter"):
+    check_rules(params, [kernel, bias, ("scale$", ())], mesh)
+  with pytest.raises(UserError, match="no sharding rule matches a/bias"):
+    check_rules(params, [kernel], mesh)
+  # Nothing is sharded on a mesh without parameter axes, so nothing is checked.
+  mesh = jax.make_mesh((8, 1), ("data", "fsdp"), devices=jax.devices())
+  check_rules(params, [("scale$", ())], mesh)
+
+
+@pytest.mark.parametrize(
+  ("sizes", "expected"),
+  [
+    (dict(data=-1, fsdp=1), dict(data=8, fsdp=1)),
+    (dict(data=-1, fsdp=4), dict(data=2, fsdp=4)),
+    (dict(data=2, fsdp=-1), dict(data=2, fsdp=4)),
+    (dict(data=4, fsdp=2), dict(data=4, fsdp=2)),
+  ],
+)
+def test_mesh_sizes_fill_all_devices(sizes, expected):
+  assert mesh_sizes(sizes, 8) == expected
+
+
+@pytest.mark.parametrize(
+  "sizes",
+  [
+    dict(data=-1, fsdp=3),
+    dict(data=-1, fsdp=-1),
+    dict(data=2, fsdp=2),
+    dict(data=0, fsdp=8),
+    dict(data=16, fsdp=1),
+  ],
+)
+def test_mesh_sizes_that_fit_no_devices_are_errors(sizes):
+  with pytest.raises(UserError, match="parallel.mesh with data="):
+    mesh_sizes(sizes, 8)

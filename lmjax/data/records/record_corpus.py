@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from lmjax.data.atomic_dir import make_whole
 from lmjax.data.records.buckets import Buckets
 from lmjax.data.records.encoded import Encoded
-from lmjax.data.records.schemas import SCHEMAS
 from lmjax.data.records.schemas.schema import (
   BadRow,
   Example,
@@ -32,9 +31,6 @@ from lmjax.data.sources.text_sources import digest
 from lmjax.data.tokenizers import TOKENIZERS, ByteTokenizer, Tokenizer
 from lmjax.data.vocabularies import Vocabularies, by_role
 from lmjax.errors import UserError
-
-MALFORMED = ("refuse", "skip")
-
 
 FORMAT = 1  # raise it when encoded splits on disk are to be made anew
 NAMED = 3  # records that are named among those that were skipped
@@ -67,6 +63,7 @@ class RecordCorpus:
 
   Args:
     config: a finalized config.
+    build_schema: (config, train_tokenizer) → what turns records into examples.
     known: the vocabularies of a run that has begun; None to collect them.
     given: what a run that this one begins with is written in; None if it is
       all collected.
@@ -80,12 +77,14 @@ class RecordCorpus:
   def __init__(
     self,
     config: ConfigDict,
+    build_schema: Callable[..., Schema],
     known: Vocabularies | None,
     given: Vocabularies | Tokenizer | None,
     cache_dir: Path,
     teacher: Callable[[], np.ndarray] | None = None,
   ):
     self._config, self._known, self._given = config, known, given
+    self._build_schema = build_schema
     self._cache_dir, self._teacher = cache_dir, teacher
     self._split = functools.lru_cache(maxsize=None)(self._read_split)
 
@@ -99,7 +98,7 @@ class RecordCorpus:
         texts, data.vocab_size, data.min_freq, data.lower_case
       )
 
-    return SCHEMAS[self._config.task](self._config, train_tokenizer)
+    return self._build_schema(self._config, train_tokenizer)
 
   @functools.cached_property
   def _columns(self) -> dict[str, str]:
@@ -148,7 +147,7 @@ class RecordCorpus:
 
   def refuse(self, problem: Problem) -> None:
     """Refuse a record, unless data.malformed says that it is to be skipped."""
-    if self._config.data.malformed == "refuse":
+    if self._config.data.malformed == "error":
       raise UserError(
         f"{problem.where}: {problem.reason}; mend the record or set "
         "data.malformed=skip."

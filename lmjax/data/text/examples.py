@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task's batches hold; to add some, write a function and name it below.
+"""What turns token sequences into the batches of a task; see TaskSpec.examples.
 
-Each function gets a config and windows of a split, and returns batches by
-number. For what is counted in the training text it gets a function that opens
-it, the tokenizer, and the folder of what need not be made twice.
+Each function returns batches by number, from the sequences of a split. What is
+counted in the training text is computed once, from a function that opens it,
+and cached.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.data.loader import Batches
 from lmjax.data.text.batching import Rows, ShuffledSequences
 from lmjax.data.text.cooccurrences import Entries, open_cooccurrences
-from lmjax.data.text.objectives import OBJECTIVES, make_objective
-from lmjax.data.text.objectives.objective import Rewritten
+from lmjax.data.text.objectives.objective import Objective, Rewritten
 from lmjax.data.text.stream import TokenStream
 from lmjax.data.text.word_windows import WordWindows
 from lmjax.data.tokenizers import SPECIALS, Tokenizer
@@ -24,39 +22,42 @@ from lmjax.data.tokenizers import SPECIALS, Tokenizer
 OpenStream = Callable[[], TokenStream]
 
 
-def windows(
+def token_sequences(
   config: ConfigDict,
+  objective: Objective,
   rows: Rows,
   open_train: OpenStream,
   tokenizer: Tokenizer,
   cache_dir: Path,
 ) -> Rows:
-  """Take the windows as they are: each token with the one that follows."""
-  del config, open_train, tokenizer, cache_dir
+  """Take sequences as they are: each token with the next one as its target."""
+  del config, objective, open_train, tokenizer, cache_dir
   return rows
 
 
-def rewritten(
+def rewritten_sequences(
   config: ConfigDict,
+  objective: Objective,
   rows: Rows,
   open_train: OpenStream,
   tokenizer: Tokenizer,
   cache_dir: Path,
 ) -> Rewritten:
-  """Rewrite the windows as the task's objective does."""
-  del open_train, cache_dir
-  return make_objective(config).over(rows, tokenizer)
+  """Rewrite sequences as the objective of the task does."""
+  del config, open_train, cache_dir
+  return objective.over(rows, tokenizer)
 
 
-def word_windows(
+def context_windows(
   config: ConfigDict,
+  objective: Objective,
   rows: Rows,
   open_train: OpenStream,
   tokenizer: Tokenizer,
   cache_dir: Path,
 ) -> WordWindows:
-  """Draw contexts and negative words, as word2vec does."""
-  del cache_dir
+  """Sample context words and negative words, as word2vec does."""
+  del objective, cache_dir
   options = config.word_vectors
   return WordWindows(
     rows,
@@ -71,13 +72,14 @@ def word_windows(
 
 def cooccurrences(
   config: ConfigDict,
+  objective: Objective,
   rows: Rows,
   open_train: OpenStream,
   tokenizer: Tokenizer,
   cache_dir: Path,
 ) -> Entries:
   """Count which words occur near each other, as GloVe does."""
-  del open_train
+  del objective, open_train
   entries = open_cooccurrences(
     rows.stream, is_word(tokenizer), config.word_vectors.context_size, cache_dir
   )
@@ -90,12 +92,3 @@ def is_word(tokenizer: Tokenizer) -> np.ndarray:
   words_V = np.array([bool(text.strip()) for text in texts])
   words_V[: len(SPECIALS)] = False
   return words_V
-
-
-EXAMPLES: dict[str, Callable[..., Batches]] = {
-  "language_modeling": windows,
-  **dict.fromkeys(OBJECTIVES, rewritten),
-  "skip_gram": word_windows,
-  "cbow": word_windows,
-  "glove": cooccurrences,
-}

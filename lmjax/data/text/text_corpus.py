@@ -2,6 +2,7 @@
 """Running text, cut into windows."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from lmjax.data.loader import Batches
 from lmjax.data.sources.text_sources import Source
 from lmjax.data.text.batching import EVAL_ORDERS, TRAIN_ORDERS, Rows
 from lmjax.data.text.datasets import DATASETS
-from lmjax.data.text.examples import EXAMPLES
-from lmjax.data.text.objectives import make_objective
 from lmjax.data.text.objectives.objective import Objective
 from lmjax.data.text.stream import TokenStream, mark, open_stream
 from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
@@ -27,6 +26,8 @@ class TextCorpus:
 
   Args:
     config: a finalized config.
+    objective: what rewrites sequences for the task.
+    examples: what turns sequences into batches; see lmjax.data.text.examples.
     known: the tokenizer of a run that has begun; None if it has not.
     given: what a run that this one begins with is written in; None to train a
       tokenizer on the split train.
@@ -36,11 +37,14 @@ class TextCorpus:
   def __init__(
     self,
     config: ConfigDict,
+    objective: Objective,
+    examples: Callable[..., Batches],
     known: Tokenizer | None,
     given: Vocabularies | Tokenizer | None,
     cache_dir: Path,
   ):
     self._config, self._known, self._given = config, known, given
+    self.objective, self._make_batches = objective, examples
     self._cache_dir = cache_dir
 
   @functools.cached_property
@@ -48,11 +52,6 @@ class TextCorpus:
     """Open the corpus: split to documents."""
     data = self._config.data
     return DATASETS[data.source](data, self._cache_dir)
-
-  @functools.cached_property
-  def objective(self) -> Objective:
-    """Make what rewrites the text for the task."""
-    return make_objective(self._config)
 
   @functools.cached_property
   def tokenizer(self) -> Tokenizer:
@@ -139,8 +138,9 @@ class TextCorpus:
   def _examples(self, orders: dict[str, type[Rows]], split: str) -> Batches:
     """Make of a split's rows what the task learns from."""
     config = self._config
-    return EXAMPLES[config.task](
+    return self._make_batches(
       config,
+      self.objective,
       self.rows(orders[config.data.order], split),
       functools.partial(self.stream, "train"),
       self.tokenizer,

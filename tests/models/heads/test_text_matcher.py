@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lmjax.config import defaults
-from lmjax.models import build_model
 from lmjax.models.heads.text_matcher import COMPARISONS, PRODUCTS
+from lmjax.task_specs.build import build_model
 from tests.tiny_models import draw
 
 B, T, S, V = 3, 5, 7, 11
