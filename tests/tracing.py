@@ -9,17 +9,22 @@ from lmjax.experiment.experiment import Experiment
 from lmjax.training.step import train_step
 
 
-def trace(experiment: Experiment) -> None:
-  """Describe the corpus, prepare a sample, and trace a step on a batch."""
-  config = experiment.config
-  experiment.describe_corpus()
+def trace_preview(experiment: Experiment) -> None:
+  """Build the preview of an experiment, which checks its config."""
   experiment.spec.preview()(
-    config,
+    experiment.config,
     experiment.task,
     experiment.model,
     experiment.corpus,
     experiment.renderer,
   )
+
+
+def trace(experiment: Experiment) -> None:
+  """Describe the corpus, prepare a sample, and trace a step on a batch."""
+  config = experiment.config
+  experiment.describe_corpus()
+  trace_preview(experiment)
   step = functools.partial(
     train_step,
     task=experiment.task,

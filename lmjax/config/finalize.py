@@ -15,6 +15,7 @@ from lmjax.config.task_checks import check_task
 from lmjax.data.records.tables import FILE_KINDS
 from lmjax.data.tokenizers import SPECIALS
 from lmjax.errors import UsageError
+from lmjax.models import MODELS
 from lmjax.task_specs import TASK_SPECS, spec_of
 from lmjax.task_specs.build import build_model
 from lmjax.task_specs.key import Key
@@ -159,7 +160,7 @@ def _check_model(config: ConfigDict) -> None:
   name, spec = config.model.name, spec_of(config)
   # A model of running text cannot be built from the keys of a records task.
   usual = defaults.get_config(name) if spec.has_records else config
-  kinds = build_model(usual, vocab_size=len(SPECIALS)).kinds
+  kinds = MODELS[name](usual, vocab_size=len(SPECIALS)).kinds
   if spec.model_kind not in kinds:
     tasks = [n for n, s in TASK_SPECS.items() if s.model_kind in kinds]
     raise UsageError(

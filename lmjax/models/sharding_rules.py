@@ -41,7 +41,8 @@ SHARDING_RULES = {
   "transformer_xl": _TRANSFORMER,
   "encoder": _TRANSFORMER,
   "encoder_decoder": _TRANSFORMER,
-  "word_vectors": (_TABLES,),
+  # Biases (GloVe) have fewer dimensions than the rule and are replicated.
+  "word_vectors": ((r"(embedding|table|bias)$", (None, "fsdp")),),
   "recurrent_encoder": _RNN,
   "recurrent_seq2seq": _RNN,
   "text_cnn": (_TABLES, _TEXT_CONVOLUTIONS, _DENSE, _VECTORS),

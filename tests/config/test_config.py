@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
 import importlib
+import math
+import re
 from pathlib import Path
 
 import jax
@@ -10,19 +12,47 @@ from ml_collections import ConfigDict
 from lmjax import platform
 from lmjax.config import compatibility, defaults
 from lmjax.config import finalize as config_lib
+from lmjax.config.model_keys import DEFAULT_TASKS, MODEL_KEYS
 from lmjax.data.records.tables import FILE_KINDS, TABLES
+from lmjax.data.records.tag_schemes import SCHEMES
 from lmjax.data.sources.text_sources import JSONLines
 from lmjax.data.sources.tfds_writer import write_dataset
+from lmjax.data.text.batching import TRAIN_ORDERS
+from lmjax.data.text.datasets import DATASETS
+from lmjax.data.tokenizers import TOKENIZERS
+from lmjax.data.word_vectors import FORMATS
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
+from lmjax.layers.characters import CHARACTER_ENCODERS
+from lmjax.layers.feedforward import FEED_FORWARDS
+from lmjax.layers.initializers import INITIALIZERS
+from lmjax.layers.layer_stack import LAYER_EXECUTIONS
+from lmjax.layers.norms import NORMS
+from lmjax.layers.pooling import POOLINGS
+from lmjax.layers.recurrent import IMPLEMENTATIONS
+from lmjax.layers.transformer_block import NORM_POSITIONS
 from lmjax.models import MODELS
+from lmjax.models.heads.text_matcher import (
+  ANSWERS,
+  COMPARISONS,
+  ENCODERS,
+  NEGATIVES,
+)
+from lmjax.models.ngram import SMOOTHINGS
+from lmjax.models.recurrent import RNN_CELLS
+from lmjax.models.recurrent_seq2seq import ATTENTIONS
+from lmjax.models.sharding_rules import SHARDING_RULES
+from lmjax.models.transformer_stack import POSITIONS, QK_NORMS
+from lmjax.ops.cells import CELLS
 from lmjax.optim.optimizers import OPTIMIZERS
 from lmjax.optim.schedules import SCHEDULES, make_schedule
-from lmjax.task_specs import TASK_SPECS
+from lmjax.parallel import STRATEGIES
+from lmjax.task_specs import TASK_SPECS, spec_of
 from lmjax.task_specs.build import build_model
+from lmjax.tasks.classification import CLASS_WEIGHTS, CRITERIA
 from lmjax.training import loop
-from tests.tracing import trace
+from tests.tracing import trace, trace_preview
 
 CONFIGS = sorted(
   path.stem
@@ -235,15 +265,15 @@ def test_differences_are_named_by_dotted_key():
     ("lstm", "data.path", "x", "data.path=.*x is not read by .*python_docs"),
     ("lstm", "data.vocab_size", 3, "above 4, the number of special tokens"),
     ("lstm", "data.valid_fraction", 1.5, "valid_fraction=1.5 must be below 1"),
-    ("lstm", "data.valid_fraction", 0.97, "add up to less than 1"),
+    ("lstm", "data.valid_fraction", 0.97, "their sum must be below 1"),
     ("lstm", "optim.clip_norm", -1.0, "must be at least 0"),
-    ("lstm", "optim.no_decay", "(", "is no regular expression"),
-    ("lstm", "optim.freeze", "(", "optim.freeze=. is no regular expression"),
+    ("lstm", "optim.no_decay", "(", "is not a valid regular expression"),
+    ("lstm", "optim.freeze", "(", "optim.freeze=. is not a valid regular expr"),
     (
       "lstm",
       "optim.lr_multipliers",
       (("(", 0.5),),
-      "lr_multipliers.0.=. is no regular expr",
+      "lr_multipliers.0.=. is not a valid regular",
     ),
     (
       "lstm",
@@ -257,24 +287,34 @@ def test_differences_are_named_by_dotted_key():
       "lstm",
       "task",
       "cbow",
-      "with model.name=lstm, which learns by language_m",
+      "fit model.name=lstm, which supports language_m",
     ),
-    ("word_vectors", "task", "language_modeling", "by skip_gram or cbow or gl"),
+    (
+      "word_vectors",
+      "task",
+      "language_modeling",
+      "supports skip_gram or cbow or gl",
+    ),
     ("word_vectors", "data.order", "stateful", "choose stateless"),
     (
       "encoder",
       "task",
       "language_modeling",
-      "learns by masked_lm or classification or tagging",
+      "supports masked_lm or classification or tagg",
     ),
-    ("encoder", "data.order", "stateful", "not for task=masked_lm"),
+    ("encoder", "data.order", "stateful", "not supported for task=masked_lm"),
     ("encoder_decoder", "data.seq_len", 1, "=1 has no room for text between"),
-    ("lstm", "task", "prefix_lm", "by language_modeling or fill_in_the_mid"),
-    ("ngram", "task", "prefix_lm", "learns by language_modeling; change one"),
-    ("ngram", "task", "fill_in_the_middle", "by language_modeling; change one"),
+    ("lstm", "task", "prefix_lm", "supports language_modeling or fill_in_t"),
+    ("ngram", "task", "prefix_lm", "supports language_modeling; change one"),
+    (
+      "ngram",
+      "task",
+      "fill_in_the_middle",
+      "supports language_modeling; change one",
+    ),
     ("ngram", "model.add_k", 0.0, "model.add_k=0.0 must be at least 1e-09"),
-    ("ngram", "model.order", 0, "model.order=0 must be between 1 and 7"),
-    ("ngram", "model.order", 8, "model.order=8 must be between 1 and 7"),
+    ("ngram", "model.order", 0, "model.order=0 must be at least 1"),
+    ("ngram", "model.order", 8, "model.order=8 must be at most 7"),
     ("lstm", "objective.mask_rate", 0.0, "must be at least 0.001"),
     ("word_vectors", "word_vectors.context_size", 0, "must be at least 1"),
     ("lstm", "parallel.rules", ("x",), "must be pairs"),
@@ -317,7 +357,7 @@ def test_differences_are_named_by_dotted_key():
       "text",
       "text is not known; .*csv, jsonl, .*tfds",
     ),
-    ("recurrent_encoder", "data.malformed", "x", "choose one of refuse, skip"),
+    ("recurrent_encoder", "data.malformed", "x", "choose one of error, skip"),
     ("recurrent_encoder", "data.name", "x", "x is not read by .* to tfds"),
     ("recurrent_encoder", "data.train_fraction", 0.0, "at least 1e-09"),
     ("gated_convolution", "model.conv_size", 0, "must be at least 1"),

@@ -74,7 +74,7 @@ def test_activations_are_weighed_as_means_in_training_alone():
     outcome = task.loss(
       variables["params"], ModelState({}, None), batch, RNGS, train
     )
-    assert outcome.collections == {}
+    assert outcome.model_state.collections == {}
     means = outcome.sums.means()
     return means["loss"] - means["nats"]
 

@@ -30,6 +30,6 @@ def test_counts_are_those_of_spans_read_one_by_one(scheme):
     for rows in (predicted, wanted)
   ]
   assert counts["predicted"] == sum(map(len, found[0]))
-  assert counts["wanted"] == sum(map(len, found[1]))
+  assert counts["labels"] == sum(map(len, found[1]))
   right = sum(len(a & b) for a, b in zip(*found, strict=True))
-  assert 0 < counts["right"] == right < counts["wanted"]
+  assert 0 < counts["correct"] == right < counts["labels"]

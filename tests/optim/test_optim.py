@@ -18,7 +18,11 @@ GRADS = {"up": {"kernel": jnp.array([0.1, 0.2]), "bias": jnp.array([-0.3])}}
 def optim_config(tiny_config, **changes):
   config = tiny_config("lstm").optim
   plain = dict(
-    schedule="constant", warmup_steps=0, clip_norm=0.0, learning_rate=0.1
+    schedule="constant",
+    warmup_steps=0,
+    clip_norm=0.0,
+    learning_rate=0.1,
+    weight_decay=0.0,
   )
   config.update({**plain, **changes})
   return config
@@ -72,8 +76,9 @@ def test_decay_steps_end_the_schedule_before_the_run(tiny_config):
   assert lr_multipliers(config, [20]) == lr_multipliers(config, [99])
 
 
-def test_adamw_decays_what_the_pattern_leaves(tiny_config):
-  config = optim_config(tiny_config, name="adamw", weight_decay=0.5)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_is_the_same_for_every_optimizer(name, tiny_config):
+  config = optim_config(tiny_config, name=name, weight_decay=0.5)
   zeros = jax.tree.map(jnp.zeros_like, GRADS)
   params, _ = take_steps(make_optimizer(config, 9), PARAMS, zeros, 1)
   np.testing.assert_allclose(params["up"]["kernel"], [1.9, -0.95], rtol=1e-6)
@@ -82,7 +87,6 @@ def test_adamw_decays_what_the_pattern_leaves(tiny_config):
 
 def test_first_steps_follow_the_formulas(tiny_config):
   expected = {  # Adam's first step is the sign; momentum adds up
-    "adam": lambda g: -0.1 * jnp.sign(g),
     "adamw": lambda g: -0.1 * jnp.sign(g),
     "adagrad": lambda g: -0.1 * jnp.sign(g),
     "sgd": lambda g: -0.1 * g,
@@ -142,7 +146,9 @@ def test_a_pattern_that_freezes_nothing_is_refused(tiny_config):
 
 
 def test_clipping_keeps_the_direction_and_bounds_the_norm(tiny_config):
-  config = optim_config(tiny_config, name="sgd", clip_norm=0.01)
+  config = optim_config(
+    tiny_config, name="sgd", clip_norm=0.01, weight_decay=0.0
+  )
   params, _ = take_steps(make_optimizer(config, 9), PARAMS, GRADS, 1)
   moved = jax.tree.map(jnp.subtract, PARAMS, params)
   np.testing.assert_allclose(optax.tree.norm(moved), 0.1 * 0.01, rtol=1e-3)
@@ -267,6 +273,8 @@ def test_rates_go_with_schedule_frozen_parameters_and_average(
 )
 def test_rates_of_no_parameter_are_refused(tiny_config, lr_multipliers, named):
   config = optim_config(tiny_config, lr_multipliers=lr_multipliers)
-  message = f"optim.lr_multipliers: {named} is the first .* up/bias, up/kernel"
+  message = (
+    f"optim.lr_multipliers: {named} is not the first .* up/bias, up/kernel"
+  )
   with pytest.raises(UsageError, match=message):
     make_optimizer(config, 9).init(PARAMS)

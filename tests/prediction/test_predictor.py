@@ -11,9 +11,9 @@ from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
-from lmjax.prediction.predictor import Predictor
 from lmjax.run import Run
 from lmjax.training import loop
+from tests.helpers.predictors import predictor_of
 
 WORDS = ["good", "bad", "film", "plot", "long", "!"]
 RNG = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def variables(experiment):
 
 
 def predict(experiment, variables, rows, batch_size):
-  predictor = Predictor(experiment, batch_size)
+  predictor = predictor_of(experiment, batch_size)
   places = [(f"row {n}", row) for n, row in enumerate(rows)]
   return list(predictor(variables, places))
 
@@ -100,7 +100,7 @@ def test_answers_come_as_soon_as_a_batch_is_full(experiment, variables):
       read.append(number)
       yield f"row {number}", row
 
-  answers = Predictor(experiment, 2)(variables, rows())
+  answers = predictor_of(experiment, 2)(variables, rows())
   seen = []
   for _ in answers:
     seen.append(len(read))
@@ -110,13 +110,13 @@ def test_answers_come_as_soon_as_a_batch_is_full(experiment, variables):
 def test_malformed_rows_are_reported_and_left_out(experiment, variables):
   rows = [("a:1", ROWS[0]), ("a:2", dict(text=" ")), ("a:3", ROWS[1])]
   problems = []
-  pairs = list(Predictor(experiment, 8)(variables, rows, problems.append))
+  pairs = list(predictor_of(experiment, 8)(variables, rows, problems.append))
   assert [row for row, _ in pairs] == ROWS[:2]
   assert [tuple(problem) for problem in problems] == [
     ("a:2", "its text is empty")
   ]
   with pytest.raises(UserError, match="a:2: its text is empty"):
-    list(Predictor(experiment, 8)(variables, rows))
+    list(predictor_of(experiment, 8)(variables, rows))
 
 
 @pytest.fixture(scope="module")
@@ -207,5 +207,7 @@ def test_what_a_run_does_not_have_cannot_be_looked_at_differently(folder):
 
 def test_a_run_of_running_text_predicts_nothing(tiny_config, tmp_path):
   loop.train(tiny_config("ngram"), tmp_path / "run")
-  with pytest.raises(UsageError, match="learned task=language_modeling, which"):
+  with pytest.raises(
+    UsageError, match="is a run of task=language_modeling, which"
+  ):
     list(Run(tmp_path / "run").predict([dict(text="a")]))

@@ -172,7 +172,7 @@ def test_the_command_line_answers_queries(workdir, tmp_path):
 def test_what_cannot_be_found_is_a_sentence(workdir):
   run = Run(workdir)
   assert run.retriever(["one", "", "one"]).texts == ["one"]
-  with pytest.raises(UsageError, match="no text to be found"):
+  with pytest.raises(UsageError, match="there are no texts to search"):
     run.retriever(["", " "])
   with pytest.raises(UsageError, match="a query is empty"):
     run.retriever(["one"])(["1", ""])

@@ -73,7 +73,7 @@ def test_scores_add_up_to_what_evaluation_does(name):
     outcome = loss(
       variables["params"], ModelState({}, carry), dict(batches[index])
     )
-    carry = outcome.carry
+    carry = outcome.model_state.carry
     nats += float(outcome.sums.metrics["nats"])
     weight += float(outcome.sums.weight)
   (scores,) = scorer_of(name)(variables, [tokens])

@@ -17,6 +17,7 @@ from lmjax.tasks.classification import (
   NUM_BINS,
   Classification,
 )
+from lmjax.tasks.task import LossOptions
 from lmjax.train_state import ModelState
 
 B, C = 40, 5
@@ -124,7 +125,7 @@ def test_every_loss_falls_when_scores_learn_from_it(criterion):
 
 def test_helps_of_learning_judge_nothing():
   plain = sums(task())
-  helped = task(label_smoothing=0.3, z_loss=0.1, class_weights="balanced")
+  helped = task(loss_options=LossOptions(0.3, 0.1), class_weights="balanced")
   assert sums(helped).loss == plain.loss
   assert sums(helped, train=True).loss != plain.loss
 

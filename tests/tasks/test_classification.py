@@ -146,7 +146,7 @@ def test_predictions_have_the_accuracy_of_the_evaluation(trained, folder):
 
 
 @pytest.mark.parametrize(
-  ("best_by", "best", "last"), [("loss", 2, 4), ("accuracy", 3, 5)]
+  ("metric", "best", "last"), [("loss", 2, 4), ("accuracy", 3, 5)]
 )
 def test_the_best_is_by_the_figure_that_is_named(
   metric, best, last, folder, tmp_path, monkeypatch
@@ -161,7 +161,7 @@ def test_the_best_is_by_the_figure_that_is_named(
     def __init__(self, *_):
       self.reports = iter(reports)
 
-    def figures(self, _):
+    def metric_names(self, _):
       return list(reports[0])
 
     def __call__(self, *_):
@@ -182,17 +182,18 @@ def test_the_best_is_by_the_figure_that_is_named(
 
 def test_a_figure_that_is_not_there_is_named_before_training(folder, tmp_path):
   config = config_of(folder, **{"checkpoint.metric": "f2"})
-  with pytest.raises(UserError, match="best_by=f2 is no figure.*macro_f1"):
+  with pytest.raises(UserError, match="metric=f2 is not a metric.*macro_f1"):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_which_figures_are_the_better_the_lower():
-  for low in ("loss", "pair_loss", "perplexity", "bits_per_character"):
-    assert hooks.lower_is_better(low)
-  assert hooks.lower_is_better("expected_calibration_error")
-  for high in ("accuracy", "macro_f1", "micro_f1"):
-    assert not hooks.lower_is_better(high)
+def test_a_label_selects_the_checkpoint_by_its_f1(folder, tmp_path):
+  label = next(iter(WORDS))
+  config = config_of(folder, **{"checkpoint.metric": f"f1.{label}"})
+  assert loop.train(config, tmp_path / "run") == 0
+  rows = records(tmp_path / "run", "valid")
+  best = max(rows, key=lambda row: row[f"f1.{label}"])
+  assert lmjax.load(tmp_path / "run").step == best["step"]
 
 
 def test_batches_of_one_length_have_the_loss_of_many(folder, tmp_path):

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from lmjax.tasks import TASKS
+from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.tasks.masked_lm import MaskedLM
 from lmjax.train_state import ModelState
 from tests.tiny_models import VOCAB_SIZE, encoder, transformer
@@ -76,7 +76,7 @@ def test_the_report_has_no_bits(masked):
 def test_a_prefix_is_read_in_both_directions_and_the_rest_is_not(masked):
   del masked
   model = transformer(num_layers=1)
-  task = TASKS["prefix_lm"](model, UNITS, "byte", stateful=False)
+  task = LanguageModeling(model, UNITS, "byte", stateful=False)
   inputs = np.random.default_rng(0).integers(0, VOCAB_SIZE, (1, 7))
   bidirectional = np.arange(7)[None] < 4
   batch = dict(inputs=inputs, targets=inputs, bidirectional=bidirectional)

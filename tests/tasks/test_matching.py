@@ -19,13 +19,13 @@ from lmjax.ops import in_batch_negatives
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.prediction.predictor import Predictor
 from lmjax.run import Run
 from lmjax.train_state import ModelState, create_state
 from lmjax.training.evaluation import Evaluator
 from lmjax.training.loop import train
 from lmjax.training.step import eval_step
 from tests.config.test_config import Recorder
+from tests.helpers.predictors import predictor_of
 
 WORDS = ("a", "red", "cat", "sees", "the", "big", "dog", "and", "no", "bird")
 SCORED = ("regression", "distribution")
@@ -75,7 +75,9 @@ def variables_of(experiment):
 
 def sums_of(experiment, variables, batch):
   loss = functools.partial(experiment.task.loss, train=False)
-  return jax.jit(loss)(variables["params"], {}, None, batch, {}).sums
+  return jax.jit(loss)(
+    variables["params"], ModelState({}, None), batch, {}
+  ).sums
 
 
 def batch_of(experiment, split="valid", index=1):
@@ -335,7 +337,7 @@ def test_within_a_batch_jit_sees_all_rows_and_pmap_those_of_a_device(make):
 
 def predict(experiment, variables, split="valid"):
   """Predict a split row by row; return the figures too."""
-  predictor = Predictor(experiment)
+  predictor = predictor_of(experiment)
   pairs = list(predictor(variables, experiment.corpus.rows(split)))
   return pairs, predictor.evaluate(pairs)
 
@@ -457,7 +459,7 @@ def test_a_score_must_be_a_number_in_its_range(make):
       "set matching.encoders=separate",
     ),
     ("distribution", {"matching.max_score": 4.5}, "must be whole steps apart"),
-    ("regression", {"matching.max_score": 0.0}, "lowest=1.0 must be below"),
+    ("regression", {"matching.max_score": 0.0}, "min_score=1.0 must be below"),
     ("triplet", {"matching.negatives": "some"}, "one of hardest, all"),
     ("triplet", {"matching.second_tokenizer": "x"}, "=x is not known"),
     ("triplet", {"loss.label_smoothing": 0.1}, "is not read by task=matching"),

@@ -40,8 +40,8 @@ def test_auxiliary_losses_weigh_like_rows_in_training_alone():
   task, collections = Sum(Experts()), {"state": {"count": jnp.zeros(())}}
   learned = task.loss({}, ModelState(collections, None), BATCH, {}, train=True)
   assert learned.sums.loss == 1.0 + 2.0 + 2 * 3.5
-  assert set(learned.collections) == {"state"}
-  assert learned.collections["state"]["count"] == 1
+  assert set(learned.model_state.collections) == {"state"}
+  assert learned.model_state.collections["state"]["count"] == 1
   judged = task.loss({}, ModelState(collections, None), BATCH, {}, train=False)
   assert judged.sums.loss == 3.0 and judged.sums.weight == 2.0
-  assert judged.collections["state"]["count"] == 0
+  assert judged.model_state.collections["state"]["count"] == 0

@@ -315,7 +315,7 @@ def test_what_attends_to_no_source_covers_none():
   config.seq2seq.update(dict(coverage_penalty=0.2, beam_size=2))
   config_lib.finalize(config)
   config.model.attention = "none"
-  with pytest.raises(UsageError, match="a model that attends to its source"):
+  with pytest.raises(UsageError, match="a model with attention to its source"):
     config_lib.finalize(config)
 
 

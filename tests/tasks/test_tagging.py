@@ -25,12 +25,12 @@ from lmjax.metrics.sums import add_to, divide
 from lmjax.optim.optimizers import make_optimizer
 from lmjax.parallel.jit import JitStrategy
 from lmjax.parallel.pmap import PmapStrategy
-from lmjax.prediction.predictor import Predictor
 from lmjax.prediction.tagging import TagRenderer
 from lmjax.task_specs.build import build_model
 from lmjax.tasks.tagging import Tagging
 from lmjax.train_state import ModelState, create_state
 from lmjax.training.step import eval_step, train_step
+from tests.helpers.predictors import predictor_of
 from tests.tiny_models import draw
 
 B, T, W, V, CHARS, C = 8, 5, 4, 13, 7, 9
@@ -202,7 +202,7 @@ def test_figures_of_plain_tags_are_scikit_learns():
 
 def test_nothing_found_is_no_division():
   task = make_task()
-  means = dict(loss=1.0, right=0.0, predicted=0.0, wanted=0.0)
+  means = dict(loss=1.0, correct=0.0, predicted=0.0, labels=0.0)
   assert task.report(means) == dict(
     loss=1.0, entity_precision=0.0, entity_recall=0.0, entity_f1=0.0
   )
@@ -370,7 +370,7 @@ def test_values_that_cannot_be_are_sentences(key, value, message):
 
 @pytest.mark.parametrize("model", ["ngram", "lstm", "word_vectors"])
 def test_models_that_read_no_whole_texts_are_refused(model):
-  with pytest.raises(UsageError, match=f"does not go with model.name={model}"):
+  with pytest.raises(UsageError, match=f"does not fit model.name={model}"):
     finalize(defaults.get_config(model, "tagging"))
 
 
@@ -400,7 +400,7 @@ def test_long_texts_are_cut_to_learn_and_answered_whole(scheme, tmp_path):
   size = len("Romeislovely") if scheme == "segmentation" else 3
   assert counted == 12 * 2.5 * size and learned < counted
   variables = experiment.make_variables(jax.random.key(0))
-  pairs = list(Predictor(experiment)(variables, corpus.rows("valid")))
+  pairs = list(predictor_of(experiment)(variables, corpus.rows("valid")))
   assert len(pairs) == 12
   for row, made in pairs:
     if scheme == "segmentation":
