@@ -287,7 +287,7 @@ class Run:
         f"scores no text token by token; give a run of task="
         f"{' or '.join([*SCORED, 'prefix_lm', 'seq2seq'])}."
       )
-    context = model.context
+    context = model.max_context
     carries = context is None or self.experiment.task.stateful
     window = config.data.window if carries else context
     if self._cache:
@@ -356,7 +356,7 @@ class Run:
       text,
       target,
       num_points,
-      longest=config.data.window if has_records else task.model.context,
+      longest=config.data.window if has_records else task.model.max_context,
     )
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:

@@ -52,7 +52,7 @@ TRANSFORMER = dict(
   feed_forward_width=12,
   norm="layer",
   positions="rotary",
-  context=16,
+  max_context=16,
   dropout=0.0,
   use_bias=True,
   tie_embeddings=True,
@@ -68,7 +68,7 @@ def transformer(vocab_size: int = VOCAB_SIZE, **options) -> Transformer:
 def transformer_xl(vocab_size: int = VOCAB_SIZE, **options) -> TransformerXL:
   """Make a Transformer-XL."""
   settings = {**TRANSFORMER, "memory": 16}
-  del settings["positions"], settings["context"]
+  del settings["positions"], settings["max_context"]
   return TransformerXL(vocab_size=vocab_size, **(settings | options))
 
 

@@ -70,17 +70,17 @@ _BLOCKS = dict(
   # lecun_normal | orthogonal
   initializer="normal",
   remat=False,
-  depth="auto",  # auto | scan | unrolled
+  scan_layers="auto",  # auto | scan | unrolled
   dtype="float32",  # of the matmuls: float32 | bfloat16
   param_dtype="float32",
 )
 # And all but Transformer-XL.
-_TRUNK = dict(
+_TRANSFORMER_STACK = dict(
   **_BLOCKS,
   num_kv_heads=0,  # 0: num_heads
   # learned | sinusoidal | rotary | relative (T5) | alibi | none
   positions="rotary",
-  context=0,  # tokens of the carry, learned positions; 0: data.window
+  max_context=0,  # tokens of the carry, learned positions; 0: data.window
   attention_dropout=0.0,  # of its weights, which are then stored, T · T a head
 )
 MODELS = dict(
@@ -107,7 +107,7 @@ MODELS = dict(
     **RECURRENT,
   ),
   transformer=dict(
-    _TRUNK,
+    _TRANSFORMER_STACK,
     name="transformer",
     attention_window=0,  # newest positions that each token sees; 0: all
   ),
@@ -117,13 +117,13 @@ MODELS = dict(
     memory=128,  # tokens before a window whose hidden states are kept
   ),
   encoder=dict(
-    _TRUNK,
+    _TRANSFORMER_STACK,
     name="encoder",
     positions="learned",
     use_bias=True,
   ),
   encoder_decoder=dict(
-    _TRUNK,
+    _TRANSFORMER_STACK,
     name="encoder_decoder",
     num_encoder_layers=0,  # 0: num_layers
     positions="relative",

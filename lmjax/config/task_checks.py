@@ -49,11 +49,11 @@ def _pairs(config: ConfigDict) -> None:
         f"known; choose among {', '.join(METRICS)}."
       )
   if "positions" in model and model.positions == "learned":
-    context = model.context or config.data.window
+    context = model.max_context or config.data.window
     if options.max_target_length > context:
       raise UsageError(
         f"seq2seq.max_target_length={options.max_target_length} is more than "
-        f"the {context} learned positions; set model.context to as many."
+        f"the {context} learned positions; set model.max_context to as many."
       )
 
 
@@ -109,11 +109,12 @@ def _text(config: ConfigDict) -> None:
   model = config.model
   if "positions" not in model or model.positions != "learned":
     return
-  context = model.context or config.data.window
+  context = model.max_context or config.data.window
   if objective.longest > context:
     raise UsageError(
       f"task={config.task} makes rows of {objective.longest} tokens, more than "
-      f"the {context} learned positions; set model.context={objective.longest}."
+      f"the {context} learned positions; set "
+      f"model.max_context={objective.longest}."
     )
 
 

@@ -56,7 +56,7 @@ class ContinuationScorer:
     ]
     name = "text" if batch.sources_BS is not None else "text with its prompt"
     for row in rows:
-      check_length(self._model.context, row[1:], name)
+      check_length(self._model.max_context, row[1:], name)
     width = bucket(max(map(len, rows)))
     tokens_BT = np.full((len(batch.limit_B), width + 1), PAD, np.int32)
     for number, row in enumerate(rows):

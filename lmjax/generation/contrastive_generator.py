@@ -43,7 +43,7 @@ class ContrastiveSearcher(Searcher):
     self, variables: PyTree, requests: Sequence[Request], choose: Filter
   ) -> list[Piece]:
     """Write a text for each request; all samples of a prompt are alike."""
-    batch = RequestBatch.of(requests, self._model.context)
+    batch = RequestBatch.of(requests, self._model.max_context)
     most = bucket(max(request.num_tokens for request in requests))
     found = self._run(variables, batch, choose, num_tokens=most)
     drawn, count_B, done_B = jax.tree.map(

@@ -201,7 +201,7 @@ class Search:
 
   def _check_reranker(self, requests: Sequence[Request]) -> None:
     """See that the reranker's context holds what may be drawn."""
-    context = self.reranker and self.reranker.model.context
+    context = self.reranker and self.reranker.model.max_context
     for request in requests:
       longest = len(request.tokens) + request.num_tokens - 1
       if context is not None and longest > context:

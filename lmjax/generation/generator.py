@@ -177,7 +177,7 @@ class Generator:
       UsageError: if a number is out of range, or a prompt is longer than the
         model's context.
     """
-    context = self._model.context
+    context = self._model.max_context
     for request in requests:
       check_positive(num_tokens=request.num_tokens)
       check_length(context, request.tokens)
@@ -189,8 +189,8 @@ class Generator:
       context = None
     most = bucket(max(request.num_tokens for request in requests))
     capacity = batch.prompt.tokens_BT.shape[1] + most
-    if self._model.context is not None:
-      capacity = min(capacity, self._model.context)
+    if self._model.max_context is not None:
+      capacity = min(capacity, self._model.max_context)
     writing, memory = jax.block_until_ready(
       programs.read(laid_out, batch, choose, capacity=capacity, context=context)
     )

@@ -97,7 +97,7 @@ class MaskFiller:
     for part in split(text, self._tokenizer):
       tokens += [self._tokenizer.encode(part), [self._mask]]
     tokens = np.concatenate(tokens[:-1]).astype(np.int32)
-    check_length(self._model.context, tokens)
+    check_length(self._model.max_context, tokens)
     return tokens
 
   def _best(self, chances_V: np.ndarray, number: int) -> list[Candidate]:
@@ -152,8 +152,10 @@ class MiddleFiller:
     check_positive(number=number)
     filters = Sampling(**sampling).filters(self._tokenizer)
     tokens = self.encode(text)
-    if self._model.context is not None:  # what was before it would be forgotten
-      num_tokens = min(num_tokens, self._model.context - len(tokens) + 1)
+    if (
+      self._model.max_context is not None
+    ):  # what was before it would be forgotten
+      num_tokens = min(num_tokens, self._model.max_context - len(tokens) + 1)
     requests = [Request(tokens, num_tokens, seed, i) for i in range(number)]
     drawn = self._sampler.draw(variables, requests, filters)
     return Filled([put_in(self._divide(text), [new.text]) for new in drawn], [])
@@ -169,7 +171,7 @@ class MiddleFiller:
     prefix, suffix = self._divide(text)
     tokens = [[mark(PREFIX)], encode(prefix), [mark(SUFFIX)], encode(suffix)]
     tokens = np.concatenate([*tokens, [mark(MIDDLE)]]).astype(np.int32)
-    check_length(self._model.context, tokens)
+    check_length(self._model.max_context, tokens)
     return tokens
 
   def _divide(self, text: str) -> tuple[str, str]:
@@ -209,8 +211,10 @@ class SpanFiller:
         or a number is out of range.
     """
     check_positive(number=number)
-    if self._model.context is not None:  # what was before it would be forgotten
-      num_tokens = min(num_tokens, self._model.context)
+    if (
+      self._model.max_context is not None
+    ):  # what was before it would be forgotten
+      num_tokens = min(num_tokens, self._model.max_context)
     source = self.encode(text)
     requests = [
       Request(np.array([BOS]), num_tokens, seed, i, source)
@@ -238,7 +242,7 @@ class SpanFiller:
     for mark, part in enumerate(others, self._tokenizer.num_plain):
       tokens += [[mark], self._tokenizer.encode(part)]
     tokens = np.concatenate([*tokens, [EOS]]).astype(np.int32)
-    check_length(self._model.context, tokens)
+    check_length(self._model.max_context, tokens)
     return tokens
 
   def _answers(self, drawn: list[int]) -> list[str]:

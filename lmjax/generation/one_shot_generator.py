@@ -65,8 +65,8 @@ class Searcher:
     del chunk, is_over, num_best
     for request in requests:
       check_positive(num_tokens=request.num_tokens)
-      check_length(self._model.context, request.tokens)
-      check_fits(self._model.context, request)
+      check_length(self._model.max_context, request.tokens)
+      check_fits(self._model.max_context, request)
     began = time.perf_counter()
     pieces = self.write(variables, requests, choose)
     seconds = time.perf_counter() - began

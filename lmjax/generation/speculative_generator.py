@@ -59,9 +59,9 @@ class SpeculativeGenerator(Searcher):
     """Draw a text for each request; see Searcher."""
     if self._draft is not None:
       for request in requests:
-        check_length(self._draft.context, request.tokens)
-        check_fits(self._draft.context, request)
-    batch = RequestBatch.of(requests, self._model.context)
+        check_length(self._draft.max_context, request.tokens)
+        check_fits(self._draft.max_context, request)
+    batch = RequestBatch.of(requests, self._model.max_context)
     most = bucket(max(request.num_tokens for request in requests))
     written = self._run(
       variables, self._draft_variables, batch, choose, num_tokens=most

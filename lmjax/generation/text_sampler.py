@@ -87,7 +87,7 @@ class TextSampler:
     control: Control | None = None,
     search: Search | None = None,
   ):
-    self.tokenizer, self._context = tokenizer, model.context
+    self.tokenizer, self._context = tokenizer, model.max_context
     self._steer = control(tokenizer) if control else (lambda requests: ())
     self._opens_documents = opens_documents
     self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))

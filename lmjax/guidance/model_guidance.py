@@ -52,10 +52,10 @@ class ExpertRun:
     """
     model, variables, step = self._laid_out(bucket_rows(len(requests)))
     longest = max(len(each.tokens) + each.num_tokens for each in requests)
-    if model.context is not None and longest > model.context:
+    if model.max_context is not None and longest > model.max_context:
       raise UsageError(
         f"prompt and num_tokens make {longest} tokens and the context of "
-        f"{self._path} holds {model.context}; ask for fewer."
+        f"{self._path} holds {model.max_context}; ask for fewer."
       )
     return Expert(
       variables,
@@ -63,7 +63,7 @@ class ExpertRun:
       step,
       model.initial_carry,
       bucket(max(each.num_tokens for each in requests)),
-      model.context,
+      model.max_context,
     )
 
   def _lay_out(self, rows: int) -> tuple[nn.Module, PyTree, functools.partial]:

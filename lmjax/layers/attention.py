@@ -6,7 +6,7 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.layers.attention_context import View
+from lmjax.layers.attention_context import AttentionContext
 from lmjax.layers.dense import Affine, Dense, Parameters, apply_affine
 from lmjax.layers.dropout import Dropout
 from lmjax.ops.attention import (
@@ -16,7 +16,7 @@ from lmjax.ops.attention import (
   attention_weights,
   average,
 )
-from lmjax.ops.attention_range import Sight
+from lmjax.ops.attention_range import AttentionRange
 from lmjax.ops.int8 import dense
 from lmjax.ops.key_value_cache import write
 from lmjax.ops.rotary import rotate
@@ -70,7 +70,7 @@ class Attention(nn.Module):
     self,
     query_BTHK: Array,
     seen: tuple[Array, Array],
-    sight: Sight | None,
+    attention_range: AttentionRange | None,
     order_BS: Array | None = None,
     **how: Array | int | bool | None,
   ) -> Array:
@@ -79,7 +79,7 @@ class Attention(nn.Module):
     Args:
       query_BTHK: queries.
       seen: keys and values, [B, S, G, K] each.
-      sight: what is seen of them.
+      attention_range: what is seen of them.
       order_BS: the keys in the order of the text; None if they stand in it.
       **how: see `attend`.
     """
@@ -87,7 +87,9 @@ class Attention(nn.Module):
     drops = self.weight_dropout and self.has_rng("dropout")
     weights_BHTS = None
     if drops or self.shows_weights():
-      weights_BHTS = attention_weights(query_BTHK, key_BSGK, sight, **how)
+      weights_BHTS = attention_weights(
+        query_BTHK, key_BSGK, attention_range, **how
+      )
     if self.shows_weights():
       shown_BHTS = weights_BHTS
       if order_BS is not None:
@@ -95,7 +97,7 @@ class Attention(nn.Module):
         shown_BHTS = jnp.take_along_axis(weights_BHTS, order_B11S, axis=3)
       self.sow("intermediates", "weights", shown_BHTS)
     if not drops:
-      return attend(query_BTHK, key_BSGK, value_BSGK, sight, **how)
+      return attend(query_BTHK, key_BSGK, value_BSGK, attention_range, **how)
     weights_BHTS = Dropout(self.weight_dropout)(weights_BHTS)
     return average(weights_BHTS, value_BSGK)
 
@@ -142,13 +144,16 @@ class SelfAttention(Attention, kw_only=True):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Array, view: View, cached: tuple[Array, Array] | None
+    self,
+    x_BTD: Array,
+    attention_context: AttentionContext,
+    cached: tuple[Array, Array] | None,
   ) -> tuple[Array, tuple[Array, Array] | None]:
     """Attend from every position.
 
     Args:
       x_BTD: inputs.
-      view: positions and sight.
+      attention_context: positions and sight.
       cached: keys and values of the tokens before, [B, G, C, K] each, or None.
 
     Returns:
@@ -165,19 +170,24 @@ class SelfAttention(Attention, kw_only=True):
     query_BTHK = self.normed(query_BTHK, "query_norm")
     key_BTGK = self.normed(key_BTGK, "key_norm")
     if self.rotary:
-      query_BTHK = rotate(query_BTHK, view.positions_BT)
-      key_BTGK = rotate(key_BTGK, view.positions_BT)
+      query_BTHK = rotate(query_BTHK, attention_context.positions_BT)
+      key_BTGK = rotate(key_BTGK, attention_context.positions_BT)
     seen, written = (key_BTGK, value_BTGK), None
     if cached is not None:
       written = tuple(
-        write(old, x, view.slots_BT)
+        write(old, x, attention_context.slots_BT)
         for old, x in zip(cached, seen, strict=True)
       )
       if x_BTD.shape[1] == 1:
-        attended_B1HK = attend_in(query_BTHK, written, view.sight, view.bias_HN)
+        attended_B1HK = attend_in(
+          query_BTHK,
+          written,
+          attention_context.attention_range,
+          attention_context.bias_HN,
+        )
         return self.output(attended_B1HK), written
-      if view.order_BC is not None:
-        order = view.order_BC[:, None, :, None]
+      if attention_context.order_BC is not None:
+        order = attention_context.order_BC[:, None, :, None]
         cached = [
           jnp.take_along_axis(dense(old), order, axis=2) for old in cached
         ]
@@ -185,11 +195,13 @@ class SelfAttention(Attention, kw_only=True):
     attended_BTHK = self.look(
       query_BTHK,
       seen,
-      view.sight,
-      None if cached is None else jnp.argsort(view.sight.key_BS, axis=1),
+      attention_context.attention_range,
+      None
+      if cached is None
+      else jnp.argsort(attention_context.attention_range.key_BS, axis=1),
       window=self.window,
       causal=self.causal,
-      bias_HN=view.bias_HN,
+      bias_HN=attention_context.bias_HN,
     )
     return self.output(attended_BTHK), written
 
@@ -199,19 +211,24 @@ class CrossAttention(Attention):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Array, memory: tuple[Array, Array], sight: Sight | None
+    self,
+    x_BTD: Array,
+    memory: tuple[Array, Array],
+    attention_range: AttentionRange | None,
   ) -> Array:
     """Attend from every position, [B, T, D] to [B, T, D].
 
     Args:
       x_BTD: inputs.
       memory: keys and values, [B, G, S, K] each.
-      sight: what is seen of them; None for all.
+      attention_range: what is seen of them; None for all.
     """
     maps = [self.projection(x_BTD.shape[-1], self.num_heads, "query")]
     (query_BTHK,) = apply_affine(x_BTD, maps, 1, self.dtype)
     query_BTHK = self.normed(query_BTHK, "query_norm")
     if x_BTD.shape[1] == 1 and not self.shows_weights():
-      return self.output(attend_in(query_BTHK, memory, sight))
+      return self.output(attend_in(query_BTHK, memory, attention_range))
     seen = tuple(jnp.swapaxes(x, 1, 2).astype(self.dtype) for x in memory)
-    return self.output(self.look(query_BTHK, seen, sight, causal=False))
+    return self.output(
+      self.look(query_BTHK, seen, attention_range, causal=False)
+    )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from lmjax.ops.attention_range import Sight, look_back, run_ends
+from lmjax.ops.attention_range import AttentionRange, causal_range, run_ends
 from lmjax.ops.key_value_cache import (
   KeyValueCache,
   document_starts,
@@ -19,14 +19,15 @@ from lmjax.types import Array
 DistanceBias = Callable[[Array], Array]
 
 
-class View(NamedTuple):
+class AttentionContext(NamedTuple):
   """What every layer may look at.
 
   Attributes:
     positions_BT: positions counted from the start of the token's document.
     starts_BT: where that document began, counted from the row's first token.
-    sight: who sees whom over cached and new keys, or over the cache alone for
-      one new token a row; None if places say it.
+    attention_range: keys visible to each query, over cached and new keys, or
+      over the cache alone for one new token per row; None if array positions
+      decide (causal or full attention without documents or padding).
     slots_BT: where new keys are stored in the cache; None if there is none.
     order_BC: the slots of the cache from its oldest token on, where keys must
       stand in the order of the text; None elsewhere.
@@ -36,20 +37,20 @@ class View(NamedTuple):
 
   positions_BT: Array
   starts_BT: Array
-  sight: Sight | None
+  attention_range: AttentionRange | None
   slots_BT: Array | None = None
   order_BC: Array | None = None
   bias_HN: Array | None = None
 
 
-def look_behind(
+def causal_context(
   shape: tuple[int, int],
   cache: KeyValueCache | None,
   resets_BT: Array | None,
   window: int,
   bidirectional_BT: Array | None = None,
   distance_bias: DistanceBias | None = None,
-) -> View:
+) -> AttentionContext:
   """Let new tokens behind a cache look back, and forth within runs.
 
   Args:
@@ -84,23 +85,25 @@ def look_behind(
       keys_BS = jnp.concatenate([slots_BC, rows_BT], axis=1)
   elif bidirectional_BT is not None:
     keys_BS = rows_BT
-  sight = None
+  attention_range = None
   if keys_BS is not None or resets_BT is not None:
-    sight = look_back(rows_BT, starts_BT, keys_BS, window)
+    attention_range = causal_range(rows_BT, starts_BT, keys_BS, window)
   if bidirectional_BT is not None:
     ends_BT = run_ends(rows_BT, starts_BT, bidirectional_BT)
-    sight = sight._replace(highest_BT=ends_BT)
+    attention_range = attention_range._replace(highest_BT=ends_BT)
   bias_HN = _biases(distance_bias, time, num_keys)
   positions_BT = rows_BT - starts_BT
-  return View(positions_BT, starts_BT, sight, slots_BT, order_BC, bias_HN)
+  return AttentionContext(
+    positions_BT, starts_BT, attention_range, slots_BT, order_BC, bias_HN
+  )
 
 
-def look_around(
+def bidirectional_context(
   shape: tuple[int, int],
   resets_BT: Array | None,
   mask_BT: Array | None,
   distance_bias: DistanceBias | None = None,
-) -> View:
+) -> AttentionContext:
   """Let each token see all of its document.
 
   Args:
@@ -112,25 +115,29 @@ def look_around(
   batch, time = shape
   rows_BT = jnp.broadcast_to(jnp.arange(time), (batch, time))
   starts_BT = document_starts(rows_BT, rows_BT[:, 0], resets_BT)
-  sight = None
+  attention_range = None
   if resets_BT is not None or mask_BT is not None:
     ends_BT = run_ends(rows_BT, starts_BT, jnp.ones((batch, time), bool))
     keys_BS = rows_BT if mask_BT is None else jnp.where(mask_BT, rows_BT, -1)
-    sight = Sight(ends_BT, starts_BT, keys_BS)
+    attention_range = AttentionRange(ends_BT, starts_BT, keys_BS)
   bias_HN = _biases(distance_bias, time, time)
-  return View(rows_BT - starts_BT, starts_BT, sight, bias_HN=bias_HN)
+  return AttentionContext(
+    rows_BT - starts_BT, starts_BT, attention_range, bias_HN=bias_HN
+  )
 
 
-def look_at(mask_BS: Array | None, num_queries: int) -> Sight | None:
+def cross_attention_range(
+  mask_BS: Array | None, num_queries: int
+) -> AttentionRange | None:
   """Let queries see all of a memory but its padding, where the mask is false.
 
-  >>> look_at([[True, False]], num_queries=1)
-  Sight(highest_BT=[[0]], lowest_BT=[[0]], key_BS=[[0, -1]])
+  >>> cross_attention_range([[True, False]], num_queries=1)
+  AttentionRange(highest_BT=[[0]], lowest_BT=[[0]], key_BS=[[0, -1]])
   """
   if mask_BS is None:
     return None
   zeros_BT = jnp.zeros((len(mask_BS), num_queries), jnp.int32)
-  return Sight(zeros_BT, zeros_BT, jnp.where(mask_BS, 0, -1))
+  return AttentionRange(zeros_BT, zeros_BT, jnp.where(mask_BS, 0, -1))
 
 
 def _biases(

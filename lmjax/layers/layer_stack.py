@@ -10,37 +10,40 @@ import jax.numpy as jnp
 
 from lmjax.types import Array, PyTree
 
-DEPTHS = ("auto", "scan", "unrolled")
+LAYER_EXECUTIONS = ("auto", "scan", "unrolled")
 _FEW_LAYERS = 8
 _COLLECTIONS = ("params", "batch_stats", "losses", "intermediates")
 
 
-def choose_depth(depth: str, num_layers: int) -> str:
+def choose_layer_execution(layer_execution: str, num_layers: int) -> str:
   """Say how blocks are to run; "auto" unrolls a few on a CPU: it is faster."""
-  if depth != "auto":
-    return depth
+  if layer_execution != "auto":
+    return layer_execution
   few = num_layers <= _FEW_LAYERS and jax.default_backend() == "cpu"
   return "unrolled" if few else "scan"
 
 
-def stack_blocks(
-  make_block: functools.partial, num_layers: int, depth: str, remat: bool
+def make_layers(
+  make_block: functools.partial,
+  num_layers: int,
+  layer_execution: str,
+  remat: bool,
 ) -> nn.Module | list[nn.Module]:
   """Make the blocks.
 
   Args:
     make_block: a module and its attributes; it is called as layers.block is.
     num_layers: how many there are.
-    depth: "scan" compiles one block and loops over it, "unrolled" compiles
-      them all; parameters are stacked for either. "separate" makes a list of
-      blocks with parameters of their own, for decoding alone.
+    layer_execution: "scan" compiles one block and loops over it; "unrolled"
+      compiles every block; both stack parameters. "separate" returns a list
+      of blocks with their own parameters, for decoding only.
     remat: whether the backward pass computes each block again instead of
       storing its activations.
   """
   block = make_block.func
   if remat:  # only a scan keeps a block from being merged with its copy
-    block = nn.remat(block, prevent_cse=depth != "scan")
-  if depth == "separate":
+    block = nn.remat(block, prevent_cse=layer_execution != "scan")
+  if layer_execution == "separate":
     return [block(**make_block.keywords) for _ in range(num_layers)]
   stack = nn.scan(
     block,
@@ -48,12 +51,12 @@ def stack_blocks(
     split_rngs={"params": True, "dropout": True},
     in_axes=(0, nn.broadcast, nn.broadcast),
     length=num_layers,
-    unroll=num_layers if depth == "unrolled" else 1,
+    unroll=num_layers if layer_execution == "unrolled" else 1,
   )
   return stack(**make_block.keywords)
 
 
-def apply_blocks(
+def apply_layers(
   blocks: nn.Module | list[nn.Module],
   x_BTD: Array,
   remembered: Sequence[PyTree],
@@ -62,7 +65,7 @@ def apply_blocks(
   """Apply all blocks.
 
   Args:
-    blocks: what `stack_blocks` made.
+    blocks: what `make_layers` made.
     x_BTD: the input of the first.
     remembered: something for each layer, all of one structure.
     *shared: something for all layers.

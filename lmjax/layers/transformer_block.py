@@ -6,7 +6,7 @@ import functools
 import flax.linen as nn
 
 from lmjax.layers.dropout import Dropout
-from lmjax.ops.attention_range import Sight
+from lmjax.ops.attention_range import AttentionRange
 from lmjax.types import Array, PyTree
 
 NORM_POSITIONS = ("pre", "post")
@@ -38,8 +38,8 @@ class Block(nn.Module):
     self,
     x_BTD: Array,
     remembered: tuple[PyTree, PyTree],
-    view: PyTree,
-    sight: Sight | None = None,
+    attention_context: PyTree,
+    attention_range: AttentionRange | None = None,
   ) -> tuple[Array, PyTree]:
     """Transform [B, T, D].
 
@@ -47,8 +47,8 @@ class Block(nn.Module):
       x_BTD: inputs.
       remembered: what this layer's attention keeps of the tokens before, and
         the memory that its cross-attention attends to; None for nothing.
-      view: what every layer's attention may look at.
-      sight: what every layer's cross-attention sees of its memory.
+      attention_context: what every layer's attention may look at.
+      attention_range: what every layer's cross-attention sees of its memory.
 
     Returns:
       The output, and what the attention keeps from now on.
@@ -64,11 +64,11 @@ class Block(nn.Module):
       return added_BTD if first else self.norm(name=f"{name}_norm")(added_BTD)
 
     layer = self.attention(name="attention")
-    new_BTD, cached = layer(enter("attention"), view, cached)
+    new_BTD, cached = layer(enter("attention"), attention_context, cached)
     x_BTD = leave(new_BTD, "attention")
     if self.cross_attention is not None:
       layer = self.cross_attention(name="cross_attention")
-      new_BTD = layer(enter("cross_attention"), memory, sight)
+      new_BTD = layer(enter("cross_attention"), memory, attention_range)
       x_BTD = leave(new_BTD, "cross_attention")
     layer = self.feed_forward(name="feed_forward")
     x_BTD = leave(layer(enter("feed_forward")), "feed_forward")

@@ -9,9 +9,9 @@ Every autoregressive model keeps one contract (language_model.py):
     sums = model.apply(variables, hidden, targets_BT, weights_BT,
                        method="cross_entropy")
 
-Every leaf of a carry has its batch axis first. `carry=None` stands for an empty
-one that is not needed afterwards. `model.context` is how many tokens a carry
-can hold, None if there is no limit. Leaves of `hidden` begin with the axes
+Every leaf of a carry has its batch axis first. `carry=None` is an empty carry
+whose updated value is not needed. `model.max_context` is the maximum number of
+tokens that a carry holds; None means no limit. Leaves of `hidden` begin with the axes
 batch and time; most models have one, hidden_BTD, whose logits are a table times
 it plus a bias. `model.choices(with_resets)` names what each "auto" stands for.
 `model.for_decoding(variables, batch_size)` returns a model and variables that

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.models.transformer import Transformer
-from lmjax.models.transformer_stack import trunk_settings
+from lmjax.models.transformer_stack import transformer_settings
 from lmjax.types import Array, PyTree
 
 
@@ -42,7 +42,7 @@ class Encoder(Transformer, kw_only=True):
     """
     assert carry is None, "an encoder keeps no carry"
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD = self.read_around(x_BTD, resets_BT, mask_BT)
+    hidden_BTD = self.encode_bidirectional(x_BTD, resets_BT, mask_BT)
     if self.is_initializing():
       self.unembedding()
     return hidden_BTD, None
@@ -53,7 +53,7 @@ class Encoder(Transformer, kw_only=True):
 
   def contextualize(self, x_BTD: Array, mask_BT: Array) -> Array:
     """Read vectors of tokens, [B, T, D] to [B, T, D]."""
-    return self.read_around(x_BTD, None, mask_BT)
+    return self.encode_bidirectional(x_BTD, None, mask_BT)
 
   @property
   def input_width(self) -> int:
@@ -83,5 +83,5 @@ def build(config: ConfigDict, vocab_size: int) -> Encoder:
   return Encoder(
     vocab_size=vocab_size,
     tie_embeddings=config.model.tie_embeddings,
-    **trunk_settings(config),
+    **transformer_settings(config),
   )

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
-from lmjax.layers.attention_context import look_at
+from lmjax.layers.attention_context import cross_attention_range
 from lmjax.layers.dense import Affine, Parameters, apply_affine
 from lmjax.layers.embeddings import TokenEmbedding
 from lmjax.models.transformer import Transformer
-from lmjax.models.transformer_stack import Trunk, trunk_settings
+from lmjax.models.transformer_stack import (
+  TransformerStack,
+  transformer_settings,
+)
 from lmjax.ops.key_value_cache import KeyValueCache
 from lmjax.tree import named_leaves
 from lmjax.types import Array, PyTree
@@ -49,21 +52,23 @@ class EncoderDecoder(Transformer, kw_only=True):
 
   num_encoder_layers: int
   source_vocab_size: int = 0
-  crosses: bool = True
+  has_cross_attention: bool = True
 
   def setup(self):
     """Create the layers."""
     super().setup()
-    fields = Trunk.__dataclass_fields__.keys() - {"parent", "name"}
+    fields = TransformerStack.__dataclass_fields__.keys() - {"parent", "name"}
     settings = {name: getattr(self, name) for name in fields}
     settings |= dict(
       num_layers=self.num_encoder_layers,
       causal=False,
-      crosses=False,
+      has_cross_attention=False,
       attention_window=0,
-      depth="auto" if self.depth == "separate" else self.depth,
+      layer_execution="auto"
+      if self.layer_execution == "separate"
+      else self.layer_execution,
     )
-    self.encoder = Trunk(**settings)
+    self.encoder = TransformerStack(**settings)
     if self.source_vocab_size:
       self.source_embedding = TokenEmbedding(
         self.source_vocab_size,
@@ -101,7 +106,7 @@ class EncoderDecoder(Transformer, kw_only=True):
       mask_BS: true on tokens, false on padding; None for no padding.
     """
     table = self.source_embedding if self.source_vocab_size else self.embedding
-    x_BSD = self.encoder.read_around(table(sources_BS), None, mask_BS)
+    x_BSD = self.encoder.encode_bidirectional(table(sources_BS), None, mask_BS)
 
     def by_layer(stacked: Parameters) -> list[Parameters]:
       kernels, biases = stacked
@@ -157,9 +162,13 @@ class EncoderDecoder(Transformer, kw_only=True):
         )
       memory = self.encode(sources_BS, source_mask_BS)
     memories = list(zip(memory.keys_BGSK, memory.values_BGSK, strict=True))
-    sight = look_at(memory.mask_BS, tokens_BT.shape[1])
+    attention_range = cross_attention_range(memory.mask_BS, tokens_BT.shape[1])
     return self._read(
-      tokens_BT, carry, resets_BT, memories=memories, sight=sight
+      tokens_BT,
+      carry,
+      resets_BT,
+      memories=memories,
+      attention_range=attention_range,
     )
 
   @nn.nowrap
@@ -209,5 +218,5 @@ def build(
     tie_embeddings=model.tie_embeddings,
     num_encoder_layers=model.num_encoder_layers or model.num_layers,
     source_vocab_size=source_vocab_size,
-    **trunk_settings(config),
+    **transformer_settings(config),
   )

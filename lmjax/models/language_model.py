@@ -19,8 +19,8 @@ class LanguageModel(nn.Module):
   """A model that reads tokens and scores the next ones.
 
   A subclass has `__call__(tokens_BT, carry, resets_BT) → (hidden, carry)`,
-  `initial_carry`, `dtype`, and `context`: how many tokens a carry can hold, or
-  None for any number. The rest is here for models whose logits are a table
+  `initial_carry`, `dtype`, and `max_context`: the maximum number of tokens that
+  a carry holds, or None for no limit. The rest is here for models whose logits are a table
   times a hidden vector: modules named `embedding` and, unless
   `tie_embeddings`, `output`. A model that scores in another way overrides
   `logits` and `cross_entropy`; what `hidden` is, is then its own affair, as
@@ -93,12 +93,12 @@ class LanguageModel(nn.Module):
     tokens are forgotten, those before the newest for good.
 
     Args:
-      carry: a carry of `context` tokens.
+      carry: a carry of `max_context` tokens.
       num_tokens: how many of the tokens that it has read will be read again.
     """
     del num_tokens
     batch_size = len(jax.tree.leaves(carry)[0])
-    return self.initial_carry(batch_size, self.context)
+    return self.initial_carry(batch_size, self.max_context)
 
   def read_ahead(
     self, tokens_BT: Array, carry: PyTree, **options: PyTree

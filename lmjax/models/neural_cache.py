@@ -64,9 +64,9 @@ class NeuralCache(LanguageModel):
     nn.share_scope(self, self.model)
 
   @property
-  def context(self) -> int | None:
+  def max_context(self) -> int | None:
     """How many tokens the model's memory holds."""
-    return self.model.context
+    return self.model.max_context
 
   @property
   def dtype(self) -> jnp.dtype:

@@ -62,7 +62,7 @@ class NGram(LanguageModel):
   within_documents: bool = False
 
   kinds = ("decoder",)  # what is counted is the text as it stands
-  context = None  # older tokens do not count
+  max_context = None  # older tokens do not count
   dtype = jnp.float32
 
   def setup(self):

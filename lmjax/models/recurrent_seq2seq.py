@@ -103,7 +103,7 @@ class RecurrentSeq2Seq(LanguageModel):
   """
 
   kinds = ("encoder_decoder",)
-  context = None  # states hold any number of tokens
+  max_context = None  # states hold any number of tokens
 
   vocab_size: int
   embedding_width: int

@@ -81,7 +81,7 @@ class Stack(LanguageModel):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  context = None  # states hold any number of tokens
+  max_context = None  # states hold any number of tokens
 
   def setup(self):
     """Create the layers."""

@@ -6,21 +6,21 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
-from lmjax.layers.attention_context import look_behind
+from lmjax.layers.attention_context import causal_context
 from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
-from lmjax.layers.layer_stack import choose_depth, separate
+from lmjax.layers.layer_stack import choose_layer_execution, separate
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.transformer_stack import (
-  COUNTED,
+  ABSOLUTE_POSITIONS,
   POSITIONS,
-  Trunk,
-  trunk_settings,
+  TransformerStack,
+  transformer_settings,
 )
 from lmjax.ops.key_value_cache import KeyValueCache, empty_cache
 from lmjax.types import Array, PyTree
 
 
-class Transformer(Trunk, LanguageModel, kw_only=True):
+class Transformer(TransformerStack, LanguageModel, kw_only=True):
   """Decoder with its blocks stacked, pre-norm as Radford et al. 2019 have it.
 
   Attributes:
@@ -82,9 +82,9 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
     resets_BT: Array | None,
     bidirectional_BT: Array | None = None,
     memories: tuple = (),
-    sight: PyTree = None,
+    attention_range: PyTree = None,
   ) -> tuple[Array, KeyValueCache | None]:
-    view = look_behind(
+    attention_context = causal_context(
       tokens_BT.shape,
       carry,
       resets_BT,
@@ -98,14 +98,16 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
       cached = zip(carry.keys_BGCK, carry.values_BGCK, strict=True)
     remembered = list(zip(cached, memories or nothing, strict=True))
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD, kept = self.transform(x_BTD, view, remembered, sight)
+    hidden_BTD, kept = self.transform(
+      x_BTD, attention_context, remembered, attention_range
+    )
     if self.is_initializing():
       self.unembedding()
     if carry is None:
       return hidden_BTD, None
     keys_BGCK, values_BGCK = zip(*kept, strict=True)
     length_B = carry.length_B + tokens_BT.shape[1]
-    start_B = view.starts_BT[:, -1]
+    start_B = attention_context.starts_BT[:, -1]
     return hidden_BTD, KeyValueCache(keys_BGCK, values_BGCK, length_B, start_B)
 
   @nn.nowrap
@@ -146,13 +148,17 @@ class Transformer(Trunk, LanguageModel, kw_only=True):
     """Give each layer arrays of its own, which a loop need not slice."""
     model, variables = super().for_decoding(variables, batch_size)
     variables = separate(variables, self.num_layers)
-    return model.clone(depth="separate"), variables
+    return model.clone(layer_execution="separate"), variables
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:
     """Name what "auto" stands for here."""
     del with_resets
-    return dict(depth=choose_depth(self.depth, self.num_layers))
+    return dict(
+      layer_execution=choose_layer_execution(
+        self.layer_execution, self.num_layers
+      )
+    )
 
   @nn.nowrap
   def flops_per_token(self, window: int) -> int:
@@ -168,9 +174,9 @@ def build(config: ConfigDict, vocab_size: int) -> Transformer:
     UsageError: if the sizes do not fit together.
   """
   model = config.model
-  settings = trunk_settings(config)
-  if model.positions in COUNTED and config.data.order == "stateful":
-    endless = [name for name in POSITIONS if name not in COUNTED]
+  settings = transformer_settings(config)
+  if model.positions in ABSOLUTE_POSITIONS and config.data.order == "stateful":
+    endless = [name for name in POSITIONS if name not in ABSOLUTE_POSITIONS]
     raise UsageError(
       f"model.positions={model.positions} counts from the start of a text, and "
       "data.order=stateful goes on without end; choose one of "

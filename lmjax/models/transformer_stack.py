@@ -10,15 +10,19 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.layers.attention import CrossAttention, SelfAttention
-from lmjax.layers.attention_context import DistanceBias, View, look_around
+from lmjax.layers.attention_context import (
+  AttentionContext,
+  DistanceBias,
+  bidirectional_context,
+)
 from lmjax.layers.dropout import Dropout
 from lmjax.layers.feedforward import FEED_FORWARDS, FeedForward
 from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.layer_stack import (
-  DEPTHS,
-  apply_blocks,
-  choose_depth,
-  stack_blocks,
+  LAYER_EXECUTIONS,
+  apply_layers,
+  choose_layer_execution,
+  make_layers,
 )
 from lmjax.layers.moe import Experts, MixtureOfExperts
 from lmjax.layers.norms import NORMS
@@ -26,17 +30,17 @@ from lmjax.layers.position_bias import RelativeBias, linear_biases
 from lmjax.layers.positions import LearnedPositions, sinusoids
 from lmjax.layers.transformer_block import NORM_POSITIONS, Block
 from lmjax.models.choices import check_choice
-from lmjax.ops.attention_range import Sight
+from lmjax.ops.attention_range import AttentionRange
 from lmjax.types import Array, PyTree
 
 # These count from the start of a text; the others know distances alone, so
 # that a text may go on without end.
-COUNTED = ("learned", "sinusoidal")
-POSITIONS = (*COUNTED, "rotary", "relative", "alibi", "none")
+ABSOLUTE_POSITIONS = ("learned", "sinusoidal")
+POSITIONS = (*ABSOLUTE_POSITIONS, "rotary", "relative", "alibi", "none")
 QK_NORMS = ("none", "layer", "layer_no_bias", "rms")
 
 
-class Trunk(nn.Module, kw_only=True):
+class TransformerStack(nn.Module, kw_only=True):
   """Positions, blocks and a last norm.
 
   Attributes:
@@ -55,20 +59,21 @@ class Trunk(nn.Module, kw_only=True):
     positions: "learned" or "sinusoidal" vectors added to the embeddings,
       "rotary" angles of queries and keys, "relative" (T5) or "alibi" biases of
       scores, or "none".
-    context: how many tokens the carry holds, and the number of learned
+    max_context: how many tokens the carry holds, and the number of learned
       positions.
     causal: whether tokens see those before them alone.
-    looks_ahead: whether tokens of a causal trunk may be told to see later ones
+    prefix_mask: whether tokens of a causal trunk may be told to see later ones
       too, which "relative" positions must then tell apart.
-    crosses: whether blocks attend to a memory too.
+    has_cross_attention: whether blocks attend to a memory too.
     attention_window: how many of the newest positions each sees; 0 for all.
     dropout: share of features dropped on the embeddings and residuals.
     attention_dropout: share of attention's weights dropped.
     use_bias: whether projections have biases.
     initializer: how kernels are drawn, one of INITIALIZERS. "normal" makes
       those that write to the residual smaller with depth (Radford et al.).
-    depth: "scan" compiles one block and loops over it, "unrolled" compiles
-      them all, "auto" chooses; parameters are stacked, [L, ...], for either.
+    layer_execution: "scan" compiles one block and loops over it; "unrolled"
+      compiles every block; "auto" chooses. Parameters are stacked, [L, ...],
+      in each case.
     remat: whether the backward pass computes each block again instead of
       storing its activations.
     dtype: dtype of the matmuls; softmax and norms are computed in float32.
@@ -83,7 +88,7 @@ class Trunk(nn.Module, kw_only=True):
   feed_forward_width: int
   norm: str
   positions: str
-  context: int
+  max_context: int
   dropout: float
   use_bias: bool
   remat: bool
@@ -92,11 +97,11 @@ class Trunk(nn.Module, kw_only=True):
   norm_position: str = "pre"
   qk_norm: str = "none"
   causal: bool = True
-  looks_ahead: bool = False
-  crosses: bool = False
+  prefix_mask: bool = False
+  has_cross_attention: bool = False
   attention_window: int = 0
   initializer: str = "normal"
-  depth: str = "auto"
+  layer_execution: str = "auto"
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -106,10 +111,10 @@ class Trunk(nn.Module, kw_only=True):
     norm = functools.partial(NORMS[self.norm], **dtypes)
     if self.positions == "learned":
       self.position_embedding = LearnedPositions(
-        self.context, self.width, param_dtype=self.param_dtype
+        self.max_context, self.width, param_dtype=self.param_dtype
       )
     if self.positions == "relative":
-      one_sided = self.causal and not self.looks_ahead
+      one_sided = self.causal and not self.prefix_mask
       self.relative_bias = RelativeBias(
         self.num_heads, one_sided, param_dtype=self.param_dtype
       )
@@ -123,9 +128,13 @@ class Trunk(nn.Module, kw_only=True):
       norm_position=self.norm_position,
       dropout=self.dropout,
     )
-    depth = choose_depth(self.depth, self.num_layers)
-    blocks = stack_blocks(make_block, self.num_layers, depth, self.remat)
-    if depth == "separate":
+    layer_execution = choose_layer_execution(
+      self.layer_execution, self.num_layers
+    )
+    blocks = make_layers(
+      make_block, self.num_layers, layer_execution, self.remat
+    )
+    if layer_execution == "separate":
       self.layers = blocks
     else:
       self.blocks = blocks
@@ -168,7 +177,7 @@ class Trunk(nn.Module, kw_only=True):
 
   def cross_attention(self) -> functools.partial | None:
     """Return what makes the attention of a block to a memory, if it has any."""
-    if not self.crosses:
+    if not self.has_cross_attention:
       return None
     return functools.partial(CrossAttention, **self.attention_settings())
 
@@ -192,40 +201,44 @@ class Trunk(nn.Module, kw_only=True):
   def transform(
     self,
     x_BTD: Array,
-    view: View,
+    attention_context: AttentionContext,
     remembered: Sequence[PyTree],
-    sight: Sight | None = None,
+    attention_range: AttentionRange | None = None,
   ) -> tuple[Array, list[PyTree]]:
     """Turn embeddings into hidden vectors.
 
     Args:
       x_BTD: embeddings.
-      view: what every layer may look at.
+      attention_context: what every layer may look at.
       remembered: for each layer, what its attention keeps of the tokens before
         and its memory; see Block.
-      sight: what is seen of memories.
+      attention_range: what is seen of memories.
 
     Returns:
       hidden_BTD, and what each layer keeps from now on.
     """
     if self.positions == "learned":
-      x_BTD += self.position_embedding(view.positions_BT).astype(x_BTD.dtype)
+      x_BTD += self.position_embedding(attention_context.positions_BT).astype(
+        x_BTD.dtype
+      )
     elif self.positions == "sinusoidal":
       x_BTD *= self.width**0.5  # Vaswani et al., section 3.4
-      x_BTD += sinusoids(view.positions_BT, self.width).astype(x_BTD.dtype)
-    separate = self.depth == "separate"
-    x_BTD, kept = apply_blocks(
+      x_BTD += sinusoids(attention_context.positions_BT, self.width).astype(
+        x_BTD.dtype
+      )
+    separate = self.layer_execution == "separate"
+    x_BTD, kept = apply_layers(
       self.layers if separate else self.blocks,
       self.drop(x_BTD),
       remembered,
-      view,
-      sight,
+      attention_context,
+      attention_range,
     )
     if self.norm_position == "pre":
       x_BTD = self.final_norm(x_BTD)
     return x_BTD, kept
 
-  def read_around(
+  def encode_bidirectional(
     self, x_BTD: Array, resets_BT: Array | None, mask_BT: Array | None
   ) -> Array:
     """Turn embeddings of whole texts into hidden vectors, [B, T, D].
@@ -236,9 +249,11 @@ class Trunk(nn.Module, kw_only=True):
       mask_BT: false on padding, which nobody sees.
     """
     shape = x_BTD.shape[:2]
-    view = look_around(shape, resets_BT, mask_BT, self.distance_bias())
+    attention_context = bidirectional_context(
+      shape, resets_BT, mask_BT, self.distance_bias()
+    )
     nothing = [(None, None)] * self.num_layers
-    return self.transform(x_BTD, view, nothing)[0]
+    return self.transform(x_BTD, attention_context, nothing)[0]
 
   @nn.nowrap
   def block_flops(self, window: int) -> int:
@@ -260,7 +275,7 @@ class Trunk(nn.Module, kw_only=True):
     return projections + feed_forward + attention
 
 
-def trunk_settings(config: ConfigDict) -> dict:
+def transformer_settings(config: ConfigDict) -> dict:
   """Turn a config into the attributes of a trunk.
 
   Raises:
@@ -269,7 +284,7 @@ def trunk_settings(config: ConfigDict) -> dict:
   model, data = config.model, config.data
   settings = block_settings(model)
   num_kv_heads = model.num_kv_heads or model.num_heads
-  context = model.context or data.window
+  max_context = model.max_context or data.window
   check_choice(model, "positions", POSITIONS)
   if num_kv_heads <= 0 or model.num_heads % num_kv_heads:
     raise UsageError(
@@ -281,10 +296,10 @@ def trunk_settings(config: ConfigDict) -> dict:
       f"model.width / model.num_heads = {model.width // model.num_heads} must "
       "be even for model.positions=rotary."
     )
-  if model.positions == "learned" and context < data.window:
+  if model.positions == "learned" and max_context < data.window:
     raise UsageError(
-      f"data.window={data.window} must not exceed model.context={context} "
-      "with model.positions=learned."
+      f"data.window={data.window} must not exceed "
+      f"model.max_context={max_context} with model.positions=learned."
     )
   if model.positions == "sinusoidal" and model.width % 2:
     raise UsageError(
@@ -293,9 +308,9 @@ def trunk_settings(config: ConfigDict) -> dict:
   return settings | dict(
     num_kv_heads=num_kv_heads,
     positions=model.positions,
-    context=context,
+    max_context=max_context,
     attention_dropout=model.attention_dropout,
-    looks_ahead=config.task == "prefix_lm",
+    prefix_mask=config.task == "prefix_lm",
   )
 
 
@@ -310,7 +325,7 @@ def block_settings(model: ConfigDict) -> dict:
   check_choice(model, "qk_norm", QK_NORMS)
   check_choice(model, "feed_forward", FEED_FORWARDS)
   check_choice(model, "initializer", INITIALIZERS)
-  check_choice(model, "depth", DEPTHS)
+  check_choice(model, "scan_layers", LAYER_EXECUTIONS)
   if model.num_heads <= 0 or model.width % model.num_heads:
     raise UsageError(
       f"model.num_heads={model.num_heads} must divide model.width="
@@ -342,7 +357,7 @@ def block_settings(model: ConfigDict) -> dict:
     use_bias=model.use_bias,
     initializer=model.initializer,
     remat=model.remat,
-    depth=model.depth,
+    layer_execution=model.scan_layers,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

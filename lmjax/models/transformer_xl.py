@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.layers.positions import sinusoids
-from lmjax.layers.relative_attention import RelativeAttention, SegmentView
+from lmjax.layers.relative_attention import RelativeAttention, SegmentContext
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_stack import block_settings
-from lmjax.ops.attention_range import look_back
+from lmjax.ops.attention_range import causal_range
 from lmjax.ops.key_value_cache import document_starts
 from lmjax.types import Array
 
@@ -47,7 +47,7 @@ class TransformerXL(Transformer, kw_only=True):
 
   memory: int
   positions: str = "none"  # attention has distances of its own
-  context: None = None  # a memory of any text is of one size
+  max_context: None = None  # a memory of any text is of one size
 
   def self_attention(self) -> functools.partial:
     """Return what makes the attention of a block."""
@@ -81,12 +81,14 @@ class TransformerXL(Transformer, kw_only=True):
     positions_BS = ends_B1 + jnp.arange(-num_keys, 0)
     rows_BT = positions_BS[:, num_keys - time :]
     starts_BT = document_starts(rows_BT, start_B, resets_BT)
-    sight = look_back(rows_BT, starts_BT, positions_BS)
+    attention_range = causal_range(rows_BT, starts_BT, positions_BS)
     distances_1S = jnp.arange(num_keys)[None, ::-1]
-    view = SegmentView(sight, sinusoids(distances_1S, self.width)[0])
+    attention_context = SegmentContext(
+      attention_range, sinusoids(distances_1S, self.width)[0]
+    )
     remembered = [(memory, None) for memory in memories]
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD, kept = self.transform(x_BTD, view, remembered)
+    hidden_BTD, kept = self.transform(x_BTD, attention_context, remembered)
     if self.is_initializing():
       self.unembedding()
     if carry is None:

@@ -6,7 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.attention_range import Sight
+from lmjax.ops.attention_range import AttentionRange
 from lmjax.ops.blocked_attention import HIDDEN, blocked_attention
 from lmjax.ops.int8 import Int8, dense
 from lmjax.ops.matmul import wide
@@ -18,7 +18,7 @@ def attend(
   query_BTHK: Array,
   key_BSGK: Array,
   value_BSGK: Array,
-  sight: Sight | None = None,
+  attention_range: AttentionRange | None = None,
   window: int = 0,
   causal: bool = True,
   bias_HN: Array | None = None,
@@ -36,7 +36,7 @@ def attend(
     query_BTHK: one query a position and head.
     key_BSGK: keys; G divides H.
     value_BSGK: values.
-    sight: what each query sees; None if places say it.
+    attention_range: what each query sees; None if places say it.
     window: how many of the newest positions are seen; 0 for all. A sight has
       it in its lowest positions already.
     causal: without a sight, whether each query sees up to its own place
@@ -48,10 +48,10 @@ def attend(
     The attended values, [B, T, H, K] in the dtype of the query.
   """
   positions, aligned = None, causal
-  if sight is not None:
-    aligned = sight.key_BS is None
-    keys_BS = sight.highest_BT if aligned else sight.key_BS
-    positions = (sight.highest_BT, sight.lowest_BT, keys_BS)
+  if attention_range is not None:
+    aligned = attention_range.key_BS is None
+    keys_BS = attention_range.highest_BT if aligned else attention_range.key_BS
+    positions = (attention_range.highest_BT, attention_range.lowest_BT, keys_BS)
   elif bias_HN is None and _cudnn_takes(query_BTHK):
     return jax.nn.dot_product_attention(
       query_BTHK,
@@ -75,7 +75,7 @@ def attend(
 def attention_weights(
   query_BTHK: Array,
   key_BSGK: Array,
-  sight: Sight | None = None,
+  attention_range: AttentionRange | None = None,
   window: int = 0,
   causal: bool = True,
   bias_HN: Array | None = None,
@@ -93,10 +93,14 @@ def attention_weights(
   scores_BHTS = scores_BGRTS.reshape(batch, heads, time, num_keys)
   if bias_HN is not None:
     scores_BHTS += jnp.swapaxes(spread(bias_HN, num_keys), 1, 2)
-  if sight is not None:
-    keys_BS = sight.highest_BT if sight.key_BS is None else sight.key_BS
-    seen_BTS = keys_BS[:, None] <= sight.highest_BT[..., None]
-    seen_BTS &= keys_BS[:, None] >= sight.lowest_BT[..., None]
+  if attention_range is not None:
+    keys_BS = (
+      attention_range.highest_BT
+      if attention_range.key_BS is None
+      else attention_range.key_BS
+    )
+    seen_BTS = keys_BS[:, None] <= attention_range.highest_BT[..., None]
+    seen_BTS &= keys_BS[:, None] >= attention_range.lowest_BT[..., None]
   elif causal:
     seen_BTS = jnp.tril(jnp.ones((1, time, num_keys), bool))
     seen_BTS = jnp.triu(seen_BTS, 1 - window if window else -time)
@@ -141,7 +145,7 @@ def all_keys(cached_BGCK: Array | Int8, new_BTGK: Array) -> Array:
 def attend_in(
   query_B1HK: Array,
   cached: tuple[Array | Int8, Array | Int8],
-  sight: Sight | None,
+  attention_range: AttentionRange | None,
   bias_HN: Array | None = None,
 ) -> Array:
   """Let one query a row attend to a cache where it stands, as in decoding.
@@ -150,7 +154,7 @@ def attend_in(
     query_B1HK: one query a head.
     cached: keys and values, [B, G, C, K] each, the query's own among them, in
       any order.
-    sight: what the query sees of them; None for all.
+    attention_range: what the query sees of them; None for all.
     bias_HN: what is added to the scores of each distance from the highest
       position that is seen, from 0 to C - 1, N = C.
   """
@@ -164,12 +168,12 @@ def attend_in(
   )
   scores_BGRC = einsum("bgrk,bgck->bgrc", query_BGRK, key_BGCK)
   if bias_HN is not None:
-    distance_BC = sight.highest_BT - sight.key_BS
+    distance_BC = attention_range.highest_BT - attention_range.key_BS
     bias_HBC = jnp.take(bias_HN, distance_BC, axis=1, mode="clip")
     scores_BGRC += jnp.moveaxis(bias_HBC, 1, 0).reshape(scores_BGRC.shape)
-  if sight is not None:
-    seen_BC = sight.key_BS <= sight.highest_BT
-    seen_BC &= sight.key_BS >= sight.lowest_BT
+  if attention_range is not None:
+    seen_BC = attention_range.key_BS <= attention_range.highest_BT
+    seen_BC &= attention_range.key_BS >= attention_range.lowest_BT
     scores_BGRC = jnp.where(seen_BC[:, None, None], scores_BGRC, HIDDEN)
   weights_BGRC = jax.nn.softmax(scores_BGRC).astype(value_BGCK.dtype)
   out_BGRK = einsum("bgrc,bgck->bgrk", weights_BGRC, value_BGCK)

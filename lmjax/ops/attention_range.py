@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from lmjax.types import Array
 
 
-class Sight(NamedTuple):
+class AttentionRange(NamedTuple):
   """What each query sees: the keys between two positions, both included.
 
   Attributes:
@@ -24,15 +24,15 @@ class Sight(NamedTuple):
   key_BS: Array | None
 
 
-def look_back(
+def causal_range(
   positions_BT: Array,
   starts_BT: Array,
   keys_BS: Array | None = None,
   window: int = 0,
-) -> Sight:
+) -> AttentionRange:
   """Let each token see its own document up to itself.
 
-  >>> look_back([[0, 1, 2, 3]], [[0, 0, 0, 3]], window=2).lowest_BT
+  >>> causal_range([[0, 1, 2, 3]], [[0, 0, 0, 3]], window=2).lowest_BT
   [[0, 0, 1, 3]]
 
   Args:
@@ -44,7 +44,7 @@ def look_back(
   lowest_BT = starts_BT
   if window:
     lowest_BT = jnp.maximum(starts_BT, positions_BT - window + 1)
-  return Sight(positions_BT, lowest_BT, keys_BS)
+  return AttentionRange(positions_BT, lowest_BT, keys_BS)
 
 
 def run_ends(

@@ -4,7 +4,7 @@
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.attention_range import Sight
+from lmjax.ops.attention_range import AttentionRange
 from lmjax.ops.blocked_attention import HIDDEN
 from lmjax.ops.matmul import wide
 from lmjax.types import Array
@@ -34,7 +34,7 @@ def relative_attention(
   distance_SHK: Array,
   content_bias_HK: Array,
   distance_bias_HK: Array,
-  sight: Sight,
+  attention_range: AttentionRange,
 ) -> tuple[Array, Array]:
   """Average values by scores of contents and of distances.
 
@@ -49,7 +49,7 @@ def relative_attention(
     distance_SHK: the vectors r of the distances S - 1, ..., 0.
     content_bias_HK: u.
     distance_bias_HK: v.
-    sight: what each query sees.
+    attention_range: what each query sees.
 
   Returns:
     [B, T, H, K] in the dtype of the query, and the weights of the average,
@@ -66,8 +66,12 @@ def relative_attention(
     )
   )
   scores_BHTS *= query_BTHK.shape[-1] ** -0.5
-  seen_BTS = sight.key_BS[:, None] <= sight.highest_BT[..., None]
-  seen_BTS &= sight.key_BS[:, None] >= sight.lowest_BT[..., None]
+  seen_BTS = (
+    attention_range.key_BS[:, None] <= attention_range.highest_BT[..., None]
+  )
+  seen_BTS &= (
+    attention_range.key_BS[:, None] >= attention_range.lowest_BT[..., None]
+  )
   scores_BHTS = jnp.where(seen_BTS[:, None], scores_BHTS, HIDDEN)
   weights_BHTS = jax.nn.softmax(scores_BHTS)
   attended_BTHK = jnp.einsum(

@@ -155,7 +155,7 @@ class Scorer:
       tokens_BT[number, : len(row)] = row
     carry = None
     if len(starts) > 1:
-      context = self._model.context or 0
+      context = self._model.max_context or 0
       carry = self._model.initial_carry(batch_size, context)
     scores = []
     for start in starts:

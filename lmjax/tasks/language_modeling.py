@@ -42,7 +42,7 @@ class LanguageModeling:
     """Make an empty memory; None if the task is stateless."""
     if not self.stateful:
       return None
-    return self.model.initial_carry(batch_size, self.model.context or 0)
+    return self.model.initial_carry(batch_size, self.model.max_context or 0)
 
   def loss(
     self,

@@ -94,10 +94,10 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
       "model.norm": "layer" if work.use_bias else "layer_no_bias",
       "model.use_bias": work.use_bias,
       "model.positions": "learned",
-      "model.context": work.context,
+      "model.max_context": work.context,
     }
   if work.kind == "compile":
-    changes["model.depth"] = "scan"
+    changes["model.scan_layers"] = "scan"
   config.update_from_flattened_dict(changes)
   return finalize(config)
 

@@ -198,7 +198,12 @@ def test_differences_are_named_by_dotted_key():
     ("transformer", "model.norm_position", "both", "choose one of pre, post"),
     ("transformer_xl", "model.width", 7, "must be even for the sinusoids"),
     ("encoder_decoder", "data.order", "stateful", "stateless"),
-    ("transformer", "model.context", 4, "must not exceed model.context=4"),
+    (
+      "transformer",
+      "model.max_context",
+      4,
+      "must not exceed model.max_context=4",
+    ),
     ("transformer", "data.order", "stateful", "one of rotary"),
     ("min_gru", "model.feed_forward", "x", "=x is not known; .* geglu.* none"),
     ("min_lstm", "model.norm", "x", "=x is not known; .* rms.* none"),

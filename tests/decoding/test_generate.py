@@ -23,7 +23,7 @@ NEVER, PAD = -1, 0
 
 def transformer_at(positions):
   return transformer(
-    V, positions=positions, context=CONTEXT, norm="rms", num_kv_heads=2
+    V, positions=positions, max_context=CONTEXT, norm="rms", num_kv_heads=2
   )
 
 
@@ -83,7 +83,7 @@ def draw(
   """Draw in one call, or in calls of so many tokens each."""
   step, choose = step_of(model, variables), choose or chain([])
   starts = np.zeros(len(keys), int) if starts is None else starts
-  context = model.context
+  context = model.max_context
 
   @jax.jit
   def begin(prompt, starts):
@@ -114,7 +114,7 @@ def draw(
 
 def without_cache(model, variables, prompt, num_tokens):
   """Greedy, every token from the whole window; the law of full contexts."""
-  longest = model.context or len(prompt) + num_tokens
+  longest = model.max_context or len(prompt) + num_tokens
 
   @jax.jit
   def read(tokens, last):  # padding behind the last token changes nothing
@@ -126,8 +126,8 @@ def without_cache(model, variables, prompt, num_tokens):
     padded = np.pad(window, (0, longest - len(window)))[None]
     drawn.append(int(jnp.argmax(read(padded, len(window) - 1)[0])))
     window.append(drawn[-1])
-    if model.context is not None and len(window) > model.context:
-      window = window[-(model.context // 2) :]
+    if model.max_context is not None and len(window) > model.max_context:
+      window = window[-(model.max_context // 2) :]
   return drawn
 
 

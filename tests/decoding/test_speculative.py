@@ -201,7 +201,7 @@ CONTEXT, SIZE = 64, 11
 FAMILIES = {
   "lstm": recurrent("lstm", SIZE),
   "transformer": transformer(
-    SIZE, positions="learned", context=CONTEXT, num_kv_heads=2
+    SIZE, positions="learned", max_context=CONTEXT, num_kv_heads=2
   ),
 }
 

@@ -66,7 +66,7 @@ def classifier(tiny_config, rows, donor, model="recurrent_encoder", **changes):
   config = defaults.get_config(model=model, task="classification")
   sizes = dict(num_layers=1, width=16)
   if model == "encoder":
-    sizes = dict(num_layers=2, num_heads=2, width=16, context=8)
+    sizes = dict(num_layers=2, num_heads=2, width=16, max_context=8)
   config.model.update(sizes)
   config.data.source, config.data.path = "tsv", str(rows)
   config.data.columns = dict(text="1", label="0")

@@ -26,7 +26,7 @@ from tests.tiny_models import draw, encoder_decoder, recurrent, transformer
 TOKENIZER = CharacterTokenizer.train(["abc"], 0, 1, False)
 V, CONTEXT = TOKENIZER.vocab_size, 12
 TARGET = transformer(
-  V, num_layers=1, positions="learned", context=CONTEXT, norm="rms"
+  V, num_layers=1, positions="learned", max_context=CONTEXT, norm="rms"
 )
 OTHER = recurrent("lstm", V, num_layers=1)
 VARIABLES, OTHERS = (draw(m, jnp.zeros((1, 1), int)) for m in (TARGET, OTHER))

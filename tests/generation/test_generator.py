@@ -130,7 +130,7 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
   """Greedy, every token from the whole window; a row without a code beside."""
   generator, variables = make("transformer")
   model = generator._model
-  code, prompt, kept = 3, [5, 6, 7], model.context // 2
+  code, prompt, kept = 3, [5, 6, 7], model.max_context // 2
   requests = [
     Request(np.array([code, *prompt]), 20, code=code),
     Request(np.array([code, *prompt]), 20),
@@ -148,10 +148,10 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
   ):
     window = request.tokens.tolist()
     for token in drawn:
-      if len(window) > model.context:
+      if len(window) > model.max_context:
         front = window[-kept:][:1] if request.code < 0 else [request.code]
         window = front + window[-kept:][1:]
-      later = [0] * (model.context - len(window))  # which no token sees
+      later = [0] * (model.max_context - len(window))  # which no token sees
       assert token == best(jnp.array([window + later]), len(window))
       window.append(token)
 

@@ -99,7 +99,7 @@ def test_the_text_around_blanks_stays_as_it_is(masked):
   assert filled.startswith(before) and filled.endswith(behind)
   assert between in filled and "<unk>" not in filled
   model, tokenizer, variables = make(
-    "character", encoder_decoder, ("<span_0>", "<span_1>"), context=16
+    "character", encoder_decoder, ("<span_0>", "<span_1>"), max_context=16
   )
   options = dict(temperature=0.0, num_tokens=99)
   (filled,) = SpanFiller(model, tokenizer)(
@@ -126,7 +126,7 @@ def test_bpe_blanks_stand_for_the_space_before_a_word_too(masked):
 
 def test_a_middle_is_drawn_behind_its_marks():
   model, tokenizer, variables = make(
-    "character", transformer, MARKS, context=20
+    "character", transformer, MARKS, max_context=20
   )
   fill = MiddleFiller(model, tokenizer)
   options = dict(num_tokens=9, temperature=0.0)

@@ -28,7 +28,7 @@ MODELS = {
   "transformer": encoder_decoder(
     num_layers=1,
     num_encoder_layers=1,
-    context=8,
+    max_context=8,
     source_vocab_size=VOCAB_SIZE,
     tie_embeddings=False,
   ),

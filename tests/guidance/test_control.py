@@ -44,7 +44,7 @@ def runs(tiny_config, text_folder, tmp_path_factory):
   }
   for name, changes in (
     ("lstm", text),
-    ("transformer", text | {"model.context": CONTEXT}),
+    ("transformer", text | {"model.max_context": CONTEXT}),
     ("ngram", text | {"data.tokenizer": "byte"}),
     ("recurrent_encoder", of_rows),
   ):

@@ -18,7 +18,7 @@ PAD, EOS = 0, 3
 UNREAD = (PAD, 2, EOS)
 MODELS = {
   "lstm": recurrent("lstm", V, num_layers=1),
-  "transformer": transformer(V, num_layers=1, context=CONTEXT),
+  "transformer": transformer(V, num_layers=1, max_context=CONTEXT),
 }
 TEXTS = [[5, 7, 4, 8], [9], [6, 10, 5]]  # prompts
 
@@ -57,7 +57,7 @@ def expert(name, weight):
     step_of(name),
     model.initial_carry,
     NUM_TOKENS,
-    model.context,
+    model.max_context,
   )
 
 

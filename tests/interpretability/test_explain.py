@@ -121,7 +121,7 @@ def test_attributions_of_a_linear_score_are_its_terms():
 MODELS = {
   "lstm": recurrent("lstm", num_layers=1),
   "transformer": transformer(num_layers=1),
-  "scanned": transformer(positions="sinusoidal", depth="scan"),
+  "scanned": transformer(positions="sinusoidal", layer_execution="scan"),
   "transformer_xl": transformer_xl(num_layers=1),
 }
 

@@ -212,7 +212,10 @@ def test_a_scan_over_depth_equals_unrolled_blocks():
   """Of the same variables, with dropout, remat and a cache."""
   plain = MODELS["rotary, swiglu, rms, grouped, remat"]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
-  models = [plain.clone(depth=depth) for depth in ("scan", "unrolled")]
+  models = [
+    plain.clone(layer_execution=layer_execution)
+    for layer_execution in ("scan", "unrolled")
+  ]
   variables = [model.init(jax.random.key(0), tokens) for model in models]
   jax.tree.map(np.testing.assert_array_equal, *variables)
 

@@ -137,7 +137,7 @@ def test_weights_are_shown_of_every_layer(prefixed):
 
 def test_weights_behind_a_full_ring_are_in_the_order_of_the_text():
   """A ring holds what is newest in slots of any order."""
-  model = transformer(num_layers=1, positions="rotary", context=4)
+  model = transformer(num_layers=1, positions="rotary", max_context=4)
   variables = draw(model, TOKENS)
   carry = model.initial_carry(B, 4)
   for piece in (TOKENS[:, :3], TOKENS[:, 3:5]):  # the ring turns

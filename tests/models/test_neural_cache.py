@@ -22,7 +22,7 @@ class Unigram(LanguageModel):
   """Always the same scores; `hidden` is made of integers, as counts are."""
 
   vocab_size: int = V
-  context = None
+  max_context = None
   dtype = jnp.float32
 
   @nn.compact

@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 
 from lmjax.layers.attention import CrossAttention, SelfAttention
-from lmjax.layers.attention_context import look_around, look_at, look_behind
+from lmjax.layers.attention_context import (
+  bidirectional_context,
+  causal_context,
+  cross_attention_range,
+)
 from lmjax.layers.feedforward import FeedForward
 from lmjax.layers.position_bias import buckets
 from lmjax.layers.transformer_block import Block
@@ -87,17 +91,19 @@ def test_multi_head_attention_and_its_weights():
   weights = golden("causal", "parameters")
   parameters = heads(weights, "")
   layer = SelfAttention(num_heads=H, num_kv_heads=H, use_bias=True)
-  view = look_behind((2, T), None, None, 0)
+  attention_context = causal_context((2, T), None, None, 0)
 
   def run(parameters, inputs):
-    return layer.apply({"params": parameters}, inputs["x"], view, None)[0]
+    return layer.apply(
+      {"params": parameters}, inputs["x"], attention_context, None
+    )[0]
 
   inputs = golden("causal", "of")
   convert = functools.partial(heads, name="")
   agree("causal", run, parameters, inputs, convert)
   variables = {"params": parameters}
   _, seen = layer.apply(
-    variables, inputs["x"], view, None, mutable=["intermediates"]
+    variables, inputs["x"], attention_context, None, mutable=["intermediates"]
   )
   expected = golden("causal", "out")["weights"]
   (found,) = seen["intermediates"]["weights"]
@@ -111,8 +117,10 @@ def test_attention_to_a_memory_and_its_weights():
   def run(parameters, inputs, **options):
     own = {name: parameters[name] for name in ("query", "out")}
     memory = attend_to(parameters, inputs["memory"])
-    sight = look_at(MASK, T)
-    return layer.apply({"params": own}, inputs["x"], memory, sight, **options)
+    attention_range = cross_attention_range(MASK, T)
+    return layer.apply(
+      {"params": own}, inputs["x"], memory, attention_range, **options
+    )
 
   inputs = golden("cross", "of")
   convert = functools.partial(heads, name="")
@@ -133,9 +141,9 @@ def test_attention_to_a_memory_and_its_weights():
   ],
 )
 def test_blocks(kind, order, activation):
-  case, crosses = f"{kind} {order} {activation}", kind == "decoder"
+  case, has_cross_attention = f"{kind} {order} {activation}", kind == "decoder"
   names = ["attention", "cross_attention", "feed_forward"]
-  if not crosses:
+  if not has_cross_attention:
     names.remove("cross_attention")
 
   def convert(weights):
@@ -152,7 +160,7 @@ def test_blocks(kind, order, activation):
         "scale": weights[f"norm{number}.weight"],
         "bias": weights[f"norm{number}.bias"],
       }
-    if crosses:
+    if has_cross_attention:
       cross = heads(weights, "multihead_attn.")
       converted["memory"] = {name: cross.pop(name) for name in ("key", "value")}
       converted["cross_attention"] = cross
@@ -161,24 +169,38 @@ def test_blocks(kind, order, activation):
   partial = functools.partial
   shared = dict(num_heads=H, use_bias=True)
   block = Block(
-    attention=partial(SelfAttention, num_kv_heads=H, causal=crosses, **shared),
+    attention=partial(
+      SelfAttention, num_kv_heads=H, causal=has_cross_attention, **shared
+    ),
     feed_forward=partial(FeedForward, activation, 12, use_bias=True),
     norm=partial(nn.LayerNorm, epsilon=1e-5),
     dropout=0.0,
     norm_position=order,
-    cross_attention=partial(CrossAttention, **shared) if crosses else None,
+    cross_attention=partial(CrossAttention, **shared)
+    if has_cross_attention
+    else None,
   )
-  if crosses:
-    view, sight = look_behind((2, T), None, None, 0), look_at(MASK, T)
+  if has_cross_attention:
+    attention_context, attention_range = (
+      causal_context((2, T), None, None, 0),
+      cross_attention_range(MASK, T),
+    )
   else:
-    view, sight = look_around((2, S), None, None), None
+    attention_context, attention_range = (
+      bidirectional_context((2, S), None, None),
+      None,
+    )
 
   def run(parameters, inputs):
     own, memory = dict(parameters), None
-    if crosses:
+    if has_cross_attention:
       memory = attend_to(own.pop("memory"), inputs["memory"])
     return block.apply(
-      {"params": own}, inputs["x"], (None, memory), view, sight
+      {"params": own},
+      inputs["x"],
+      (None, memory),
+      attention_context,
+      attention_range,
     )[0]
 
   parameters = convert(golden(case, "parameters"))
@@ -202,9 +224,9 @@ def t5_parameters(weights):
       return layers
     return {name: layers[name] for name in ("query", "out")}
 
-  def block(name, crosses):
+  def block(name, has_cross_attention):
     parts = ["attention", "cross_attention", "feed_forward"]
-    if not crosses:
+    if not has_cross_attention:
       parts.remove("cross_attention")
     names = {part: f"{name}.layer.{i}" for i, part in enumerate(parts)}
     made = {
@@ -213,7 +235,7 @@ def t5_parameters(weights):
     }
     path = names["attention"]
     made["attention"] = attention(f"{path}.SelfAttention", True)
-    if crosses:
+    if has_cross_attention:
       path = names["cross_attention"]
       made["cross_attention"] = attention(f"{path}.EncDecAttention", False)
     path = f"{names['feed_forward']}.DenseReluDense"
@@ -228,11 +250,11 @@ def t5_parameters(weights):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
 
   def trunk(name):
-    crosses = name == "decoder"
+    has_cross_attention = name == "decoder"
     bias = "layer.0.SelfAttention.relative_attention_bias.weight"
     return {
       "blocks": stacked(
-        [block(f"{name}.block.{i}", crosses) for i in range(L)]
+        [block(f"{name}.block.{i}", has_cross_attention) for i in range(L)]
       ),
       "relative_bias": {"bias": weights[f"{name}.block.0.{bias}"]},
       "final_norm": {"scale": weights[f"{name}.final_layer_norm.weight"]},
@@ -271,7 +293,7 @@ def test_t5():
     feed_forward_width=12,
     norm="rms",
     positions="relative",
-    context=T,
+    max_context=T,
     dropout=0.0,
     use_bias=False,
     tie_embeddings=True,

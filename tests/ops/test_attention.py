@@ -8,7 +8,7 @@ import pytest
 
 from lmjax.ops import blocked_attention as blocked
 from lmjax.ops.attention import attend, attend_in, attention_weights
-from lmjax.ops.attention_range import Sight, look_back, run_ends
+from lmjax.ops.attention_range import AttentionRange, causal_range, run_ends
 from lmjax.ops.blocked_attention import blocked_attention
 
 B, T, H, G, K = 2, 11, 6, 2, 4
@@ -32,19 +32,19 @@ def full(query, key, value, seen_BTS, bias_HN=None):
 
 
 class Case(NamedTuple):
-  sight: Sight | None
+  attention_range: AttentionRange | None
   num_keys: int = T
   window: int = 0
   causal: bool = True
   biased: bool = False
 
   def seen(self):
-    if self.sight is None and not self.causal:
+    if self.attention_range is None and not self.causal:
       return jnp.ones((B, T, self.num_keys), bool)
-    if self.sight is None:
+    if self.attention_range is None:
       seen = jnp.tril(jnp.ones((B, T, T), bool))
       return jnp.triu(seen, 1 - self.window) if self.window else seen
-    highest, lowest, keys = self.sight
+    highest, lowest, keys = self.attention_range
     keys = highest if keys is None else keys
     seen = keys[:, None] <= highest[..., None]
     return seen & (keys[:, None] >= lowest[..., None])
@@ -73,19 +73,21 @@ def with_gradients(function, arguments, cotangent):
 # Rings of a cache: some slots hold nothing, the order of the others is turned.
 RING = jnp.array([[6, 7, 8, 4, 5], [-2, -1, 0, -4, -3]])
 BEHIND = PLACES + jnp.array([[9], [1]])
-CACHE = look_back(BEHIND, 0 * BEHIND, jnp.concatenate([RING, BEHIND], 1), 6)
+CACHE = causal_range(BEHIND, 0 * BEHIND, jnp.concatenate([RING, BEHIND], 1), 6)
 PREFIX = jnp.array([[1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [1] * 6 + [0] * 5])
 RUNS = run_ends(PLACES, STARTS, PREFIX.astype(bool))
 PADDED = jnp.where(jnp.arange(T + 5) < jnp.array([[T + 5], [4]]), 0, -1)
 CASES = {
   "causal": Case(None),
   "window": Case(None, window=3),
-  "packed": Case(look_back(PLACES, STARTS)),
-  "packed window": Case(look_back(PLACES, STARTS, window=3), window=3),
+  "packed": Case(causal_range(PLACES, STARTS)),
+  "packed window": Case(causal_range(PLACES, STARTS, window=3), window=3),
   "cache": Case(CACHE, T + 5, window=6),
-  "prefix": Case(Sight(RUNS, STARTS, PLACES)),
+  "prefix": Case(AttentionRange(RUNS, STARTS, PLACES)),
   "both sides": Case(None, T + 5, causal=False),
-  "padded": Case(Sight(0 * PLACES, 0 * PLACES, PADDED), T + 5, causal=False),
+  "padded": Case(
+    AttentionRange(0 * PLACES, 0 * PLACES, PADDED), T + 5, causal=False
+  ),
   "causal, biased": Case(None, biased=True),
   "cache, biased": Case(CACHE, T + 5, biased=True),
 }
@@ -110,10 +112,18 @@ def test_blocks_and_their_gradients_equal_full_attention(
     if case.biased:
       arguments.append(case.bias(jnp.float64))
     positions, aligned = None, case.causal
-    if case.sight is not None:
-      aligned = case.sight.key_BS is None
-      keys = case.sight.highest_BT if aligned else case.sight.key_BS
-      positions = (case.sight.highest_BT, case.sight.lowest_BT, keys)
+    if case.attention_range is not None:
+      aligned = case.attention_range.key_BS is None
+      keys = (
+        case.attention_range.highest_BT
+        if aligned
+        else case.attention_range.key_BS
+      )
+      positions = (
+        case.attention_range.highest_BT,
+        case.attention_range.lowest_BT,
+        keys,
+      )
 
     def ours(query, key, value, bias=None):
       return blocked_attention(
@@ -140,7 +150,7 @@ def test_blocks_and_their_gradients_equal_full_attention(
 def test_attend_equals_full_attention(kind):
   case = CASES[kind]
   query, key, value, _ = draw(jnp.float32, case.num_keys)
-  how = (case.sight, case.window, case.causal, case.bias())
+  how = (case.attention_range, case.window, case.causal, case.bias())
 
   @jax.jit
   def run(query, key, value):
@@ -160,15 +170,19 @@ def test_attend_equals_full_attention(kind):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_one_query_a_row_equals_the_last_of_many(dtype):
-  sight = CACHE
+  attention_range = CACHE
   query, key, value, _ = draw(dtype, T + 5)
-  last = Sight(sight.highest_BT[:, -1:], sight.lowest_BT[:, -1:], sight.key_BS)
+  last = AttentionRange(
+    attention_range.highest_BT[:, -1:],
+    attention_range.lowest_BT[:, -1:],
+    attention_range.key_BS,
+  )
   cached = tuple(jnp.swapaxes(x, 1, 2) for x in (key, value))
   out = attend_in(query[:, -1:], cached, last)
   assert out.dtype == dtype
   np.testing.assert_allclose(
     out.astype(jnp.float32),
-    attend(query, key, value, sight)[:, -1:].astype(jnp.float32),
+    attend(query, key, value, attention_range)[:, -1:].astype(jnp.float32),
     atol=1e-6 if dtype == jnp.float32 else 0.02,
   )
 
@@ -178,7 +192,7 @@ def test_one_query_a_row_finds_the_biases_of_a_ring():
   query, key, value, _ = draw(jnp.float32, T)
   bias_HN = jnp.array(np.random.default_rng(9).normal(size=(H, T)))
   turn = lambda x: jnp.roll(x, 4, axis=1)  # noqa: E731
-  last = Sight(PLACES[:, -1:], PLACES[:, 2:3], turn(PLACES))
+  last = AttentionRange(PLACES[:, -1:], PLACES[:, 2:3], turn(PLACES))
   cached = tuple(jnp.swapaxes(turn(x), 1, 2) for x in (key, value))
   out = attend_in(query[:, -1:], cached, last, bias_HN)
   seen = PLACES[:, None] >= 2
@@ -188,8 +202,8 @@ def test_one_query_a_row_finds_the_biases_of_a_ring():
 
 def test_a_query_that_sees_nothing_gives_zeros_and_no_gradient():
   query, key, value, cotangent = draw(jnp.float32)
-  sight = Sight(PLACES, PLACES.at[1, 4].set(99), PLACES)
-  out, vjp = jax.vjp(lambda *a: attend(*a, sight), query, key, value)
+  attention_range = AttentionRange(PLACES, PLACES.at[1, 4].set(99), PLACES)
+  out, vjp = jax.vjp(lambda *a: attend(*a, attention_range), query, key, value)
   assert not out[1, 4].any() and out[1, 3].any()
   gradients = vjp(cotangent)
   assert not gradients[0][1, 4].any()
@@ -210,10 +224,12 @@ def test_memory_grows_linearly_with_the_length(kind):
   def bytes_needed(time):
     x = jnp.zeros((1, time, 2, 4))
     places = jnp.arange(time)[None]
-    sight = look_back(places, 0 * places) if kind == "packed" else None
+    attention_range = (
+      causal_range(places, 0 * places) if kind == "packed" else None
+    )
 
     def loss(query, key, value):
-      return jnp.sum(attend(query, key, value, sight) ** 2)
+      return jnp.sum(attend(query, key, value, attention_range) ** 2)
 
     grad = jax.jit(jax.grad(loss, (0, 1, 2)))
     analysis = grad.lower(x, x, x).compile().memory_analysis()

@@ -2,12 +2,12 @@
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.ops.attention_range import look_back, run_ends
+from lmjax.ops.attention_range import causal_range, run_ends
 
 
 def test_look_back_as_documented():
   positions, starts = jnp.array([[0, 1, 2, 3]]), jnp.array([[0, 0, 0, 3]])
-  lowest = look_back(positions, starts, window=2).lowest_BT
+  lowest = causal_range(positions, starts, window=2).lowest_BT
   np.testing.assert_array_equal(lowest, [[0, 0, 1, 3]])
 
 

@@ -63,7 +63,7 @@ def test_a_cache_of_eight_bits_holds_what_was_written():
 
 @pytest.mark.parametrize("positions", ["rotary", "relative"])
 def test_a_model_that_remembers_in_eight_bits_says_nearly_the_same(positions):
-  model = transformer(11, positions=positions, context=16, num_kv_heads=2)
+  model = transformer(11, positions=positions, max_context=16, num_kv_heads=2)
   tokens = jnp.array([[1, 2, 3, 4, 5, 6, 7, 8]] * 2)
   variables = draw(model, tokens)
 

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.ops.attention_range import look_back
+from lmjax.ops.attention_range import causal_range
 from lmjax.ops.relative_attention import relative_attention, shift
 
 B, T, S, H, K = 2, 3, 5, 2, 4
@@ -23,8 +23,10 @@ def test_scores_are_those_of_the_paper():
   q, k, value = draw(B, T, H, K), draw(B, S, H, K), draw(B, S, H, K)
   r, u, v = draw(S, H, K), draw(H, K), draw(H, K)
   places = jnp.broadcast_to(jnp.arange(S), (B, S))
-  sight = look_back(places[:, S - T :], jnp.array([[0] * 3, [1] * 3]), places)
-  out, weights = relative_attention(q, k, value, r, u, v, sight)
+  attention_range = causal_range(
+    places[:, S - T :], jnp.array([[0] * 3, [1] * 3]), places
+  )
+  out, weights = relative_attention(q, k, value, r, u, v, attention_range)
   q, k, value, r, u, v = map(np.array, (q, k, value, r, u, v))
   for b in range(B):
     for h in range(H):

@@ -34,8 +34,10 @@ from tests.tiny_models import (
 WINDOW = 6
 MODELS = {
   "lstm": recurrent("lstm", num_layers=1),
-  "transformer": transformer(num_layers=1, context=WINDOW, positions="learned"),
-  "endless": transformer(num_layers=1, context=4, positions="relative"),
+  "transformer": transformer(
+    num_layers=1, max_context=WINDOW, positions="learned"
+  ),
+  "endless": transformer(num_layers=1, max_context=4, positions="relative"),
 }
 CARRIES = {"lstm": True, "transformer": False, "endless": True}
 TOKENIZER = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
@@ -178,7 +180,7 @@ def test_figures_are_those_of_the_tokens():
 
 PAIRS = {
   "prefix": (
-    transformer(num_layers=1, context=16, positions="relative"),
+    transformer(num_layers=1, max_context=16, positions="relative"),
     TextSampler,
     dict(reads_prefix=True),
   ),

@@ -23,7 +23,7 @@ B, T, V, D = 8, 5, 11, 4
 class Model(LanguageModel):
   """Embeddings with a running mean of them and a loss on their size."""
 
-  context = None
+  max_context = None
 
   def setup(self):
     self.embed = nn.Embed(V, D)

@@ -26,7 +26,7 @@ from tests.tiny_models import recurrent, transformer
 
 B, T, V, STEPS = 16, 5, 16, 3
 RULES = defaults.get_config(model="lstm").parallel.rules
-SIZES = dict(num_layers=2, context=6, feed_forward="swiglu", norm="rms")
+SIZES = dict(num_layers=2, max_context=6, feed_forward="swiglu", norm="rms")
 TASKS = {
   "lstm, stateful": (recurrent("lstm", V), True),
   "transformer, stateful": (transformer(V, **SIZES), True),
@@ -41,7 +41,7 @@ WHOLE = {
     transformer(
       V,
       num_layers=2,
-      context=6,
+      max_context=6,
       num_kv_heads=2,
       positions="relative",
       norm="batch",
