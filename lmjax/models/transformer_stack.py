@@ -198,7 +198,7 @@ class TransformerStack(nn.Module, kw_only=True):
       return functools.partial(linear_biases, num_heads=self.num_heads)
     return None
 
-  def transform(
+  def __call__(
     self,
     x_BTD: Array,
     attention_context: AttentionContext,
@@ -253,7 +253,13 @@ class TransformerStack(nn.Module, kw_only=True):
       shape, resets_BT, mask_BT, self.distance_bias()
     )
     nothing = [(None, None)] * self.num_layers
-    return self.transform(x_BTD, attention_context, nothing)[0]
+    return self(x_BTD, attention_context, nothing)[0]
+
+  @nn.nowrap
+  def choices(self) -> dict[str, str]:
+    """Return what "auto" resolves to, by config key."""
+    execution = choose_layer_execution(self.layer_execution, self.num_layers)
+    return dict(scan_layers=execution)
 
   @nn.nowrap
   def block_flops(self, window: int) -> int:

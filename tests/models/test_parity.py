@@ -22,8 +22,8 @@ from lmjax.layers.attention_context import (
 from lmjax.layers.feedforward import FeedForward
 from lmjax.layers.position_bias import buckets
 from lmjax.layers.transformer_block import Block
-from lmjax.models.encoder_decoder import EncoderDecoder
 from tests.helpers.agreement import assert_near_reference
+from tests.tiny_models import encoder_decoder
 
 T, S, D, H, K, V, L = 5, 4, 8, 2, 4, 11, 2
 MASK = jnp.array([[True] * 4, [True, True, False, False]])
@@ -282,8 +282,8 @@ def t5_parameters(weights):
 
 
 def test_t5():
-  model = EncoderDecoder(
-    vocab_size=V,
+  model = encoder_decoder(
+    V,
     width=D,
     num_layers=L,
     num_encoder_layers=L,
