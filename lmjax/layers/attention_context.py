@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the layers of a Transformer look at, worked out once a call."""
+"""Positions, masks and cache slots shared by the layers of one call."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ DistanceBias = Callable[[Array], Array]
 
 
 class AttentionContext(NamedTuple):
-  """What every layer may look at.
+  """Attention inputs that are the same for every layer of a call.
 
   Attributes:
     positions_BT: positions counted from the start of the token's document.
@@ -29,9 +29,9 @@ class AttentionContext(NamedTuple):
       over the cache alone for one new token per row; None if array positions
       decide (causal or full attention without documents or padding).
     slots_BT: where new keys are stored in the cache; None if there is none.
-    order_BC: the slots of the cache from its oldest token on, where keys must
-      stand in the order of the text; None elsewhere.
-    bias_HN: what is added to the scores of each distance, or None; see
+    order_BC: cache slots from the oldest token to the newest; None unless keys
+      must be in text order, as for position biases.
+    bias_HN: bias added to the scores of each distance, or None; see
       lmjax.ops.attention.
   """
 
@@ -51,16 +51,20 @@ def causal_context(
   bidirectional_BT: Array | None = None,
   distance_bias: DistanceBias | None = None,
 ) -> AttentionContext:
-  """Let new tokens behind a cache look back, and forth within runs.
+  """Return the context of causal attention, with an optional cache and prefix.
+
+  >>> context = causal_context((1, 4), None, [[0, 0, 1, 0]], window=0)
+  >>> context.positions_BT, context.attention_range.lowest_BT
+  [[0, 1, 0, 1]], [[0, 0, 2, 2]]
 
   Args:
-    shape: number of rows and of new tokens in each.
-    cache: keys and values of those before, or None.
-    resets_BT: true where a document begins.
-    window: how many of the newest positions are seen; 0 for all.
-    bidirectional_BT: true on prefixes, each a run of tokens that all see each
-      other.
-    distance_bias: makes what is added to the scores of distances.
+    shape: batch size B and number of new tokens T.
+    cache: keys and values of the previous tokens, or None.
+    resets_BT: true at the first token of each document.
+    window: number of newest positions visible to a query; 0 for all.
+    bidirectional_BT: true on prefix tokens; the tokens of one contiguous
+      prefix attend to each other in both directions (prefix LM).
+    distance_bias: function from distances [N] to score biases [H, N].
   """
   batch, time = shape
   seen_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length_B
@@ -69,13 +73,19 @@ def causal_context(
   starts_BT = document_starts(rows_BT, start_B, resets_BT)
   num_keys, keys_BS, slots_BT, order_BC = time, None, None, None
   if cache is not None:
+    # The cache is a ring buffer: position p is stored in slot p mod C, so a
+    # new token overwrites the oldest one when all C slots are full.
     num_slots = cache.keys_BGCK[0].shape[2]
     slots_BT = new_slots(seen_B, time, num_slots)
-    if time == 1:  # its own key is in the cache by then
+    if time == 1:
+      # A decoding step writes its key before it attends, so the cache alone
+      # holds every visible key.
       num_keys, keys_BS = num_slots, slot_positions(seen_B + 1, num_slots)
     else:
       slots_BC = slot_positions(seen_B, num_slots)
-      oldest_B1 = seen_B[:, None] - (num_slots - 1)  # one slot is for the above
+      # A decoding step sees C keys including its own. The first new token of a
+      # chunk must see the same number, so the oldest slot is hidden.
+      oldest_B1 = seen_B[:, None] - (num_slots - 1)
       slots_BC = jnp.where(slots_BC < oldest_B1, -1, slots_BC)
       if distance_bias is not None:
         places_BC = seen_B[:, None] + jnp.arange(num_slots)
@@ -104,13 +114,17 @@ def bidirectional_context(
   mask_BT: Array | None,
   distance_bias: DistanceBias | None = None,
 ) -> AttentionContext:
-  """Let each token see all of its document.
+  """Return the context in which each token attends to its whole document.
+
+  >>> mask_BT = jnp.array([[True, True, False]])
+  >>> bidirectional_context((1, 3), None, mask_BT).attention_range.key_BS
+  [[0, 1, -1]]
 
   Args:
-    shape: number of rows and of tokens in each.
-    resets_BT: true where a document begins.
-    mask_BT: false on padding, which nobody sees.
-    distance_bias: makes what is added to the scores of distances.
+    shape: batch size B and sequence length T.
+    resets_BT: true at the first token of each document.
+    mask_BT: false on padding, which no token attends to.
+    distance_bias: function from distances [N] to score biases [H, N].
   """
   batch, time = shape
   rows_BT = jnp.broadcast_to(jnp.arange(time), (batch, time))
@@ -129,13 +143,14 @@ def bidirectional_context(
 def cross_attention_range(
   mask_BS: Array | None, num_queries: int
 ) -> AttentionRange | None:
-  """Let queries see all of a memory but its padding, where the mask is false.
+  """Return the range in which queries see every source key except padding.
 
   >>> cross_attention_range([[True, False]], num_queries=1)
   AttentionRange(highest_BT=[[0]], lowest_BT=[[0]], key_BS=[[0, -1]])
   """
   if mask_BS is None:
     return None
+  # Every query covers position 0 only; padding keys get position -1, outside.
   zeros_BT = jnp.zeros((len(mask_BS), num_queries), jnp.int32)
   return AttentionRange(zeros_BT, zeros_BT, jnp.where(mask_BS, 0, -1))
 

@@ -85,12 +85,13 @@ class Transformer(LanguageModel, kw_only=True):
     resets_BT: Array | None = None,
     bidirectional_BT: Array | None = None,
   ) -> tuple[Array, KeyValueCache | None]:
-    """Read tokens behind those of a carry.
+    """Process tokens that follow those of a carry.
 
     Args:
       tokens_BT: int tokens.
       carry: keys and values of the tokens before; None for no tokens before.
-      resets_BT: true where a document begins; no token sees across.
+      resets_BT: true at the first token of each document; no token attends to
+        another document.
       bidirectional_BT: true on prefixes, whose tokens see each other in both
         directions: of a document, each run of neighbours that are true (prefix
         language model; Raffel et al. 2020). A prefix must be read in one call.

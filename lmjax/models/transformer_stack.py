@@ -33,8 +33,8 @@ from lmjax.models.choices import check_choice
 from lmjax.ops.attention_range import AttentionRange
 from lmjax.types import Array, PyTree
 
-# These count from the start of a text; the others know distances alone, so
-# that a text may go on without end.
+# Absolute positions are counted from the start of a text, which limits its
+# length; the other kinds depend on distances only and have no limit.
 ABSOLUTE_POSITIONS = ("learned", "sinusoidal")
 POSITIONS = (*ABSOLUTE_POSITIONS, "rotary", "relative", "alibi", "none")
 QK_NORMS = ("none", "layer", "layer_no_bias", "rms")
@@ -66,8 +66,8 @@ class TransformerStack(nn.Module, kw_only=True):
       too, which "relative" positions must then tell apart.
     has_cross_attention: whether blocks attend to a memory too.
     attention_window: how many of the newest positions each sees; 0 for all.
-    dropout: share of features dropped on the embeddings and residuals.
-    attention_dropout: share of attention's weights dropped.
+    dropout: dropout rate of the embeddings and residuals.
+    attention_dropout: dropout rate of the attention weights.
     use_bias: whether projections have biases.
     initializer: how kernels are drawn, one of INITIALIZERS. "normal" makes
       those that write to the residual smaller with depth (Radford et al.).
