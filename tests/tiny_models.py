@@ -16,7 +16,8 @@ from lmjax.models.encoder_decoder import EncoderDecoder
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
-from lmjax.models.transformer_xl import TransformerXL
+from lmjax.models.transformer_stack import TransformerStack
+from lmjax.models.transformer_xl import TransformerXL, TransformerXLStack
 from lmjax.tree import map_named
 
 VOCAB_SIZE = 11
@@ -55,21 +56,40 @@ TRANSFORMER = dict(
   max_context=16,
   dropout=0.0,
   use_bias=True,
-  tie_embeddings=True,
   remat=False,
 )
 
 
+def take(options: dict, *names: str) -> dict:
+  """Remove a model's own attributes from options of its stack, and return them.
+
+  Embeddings are tied unless the options say otherwise.
+  """
+  own = {name: options.pop(name) for name in names if name in options}
+  return {"tie_embeddings": True} | own
+
+
+def clone(model: LanguageModel, **changes) -> LanguageModel:
+  """Return a copy with changed attributes, of its stack if it has one."""
+  if hasattr(model, "stack"):
+    return model.clone(stack=model.stack.clone(**changes))
+  return model.clone(**changes)
+
+
 def transformer(vocab_size: int = VOCAB_SIZE, **options) -> Transformer:
   """Make a Transformer."""
-  return Transformer(vocab_size=vocab_size, **(TRANSFORMER | options))
+  own = take(options, "int8_cache", "tie_embeddings")
+  stack = TransformerStack(**(TRANSFORMER | options))
+  return Transformer(vocab_size=vocab_size, stack=stack, **own)
 
 
 def transformer_xl(vocab_size: int = VOCAB_SIZE, **options) -> TransformerXL:
   """Make a Transformer-XL."""
-  settings = {**TRANSFORMER, "memory": 16}
+  own = {"memory": 16} | take(options, "memory", "tie_embeddings")
+  settings = TRANSFORMER | options
   del settings["positions"], settings["max_context"]
-  return TransformerXL(vocab_size=vocab_size, **(settings | options))
+  stack = TransformerXLStack(**settings)
+  return TransformerXL(vocab_size=vocab_size, stack=stack, **own)
 
 
 def built(family: str, vocab_size: int = VOCAB_SIZE, **options):
@@ -81,13 +101,23 @@ def built(family: str, vocab_size: int = VOCAB_SIZE, **options):
 
 def encoder(vocab_size: int = VOCAB_SIZE, **options) -> Encoder:
   """Make an encoder."""
-  return Encoder(vocab_size=vocab_size, **(TRANSFORMER | options))
+  own = take(options, "tie_embeddings")
+  stack = TransformerStack(causal=False, **(TRANSFORMER | options))
+  return Encoder(vocab_size=vocab_size, stack=stack, **own)
 
 
 def encoder_decoder(vocab_size: int = VOCAB_SIZE, **options) -> EncoderDecoder:
   """Make an encoder–decoder."""
-  settings = {**TRANSFORMER, "num_encoder_layers": 2}
-  return EncoderDecoder(vocab_size=vocab_size, **(settings | options))
+  own = take(options, "source_vocab_size", "tie_embeddings", "int8_cache")
+  layers = options.pop("num_encoder_layers", 2)
+  settings = TRANSFORMER | options
+  encoder = settings | dict(num_layers=layers, causal=False, attention_window=0)
+  return EncoderDecoder(
+    vocab_size=vocab_size,
+    stack=TransformerStack(has_cross_attention=True, **settings),
+    encoder=TransformerStack(**encoder),
+    **own,
+  )
 
 
 def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):

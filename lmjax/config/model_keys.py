@@ -126,8 +126,8 @@ _BLOCKS = dict(
   tie_embeddings=Key(True),
   initializer=_initializer("normal"),
   remat=Key(False),  # recompute activations in the backward pass
-  # Compile one block and loop over it: auto | always | never (unrolled)
-  scan_layers=choice("auto", "always", "never"),
+  # scan: compile one block and loop over it; auto: unroll few layers on a CPU
+  scan_layers=choice("auto", "scan", "unrolled"),
   **_DTYPES,
 )
 _POSITIONS = (

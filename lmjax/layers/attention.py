@@ -146,14 +146,14 @@ class SelfAttention(Attention, kw_only=True):
   def __call__(
     self,
     x_BTD: Array,
-    context: AttentionContext,
+    attention_context: AttentionContext,
     cached: tuple[Array, Array] | None,
   ) -> tuple[Array, tuple[Array, Array] | None]:
     """Attend from every position.
 
     Args:
       x_BTD: inputs.
-      context: positions and sight.
+      attention_context: positions and sight.
       cached: keys and values of the tokens before, [B, G, C, K] each, or None.
 
     Returns:
@@ -170,21 +170,24 @@ class SelfAttention(Attention, kw_only=True):
     query_BTHK = self.normed(query_BTHK, "query_norm")
     key_BTGK = self.normed(key_BTGK, "key_norm")
     if self.rotary:
-      query_BTHK = rotate(query_BTHK, context.positions_BT)
-      key_BTGK = rotate(key_BTGK, context.positions_BT)
+      query_BTHK = rotate(query_BTHK, attention_context.positions_BT)
+      key_BTGK = rotate(key_BTGK, attention_context.positions_BT)
     seen, written = (key_BTGK, value_BTGK), None
     if cached is not None:
       written = tuple(
-        write(old, x, context.slots_BT)
+        write(old, x, attention_context.slots_BT)
         for old, x in zip(cached, seen, strict=True)
       )
       if x_BTD.shape[1] == 1:
         attended_B1HK = attend_in(
-          query_BTHK, written, context.attention_range, context.bias_HN
+          query_BTHK,
+          written,
+          attention_context.attention_range,
+          attention_context.bias_HN,
         )
         return self.output(attended_B1HK), written
-      if context.order_BC is not None:
-        order = context.order_BC[:, None, :, None]
+      if attention_context.order_BC is not None:
+        order = attention_context.order_BC[:, None, :, None]
         cached = [
           jnp.take_along_axis(dense(old), order, axis=2) for old in cached
         ]
@@ -192,13 +195,13 @@ class SelfAttention(Attention, kw_only=True):
     attended_BTHK = self.look(
       query_BTHK,
       seen,
-      context.attention_range,
+      attention_context.attention_range,
       None
       if cached is None
-      else jnp.argsort(context.attention_range.key_BS, axis=1),
+      else jnp.argsort(attention_context.attention_range.key_BS, axis=1),
       window=self.window,
       causal=self.causal,
-      bias_HN=context.bias_HN,
+      bias_HN=attention_context.bias_HN,
     )
     return self.output(attended_BTHK), written
 

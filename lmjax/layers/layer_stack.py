@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from lmjax.types import Array, PyTree
 
-# model.scan_layers → how the blocks are executed.
-LAYER_EXECUTIONS = {"auto": "auto", "always": "scan", "never": "unrolled"}
+LAYER_EXECUTIONS = ("auto", "scan", "unrolled")
 _FEW_LAYERS = 8
 _COLLECTIONS = ("params", "batch_stats", "losses", "intermediates")
 
@@ -24,7 +23,7 @@ def choose_layer_execution(layer_execution: str, num_layers: int) -> str:
   return "unrolled" if few else "scan"
 
 
-def stack_blocks(
+def make_layers(
   make_block: functools.partial,
   num_layers: int,
   layer_execution: str,
@@ -35,9 +34,9 @@ def stack_blocks(
   Args:
     make_block: a module and its attributes; it is called as layers.block is.
     num_layers: how many there are.
-    layer_execution: "scan" compiles one block and loops over it, "unrolled" compiles
-      them all; parameters are stacked for either. "separate" makes a list of
-      blocks with parameters of their own, for decoding alone.
+    layer_execution: "scan" compiles one block and loops over it; "unrolled"
+      compiles every block; both stack parameters. "separate" returns a list
+      of blocks with their own parameters, for decoding only.
     remat: whether the backward pass computes each block again instead of
       storing its activations.
   """
@@ -57,7 +56,7 @@ def stack_blocks(
   return stack(**make_block.keywords)
 
 
-def apply_blocks(
+def apply_layers(
   blocks: nn.Module | list[nn.Module],
   x_BTD: Array,
   remembered: Sequence[PyTree],
@@ -66,7 +65,7 @@ def apply_blocks(
   """Apply all blocks.
 
   Args:
-    blocks: what `stack_blocks` made.
+    blocks: what `make_layers` made.
     x_BTD: the input of the first.
     remembered: something for each layer, all of one structure.
     *shared: something for all layers.

@@ -35,13 +35,16 @@ class RelativeAttention(Attention):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Array, context: SegmentContext, memory_BMD: Array | None
+    self,
+    x_BTD: Array,
+    attention_context: SegmentContext,
+    memory_BMD: Array | None,
   ) -> tuple[Array, Array | None]:
     """Attend from every position.
 
     Args:
       x_BTD: inputs.
-      context: sight and distances.
+      attention_context: sight and distances.
       memory_BMD: the newest inputs of the segments before, or None.
 
     Returns:
@@ -60,7 +63,9 @@ class RelativeAttention(Attention):
     distance = [self.projection(width, heads, "distance")]
     (query_BTHK,) = apply_affine(x_BTD, query, 1, self.dtype)
     key_BSHK, value_BSHK = apply_affine(seen_BSD, keys, 1, self.dtype)
-    (distance_SHK,) = apply_affine(context.waves_SD, distance, 1, self.dtype)
+    (distance_SHK,) = apply_affine(
+      attention_context.waves_SD, distance, 1, self.dtype
+    )
     biases = [
       self.param(
         name,
@@ -76,7 +81,7 @@ class RelativeAttention(Attention):
       value_BSHK,
       distance_SHK,
       *biases,
-      context.attention_range,
+      attention_context.attention_range,
     )
     if self.shows_weights():
       self.sow("intermediates", "weights", weights_BHTS)

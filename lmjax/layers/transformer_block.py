@@ -38,7 +38,7 @@ class Block(nn.Module):
     self,
     x_BTD: Array,
     remembered: tuple[PyTree, PyTree],
-    context: PyTree,
+    attention_context: PyTree,
     attention_range: AttentionRange | None = None,
   ) -> tuple[Array, PyTree]:
     """Transform [B, T, D].
@@ -47,7 +47,7 @@ class Block(nn.Module):
       x_BTD: inputs.
       remembered: what this layer's attention keeps of the tokens before, and
         the memory that its cross-attention attends to; None for nothing.
-      context: what every layer's attention may look at.
+      attention_context: what every layer's attention may look at.
       attention_range: what every layer's cross-attention sees of its memory.
 
     Returns:
@@ -64,7 +64,7 @@ class Block(nn.Module):
       return added_BTD if first else self.norm(name=f"{name}_norm")(added_BTD)
 
     layer = self.attention(name="attention")
-    new_BTD, cached = layer(enter("attention"), context, cached)
+    new_BTD, cached = layer(enter("attention"), attention_context, cached)
     x_BTD = leave(new_BTD, "attention")
     if self.cross_attention is not None:
       layer = self.cross_attention(name="cross_attention")

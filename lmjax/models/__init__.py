@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole networks by name; to add one, write its file and a line here.
+"""Complete networks, selected by name.
 
-Every autoregressive model keeps one contract (language_model.py):
+An autoregressive model is a function (params, tokens, carry) → (hidden, carry).
+Training on shuffled sequences, training with a carried state, prefill and
+decoding are the same call:
 
     carry = model.initial_carry(batch_size, capacity)
     hidden, carry = model.apply(variables, tokens_BT, carry, resets_BT)
@@ -9,20 +11,33 @@ Every autoregressive model keeps one contract (language_model.py):
     sums = model.apply(variables, hidden, targets_BT, weights_BT,
                        method="cross_entropy")
 
-Every leaf of a carry has its batch axis first. `carry=None` stands for an empty
-one that is not needed afterwards. `model.max_context` is how many tokens a carry
-can hold, None if there is no limit. Leaves of `hidden` begin with the axes
-batch and time; most models have one, hidden_BTD, whose logits are a table times
-it plus a bias. `model.choices(with_resets)` names what each "auto" stands for.
-`model.for_decoding(variables, batch_size)` returns a model and variables that
-compute the same, laid out for one token at a time. `model.rewind(carry,
-num_tokens)` makes of a full carry one behind which its newest tokens are read
-again. `model.estimate(tokens, starts, names)` makes the variables that are
-counted in the training text. Of what a model that reads sources sows,
-`model.attended(sown)` is how much tokens attended to each place of them, None
-if it has no attention.
+- Every leaf of a carry has its batch axis first. `carry=None` is an empty carry
+  whose updated value is not needed.
+- `hidden` is an array hidden_BTD for most models, whose logits are
+  hidden_BTD · tableᵀ + bias. Other models may return any tree whose leaves
+  begin with the axes batch and time; they override `logits` and
+  `cross_entropy`.
+- `model.max_context` is the maximum number of tokens in a carry; None: no
+  limit.
+- LanguageModel (language_model.py) documents the other methods: `rewind`,
+  `read_ahead` and `go_back`, `for_decoding`, `choices`, `estimate`,
+  `flops_per_token`.
+- Encoder–decoders add `encode(sources_BS, mask_BS) → memory`, and
+  `attended(sown)`, the cross-attention weights over source positions (None
+  without attention).
+- Text encoders are functions (params, tokens, mask) → hidden; see
+  text_encoder.py.
 
-Encoders of texts keep the contract of text_encoder.py.
+To add a model:
+
+1. Write models/NAME.py: a subclass of LanguageModel (or, for a recurrent
+   layer, a layer for stack.Stack), and `build(config, vocab_size)`, which
+   raises UsageError for settings that do not fit together.
+2. Add a line to MODELS below.
+3. Add its defaults to MODELS in lmjax/config/defaults.py.
+4. Add a config file to configs/, and a tiny instance to `make_models` in
+   tests/tiny_models.py, whose property tests (causality, incremental decoding
+   equals the full forward pass, resets, bfloat16, FLOPs) then include it.
 """
 
 from lmjax.models import (

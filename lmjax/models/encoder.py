@@ -6,11 +6,14 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.models.transformer import Transformer
-from lmjax.models.transformer_stack import stack_settings
+from lmjax.models.transformer_stack import (
+  TransformerStack,
+  transformer_settings,
+)
 from lmjax.types import Array, PyTree
 
 
-class Encoder(Transformer, kw_only=True):
+class Encoder(Transformer):
   """Encoder that scores the token of each place (Devlin et al. 2018).
 
   arXiv:1810.04805. It keeps no carry, and so can neither draw text nor learn
@@ -19,8 +22,6 @@ class Encoder(Transformer, kw_only=True):
 
   kinds = ("encoder", "text_encoder")
   backward_width = 0
-
-  causal: bool = False
 
   def __call__(
     self,
@@ -42,7 +43,7 @@ class Encoder(Transformer, kw_only=True):
     """
     assert carry is None, "an encoder keeps no carry"
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD = self.transform_bidirectional(x_BTD, resets_BT, mask_BT)
+    hidden_BTD = self.stack.encode_bidirectional(x_BTD, resets_BT, mask_BT)
     if self.is_initializing():
       self.unembedding()
     return hidden_BTD, None
@@ -53,7 +54,7 @@ class Encoder(Transformer, kw_only=True):
 
   def contextualize(self, x_BTD: Array, mask_BT: Array) -> Array:
     """Read vectors of tokens, [B, T, D] to [B, T, D]."""
-    return self.transform_bidirectional(x_BTD, None, mask_BT)
+    return self.stack.encode_bidirectional(x_BTD, None, mask_BT)
 
   @property
   def input_width(self) -> int:
@@ -83,5 +84,5 @@ def build(config: ConfigDict, vocab_size: int) -> Encoder:
   return Encoder(
     vocab_size=vocab_size,
     tie_embeddings=config.model.tie_embeddings,
-    **stack_settings(config),
+    stack=TransformerStack(causal=False, **transformer_settings(config)),
   )

@@ -12,7 +12,10 @@ from lmjax.layers.attention_context import cross_attention_range
 from lmjax.layers.dense import Affine, Parameters, apply_affine
 from lmjax.layers.embeddings import TokenEmbedding
 from lmjax.models.transformer import Transformer
-from lmjax.models.transformer_stack import TransformerStack, stack_settings
+from lmjax.models.transformer_stack import (
+  TransformerStack,
+  transformer_settings,
+)
 from lmjax.ops.key_value_cache import KeyValueCache
 from lmjax.tree import named_leaves
 from lmjax.types import Array, PyTree
@@ -40,32 +43,19 @@ class EncoderDecoder(Transformer, kw_only=True):
   Both texts have one vocabulary and one embedding table, if not said otherwise.
 
   Attributes:
-    num_encoder_layers: number of blocks of the encoder.
+    encoder: transformer stack that reads the source; bidirectional.
     source_vocab_size: number of tokens of sources, which then have a table of
       their own; 0 for one vocabulary.
   """
 
   kinds = ("encoder_decoder",)
 
-  num_encoder_layers: int
+  encoder: TransformerStack
   source_vocab_size: int = 0
-  has_cross_attention: bool = True
 
   def setup(self):
     """Create the layers."""
     super().setup()
-    fields = TransformerStack.__dataclass_fields__.keys() - {"parent", "name"}
-    settings = {name: getattr(self, name) for name in fields}
-    settings |= dict(
-      num_layers=self.num_encoder_layers,
-      causal=False,
-      has_cross_attention=False,
-      attention_window=0,
-      layer_execution="auto"
-      if self.layer_execution == "separate"
-      else self.layer_execution,
-    )
-    self.encoder = TransformerStack(**settings)
     if self.source_vocab_size:
       self.source_embedding = TokenEmbedding(
         self.source_vocab_size,
@@ -77,21 +67,21 @@ class EncoderDecoder(Transformer, kw_only=True):
       Affine,
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      axis_size=self.num_layers,
+      axis_size=self.stack.num_layers,
     )
     self.memory_key, self.memory_value = (
       projection(
         (self.width,),
-        (self.num_kv_heads, self.width // self.num_heads),
-        use_bias=self.use_bias,
-        initializer=self.initializer,
+        (self.stack.num_kv_heads, self.width // self.stack.num_heads),
+        use_bias=self.stack.use_bias,
+        initializer=self.stack.initializer,
         param_dtype=self.param_dtype,
       )
       for _ in range(2)
     )
-    key_norm = self.attention_settings()["qk_norm"]
+    key_norm = self.stack.attention_settings()["qk_norm"]
     if key_norm is not None:
-      self.memory_key_norms = [key_norm() for _ in range(self.num_layers)]
+      self.memory_key_norms = [key_norm() for _ in range(self.stack.num_layers)]
 
   def encode(self, sources_BS: Array, mask_BS: Array | None = None) -> Memory:
     """Read source texts.
@@ -103,20 +93,21 @@ class EncoderDecoder(Transformer, kw_only=True):
       mask_BS: true on tokens, false on padding; None for no padding.
     """
     table = self.source_embedding if self.source_vocab_size else self.embedding
-    x_BSD = self.encoder.transform_bidirectional(
-      table(sources_BS), None, mask_BS
-    )
+    x_BSD = self.encoder.encode_bidirectional(table(sources_BS), None, mask_BS)
 
     def by_layer(stacked: Parameters) -> list[Parameters]:
       kernels, biases = stacked
       if biases is None:
-        biases = [None] * self.num_layers
+        biases = [None] * self.stack.num_layers
       return list(zip(kernels, biases, strict=True))
 
     maps = by_layer(self.memory_key()) + by_layer(self.memory_value())
     made = apply_affine(x_BSD, maps, 1, self.dtype)
-    keys_BSGK, values_BSGK = made[: self.num_layers], made[self.num_layers :]
-    if self.qk_norm != "none":
+    keys_BSGK, values_BSGK = (
+      made[: self.stack.num_layers],
+      made[self.stack.num_layers :],
+    )
+    if self.stack.qk_norm != "none":
       norms = zip(self.memory_key_norms, keys_BSGK, strict=True)
       keys_BSGK = [norm(key_BSGK) for norm, key_BSGK in norms]
 
@@ -193,13 +184,14 @@ class EncoderDecoder(Transformer, kw_only=True):
 
     Sources are taken to be as long as targets.
     """
-    key_value_width = self.width * self.num_kv_heads // self.num_heads
+    key_value_width = (
+      self.width * self.stack.num_kv_heads // self.stack.num_heads
+    )
     crossing = 2 * self.width * (self.width + key_value_width + window)
-    encoder = self.clone(causal=False, attention_window=0)
     return (
       super().flops_per_token(window)
-      + 2 * self.num_layers * crossing
-      + 2 * self.num_encoder_layers * encoder.block_flops(window)
+      + 2 * self.stack.num_layers * crossing
+      + 2 * self.encoder.num_layers * self.encoder.block_flops(window)
     )
 
 
@@ -212,10 +204,14 @@ def build(
     UsageError: if the sizes do not fit together.
   """
   model = config.model
+  settings = transformer_settings(config)
+  encoder = settings | dict(
+    num_layers=model.num_encoder_layers or model.num_layers, causal=False
+  )
   return EncoderDecoder(
     vocab_size=vocab_size,
     tie_embeddings=model.tie_embeddings,
-    num_encoder_layers=model.num_encoder_layers or model.num_layers,
+    stack=TransformerStack(has_cross_attention=True, **settings),
+    encoder=TransformerStack(**encoder),
     source_vocab_size=source_vocab_size,
-    **stack_settings(config),
   )

@@ -19,9 +19,9 @@ class LanguageModel(nn.Module):
   """A model that reads tokens and scores the next ones.
 
   A subclass has `__call__(tokens_BT, carry, resets_BT) → (hidden, carry)`,
-  `initial_carry`, `dtype`, and `max_context`: how many tokens a carry can hold, or
-  None for any number. The rest is here for models whose logits are a table
-  times a hidden vector: modules named `embedding` and, unless
+  `initial_carry`, `dtype`, and `max_context`: the maximum number of tokens that
+  a carry holds, or None for no limit. The rest is here for models whose logits
+  are a table times a hidden vector: modules named `embedding` and, unless
   `tie_embeddings`, `output`. A model that scores in another way overrides
   `logits` and `cross_entropy`; what `hidden` is, is then its own affair, as
   long as the axes of every leaf begin with batch and time.

@@ -8,49 +8,75 @@ from ml_collections import ConfigDict
 from lmjax.errors import UsageError
 from lmjax.layers.attention_context import causal_context
 from lmjax.layers.embeddings import OutputLayer, TokenEmbedding
-from lmjax.layers.layer_stack import choose_layer_execution, separate
+from lmjax.layers.layer_stack import separate
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.transformer_stack import (
   ABSOLUTE_POSITIONS,
   POSITIONS,
   TransformerStack,
-  stack_settings,
+  transformer_settings,
 )
 from lmjax.ops.key_value_cache import KeyValueCache, empty_cache
 from lmjax.types import Array, PyTree
 
 
-class Transformer(TransformerStack, LanguageModel, kw_only=True):
-  """Decoder with its blocks stacked, pre-norm as Radford et al. 2019 have it.
+class Transformer(LanguageModel, kw_only=True):
+  """Decoder-only Transformer: token embedding, transformer stack, output layer.
+
+  Pre-norm by default (Radford et al. 2019).
 
   Attributes:
-    vocab_size: number of tokens V.
-    tie_embeddings: whether the embedding table makes the logits too.
-    int8_cache: whether the carry holds keys and values in eight bits.
+    vocab_size: vocabulary size V.
+    stack: positions, blocks and final norm.
+    tie_embeddings: whether the output layer uses the embedding table.
+    int8_cache: whether the carry stores keys and values as int8.
   """
 
   kinds = ("decoder", "infiller", "prefix_decoder")
 
   vocab_size: int
+  stack: TransformerStack
   tie_embeddings: bool
   int8_cache: bool = False
 
   def setup(self):
     """Create the layers."""
-    super().setup()
+    # Parameters of the stack keep the paths blocks/... and final_norm/...,
+    # without a prefix, beside embedding/...
+    nn.share_scope(self, self.stack)
     self.embedding = TokenEmbedding(
       self.vocab_size,
-      self.width,
+      self.stack.width,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
     )
     if not self.tie_embeddings:
       self.output = OutputLayer(
         self.vocab_size,
-        self.width,
-        use_bias=self.use_bias,
+        self.stack.width,
+        use_bias=self.stack.use_bias,
         param_dtype=self.param_dtype,
       )
+
+  @property
+  def width(self) -> int:
+    """Width D of the hidden vectors."""
+    return self.stack.width
+
+  @property
+  def max_context(self) -> int | None:
+    """Maximum number of tokens in the carry."""
+    return self.stack.max_context
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    """Dtype of the matmuls."""
+    return self.stack.dtype
+
+  @property
+  def param_dtype(self) -> jnp.dtype:
+    """Dtype of the parameters."""
+    return self.stack.param_dtype
 
   def __call__(
     self,
@@ -59,12 +85,13 @@ class Transformer(TransformerStack, LanguageModel, kw_only=True):
     resets_BT: Array | None = None,
     bidirectional_BT: Array | None = None,
   ) -> tuple[Array, KeyValueCache | None]:
-    """Read tokens behind those of a carry.
+    """Process tokens that follow those of a carry.
 
     Args:
       tokens_BT: int tokens.
       carry: keys and values of the tokens before; None for no tokens before.
-      resets_BT: true where a document begins; no token sees across.
+      resets_BT: true at the first token of each document; no token attends to
+        another document.
       bidirectional_BT: true on prefixes, whose tokens see each other in both
         directions: of a document, each run of neighbours that are true (prefix
         language model; Raffel et al. 2020). A prefix must be read in one call.
@@ -84,22 +111,22 @@ class Transformer(TransformerStack, LanguageModel, kw_only=True):
     memories: tuple = (),
     attention_range: PyTree = None,
   ) -> tuple[Array, KeyValueCache | None]:
-    context = causal_context(
+    attention_context = causal_context(
       tokens_BT.shape,
       carry,
       resets_BT,
-      self.attention_window,
+      self.stack.attention_window,
       bidirectional_BT,
-      self.position_bias(),
+      self.stack.distance_bias(),
     )
-    nothing = [None] * self.num_layers
+    nothing = [None] * self.stack.num_layers
     cached = nothing
     if carry is not None:
       cached = zip(carry.keys_BGCK, carry.values_BGCK, strict=True)
     remembered = list(zip(cached, memories or nothing, strict=True))
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD, kept = self.transform(
-      x_BTD, context, remembered, attention_range
+    hidden_BTD, kept = self.stack(
+      x_BTD, attention_context, remembered, attention_range
     )
     if self.is_initializing():
       self.unembedding()
@@ -107,7 +134,7 @@ class Transformer(TransformerStack, LanguageModel, kw_only=True):
       return hidden_BTD, None
     keys_BGCK, values_BGCK = zip(*kept, strict=True)
     length_B = carry.length_B + tokens_BT.shape[1]
-    start_B = context.starts_BT[:, -1]
+    start_B = attention_context.starts_BT[:, -1]
     return hidden_BTD, KeyValueCache(keys_BGCK, values_BGCK, length_B, start_B)
 
   @nn.nowrap
@@ -115,10 +142,10 @@ class Transformer(TransformerStack, LanguageModel, kw_only=True):
     """Make an empty cache for the last `capacity` tokens."""
     return empty_cache(
       batch_size,
-      self.num_layers,
+      self.stack.num_layers,
       capacity,
-      self.num_kv_heads,
-      self.width // self.num_heads,
+      self.stack.num_kv_heads,
+      self.stack.width // self.stack.num_heads,
       self.dtype,
       self.int8_cache,
     )
@@ -147,34 +174,38 @@ class Transformer(TransformerStack, LanguageModel, kw_only=True):
   ) -> tuple["Transformer", PyTree]:
     """Give each layer arrays of its own, which a loop need not slice."""
     model, variables = super().for_decoding(variables, batch_size)
-    variables = separate(variables, self.num_layers)
-    return model.clone(layer_execution="separate"), variables
+    variables = separate(variables, self.stack.num_layers)
+    stack = self.stack.clone(layer_execution="separate")
+    return model.clone(stack=stack), variables
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:
     """Name what "auto" stands for here."""
     del with_resets
-    return dict(
-      layer_execution=choose_layer_execution(
-        self.layer_execution, self.num_layers
-      )
-    )
+    return self.stack.choices()
 
   @nn.nowrap
   def flops_per_token(self, window: int) -> int:
     """Count multiply–adds times two of the matmuls of one forward token."""
-    blocks = self.num_layers * self.block_flops(window)
-    return 2 * (blocks + self.width * self.vocab_size)
+    blocks = self.stack.num_layers * self.stack.block_flops(window)
+    return 2 * (blocks + self.stack.width * self.vocab_size)
 
 
-def build(config: ConfigDict, vocab_size: int) -> Transformer:
-  """Make the model that a config describes.
+def build(
+  config: ConfigDict, vocab_size: int, prefix_mask: bool = False
+) -> Transformer:
+  """Build the model of a config.
+
+  Args:
+    config: the keys of the model.
+    vocab_size: number of tokens.
+    prefix_mask: whether prompts may be bidirectional (prefix LM).
 
   Raises:
     UsageError: if the sizes do not fit together.
   """
   model = config.model
-  settings = stack_settings(config)
+  settings = transformer_settings(config)
   if model.positions in ABSOLUTE_POSITIONS and config.data.order == "stateful":
     endless = [name for name in POSITIONS if name not in ABSOLUTE_POSITIONS]
     raise UsageError(
@@ -184,7 +215,10 @@ def build(config: ConfigDict, vocab_size: int) -> Transformer:
     )
   return Transformer(
     vocab_size=vocab_size,
+    stack=TransformerStack(
+      attention_window=model.attention_window,
+      prefix_mask=prefix_mask,
+      **settings,
+    ),
     tie_embeddings=model.tie_embeddings,
-    attention_window=model.attention_window,
-    **settings,
   )

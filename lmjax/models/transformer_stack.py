@@ -12,7 +12,7 @@ from lmjax.errors import UsageError
 from lmjax.layers.attention import CrossAttention, SelfAttention
 from lmjax.layers.attention_context import (
   AttentionContext,
-  PositionBias,
+  DistanceBias,
   bidirectional_context,
 )
 from lmjax.layers.dropout import Dropout
@@ -20,9 +20,9 @@ from lmjax.layers.feedforward import FEED_FORWARDS, FeedForward
 from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.layer_stack import (
   LAYER_EXECUTIONS,
-  apply_blocks,
+  apply_layers,
   choose_layer_execution,
-  stack_blocks,
+  make_layers,
 )
 from lmjax.layers.moe import Experts, MixtureOfExperts
 from lmjax.layers.norms import NORMS
@@ -33,8 +33,8 @@ from lmjax.models.choices import check_choice
 from lmjax.ops.attention_range import AttentionRange
 from lmjax.types import Array, PyTree
 
-# These count from the start of a text; the others know distances alone, so
-# that a text may go on without end.
+# Absolute positions are counted from the start of a text, which limits its
+# length; the other kinds depend on distances only and have no limit.
 ABSOLUTE_POSITIONS = ("learned", "sinusoidal")
 POSITIONS = (*ABSOLUTE_POSITIONS, "rotary", "relative", "alibi", "none")
 QK_NORMS = ("none", "layer", "layer_no_bias", "rms")
@@ -62,17 +62,18 @@ class TransformerStack(nn.Module, kw_only=True):
     max_context: how many tokens the carry holds, and the number of learned
       positions.
     causal: whether tokens see those before them alone.
-    prefix_lm_mask: whether tokens of a causal trunk may be told to see later ones
+    prefix_mask: whether tokens of a causal trunk may be told to see later ones
       too, which "relative" positions must then tell apart.
     has_cross_attention: whether blocks attend to a memory too.
     attention_window: how many of the newest positions each sees; 0 for all.
-    dropout: share of features dropped on the embeddings and residuals.
-    attention_dropout: share of attention's weights dropped.
+    dropout: dropout rate of the embeddings and residuals.
+    attention_dropout: dropout rate of the attention weights.
     use_bias: whether projections have biases.
     initializer: how kernels are drawn, one of INITIALIZERS. "normal" makes
       those that write to the residual smaller with depth (Radford et al.).
-    layer_execution: "scan" compiles one block and loops over it, "unrolled" compiles
-      them all, "auto" chooses; parameters are stacked, [L, ...], for either.
+    layer_execution: "scan" compiles one block and loops over it; "unrolled"
+      compiles every block; "auto" chooses. Parameters are stacked, [L, ...],
+      in each case.
     remat: whether the backward pass computes each block again instead of
       storing its activations.
     dtype: dtype of the matmuls; softmax and norms are computed in float32.
@@ -96,7 +97,7 @@ class TransformerStack(nn.Module, kw_only=True):
   norm_position: str = "pre"
   qk_norm: str = "none"
   causal: bool = True
-  prefix_lm_mask: bool = False
+  prefix_mask: bool = False
   has_cross_attention: bool = False
   attention_window: int = 0
   initializer: str = "normal"
@@ -113,7 +114,7 @@ class TransformerStack(nn.Module, kw_only=True):
         self.max_context, self.width, param_dtype=self.param_dtype
       )
     if self.positions == "relative":
-      one_sided = self.causal and not self.prefix_lm_mask
+      one_sided = self.causal and not self.prefix_mask
       self.relative_bias = RelativeBias(
         self.num_heads, one_sided, param_dtype=self.param_dtype
       )
@@ -130,7 +131,7 @@ class TransformerStack(nn.Module, kw_only=True):
     layer_execution = choose_layer_execution(
       self.layer_execution, self.num_layers
     )
-    blocks = stack_blocks(
+    blocks = make_layers(
       make_block, self.num_layers, layer_execution, self.remat
     )
     if layer_execution == "separate":
@@ -189,7 +190,7 @@ class TransformerStack(nn.Module, kw_only=True):
       return functools.partial(FeedForward, **settings)
     return functools.partial(MixtureOfExperts, experts=self.experts, **settings)
 
-  def position_bias(self) -> PositionBias | None:
+  def distance_bias(self) -> DistanceBias | None:
     """Return what makes biases of distances, if these positions have any."""
     if self.positions == "relative":
       return self.relative_bias
@@ -197,10 +198,10 @@ class TransformerStack(nn.Module, kw_only=True):
       return functools.partial(linear_biases, num_heads=self.num_heads)
     return None
 
-  def transform(
+  def __call__(
     self,
     x_BTD: Array,
-    context: AttentionContext,
+    attention_context: AttentionContext,
     remembered: Sequence[PyTree],
     attention_range: AttentionRange | None = None,
   ) -> tuple[Array, list[PyTree]]:
@@ -208,7 +209,7 @@ class TransformerStack(nn.Module, kw_only=True):
 
     Args:
       x_BTD: embeddings.
-      context: what every layer may look at.
+      attention_context: what every layer may look at.
       remembered: for each layer, what its attention keeps of the tokens before
         and its memory; see Block.
       attention_range: what is seen of memories.
@@ -217,23 +218,27 @@ class TransformerStack(nn.Module, kw_only=True):
       hidden_BTD, and what each layer keeps from now on.
     """
     if self.positions == "learned":
-      x_BTD += self.position_embedding(context.positions_BT).astype(x_BTD.dtype)
+      x_BTD += self.position_embedding(attention_context.positions_BT).astype(
+        x_BTD.dtype
+      )
     elif self.positions == "sinusoidal":
       x_BTD *= self.width**0.5  # Vaswani et al., section 3.4
-      x_BTD += sinusoids(context.positions_BT, self.width).astype(x_BTD.dtype)
+      x_BTD += sinusoids(attention_context.positions_BT, self.width).astype(
+        x_BTD.dtype
+      )
     separate = self.layer_execution == "separate"
-    x_BTD, kept = apply_blocks(
+    x_BTD, kept = apply_layers(
       self.layers if separate else self.blocks,
       self.drop(x_BTD),
       remembered,
-      context,
+      attention_context,
       attention_range,
     )
     if self.norm_position == "pre":
       x_BTD = self.final_norm(x_BTD)
     return x_BTD, kept
 
-  def transform_bidirectional(
+  def encode_bidirectional(
     self, x_BTD: Array, resets_BT: Array | None, mask_BT: Array | None
   ) -> Array:
     """Turn embeddings of whole texts into hidden vectors, [B, T, D].
@@ -244,11 +249,17 @@ class TransformerStack(nn.Module, kw_only=True):
       mask_BT: false on padding, which nobody sees.
     """
     shape = x_BTD.shape[:2]
-    context = bidirectional_context(
-      shape, resets_BT, mask_BT, self.position_bias()
+    attention_context = bidirectional_context(
+      shape, resets_BT, mask_BT, self.distance_bias()
     )
     nothing = [(None, None)] * self.num_layers
-    return self.transform(x_BTD, context, nothing)[0]
+    return self(x_BTD, attention_context, nothing)[0]
+
+  @nn.nowrap
+  def choices(self) -> dict[str, str]:
+    """Return what "auto" resolves to, by config key."""
+    execution = choose_layer_execution(self.layer_execution, self.num_layers)
+    return dict(scan_layers=execution)
 
   @nn.nowrap
   def block_flops(self, window: int) -> int:
@@ -270,7 +281,7 @@ class TransformerStack(nn.Module, kw_only=True):
     return projections + feed_forward + attention
 
 
-def stack_settings(config: ConfigDict) -> dict:
+def transformer_settings(config: ConfigDict) -> dict:
   """Turn a config into the attributes of a trunk.
 
   Raises:
@@ -293,8 +304,8 @@ def stack_settings(config: ConfigDict) -> dict:
     )
   if model.positions == "learned" and max_context < data.seq_len:
     raise UsageError(
-      f"data.seq_len={data.seq_len} must not exceed model.max_context={max_context} "
-      "with model.positions=learned."
+      f"data.seq_len={data.seq_len} must not exceed "
+      f"model.max_context={max_context} with model.positions=learned."
     )
   if model.positions == "sinusoidal" and model.width % 2:
     raise UsageError(
@@ -351,7 +362,7 @@ def block_settings(model: ConfigDict) -> dict:
     use_bias=model.use_bias,
     initializer=model.initializer,
     remat=model.remat,
-    layer_execution=LAYER_EXECUTIONS[model.scan_layers],
+    layer_execution=model.scan_layers,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

@@ -13,7 +13,7 @@ from lmjax.layers.positions import sinusoids
 from lmjax.layers.relative_attention import RelativeAttention, SegmentContext
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.transformer import Transformer
-from lmjax.models.transformer_stack import block_settings
+from lmjax.models.transformer_stack import TransformerStack, block_settings
 from lmjax.ops.attention_range import causal_range
 from lmjax.ops.key_value_cache import document_starts
 from lmjax.types import Array
@@ -33,6 +33,17 @@ class SegmentMemory(NamedTuple):
   start_B: Array
 
 
+class TransformerXLStack(TransformerStack, kw_only=True):
+  """Transformer stack whose blocks use relative attention (Dai et al. 2019)."""
+
+  positions: str = "none"  # relative attention encodes distances itself
+  max_context: None = None  # the memory has one size for texts of any length
+
+  def self_attention(self) -> functools.partial:
+    """Return the constructor of a block's attention layer."""
+    return functools.partial(RelativeAttention, **self.attention_settings())
+
+
 class TransformerXL(Transformer, kw_only=True):
   """Decoder with a memory of hidden states (Dai et al. 2019).
 
@@ -46,12 +57,6 @@ class TransformerXL(Transformer, kw_only=True):
   kinds = ("decoder", "infiller")
 
   memory: int
-  positions: str = "none"  # attention has distances of its own
-  max_context: None = None  # a memory of any text is of one size
-
-  def self_attention(self) -> functools.partial:
-    """Return what makes the attention of a block."""
-    return functools.partial(RelativeAttention, **self.attention_settings())
 
   def __call__(
     self,
@@ -73,7 +78,7 @@ class TransformerXL(Transformer, kw_only=True):
     batch, time = tokens_BT.shape
     if carry is None:
       seen_B = start_B = jnp.zeros(batch, jnp.int32)
-      num_keys, memories = time, [None] * self.num_layers
+      num_keys, memories = time, [None] * self.stack.num_layers
     else:
       memories, seen_B, start_B = carry
       num_keys = memories[0].shape[1] + time
@@ -83,12 +88,12 @@ class TransformerXL(Transformer, kw_only=True):
     starts_BT = document_starts(rows_BT, start_B, resets_BT)
     attention_range = causal_range(rows_BT, starts_BT, positions_BS)
     distances_1S = jnp.arange(num_keys)[None, ::-1]
-    context = SegmentContext(
+    attention_context = SegmentContext(
       attention_range, sinusoids(distances_1S, self.width)[0]
     )
     remembered = [(memory, None) for memory in memories]
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD, kept = self.transform(x_BTD, context, remembered)
+    hidden_BTD, kept = self.stack(x_BTD, attention_context, remembered)
     if self.is_initializing():
       self.unembedding()
     if carry is None:
@@ -108,7 +113,7 @@ class TransformerXL(Transformer, kw_only=True):
     size = min(self.memory, capacity or self.memory)
     shape = (batch_size, size, self.width)
     return SegmentMemory(
-      tuple(jnp.zeros(shape, self.dtype) for _ in range(self.num_layers)),
+      tuple(jnp.zeros(shape, self.dtype) for _ in range(self.stack.num_layers)),
       length_B=jnp.zeros(batch_size, jnp.int32),
       start_B=jnp.zeros(batch_size, jnp.int32),
     )
@@ -122,7 +127,9 @@ class TransformerXL(Transformer, kw_only=True):
     """
     distances = self.width * (window / 2 + self.memory)
     memory = 2 * self.width * self.memory + distances
-    return super().flops_per_token(window) + 2 * self.num_layers * round(memory)
+    return super().flops_per_token(window) + 2 * self.stack.num_layers * round(
+      memory
+    )
 
 
 def build(config: ConfigDict, vocab_size: int) -> TransformerXL:
@@ -139,7 +146,8 @@ def build(config: ConfigDict, vocab_size: int) -> TransformerXL:
   return TransformerXL(
     vocab_size=vocab_size,
     tie_embeddings=model.tie_embeddings,
-    num_kv_heads=model.num_heads,
+    stack=TransformerXLStack(
+      num_kv_heads=model.num_heads, **block_settings(model)
+    ),
     memory=model.memory_length,
-    **block_settings(model),
   )

@@ -95,12 +95,15 @@ class WordVectors(nn.Module):
     return 0
 
 
-def build(config: ConfigDict, vocab_size: int) -> WordVectors:
-  """Make the model that a config describes."""
+def build(
+  config: ConfigDict, vocab_size: int, use_biases: bool = False
+) -> WordVectors:
+  """Build the model of a config."""
   model = config.model
   return WordVectors(
     vocab_size=vocab_size,
     width=model.width,
+    use_biases=use_biases,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

@@ -47,14 +47,14 @@ def causal_range(
   return AttentionRange(positions_BT, lowest_BT, keys_BS)
 
 
-def bidirectional_span_ends(
+def run_ends(
   positions_BT: Array, starts_BT: Array, bidirectional_BT: Array
 ) -> Array:
   """Give the highest position of each token's run, or its own outside of runs.
 
   A run is made of neighbours of one document that are all bidirectional.
 
-  >>> bidirectional_span_ends([[0, 1, 2, 3, 4]], [[0, 0, 0, 0, 4]], [[1, 1, 0, 1, 1]])
+  >>> run_ends([[0, 1, 2, 3, 4]], [[0, 0, 0, 0, 4]], [[1, 1, 0, 1, 1]])
   [[1, 1, 2, 3, 4]]
 
   Args:

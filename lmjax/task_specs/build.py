@@ -31,8 +31,7 @@ def build_model(config: ConfigDict, vocab_size: int, **sizes: int) -> Any:
   spec, build = spec_of(config), MODELS[config.model.name]
   if spec.head:
     return spec.head()(config, build(config, vocab_size), **sizes)
-  model = build(config, vocab_size, **sizes)
-  return model.clone(**spec.model_options) if spec.model_options else model
+  return build(config, vocab_size, **sizes, **spec.model_options)
 
 
 def make_objective(config: ConfigDict) -> Any:

@@ -34,7 +34,7 @@ SPEC = TaskSpec(
   preview=loaders.continuation_preview,
   examples=loaders.rewritten_sequences,
   objective=_objective,
-  model_options=dict(prefix_lm_mask=True),
+  model_options=dict(prefix_mask=True),
   sampler=_sampler,
   scorer=_scorer,
 )

@@ -41,7 +41,7 @@ class TaskSpec:
     source: default `data.source`.
     head: for tasks on records, loads what is put on a text encoder: (config,
       encoder, **sizes) → module.
-    model_options: attributes that the task sets on a model of its kind.
+    model_options: arguments of the builder of a model of its kind.
     renderer: for tasks on records, builds what turns outputs into JSON:
       (config, vocabularies) → Renderer.
     sampler: loads the class that generates text with the model.

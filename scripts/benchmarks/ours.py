@@ -98,7 +98,7 @@ def make_config(work: Work, folder: Path) -> ConfigDict:
       "model.max_context": work.max_context,
     }
   if work.kind == "compile":
-    changes["model.scan_layers"] = "always"
+    changes["model.scan_layers"] = "scan"
   config.update_from_flattened_dict(changes)
   return finalize(config)
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The laws that every autoregressive model keeps."""
 
-import dataclasses
 import functools
 import math
 
@@ -14,7 +13,7 @@ from lmjax.layers.mlstm import MLSTMLayer
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_xl import TransformerXL
 from lmjax.tree import named_leaves
-from tests.tiny_models import VOCAB_SIZE, draw, make_models, transformer
+from tests.tiny_models import VOCAB_SIZE, clone, draw, make_models, transformer
 
 B, T, V = 2, 7, VOCAB_SIZE
 MODELS = make_models(dropout=0.3)
@@ -68,7 +67,7 @@ def test_the_layout_for_decoding_computes_the_same(model, rows):
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_a_full_ring_shows_as_many_tokens_whatever_the_pieces(size):
   """With capacity C a token sees the C before its piece, and its piece."""
-  model = MODELS["rotary, swiglu, rms, grouped, remat"].clone(num_layers=1)
+  model = clone(MODELS["rotary, swiglu, rms, grouped, remat"], num_layers=1)
   tokens = jax.random.randint(jax.random.key(1), (B, 12), 0, V)
   variables = model.init(jax.random.key(0), tokens)
   capacity, start = 4, 12 - size
@@ -155,7 +154,7 @@ def test_dropout_is_on_exactly_with_a_key(model):
 def test_bfloat16_computes_low_and_keeps_parameters_high(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
-  low = model.clone(dtype=jnp.bfloat16)
+  low = clone(model, dtype=jnp.bfloat16)
   fresh = jax.eval_shape(low.init, jax.random.key(0), tokens)
   assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {
     jnp.dtype("float32")
@@ -188,18 +187,20 @@ def test_flops_count_every_matmul_once(model):
     if name.endswith(("kernel", "blocks", "table")) or table:
       share = 1.0
       if "feed_forward" in name and leaf.ndim == 4:  # of experts
-        share = model.experts.per_token / model.experts.number
+        share = model.stack.experts.per_token / model.stack.experts.number
       if "distance/" in name:  # of which all rows of a batch share
         share = 0.0
       matmuls += share * math.prod(leaf.shape)
   attention = 0
   if isinstance(model, Transformer):
-    reach = model.attention_window or T
+    reach = model.stack.attention_window or T
     shown = sum(min(t + 0.5, reach) for t in range(T)) / T
     products = 2
     if isinstance(model, TransformerXL):
       shown, products = shown + model.memory_length, 3
-    attention = 2 * products * model.num_layers * round(model.width * shown)
+    attention = (
+      2 * products * model.stack.num_layers * round(model.width * shown)
+    )
   memory = 0
   for make in getattr(model, "make_layers", ()):
     if make.func is MLSTMLayer:
@@ -213,7 +214,7 @@ def test_a_scan_over_depth_equals_unrolled_blocks():
   plain = MODELS["rotary, swiglu, rms, grouped, remat"]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
   models = [
-    plain.clone(layer_execution=layer_execution)
+    clone(plain, layer_execution=layer_execution)
     for layer_execution in ("scan", "unrolled")
   ]
   variables = [model.init(jax.random.key(0), tokens) for model in models]
@@ -241,7 +242,7 @@ def test_remat_changes_no_gradient():
   variables = plain.init(jax.random.key(0), tokens)
 
   def loss(variables, remat):
-    model = dataclasses.replace(plain, remat=remat)
+    model = clone(plain, remat=remat)
     return jnp.sum(logits(model, variables, tokens)[0] ** 2)
 
   a, b = (jax.grad(loss)(variables, remat) for remat in (True, False))
@@ -261,7 +262,7 @@ def test_dropped_attention_weights_are_of_training_alone():
   key = {"dropout": jax.random.key(1)}
 
   def hidden(rate, rngs):
-    dropping = model.clone(attention_dropout=rate)
+    dropping = clone(model, attention_dropout=rate)
     return jax.jit(dropping.apply)(variables, tokens, rngs=rngs)[0]
 
   plain = hidden(0.0, {})

@@ -22,8 +22,8 @@ from lmjax.layers.attention_context import (
 from lmjax.layers.feedforward import FeedForward
 from lmjax.layers.position_bias import buckets
 from lmjax.layers.transformer_block import Block
-from lmjax.models.encoder_decoder import EncoderDecoder
 from tests.helpers.agreement import assert_near_reference
+from tests.tiny_models import encoder_decoder
 
 T, S, D, H, K, V, L = 5, 4, 8, 2, 4, 11, 2
 MASK = jnp.array([[True] * 4, [True, True, False, False]])
@@ -91,17 +91,19 @@ def test_multi_head_attention_and_its_weights():
   weights = golden("causal", "parameters")
   parameters = heads(weights, "")
   layer = SelfAttention(num_heads=H, num_kv_heads=H, use_bias=True)
-  context = causal_context((2, T), None, None, 0)
+  attention_context = causal_context((2, T), None, None, 0)
 
   def run(parameters, inputs):
-    return layer.apply({"params": parameters}, inputs["x"], context, None)[0]
+    return layer.apply(
+      {"params": parameters}, inputs["x"], attention_context, None
+    )[0]
 
   inputs = golden("causal", "of")
   convert = functools.partial(heads, name="")
   agree("causal", run, parameters, inputs, convert)
   variables = {"params": parameters}
   _, seen = layer.apply(
-    variables, inputs["x"], context, None, mutable=["intermediates"]
+    variables, inputs["x"], attention_context, None, mutable=["intermediates"]
   )
   expected = golden("causal", "out")["weights"]
   (found,) = seen["intermediates"]["weights"]
@@ -179,19 +181,26 @@ def test_blocks(kind, order, activation):
     else None,
   )
   if has_cross_attention:
-    context, attention_range = (
+    attention_context, attention_range = (
       causal_context((2, T), None, None, 0),
       cross_attention_range(MASK, T),
     )
   else:
-    context, attention_range = bidirectional_context((2, S), None, None), None
+    attention_context, attention_range = (
+      bidirectional_context((2, S), None, None),
+      None,
+    )
 
   def run(parameters, inputs):
     own, memory = dict(parameters), None
     if has_cross_attention:
       memory = attend_to(own.pop("memory"), inputs["memory"])
     return block.apply(
-      {"params": own}, inputs["x"], (None, memory), context, attention_range
+      {"params": own},
+      inputs["x"],
+      (None, memory),
+      attention_context,
+      attention_range,
     )[0]
 
   parameters = convert(golden(case, "parameters"))
@@ -273,8 +282,8 @@ def t5_parameters(weights):
 
 
 def test_t5():
-  model = EncoderDecoder(
-    vocab_size=V,
+  model = encoder_decoder(
+    V,
     width=D,
     num_layers=L,
     num_encoder_layers=L,

@@ -8,11 +8,7 @@ import pytest
 
 from lmjax.ops import blocked_attention as blocked
 from lmjax.ops.attention import attend, attend_in, attention_weights
-from lmjax.ops.attention_range import (
-  AttentionRange,
-  bidirectional_span_ends,
-  causal_range,
-)
+from lmjax.ops.attention_range import AttentionRange, causal_range, run_ends
 from lmjax.ops.blocked_attention import blocked_attention
 
 B, T, H, G, K = 2, 11, 6, 2, 4
@@ -79,7 +75,7 @@ RING = jnp.array([[6, 7, 8, 4, 5], [-2, -1, 0, -4, -3]])
 BEHIND = PLACES + jnp.array([[9], [1]])
 CACHE = causal_range(BEHIND, 0 * BEHIND, jnp.concatenate([RING, BEHIND], 1), 6)
 PREFIX = jnp.array([[1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [1] * 6 + [0] * 5])
-RUNS = bidirectional_span_ends(PLACES, STARTS, PREFIX.astype(bool))
+RUNS = run_ends(PLACES, STARTS, PREFIX.astype(bool))
 PADDED = jnp.where(jnp.arange(T + 5) < jnp.array([[T + 5], [4]]), 0, -1)
 CASES = {
   "causal": Case(None),

@@ -2,7 +2,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.ops.attention_range import bidirectional_span_ends, causal_range
+from lmjax.ops.attention_range import causal_range, run_ends
 
 
 def test_look_back_as_documented():
@@ -12,7 +12,7 @@ def test_look_back_as_documented():
 
 
 def test_runs_end_with_their_documents():
-  ends = bidirectional_span_ends(
+  ends = run_ends(
     jnp.array([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]),
     jnp.array([[0, 0, 0, 0, 4], [2, 2, 7, 7, 7]]),
     jnp.array([[1, 1, 0, 1, 1], [1, 1, 1, 1, 0]], bool),
