@@ -25,9 +25,9 @@ from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors, table_of
 from lmjax.experiment.run_dir import RunFolder
 from lmjax.generation.decoding_strategy import Helper, Search
-from lmjax.generation.generator import Timing, check_positive
+from lmjax.generation.generator import GenerationStats, check_positive
 from lmjax.generation.infilling import FILLERS, Filled
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import Continuation, Control, TextSampler
 from lmjax.interpretability.explainers import EXPLAINERS, Explanation
 from lmjax.models.neural_cache import CacheOptions
@@ -84,7 +84,7 @@ class Run:
   ):
     self._cache, self._search = cache, search
     self._int8_weights, self._control = int8_weights, control
-    self.timing = Timing()
+    self.timing = GenerationStats()
     folder = RunFolder(workdir)
     config = folder.load_config()
     if cache and config.task != "language_modeling":
@@ -184,7 +184,7 @@ class Run:
     return texts[0] if num_samples is None else texts
 
   def continue_texts(
-    self, prompts: Sequence[str], sampling: Sampling, **settings: Any
+    self, prompts: Sequence[str], sampling: SamplingParams, **settings: Any
   ) -> list[Continuation]:
     """Continue prompts, or write for sources; see `continue_each`."""
     return list(self.continue_each(prompts, sampling, **settings))
@@ -192,11 +192,11 @@ class Run:
   def continue_each(
     self,
     prompts: Sequence[str],
-    sampling: Sampling,
+    sampling: SamplingParams,
     num_tokens: int = 200,
     num_samples: int = 1,
     seed: int = 0,
-    stops: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     max_seconds: float | None = None,
     code: str = "",
     batch_size: int = 64,
@@ -209,7 +209,7 @@ class Run:
       num_tokens: how many tokens to draw at most; `<eos>` ends a text.
       num_samples: how many texts for each prompt.
       seed: the same seed draws the same texts.
-      stops: strings before which a text ends.
+      stop_strings: strings before which a text ends.
       max_seconds: after which no more is drawn in a batch; None for no limit.
       code: control code that texts stand under; empty for none.
       batch_size: texts that are drawn together, those of a beam or to choose
@@ -224,7 +224,7 @@ class Run:
         model's context.
     """
     check_positive(batch_size=batch_size)
-    sampler, self.timing = self.sampler, Timing()
+    sampler, self.timing = self.sampler, GenerationStats()
     filters = sampling.filters(sampler.tokenizer)
     requests = sampler.requests(prompts, num_tokens, num_samples, seed, code)
     # Samples of a prompt stay together, if that may be: a beam finds them all.
@@ -232,17 +232,19 @@ class Run:
     size = most - most % num_samples or most
     for start in range(0, len(requests), size):
       group = requests[start : start + size]
-      texts = sampler.draw(self.variables, group, filters, stops, max_seconds)
+      texts = sampler.draw(
+        self.variables, group, filters, stop_strings, max_seconds
+      )
       self.timing = self.timing.plus(sampler.timing)
       yield from texts
 
   def stream_text(
     self,
     prompt: str,
-    sampling: Sampling,
+    sampling: SamplingParams,
     num_tokens: int = 200,
     seed: int = 0,
-    stops: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     max_seconds: float | None = None,
     code: str = "",
     chunk: int = 4,
@@ -254,7 +256,7 @@ class Run:
       sampling: what tokens are chosen by.
       num_tokens: how many tokens to draw at most.
       seed: the same seed draws the same text.
-      stops: strings before which the text ends.
+      stop_strings: strings before which the text ends.
       max_seconds: after which no more is drawn; None for no limit.
       code: control code that the text stands under; empty for none.
       chunk: how many tokens are drawn at a time.
@@ -263,7 +265,7 @@ class Run:
     filters = sampling.filters(sampler.tokenizer)
     requests = sampler.requests([prompt], num_tokens, seed=seed, code=code)
     for (new,) in sampler.stream(
-      self.variables, requests, filters, stops, max_seconds, chunk
+      self.variables, requests, filters, stop_strings, max_seconds, chunk
     ):
       self.timing = sampler.timing
       yield new

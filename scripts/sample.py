@@ -25,7 +25,7 @@ from lmjax.cli.text_input import check_unicode, read_lines
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.decoding_strategy import Search
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import Continuation
 from lmjax.guidance.options import Control
 from lmjax.run import Run
@@ -47,7 +47,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
   64,
   "Texts drawn at once, those of a beam or to choose among counted.",
 )
-_SAMPLING = define_flags(Sampling, temperature=0.8)
+_SAMPLING = define_flags(SamplingParams, temperature=0.8)
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
 _STOP = flags.DEFINE_multi_string(
   "stop", [], "Text before which a sample ends. May be repeated."
@@ -100,7 +100,7 @@ def check_flags() -> None:
     )
 
 
-def sampling(search: Search) -> Sampling:
+def sampling(search: Search) -> SamplingParams:
   """Return what tokens are chosen by; a beam looks at the model's own scores.
 
   The default temperature sharpens them, which is for drawing.
@@ -173,7 +173,7 @@ def main() -> None:
   settings = dict(
     sampling=sampling(search),
     num_tokens=_NUM_TOKENS.value,
-    stops=_STOP.value,
+    stop_strings=_STOP.value,
     max_seconds=_MAX_SECONDS.value,
     code=_CODE.value,
   )

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.decoding.filters import Filter, chain
-from lmjax.decoding.generate import Writing
+from lmjax.decoding.generate import DecodeState
 from lmjax.types import Array, PyTree
 
 # (tokens [rows], carry) → (logits [rows, V], carry)
@@ -61,7 +61,7 @@ class _Group(NamedTuple):
 
 
 class _Search(NamedTuple):
-  """Where a search is; see Writing for `state`.
+  """Where a search is; see DecodeState for `state`.
 
   Attributes:
     index: tokens written so far.
@@ -127,17 +127,17 @@ class BeamSearch:
     early_stopping: when a group is done whose share of the N has ended: at
       once (True), when its best open text would not come among them if it
       ended now (False), or when no open one can in the end ("never"). It is
-      done anyway when none can come among the `num_best`.
+      done anyway when none can come among the `num_return_sequences`.
     coverage_penalty: β of the above.
     coverage: returns how much each place of a source was attended to so far,
       [rows, S], from a carry that knows it, and 1 for padding; None for no
       penalty.
-    num_best: how many texts to return, at most N.
+    num_return_sequences: how many texts to return, at most N.
     stop_token: ends a text.
     pad_token: what follows behind the end.
-    choose: what the log-probabilities of the next tokens are turned by, and
-      are not normalised behind; what it sets to −∞ is not written. Its memory
-      goes with each hypothesis.
+    logits_processor: maps the log-probabilities of the next tokens; the result
+      is not normalized again, and tokens at −∞ are never generated. Its state
+      follows each hypothesis.
   """
 
   num_tokens: int
@@ -148,10 +148,10 @@ class BeamSearch:
   early_stopping: bool | str = True
   coverage_penalty: Array | float = 0.0
   coverage: Callable[[PyTree], Array] | None = None
-  num_best: int = 1
+  num_return_sequences: int = 1
   stop_token: int
   pad_token: int
-  choose: Filter = chain([])
+  logits_processor: Filter = chain([])
 
   def __call__(
     self, step: Step, carry: PyTree, first_B: Array, state: PyTree = ()
@@ -166,22 +166,22 @@ class BeamSearch:
       state: the filter's behind the first token, of B · N rows.
 
     Returns:
-      `num_best` texts for each row. Those that ended come before those that
-      were cut at the limit.
+      `num_return_sequences` sequences per row. Those that ended come before
+      those that were truncated at the limit.
     """
     last_M = jnp.repeat(first_B.astype(jnp.int32), self.beam_size)
     return self._run(step, self._begin(last_M, carry, state))
 
-  def behind(self, step: Step, writing: Writing) -> Hypotheses:
+  def behind(self, step: Step, decode_state: DecodeState) -> Hypotheses:
     """Search for the texts with the highest scores behind prompts.
 
     Args:
       step: sees B · N rows; see above.
-      writing: what `read` made of the prompts, of B rows.
+      decode_state: what `read` made of the prompts, of B rows.
     """
     rows = functools.partial(repeat, times=self.beam_size)
     logits_MV, carry, state = rows(
-      (writing.logits_BV, writing.carry, writing.state)
+      (decode_state.logits_BV, decode_state.carry, decode_state.state)
     )
     nothing_M = jnp.zeros(len(logits_MV), jnp.int32)
     search = self._begin(nothing_M, carry, state)
@@ -218,7 +218,7 @@ class BeamSearch:
     """Let hypotheses go on with the best of their next tokens."""
     groups, size = self.num_groups, self.beam_size // self.num_groups
     log_probs_MV = jax.nn.log_softmax(logits_MV.astype(jnp.float32))
-    log_probs_MV = self.choose(log_probs_MV, search.state)
+    log_probs_MV = self.logits_processor(log_probs_MV, search.state)
     vocab_size = log_probs_MV.shape[-1]
     log_probs = log_probs_MV.reshape(-1, groups, size, vocab_size)
     cover = self._cover(carry, len(log_probs_MV)).reshape(-1, groups, size)
@@ -239,7 +239,7 @@ class BeamSearch:
       left_MV = log_probs_MV[rows_M]
       log_prob_M = left_MV[jnp.arange(len(rows_M)), last_M]
       log_prob_M -= jax.nn.logsumexp(left_MV, axis=-1)
-      state = self.choose.advance(state, last_M, log_prob_M)
+      state = self.logits_processor.advance(state, last_M, log_prob_M)
     return _Search(search.index + 1, last_M, carry, state, group)
 
   def _cover(self, carry: PyTree, rows: int) -> Array:
@@ -305,7 +305,7 @@ class BeamSearch:
   def _is_done(self, length: Array, best_open: Array, scores_N: Array) -> Array:
     """Say whether a group need not go on."""
     alpha = self.length_penalty
-    wanted = min(self.num_best, len(scores_N))
+    wanted = min(self.num_return_sequences, len(scores_N))
     attainable = best_open / penalty(self.num_tokens, alpha)
     done = attainable <= scores_N[wanted - 1]
     if self.early_stopping == "never":
@@ -323,7 +323,7 @@ class BeamSearch:
     tokens = jnp.concatenate([group.ended_NT, group.tokens_NT])
     is_cut_M = jnp.arange(2 * self.beam_size) >= self.beam_size
     tier_M = jnp.where(scores_M > -jnp.inf, is_cut_M, 2)
-    order_N = jnp.lexsort((-scores_M, tier_M))[: self.num_best]
+    order_N = jnp.lexsort((-scores_M, tier_M))[: self.num_return_sequences]
     tokens_MT = tokens.reshape(-1, self.num_tokens)
     return Hypotheses(tokens_MT[order_N], scores_M[order_N])
 

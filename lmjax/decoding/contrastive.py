@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lmjax.decoding.beam import repeat
 from lmjax.decoding.filters import Filter, Prompt
-from lmjax.decoding.generate import Drawn
+from lmjax.decoding.generate import SampledTokens
 from lmjax.types import Array, PyTree
 
 # (tokens_BT, carry, resets_BT or None) →
@@ -26,7 +26,7 @@ class Contrasted(NamedTuple):
     done_B: whether it has stopped.
   """
 
-  drawn: Drawn
+  drawn: SampledTokens
   count_B: Array
   done_B: Array
 
@@ -48,7 +48,7 @@ def contrastive_search(
   prompt: Prompt,
   limit_B: Array,
   num_tokens: int,
-  choose: Filter,
+  logits_processor: Filter,
   *,
   num_candidates: int,
   alpha: Array | float,
@@ -68,7 +68,8 @@ def contrastive_search(
     prompt: at least one token each.
     limit_B: how many tokens each text has at most.
     num_tokens: N, the highest of the limits.
-    choose: turns logits into those of p; what it sets to −∞ is not written.
+    logits_processor: maps logits to those of p; tokens at −∞ are never
+      generated.
     num_candidates: K, how many tokens are compared.
     alpha: α, from 0 to 1.
     stop_token: ends a text.
@@ -80,12 +81,12 @@ def contrastive_search(
   seen_BTD = _unit(hidden_BTD) * prompt.is_text()[..., None]
   seen_BLD = jnp.pad(seen_BTD, ((0, 0), (0, num_tokens), (0, 0)))
 
-  def goes_on(found: Contrasted) -> Array:
+  def is_active(found: Contrasted) -> Array:
     return ~found.done_B & (found.count_B < limit_B)
 
   def advance(loop: _Loop) -> _Loop:
     index, found, logits_BV, seen_BLD, carry, state = loop
-    left_BV = jax.nn.log_softmax(choose(logits_BV, state))
+    left_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
     log_prob_BK, token_BK = jax.lax.top_k(left_BV, number)
     read = step(token_BK.reshape(-1, 1), repeat(carry, number), None)
     vector_BKD = _unit(read[1]).reshape(batch, number, -1)
@@ -100,12 +101,12 @@ def contrastive_search(
     best_B = jnp.argmax(score_BK, axis=1)
     rows_B = jnp.arange(batch)
 
-    active_B = goes_on(found)
+    active_B = is_active(found)
     token_B = token_BK[rows_B, best_B]
     log_probs_BV = jax.nn.log_softmax(logits_BV)
     drawn_B = jnp.where(active_B, token_B, pad_token)
     log_prob_B = jnp.where(active_B, log_probs_BV[rows_B, token_B], 0.0)
-    drawn = Drawn(
+    drawn = SampledTokens(
       found.drawn.tokens_BN.at[:, index].set(drawn_B),
       found.drawn.log_probs_BN.at[:, index].set(log_prob_B),
     )
@@ -114,16 +115,18 @@ def contrastive_search(
     chosen_B = rows_B * number + best_B
     logits_BV, carry = jax.tree.map(lambda x: x[chosen_B], (read[0], read[2]))
     seen_BLD = seen_BLD.at[:, time + index].set(vector_BKD[rows_B, best_B])
-    state = choose.advance(state, token_B, log_prob_BK[rows_B, best_B])
+    state = logits_processor.advance(
+      state, token_B, log_prob_BK[rows_B, best_B]
+    )
     return _Loop(index + 1, found, logits_BV, seen_BLD, carry, state)
 
   blank_BN = jnp.full((batch, num_tokens), pad_token, jnp.int32)
   none_B = jnp.zeros(batch, jnp.int32)
-  drawn = Drawn(blank_BN, jnp.zeros(blank_BN.shape))
+  drawn = SampledTokens(blank_BN, jnp.zeros(blank_BN.shape))
   found = Contrasted(drawn, none_B, none_B > 0)
-  state = choose.start(prompt, logits_BV.shape[-1])
+  state = logits_processor.start(prompt, logits_BV.shape[-1])
   return jax.lax.while_loop(
-    lambda loop: (loop.index < num_tokens) & goes_on(loop.found).any(),
+    lambda loop: (loop.index < num_tokens) & is_active(loop.found).any(),
     advance,
     _Loop(jnp.int32(0), found, logits_BV, seen_BLD, carry, state),
   ).found

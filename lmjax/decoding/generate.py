@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generation loop: read prompts, then draw token after token.
+"""The generation loop: prefill the prompts, then sample token by token.
 
-`read` prefills all prompts in one call; `write` draws any number of tokens in
-one traced loop, and returns where it stopped, so that texts may be written at
-once or some tokens at a time. Neither knows a model: a step turns tokens and a
-carry into the logits behind the last token and a new carry.
+`prefill` processes all prompts in one call. `decode` samples any number of
+tokens in one traced loop and returns its state, so a sequence can be generated
+at once or in chunks. Neither depends on a model: a step maps tokens and a carry
+to the logits after the last token and a new carry.
 
-Each row draws its n-th token with its own key and n, and reads a carry of its
-own. So a text does not depend on the other rows, on the padding before its
-prompt, or on how many tokens are asked for at a time.
+Each row samples its n-th token with its own key folded with n, and has a carry
+of its own. A sequence therefore does not depend on the other rows, on the
+padding before its prompt, or on the chunk size.
 """
 
 from collections.abc import Callable
@@ -21,68 +21,69 @@ from lmjax.decoding import multinomial
 from lmjax.decoding.filters import Filter, Prompt
 from lmjax.types import Array, PyTree
 
-# (tokens_BT, carry, resets_BT or None) → (logits_BV behind the last, carry)
+# (tokens_BT, carry, resets_BT or None) → (logits_BV after the last, carry)
 Step = Callable[..., tuple[Array, PyTree]]
-# (carry, number of its newest tokens) → a carry behind which they are read
+# (carry, number of its newest tokens) → a carry from before these tokens
 Rewind = Callable[[PyTree, int], PyTree]
 
 
-class Writing(NamedTuple):
-  """Texts that are being written; every leaf begins with the axis of rows.
+class DecodeState(NamedTuple):
+  """State of the decoding loop; the first axis of every leaf is the batch.
 
   Attributes:
-    logits_BV: scores of the next token, before filters.
-    carry: the model's, behind all tokens so far.
-    state: the filter's.
-    count_B: how many tokens were drawn.
-    held_B: how many tokens the carry holds of the text.
-    recent_BK: the newest tokens, to be read again when the context is full;
-      None where there is no limit.
-    done_B: whether the text has ended.
+    logits_BV: logits of the next token, before logits processors.
+    carry: model carry after all tokens so far.
+    state: state of the logits processor.
+    count_B: number of sampled tokens.
+    cache_length_B: number of tokens in the carry.
+    recent_BK: the newest tokens, which refill the context when it is full; None
+      if the context cannot be exceeded.
+    done_B: whether a stop token was sampled.
   """
 
   logits_BV: Array
   carry: PyTree
   state: PyTree
   count_B: Array
-  held_B: Array
+  cache_length_B: Array
   recent_BK: Array | None
   done_B: Array
 
 
-class Drawn(NamedTuple):
-  """Tokens that were drawn.
+class SampledTokens(NamedTuple):
+  """Sampled tokens and their log-probabilities.
 
   Attributes:
-    tokens_BN: int32, padding behind the end of a text.
-    log_probs_BN: of each, in nats, as the model has it before any filter.
-    best_BNK: the likeliest tokens in the place of each, likeliest first; None
-      where they are not told.
-    best_log_probs_BNK: of each of those.
+    tokens_BN: int32, padded after the end of a sequence.
+    log_probs_BN: log-probability of each token in nats under the model, before
+      logits processors.
+    top_tokens_BNK: the K most likely tokens at each position, most likely
+      first; None if not requested.
+    top_log_probs_BNK: log-probabilities of these tokens, in nats.
   """
 
   tokens_BN: Array
   log_probs_BN: Array
-  best_BNK: Array | None = None
-  best_log_probs_BNK: Array | None = None
+  top_tokens_BNK: Array | None = None
+  top_log_probs_BNK: Array | None = None
 
 
-def read(
+def prefill(
   step: Step,
   carry: PyTree,
   prompt: Prompt,
-  choose: Filter,
+  logits_processor: Filter,
   context: int | None,
-) -> Writing:
+) -> DecodeState:
   """Prefill prompts.
 
   Args:
-    step: see above. Where prompts begin, it is told that a document does, so
-      that padding is forgotten.
-    carry: an empty one; if `context` may be exceeded, for so many tokens.
-    prompt: at least one token each, and at most `context`.
-    choose: what logits will be turned by.
-    context: how many tokens a carry holds; None for any number.
+    step: see above. Its resets mark the first token of each prompt as the
+      start of a document, so that padding is not visible to it.
+    carry: an empty carry; if `context` may be exceeded, with this capacity.
+    prompt: left-padded; 1 to `context` tokens per row.
+    logits_processor: the processor that `decode` will apply.
+    context: capacity of the carry in tokens; None if it cannot be exceeded.
   """
   tokens_BT, starts_B = prompt
   batch, time = tokens_BT.shape
@@ -91,10 +92,10 @@ def read(
   if context is not None:
     padding = ((0, 0), (_num_kept(context), 0))
     recent_BK = jnp.pad(tokens_BT, padding)[:, -_num_kept(context) :]
-  return Writing(
+  return DecodeState(
     logits_BV,
     carry,
-    choose.start(prompt, logits_BV.shape[-1]),
+    logits_processor.start(prompt, logits_BV.shape[-1]),
     jnp.zeros(batch, jnp.int32),
     (time - starts_B).astype(jnp.int32),
     recent_BK,
@@ -102,61 +103,67 @@ def read(
   )
 
 
-def write(
+def decode(
   step: Step,
   rewind: Rewind,
-  writing: Writing,
+  decode_state: DecodeState,
   keys_B: Array,
   limit_B: Array,
   num_tokens: int,
-  choose: Filter,
+  logits_processor: Filter,
   *,
   stop_tokens: tuple[int, ...],
   pad_token: int,
   context: int | None,
   code_B: Array | None = None,
-  num_best: int = 0,
-) -> tuple[Drawn, Writing]:
-  """Draw tokens until all texts have ended, but not more than `num_tokens`.
+  num_top_logprobs: int = 0,
+) -> tuple[SampledTokens, DecodeState]:
+  """Sample until all sequences have ended, at most `num_tokens` per row.
 
-  When the context of a row is full, the last half of it is read again from a
-  carry that was rewound, and the row goes on: text may be of any length.
+  When the context of a row is full, its carry is rewound and refilled with the
+  newest half of the context, so sequences can be of any length.
 
   Args:
     step: see above.
-    rewind: not called if there is no limit.
-    writing: where to go on.
-    keys_B: a key a row, the same for all of a text.
-    limit_B: how many tokens each text has at most, over all calls.
-    num_tokens: N, how many are drawn at most in this call.
-    choose: turns logits into those that are drawn from.
-    stop_tokens: after any of these a text has ended.
-    pad_token: what follows behind the end.
-    context: see `read`.
-    code_B: a token that each row reads before what is read again; −1 for none.
-    num_best: K, how many likely tokens to tell beside each that was drawn.
+    rewind: see above; not called if `context` is None.
+    decode_state: state to continue from.
+    keys_B: one random key per row, the same in every call for a sequence.
+    limit_B: maximum number of new tokens per row, over all calls.
+    num_tokens: N, maximum number of new tokens per row in this call.
+    logits_processor: maps logits to the logits that are sampled from.
+    stop_tokens: a sequence ends after any of these.
+    pad_token: fills rows after their end.
+    context: see `prefill`.
+    code_B: control code with which a refilled context starts; −1 for none.
+    num_top_logprobs: K, number of most likely tokens to return per position.
+
+  Returns:
+    The new tokens, and the state to continue from.
   """
   last_allowed = context if context is not None else jnp.iinfo(jnp.int32).max
 
-  def goes_on(writing: Writing) -> Array:
-    return ~writing.done_B & (writing.count_B < limit_B)
+  def is_active(decode_state: DecodeState) -> Array:
+    return ~decode_state.done_B & (decode_state.count_B < limit_B)
 
-  def draw(writing: Writing) -> tuple[Drawn, Writing]:
+  def draw(decode_state: DecodeState) -> tuple[SampledTokens, DecodeState]:
     return _draw(
-      writing,
+      decode_state,
       keys_B,
-      goes_on(writing),
-      choose,
+      is_active(decode_state),
+      logits_processor,
       stop_tokens,
       pad_token,
-      num_best,
+      num_top_logprobs,
     )
 
-  def put(drawn: Drawn, index: Array, column: Drawn) -> Drawn:
+  def put(
+    drawn: SampledTokens, index: Array, column: SampledTokens
+  ) -> SampledTokens:
     return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), drawn, column)
 
-  # XLA's CPU backend writes into a cache in place, without axes of size one.
-  shaped = jax.eval_shape(lambda x: x, writing.carry)
+  # XLA's CPU backend updates a cache in place inside a loop only if the array
+  # has no axes of size one: with them it copies the whole cache every step.
+  shaped = jax.eval_shape(lambda x: x, decode_state.carry)
 
   def squeezed(carry: PyTree) -> PyTree:
     return jax.tree.map(jnp.squeeze, carry)
@@ -165,107 +172,117 @@ def write(
     return jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
 
   def advance(loop):
-    """Draw a token a row and read it."""
-    index, drawn, writing = loop
-    column, writing = draw(writing)
-    logits_BV, carry = step(column.tokens_BN, in_shape(writing.carry), None)
-    writing = writing._replace(
-      logits_BV=logits_BV, carry=squeezed(carry), held_B=writing.held_B + 1
+    """Sample one token per row and feed it to the model."""
+    index, drawn, decode_state = loop
+    column, decode_state = draw(decode_state)
+    logits_BV, carry = step(
+      column.tokens_BN, in_shape(decode_state.carry), None
     )
-    return index + 1, put(drawn, index, column), writing
+    decode_state = decode_state._replace(
+      logits_BV=logits_BV,
+      carry=squeezed(carry),
+      cache_length_B=decode_state.cache_length_B + 1,
+    )
+    return index + 1, put(drawn, index, column), decode_state
 
   def has_room(loop) -> Array:
-    index, _, writing = loop
-    active_B = goes_on(writing)
-    full_B = active_B & (writing.held_B >= last_allowed)
+    index, _, decode_state = loop
+    active_B = is_active(decode_state)
+    full_B = active_B & (decode_state.cache_length_B >= last_allowed)
     return (index < num_tokens) & active_B.any() & ~full_B.any()
 
   def advance_past_context(loop):
-    """Draw until a row is full, then let it read its newest tokens again."""
-    index, drawn, writing = jax.lax.while_loop(has_room, advance, loop)
+    """Decode until the context of a row is full, then refill it."""
+    index, drawn, decode_state = jax.lax.while_loop(has_room, advance, loop)
 
     def turn(loop):
-      index, drawn, writing = loop
-      full_B = writing.held_B >= last_allowed
-      column, writing = draw(writing)
-      number, recent_BK = _num_kept(context), writing.recent_BK
+      index, drawn, decode_state = loop
+      full_B = decode_state.cache_length_B >= last_allowed
+      column, decode_state = draw(decode_state)
+      # Only the newest half is cached again: refilling the whole context would
+      # have to be repeated after every single token.
+      number, recent_BK = _num_kept(context), decode_state.recent_BK
       if code_B is not None:
         first_B = jnp.where(code_B < 0, recent_BK[:, 0], code_B)
         recent_BK = recent_BK.at[:, 0].set(first_B)
-      on = step(column.tokens_BN, in_shape(writing.carry), None)
+      on = step(column.tokens_BN, in_shape(decode_state.carry), None)
       again = step(recent_BK, rewind(on[1], number), None)
       logits_BV, carry = jax.tree.map(
         lambda a, b: jnp.where(_as_rows(full_B, a), a, b), again, on
       )
-      held_B = jnp.where(full_B, number, writing.held_B + 1)
-      writing = writing._replace(
-        logits_BV=logits_BV, carry=squeezed(carry), held_B=held_B
+      cache_length_B = jnp.where(
+        full_B, number, decode_state.cache_length_B + 1
       )
-      return index + 1, put(drawn, index, column), writing
+      decode_state = decode_state._replace(
+        logits_BV=logits_BV,
+        carry=squeezed(carry),
+        cache_length_B=cache_length_B,
+      )
+      return index + 1, put(drawn, index, column), decode_state
 
-    loop = index, drawn, writing
-    more = (index < num_tokens) & goes_on(writing).any()
+    loop = index, drawn, decode_state
+    more = (index < num_tokens) & is_active(decode_state).any()
     return jax.lax.cond(more, turn, lambda loop: loop, loop)
 
   def unfinished(loop) -> Array:
-    index, _, writing = loop
-    return (index < num_tokens) & goes_on(writing).any()
+    index, _, decode_state = loop
+    return (index < num_tokens) & is_active(decode_state).any()
 
   batch = len(limit_B)
-  blank = Drawn(
+  blank = SampledTokens(
     jnp.full((batch, num_tokens), pad_token, jnp.int32),
     jnp.zeros((batch, num_tokens)),
-    jnp.full((batch, num_tokens, num_best), pad_token, jnp.int32),
-    jnp.zeros((batch, num_tokens, num_best)),
+    jnp.full((batch, num_tokens, num_top_logprobs), pad_token, jnp.int32),
+    jnp.zeros((batch, num_tokens, num_top_logprobs)),
   )
-  writing = writing._replace(carry=squeezed(writing.carry))
-  loop = jnp.int32(0), blank, writing
+  decode_state = decode_state._replace(carry=squeezed(decode_state.carry))
+  loop = jnp.int32(0), blank, decode_state
   if context is None:
     loop = jax.lax.while_loop(unfinished, advance, loop)
   else:
     loop = jax.lax.while_loop(unfinished, advance_past_context, loop)
-  _, drawn, writing = loop
-  return drawn, writing._replace(carry=in_shape(writing.carry))
+  _, drawn, decode_state = loop
+  return drawn, decode_state._replace(carry=in_shape(decode_state.carry))
 
 
 def _draw(
-  writing: Writing,
+  decode_state: DecodeState,
   keys_B: Array,
   active_B: Array,
-  choose: Filter,
+  logits_processor: Filter,
   stop_tokens: tuple[int, ...],
   pad_token: int,
-  num_best: int,
-) -> tuple[Drawn, Writing]:
-  """Draw a token for each active row, as a column; it is read later."""
-  keys = jax.vmap(jax.random.fold_in)(keys_B, writing.count_B)
-  logits_BV = choose(writing.logits_BV, writing.state)
+  num_top_logprobs: int,
+) -> tuple[SampledTokens, DecodeState]:
+  """Sample a token for each active row, without feeding it to the model."""
+  keys = jax.vmap(jax.random.fold_in)(keys_B, decode_state.count_B)
+  logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
   token_B1 = jnp.where(active_B, token_B, pad_token)[:, None]
-  log_prob_B1 = _log_probs(writing.logits_BV, token_B1)
-  _, best_BK = jax.lax.top_k(writing.logits_BV, num_best)
-  column = Drawn(
+  log_prob_B1 = _log_probs(decode_state.logits_BV, token_B1)
+  _, best_BK = jax.lax.top_k(decode_state.logits_BV, num_top_logprobs)
+  column = SampledTokens(
     token_B1,
     jnp.where(active_B[:, None], log_prob_B1, 0.0),
     best_BK[:, None],
-    _log_probs(writing.logits_BV, best_BK)[:, None],
+    _log_probs(decode_state.logits_BV, best_BK)[:, None],
   )
-  recent_BK = writing.recent_BK
+  recent_BK = decode_state.recent_BK
   if recent_BK is not None:
     recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B1], axis=1)
   stops_B = jnp.isin(token_B1[:, 0], jnp.array(stop_tokens, jnp.int32))
-  return column, writing._replace(
-    state=choose.advance(
-      writing.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
+  return column, decode_state._replace(
+    state=logits_processor.advance(
+      decode_state.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
     ),
-    count_B=writing.count_B + active_B,
+    count_B=decode_state.count_B + active_B,
     recent_BK=recent_BK,
-    done_B=writing.done_B | (active_B & stops_B),
+    done_B=decode_state.done_B | (active_B & stops_B),
   )
 
 
 def _num_kept(context: int) -> int:
-  """Say how many tokens are read again when a context is full."""
+  """Return the number of tokens that refill a full context."""
   return max(context // 2, 1)
 
 

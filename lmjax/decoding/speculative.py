@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
 from lmjax.decoding.filters import Filter, Prompt
-from lmjax.decoding.generate import Drawn, Writing
+from lmjax.decoding.generate import DecodeState, SampledTokens
 from lmjax.types import Array, PyTree
 
 
@@ -57,7 +57,7 @@ class Draft(Protocol):
     memory: PyTree,
     last_B: Array,
     keys_BT: Array,
-    choose: Filter,
+    logits_processor: Filter,
     state: PyTree,
   ) -> Proposal:
     """Propose K = T - 1 tokens behind a text.
@@ -66,7 +66,7 @@ class Draft(Protocol):
       memory: of the text without its last token.
       last_B: that token.
       keys_BT: to draw with.
-      choose: turns logits into those that are drawn from.
+      logits_processor: turns logits into those that are drawn from.
       state: the filter's, behind the text.
     """
 
@@ -90,7 +90,7 @@ class ModelDraft(NamedTuple):
     memory: PyTree,
     last_B: Array,
     keys_BT: Array,
-    choose: Filter,
+    logits_processor: Filter,
     state: PyTree,
   ) -> Proposal:
     """Draw tokens one after the other; the last one is read too."""
@@ -98,10 +98,12 @@ class ModelDraft(NamedTuple):
     def draw(loop, key_B: Array):
       token_B, carry, state = loop
       logits_B1V, carry, marks = self.model.read_ahead(token_B[:, None], carry)
-      logits_BV = choose(logits_B1V[:, 0], state)
+      logits_BV = logits_processor(logits_B1V[:, 0], state)
       log_probs_BV = jax.nn.log_softmax(logits_BV)
       token_B = multinomial.draw(key_B, logits_BV)
-      state = choose.advance(state, token_B, _pick(log_probs_BV, token_B))
+      state = logits_processor.advance(
+        state, token_B, _pick(log_probs_BV, token_B)
+      )
       mark = jax.tree.map(lambda leaf: leaf[0], marks)
       return (token_B, carry, state), (token_B, jnp.exp(log_probs_BV), mark)
 
@@ -155,11 +157,11 @@ class PromptLookup(NamedTuple):
     memory: Text,
     last_B: Array,
     keys_BT: Array,
-    choose: Filter,
+    logits_processor: Filter,
     state: PyTree,
   ) -> Proposal:
     """Copy, in a circle if the text ends; without a match, the last token."""
-    del choose, state
+    del logits_processor, state
     end_B1, starts_B1 = memory.length_B[:, None], memory.starts_B[:, None]
     tokens_BL = _put(memory.tokens_BL, last_B[:, None], memory.length_B)
     size = tokens_BL.shape[1]
@@ -201,7 +203,7 @@ class Speculated(NamedTuple):
     calls_B: how often the target was asked for it, behind the prompt.
   """
 
-  drawn: Drawn
+  drawn: SampledTokens
   count_B: Array
   done_B: Array
   calls_B: Array
@@ -219,14 +221,14 @@ class _Loop(NamedTuple):
 
 def speculate(
   target: Model,
-  writing: Writing,
+  decode_state: DecodeState,
   draft: Draft,
   memory: PyTree,
   keys_B: Array,
   limit_B: Array,
   num_tokens: int,
   num_draft: int,
-  choose: Filter,
+  logits_processor: Filter,
   *,
   stop_token: int,
   pad_token: int,
@@ -235,7 +237,7 @@ def speculate(
 
   Args:
     target: the model whose texts these are.
-    writing: what `read` made of the prompts with the target.
+    decode_state: what `read` made of the prompts with the target.
     draft: what proposes tokens.
     memory: the draft's, of the prompts.
     keys_B: a key a row, the same for all of a text.
@@ -243,8 +245,8 @@ def speculate(
     num_tokens: N, the highest of the limits. Carries have room for `num_draft`
       + 1 tokens more.
     num_draft: K, how many tokens are proposed at a time; at least 1.
-    choose: turns logits into those that are drawn from, of the target and of
-      the draft.
+    logits_processor: maps the logits of the target and of the draft model to
+      those that are sampled from.
     stop_token: ends a text.
     pad_token: what follows behind the end.
   """
@@ -260,7 +262,7 @@ def speculate(
     ended_BT = jnp.cumsum(stops_BT, axis=1) - stops_BT > 0
     room_B = jnp.where(done_B, 0, jnp.minimum(new_B, limit_B - count_B))
     kept_BT = (places_T < room_B[:, None]) & ~ended_BT
-    drawn = Drawn(
+    drawn = SampledTokens(
       _put(drawn.tokens_BN, tokens_BT, count_B),
       _put(drawn.log_probs_BN, log_probs_BT, count_B),
     )
@@ -268,14 +270,16 @@ def speculate(
     done_B |= jnp.any(kept_BT & stops_BT, axis=1)
     return Speculated(drawn, count_B, done_B, calls_B)
 
-  def goes_on(written: Speculated) -> Array:
+  def is_active(written: Speculated) -> Array:
     return ~written.done_B & (written.count_B < limit_B)
 
   def judge(state: PyTree, inputs: tuple[Array, Array]):
     """Find what a proposed token is judged by."""
     logits_BV, token_B = inputs
-    log_probs_BV = jax.nn.log_softmax(choose(logits_BV, state))
-    after = choose.advance(state, token_B, _pick(log_probs_BV, token_B))
+    log_probs_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
+    after = logits_processor.advance(
+      state, token_B, _pick(log_probs_BV, token_B)
+    )
     return after, (jnp.exp(log_probs_BV), state)
 
   def advance(loop: _Loop) -> _Loop:
@@ -284,7 +288,7 @@ def speculate(
     keys = jax.vmap(jax.random.fold_in)(keys_B, written.count_B)
     keys_B3 = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     keys_BT = jax.vmap(lambda k: jax.random.split(k, time))(keys_B3[:, 0])
-    proposal = draft.propose(memory, last_B, keys_BT, choose, state)
+    proposal = draft.propose(memory, last_B, keys_BT, logits_processor, state)
     proposed_BT = jnp.pad(proposal.tokens_BK, ((0, 0), (0, 1)))
 
     read_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BK], axis=1)
@@ -312,11 +316,11 @@ def speculate(
     rest_BV = jnp.where(is_left_B1, rest_BV, p_BV)
     last_B = multinomial.draw(keys_B3[:, 2], jnp.log(rest_BV))
     tokens_BT = proposed_BT.at[jnp.arange(batch), accepted_B].set(last_B)
-    state = choose.advance(
+    state = logits_processor.advance(
       _at(states, accepted_B), last_B, jnp.log(_pick(p_BV, last_B))
     )
     log_probs_BT = _pick(jax.nn.log_softmax(logits_BTV), tokens_BT)
-    written = written._replace(calls_B=written.calls_B + goes_on(written))
+    written = written._replace(calls_B=written.calls_B + is_active(written))
     return _Loop(
       add(written, tokens_BT, log_probs_BT, accepted_B + 1),
       last_B,
@@ -328,24 +332,27 @@ def speculate(
   none_B = jnp.zeros(batch, jnp.int32)
   blank_BN = jnp.zeros((batch, num_tokens + time), jnp.int32)
   written = Speculated(
-    Drawn(blank_BN, blank_BN.astype(jnp.float32)), none_B, none_B > 0, none_B
+    SampledTokens(blank_BN, blank_BN.astype(jnp.float32)),
+    none_B,
+    none_B > 0,
+    none_B,
   )
-  first_BV = choose(writing.logits_BV, writing.state)
+  first_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   keys = jax.vmap(jax.random.fold_in)(keys_B, none_B)
   first_B = multinomial.draw(keys, first_BV)
-  log_prob_B = _pick(jax.nn.log_softmax(writing.logits_BV), first_B)
-  state = choose.advance(
-    writing.state, first_B, _pick(jax.nn.log_softmax(first_BV), first_B)
+  log_prob_B = _pick(jax.nn.log_softmax(decode_state.logits_BV), first_B)
+  state = logits_processor.advance(
+    decode_state.state, first_B, _pick(jax.nn.log_softmax(first_BV), first_B)
   )
   written = add(written, first_B[:, None], log_prob_B[:, None], none_B + 1)
   written = jax.lax.while_loop(
-    lambda loop: goes_on(loop.written).any(),
+    lambda loop: is_active(loop.written).any(),
     advance,
-    _Loop(written, first_B, writing.carry, memory, state),
+    _Loop(written, first_B, decode_state.carry, memory, state),
   ).written
   is_text_BN = jnp.arange(num_tokens) < written.count_B[:, None]
   tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in written.drawn[:2])
-  drawn = Drawn(
+  drawn = SampledTokens(
     jnp.where(is_text_BN, tokens_BN, pad_token),
     jnp.where(is_text_BN, log_probs_BN, 0.0),
   )

@@ -12,11 +12,11 @@ from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.beam import BeamSearch, Hypotheses, repeat
 from lmjax.decoding.coverage import attending_step, covered, uncovered
 from lmjax.decoding.filters import Filter
-from lmjax.decoding.generate import read
+from lmjax.decoding.generate import prefill
 from lmjax.errors import UsageError
 from lmjax.generation.continuation_scorer import ContinuationScorer
 from lmjax.generation.generator import (
-  Piece,
+  GeneratedChunk,
   Request,
   RequestBatch,
   reading_step,
@@ -42,11 +42,16 @@ class BeamSearcher(Searcher):
       num_tokens=1, stop_token=EOS, pad_token=PAD, **settings
     )
     self._score = ContinuationScorer(model, reads_prefix)
-    self._run = jax.jit(self._find, static_argnames=("num_tokens", "num_best"))
+    self._run = jax.jit(
+      self._find, static_argnames=("num_tokens", "num_return_sequences")
+    )
 
-  def write(
-    self, variables: PyTree, requests: Sequence[Request], choose: Filter
-  ) -> list[Piece]:
+  def decode(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+  ) -> list[GeneratedChunk]:
     """Search once for all samples of a prompt; see Searcher.
 
     Raises:
@@ -74,7 +79,7 @@ class BeamSearcher(Searcher):
     for num_tokens in sorted({key[0] for key in samples}):
       places = [own for key, own in samples.items() if key[0] == num_tokens]
       batch = RequestBatch.of([requests[own[0]] for own in places], None)
-      found = self._run(variables, batch, choose, num_tokens, most)
+      found = self._run(variables, batch, logits_processor, num_tokens, most)
       tokens_BNT, scores_BN = map(np.asarray, found)
       for row, own in enumerate(places):
         for place in own:
@@ -84,7 +89,7 @@ class BeamSearcher(Searcher):
             found_by[place] = float(scores_BN[row, rank])
     each_log_probs = self._score(variables, requests, texts)
     return [
-      Piece(
+      GeneratedChunk(
         text,
         log_probs,
         "stop" if text[-1:] in ([], [EOS]) else "length",
@@ -99,9 +104,9 @@ class BeamSearcher(Searcher):
     self,
     variables: PyTree,
     batch: RequestBatch,
-    choose: Filter,
+    logits_processor: Filter,
     num_tokens: int,
-    num_best: int,
+    num_return_sequences: int,
   ) -> Hypotheses:
     rows, size = len(batch.limit_B), self._search.beam_size
     model, variables = self._model.for_decoding(variables, rows * size)
@@ -110,7 +115,10 @@ class BeamSearcher(Searcher):
     capacity = batch.prompt.tokens_BT.shape[1] + num_tokens
     carry = model.initial_carry(rows, capacity)
     search = dataclasses.replace(
-      self._search, num_tokens=num_tokens, num_best=num_best, choose=choose
+      self._search,
+      num_tokens=num_tokens,
+      num_return_sequences=num_return_sequences,
+      logits_processor=logits_processor,
     )
     if search.coverage_penalty:
       carry = uncovered(carry, batch.source_mask_BS)
@@ -121,9 +129,9 @@ class BeamSearcher(Searcher):
     else:
       first = reading_step(model, variables, memory, self._reads_prefix)
       step = reading_step(model, variables, many, reads_prefix=False)
-    writing = read(first, carry, batch.prompt, choose, None)
+    decode_state = prefill(first, carry, batch.prompt, logits_processor, None)
     return search.behind(
-      lambda tokens_M, carry: step(tokens_M[:, None], carry, None), writing
+      lambda tokens_M, carry: step(tokens_M[:, None], carry, None), decode_state
     )
 
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from lmjax.data.tokenizers import EOS, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Piece
+from lmjax.generation.generator import GeneratedChunk
 
 BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
 
 
-class TextStream:
+class StreamingDetokenizer:
   """A text that grows.
 
   Attributes:
@@ -19,31 +19,31 @@ class TextStream:
     tokens: all tokens so far, without `<eos>`; where a stop string ends the
       text, its last token is the one that completes the string.
     log_probs: of each token, in nats.
-    best: the likeliest tokens in the place of each; see Piece.
-    finish: "stop", "length", or "" where the text goes on.
-    score: see Piece.
+    best: the likeliest tokens in the place of each; see GeneratedChunk.
+    finish_reason: "stop", "length", or "" where the text goes on.
+    score: see GeneratedChunk.
 
   Args:
     tokenizer: what turns tokens into text.
-    stops: strings before which the text ends.
+    stop_strings: strings before which the text ends.
 
   Raises:
     UsageError: if one of them is empty.
   """
 
-  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
-    if "" in stops:
+  def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()):
+    if "" in stop_strings:
       raise UsageError("a stop string must not be empty; give some text.")
-    self._tokenizer, self._stops = tokenizer, tuple(stops)
-    self.text, self.finish = "", ""
+    self._tokenizer, self._stops = tokenizer, tuple(stop_strings)
+    self.text, self.finish_reason = "", ""
     self.tokens: list[int] = []
     self.log_probs: list[float] = []
     self.best: list[list[tuple[int, float]]] = []
     self.score: float | None = None
 
-  def push(self, piece: Piece) -> str:
+  def push(self, piece: GeneratedChunk) -> str:
     """Add tokens; return the text that is new."""
-    if self.finish:
+    if self.finish_reason:
       return ""
     known = len(self.tokens)
     length = len(piece.tokens)
@@ -52,29 +52,31 @@ class TextStream:
     self.tokens += piece.tokens[:length]
     self.log_probs += piece.log_probs[:length]
     self.best += piece.best[:length]
-    self.finish, self.score = piece.finish, piece.score
+    self.finish_reason, self.score = piece.finish_reason, piece.score
     text = self._tokenizer.decode(self.tokens)
     if self._end(text) is not None:
-      text, self.finish = self._cut(known), "stop"
-    elif not self.finish:
+      text, self.finish_reason = self._cut(known), "stop"
+    elif not self.finish_reason:
       text = text[: len(text) - self._num_unsure(text)]
     new, self.text = text[len(self.text) :], text
     return new
 
-  def cut(self, piece: Piece) -> Piece:
+  def cut(self, piece: GeneratedChunk) -> GeneratedChunk:
     """Leave out what follows a stop string of a text that is there at once.
 
     Nothing is added.
     """
     if self._end(self._tokenizer.decode(piece.tokens)) is None:
       return piece
-    other = TextStream(self._tokenizer, self._stops)
+    other = StreamingDetokenizer(self._tokenizer, self._stops)
     other.push(piece)
-    return Piece(other.tokens, other.log_probs, other.finish, other.best)
+    return GeneratedChunk(
+      other.tokens, other.log_probs, other.finish_reason, other.best
+    )
 
   def end(self) -> None:
     """Let the text end here."""
-    self.finish = self.finish or "stop"
+    self.finish_reason = self.finish_reason or "stop"
 
   def _end(self, text: str) -> int | None:
     """Find the stop string that was complete first."""

@@ -16,7 +16,13 @@ import numpy as np
 
 from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.filters import Filter, Prompt
-from lmjax.decoding.generate import Drawn, Step, Writing, read, write
+from lmjax.decoding.generate import (
+  DecodeState,
+  SampledTokens,
+  Step,
+  decode,
+  prefill,
+)
 from lmjax.errors import UsageError
 from lmjax.ops.int8 import dense_weights, quantize_weights
 from lmjax.types import Array, PyTree
@@ -51,13 +57,13 @@ class Request(NamedTuple):
     return len(self.tokens) + (0 if self.source is None else len(self.source))
 
 
-class Piece(NamedTuple):
+class GeneratedChunk(NamedTuple):
   """What was drawn for a request in one call of the loop.
 
   Attributes:
     tokens: the new ones, with the one that stops the text.
     log_probs: of each, in nats, as the model has it before any filter.
-    finish: "stop", "length", or "" where the text goes on.
+    finish_reason: "stop", "length", or "" where the text goes on.
     best: for each token, the likeliest ones in its place, likeliest first, with
       their log-probabilities; empty if none were asked for.
     score: what a text was chosen by, where it was searched for; else None.
@@ -65,16 +71,16 @@ class Piece(NamedTuple):
 
   tokens: list[int]
   log_probs: list[float]
-  finish: str
+  finish_reason: str
   best: Sequence[list[tuple[int, float]]] = ()
   score: float | None = None
 
 
 # Pieces of all requests → which texts have ended by other signs than a token.
-IsOver = Callable[[list[Piece]], Sequence[bool]]
+IsOver = Callable[[list[GeneratedChunk]], Sequence[bool]]
 
 
-class Timing(NamedTuple):
+class GenerationStats(NamedTuple):
   """How long a generation took.
 
   Attributes:
@@ -93,12 +99,12 @@ class Timing(NamedTuple):
   first_seconds: float = 0.0
   tokens_per_call: float = 1.0
 
-  def plus(self, later: "Timing") -> "Timing":
+  def plus(self, later: "GenerationStats") -> "GenerationStats":
     """Add what was generated afterwards."""
     both = [timing for timing in (self, later) if timing.new_tokens]
     calls = sum(timing.new_tokens / timing.tokens_per_call for timing in both)
     new_tokens = self.new_tokens + later.new_tokens
-    return Timing(
+    return GenerationStats(
       self.prompt_tokens + later.prompt_tokens,
       self.prefill_seconds + later.prefill_seconds,
       new_tokens,
@@ -149,26 +155,26 @@ class Generator:
     self._int8_weights = int8_weights
     self._stop_tokens, self._keeps_layout = stop_tokens, keeps_layout
     self._programs: dict[int, _Programs] = {}
-    self.timing = Timing()
+    self.timing = GenerationStats()
 
   def __call__(
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    choose: Filter,
+    logits_processor: Filter,
     chunk: int = 0,
     is_over: IsOver | None = None,
-    num_best: int = 0,
-  ) -> Iterator[list[Piece]]:
+    num_top_logprobs: int = 0,
+  ) -> Iterator[list[GeneratedChunk]]:
     """Draw tokens for requests, some at a time.
 
     Args:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
-      choose: turns logits into those that are drawn from.
+      logits_processor: turns logits into those that are drawn from.
       chunk: how many tokens to draw before they are returned; 0 for all.
       is_over: asked after each chunk.
-      num_best: how many likely tokens to tell beside each that was drawn.
+      num_top_logprobs: number of most likely tokens to return per position.
 
     Returns:
       A piece for each request, again and again until all have ended.
@@ -191,10 +197,12 @@ class Generator:
     capacity = batch.prompt.tokens_BT.shape[1] + most
     if self._model.max_context is not None:
       capacity = min(capacity, self._model.max_context)
-    writing, memory = jax.block_until_ready(
-      programs.read(laid_out, batch, choose, capacity=capacity, context=context)
+    decode_state, memory = jax.block_until_ready(
+      programs.prefill(
+        laid_out, batch, logits_processor, capacity=capacity, context=context
+      )
     )
-    timing = Timing(
+    timing = GenerationStats(
       sum(request.num_read for request in requests),
       time.perf_counter() - began,
     )
@@ -203,22 +211,22 @@ class Generator:
     over_B = np.zeros(len(batch.limit_B), bool)
     while True:
       began = time.perf_counter()
-      drawn, writing = programs.write(
+      drawn, decode_state = programs.decode(
         laid_out,
-        writing,
+        decode_state,
         memory,
         over_B,
         batch.keys_B,
         batch.limit_B,
         batch.code_B,
-        choose,
+        logits_processor,
         num_tokens=size,
         context=context,
-        num_best=num_best,
+        num_top_logprobs=num_top_logprobs,
       )
       drawn = jax.device_get(drawn)
-      before_B, count_B = count_B, np.asarray(writing.count_B)
-      stopped_B = np.asarray(writing.done_B)
+      before_B, count_B = count_B, np.asarray(decode_state.count_B)
+      stopped_B = np.asarray(decode_state.done_B)
       cut_B = count_B >= batch.limit_B
       pieces = [
         _piece(
@@ -264,7 +272,9 @@ class Generator:
     return programs, laid_out
 
 
-def _piece(drawn: Drawn, row: int, length: int, finish: str) -> Piece:
+def _piece(
+  drawn: SampledTokens, row: int, length: int, finish_reason: str
+) -> GeneratedChunk:
   """Take what was drawn for a row."""
   tokens, log_probs, best_NK, best_log_probs_NK = (
     array[row, :length].tolist() for array in drawn
@@ -273,7 +283,7 @@ def _piece(drawn: Drawn, row: int, length: int, finish: str) -> Piece:
     [*zip(*pair, strict=True)]
     for pair in zip(best_NK, best_log_probs_NK, strict=True)
   ]
-  return Piece(tokens, log_probs, finish, best)
+  return GeneratedChunk(tokens, log_probs, finish_reason, best)
 
 
 class RequestBatch(NamedTuple):
@@ -356,53 +366,55 @@ class _Programs:
     self._model, self.kept = made[0], None
     self._stop_tokens, self._reads_prefix = stop_tokens, reads_prefix
     self.lay_out = jax.jit(lay_out)
-    self.read = jax.jit(self._read, static_argnames=("capacity", "context"))
-    self.write = jax.jit(
-      self._write,
-      static_argnames=("num_tokens", "context", "num_best"),
-      donate_argnames="writing",
+    self.prefill = jax.jit(
+      self._prefill, static_argnames=("capacity", "context")
+    )
+    self.decode = jax.jit(
+      self._decode,
+      static_argnames=("num_tokens", "context", "num_top_logprobs"),
+      donate_argnames="decode_state",
     )
 
-  def _read(
+  def _prefill(
     self,
     variables: PyTree,
     batch: RequestBatch,
-    choose: Filter,
+    logits_processor: Filter,
     capacity: int,
     context: int | None,
-  ) -> tuple[Writing, PyTree]:
+  ) -> tuple[DecodeState, PyTree]:
     memory = batch.encode(self._model, dense_weights(variables))
     carry = self._model.initial_carry(len(batch.limit_B), capacity)
     step = self._step(variables, memory)
-    return read(step, carry, batch.prompt, choose, context), memory
+    return prefill(step, carry, batch.prompt, logits_processor, context), memory
 
-  def _write(
+  def _decode(
     self,
     variables: PyTree,
-    writing: Writing,
+    decode_state: DecodeState,
     memory: PyTree,
     over_B: Array,
     keys_B: Array,
     limit_B: Array,
     code_B: Array,
-    choose: Filter,
+    logits_processor: Filter,
     num_tokens: int,
     context: int | None,
-    num_best: int,
-  ) -> tuple[Drawn, Writing]:
-    return write(
+    num_top_logprobs: int,
+  ) -> tuple[SampledTokens, DecodeState]:
+    return decode(
       self._step(variables, memory),
       self._model.rewind,
-      writing._replace(done_B=writing.done_B | over_B),
+      decode_state._replace(done_B=decode_state.done_B | over_B),
       keys_B,
       limit_B,
       num_tokens,
-      choose,
+      logits_processor,
       stop_tokens=self._stop_tokens,
       pad_token=PAD,
       context=context,
       code_B=code_B,
-      num_best=num_best,
+      num_top_logprobs=num_top_logprobs,
     )
 
   def _step(self, variables: PyTree, memory: PyTree) -> Step:

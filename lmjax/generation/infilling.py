@@ -15,7 +15,7 @@ from lmjax.data.text.objectives.masking import MASK
 from lmjax.data.tokenizers import BOS, EOS, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.generator import Request, check_length, check_positive
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler, no_text
 from lmjax.types import Array, PyTree
 
@@ -41,7 +41,7 @@ class Filled(NamedTuple):
   candidates: list[list[Candidate]]
 
 
-class MaskFiller:
+class MaskInfiller:
   """Fill blanks, one token each, with a masked language model.
 
   Args:
@@ -114,7 +114,7 @@ class MaskFiller:
     return jax.nn.softmax(logits_TV)
 
 
-class MiddleFiller:
+class FIMInfiller:
   """Fill one blank of any length with a model that learned it.
 
   Args:
@@ -144,13 +144,13 @@ class MiddleFiller:
       num_tokens: how many tokens the blank stands for at most; it ends where
         the model's context does.
       seed: the same seed draws the same text.
-      **sampling: fields of lmjax.generation.sampling_params.Sampling.
+      **sampling: fields of lmjax.generation.sampling_params.SamplingParams.
 
     Raises:
       UsageError: if there is not one blank, or a number is out of range.
     """
     check_positive(number=number)
-    filters = Sampling(**sampling).filters(self._tokenizer)
+    filters = SamplingParams(**sampling).filters(self._tokenizer)
     tokens = self.encode(text)
     if (
       self._model.max_context is not None
@@ -183,7 +183,7 @@ class MiddleFiller:
     return prefix, suffixes[0]
 
 
-class SpanFiller:
+class SpanInfiller:
   """Fill blanks of any length with a model that learned span corruption.
 
   Args:
@@ -204,7 +204,7 @@ class SpanFiller:
     seed: int = 0,
     **sampling: Any,
   ) -> Filled:
-    """Fill the blanks of a text; see MiddleFiller.
+    """Fill the blanks of a text; see FIMInfiller.
 
     Raises:
       UsageError: if there is no blank, or more than the tokenizer has marks,
@@ -220,7 +220,7 @@ class SpanFiller:
       Request(np.array([BOS]), num_tokens, seed, i, source)
       for i in range(number)
     ]
-    filters = Sampling(**sampling).filters(self._tokenizer)
+    filters = SamplingParams(**sampling).filters(self._tokenizer)
     drawn = self._sampler.draw(variables, requests, filters)
     parts = split(text, self._tokenizer)
     return Filled([put_in(parts, self._answers(x.tokens)) for x in drawn], [])
@@ -287,7 +287,7 @@ def put_in(parts: Sequence[str], answers: Iterable[str]) -> str:
 
 # Task → what fills blanks with a model that learned it.
 FILLERS = {
-  "masked_lm": MaskFiller,
-  "fill_in_the_middle": MiddleFiller,
-  "span_corruption": SpanFiller,
+  "masked_lm": MaskInfiller,
+  "fill_in_the_middle": FIMInfiller,
+  "span_corruption": SpanInfiller,
 }

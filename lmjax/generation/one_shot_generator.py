@@ -10,10 +10,10 @@ import numpy as np
 from lmjax.decoding.filters import Filter
 from lmjax.errors import UsageError
 from lmjax.generation.generator import (
+  GeneratedChunk,
+  GenerationStats,
   IsOver,
-  Piece,
   Request,
-  Timing,
   check_length,
   check_positive,
 )
@@ -34,26 +34,26 @@ class Searcher:
   def __init__(self, model: nn.Module, reads_prefix: bool = False):
     self._model, self._reads_prefix = model, reads_prefix
     self._tokens_per_call = 1.0
-    self.timing = Timing()
+    self.timing = GenerationStats()
 
   def __call__(
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    choose: Filter,
+    logits_processor: Filter,
     chunk: int = 0,
     is_over: IsOver | None = None,
-    num_best: int = 0,
-  ) -> Iterator[list[Piece]]:
+    num_top_logprobs: int = 0,
+  ) -> Iterator[list[GeneratedChunk]]:
     """Write texts for requests.
 
     Args:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
-      choose: turns logits into those that are chosen by.
+      logits_processor: turns logits into those that are chosen by.
       chunk: of no use here.
       is_over: of no use here.
-      num_best: of no use here; no likely tokens are told.
+      num_top_logprobs: of no use here; no likely tokens are told.
 
     Returns:
       One piece for each request, once.
@@ -62,15 +62,15 @@ class Searcher:
       UsageError: if a number is out of range, or a text would be longer than
         the model's context.
     """
-    del chunk, is_over, num_best
+    del chunk, is_over, num_top_logprobs
     for request in requests:
       check_positive(num_tokens=request.num_tokens)
       check_length(self._model.max_context, request.tokens)
       check_fits(self._model.max_context, request)
     began = time.perf_counter()
-    pieces = self.write(variables, requests, choose)
+    pieces = self.decode(variables, requests, logits_processor)
     seconds = time.perf_counter() - began
-    self.timing = Timing(
+    self.timing = GenerationStats(
       prompt_tokens=sum(request.num_read for request in requests),
       new_tokens=sum(len(piece.tokens) for piece in pieces),
       decode_seconds=seconds,
@@ -79,9 +79,12 @@ class Searcher:
     )
     yield pieces
 
-  def write(
-    self, variables: PyTree, requests: Sequence[Request], choose: Filter
-  ) -> list[Piece]:
+  def decode(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+  ) -> list[GeneratedChunk]:
     """Write a text for each request."""
     raise NotImplementedError
 
@@ -106,11 +109,11 @@ def pieces_of(
   log_probs_BN: np.ndarray,
   count_B: np.ndarray,
   done_B: np.ndarray,
-) -> list[Piece]:
+) -> list[GeneratedChunk]:
   """Turn texts as arrays into pieces."""
   rows = zip(tokens_BN, log_probs_BN, count_B, done_B, strict=True)
   return [
-    Piece(
+    GeneratedChunk(
       tokens[:count].tolist(),
       log_probs[:count].tolist(),
       "stop" if done else "length",

@@ -52,7 +52,7 @@ def _setting(default: Any, text: str, **limits: float) -> dataclasses.Field:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
   """What the next token is chosen by; the defaults draw from the model as is.
 
   Each field is a setting of samplers and a flag of scripts/sample.py, which

@@ -15,7 +15,7 @@ from lmjax.generation.generator import Request, check_length, check_positive
 from lmjax.generation.text_sampler import TextSampler
 
 
-class TextTransducer(TextSampler):
+class Seq2SeqSampler(TextSampler):
   """Draw texts for other texts, as a model has learned from pairs.
 
   All that TextSampler calls a prompt is a source here, which the encoder reads;

@@ -13,15 +13,15 @@ from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from lmjax.decoding.filters import Ban, Filter, Greedy, chain
 from lmjax.errors import UsageError
 from lmjax.generation.decoding_strategy import Search
-from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import (
-  Piece,
+  GeneratedChunk,
+  GenerationStats,
   Request,
-  Timing,
   check_length,
   check_positive,
 )
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.types import PyTree
 
 # Texts that are drawn together → filters that come before all others.
@@ -38,7 +38,7 @@ class Continuation(NamedTuple):
     text: the text, without the prompt.
     tokens: its tokens, without `<eos>`.
     log_probs: of each, in nats, as the model has it before any filter.
-    finish: "stop" or "length".
+    finish_reason: "stop" or "length".
     score: what it was chosen by, where it was searched for: that of a beam, or
       of who chose among many; else None.
   """
@@ -46,7 +46,7 @@ class Continuation(NamedTuple):
   text: str
   tokens: list[int]
   log_probs: list[float]
-  finish: str
+  finish_reason: str
   score: float | None = None
 
 
@@ -101,7 +101,7 @@ class TextSampler:
     )
 
   @property
-  def timing(self) -> Timing:
+  def timing(self) -> GenerationStats:
     """How long the last call took."""
     return self._generator.timing
 
@@ -126,7 +126,7 @@ class TextSampler:
       seed: the same seed draws the same text; sample i does not depend on how
         many there are.
       code: control code that the text stands under; empty for none.
-      **sampling: fields of lmjax.generation.sampling_params.Sampling.
+      **sampling: fields of lmjax.generation.sampling_params.SamplingParams.
 
     Returns:
       The continuations, without the prompt.
@@ -135,7 +135,7 @@ class TextSampler:
       UsageError: if a number is out of range, or the prompt is longer than the
         model's context.
     """
-    filters = Sampling(**sampling).filters(self.tokenizer)
+    filters = SamplingParams(**sampling).filters(self.tokenizer)
     requests = self.requests([prompt], num_tokens, num_samples, seed, code)
     return [x.text for x in self.draw(variables, requests, filters)]
 
@@ -166,7 +166,7 @@ class TextSampler:
     variables: PyTree,
     requests: Sequence[Request],
     filters: Sequence[Filter],
-    stops: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     max_seconds: float | None = None,
   ) -> list[Continuation]:
     """Continue texts.
@@ -175,20 +175,22 @@ class TextSampler:
       variables: the model's variables.
       requests: any number of them.
       filters: what tokens are chosen by.
-      stops: strings before which a text ends.
+      stop_strings: strings before which a text ends.
       max_seconds: after which no more is drawn; None for no limit.
 
     Raises:
       UsageError: see Generator; and if a beam would search among the most
         likely tokens alone.
     """
-    streams = self._streams(requests, stops)
+    streams = self._streams(requests, stop_strings)
     for _ in self.stream(
-      variables, requests, filters, stops, max_seconds, streams=streams
+      variables, requests, filters, stop_strings, max_seconds, streams=streams
     ):
       pass
     return [
-      Continuation(s.text, s.tokens, s.log_probs, s.finish or "length", s.score)
+      Continuation(
+        s.text, s.tokens, s.log_probs, s.finish_reason or "length", s.score
+      )
       for s in streams
     ]
 
@@ -197,11 +199,11 @@ class TextSampler:
     variables: PyTree,
     requests: Sequence[Request],
     filters: Sequence[Filter],
-    stops: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
     max_seconds: float | None = None,
     chunk: int = 0,
-    streams: Sequence[TextStream] | None = None,
-    num_best: int = 0,
+    streams: Sequence[StreamingDetokenizer] | None = None,
+    num_top_logprobs: int = 0,
   ) -> Iterator[list[str]]:
     """Continue texts, some tokens at a time; see `draw`.
 
@@ -209,12 +211,12 @@ class TextSampler:
       variables: the model's variables.
       requests: any number of them.
       filters: what tokens are chosen by.
-      stops: strings before which a text ends.
+      stop_strings: strings before which a text ends.
       max_seconds: after which no more is drawn; None for no limit.
       chunk: tokens at a time; 0 for all, or some where there are other ends
         to look for than `<eos>`.
       streams: what texts grow in; None for new ones.
-      num_best: how many likely tokens to tell beside each that is drawn.
+      num_top_logprobs: number of most likely tokens to return per position.
 
     Returns:
       What is new of each text, again and again.
@@ -227,14 +229,14 @@ class TextSampler:
         "temperature=1."
       )
     began = time.monotonic()
-    streams = streams or self._streams(requests, stops)
-    watched = bool(stops) or max_seconds is not None
+    streams = streams or self._streams(requests, stop_strings)
+    watched = bool(stop_strings) or max_seconds is not None
     new = [""] * len(streams)
 
-    def is_over(pieces: list[Piece]) -> list[bool]:
+    def is_over(pieces: list[GeneratedChunk]) -> list[bool]:
       del pieces
       late = max_seconds is not None and time.monotonic() - began > max_seconds
-      return [late or bool(stream.finish) for stream in streams]
+      return [late or bool(stream.finish_reason) for stream in streams]
 
     options = {}
     if self._search.best_of:
@@ -245,7 +247,7 @@ class TextSampler:
       chain([self._ban, *self._steer(requests), *filters]),
       chunk or (_CHUNK if watched else 0),
       is_over,
-      num_best,
+      num_top_logprobs,
       **options,
     ):
       new = [
@@ -253,14 +255,16 @@ class TextSampler:
         for stream, piece in zip(streams, pieces, strict=True)
       ]
       yield new
-    rest = [stream.push(Piece([], [], "length")) for stream in streams]
+    rest = [stream.push(GeneratedChunk([], [], "length")) for stream in streams]
     if any(rest):  # time has ended them
       yield rest
 
   def _streams(
-    self, requests: Sequence[Request], stops: Sequence[str]
-  ) -> list[TextStream]:
-    return [TextStream(self.tokenizer, stops) for _ in requests]
+    self, requests: Sequence[Request], stop_strings: Sequence[str]
+  ) -> list[StreamingDetokenizer]:
+    return [
+      StreamingDetokenizer(self.tokenizer, stop_strings) for _ in requests
+    ]
 
   def encode(self, prompt: str, code: str = "") -> np.ndarray:
     """Turn a prompt into tokens; without any, it is the end of a document.

@@ -45,7 +45,7 @@ class Answer:
       _Choice(
         tokenizer,
         TokenTexts(tokenizer, names, prompt),
-        question.num_best,
+        question.num_top_logprobs,
         prompt,
         question.echo,
       )
@@ -86,11 +86,15 @@ class _Choice:
     self,
     tokenizer: Tokenizer,
     tokens: TokenTexts,
-    num_best: int | None,
+    num_top_logprobs: int | None,
     prompt: str,
     echo: bool,
   ):
-    self._tokenizer, self._tokens, self._num_best = tokenizer, tokens, num_best
+    self._tokenizer, self._tokens, self._num_best = (
+      tokenizer,
+      tokens,
+      num_top_logprobs,
+    )
     self._prompt = prompt  # until there is text behind it
     self._echo = prompt if echo else ""  # until it was told
 
@@ -99,7 +103,7 @@ class _Choice:
     text = self._tokenizer.gap(self._prompt, news.text) + news.text
     news = news._replace(text=text)
     self._prompt = "" if text else self._prompt
-    if text or news.finish:
+    if text or news.finish_reason:
       text, self._echo = self._echo + text, ""
     log_probs = None
     if self._num_best is not None:
@@ -110,8 +114,8 @@ class _Choice:
         top_logprobs=[token.best(self._num_best) for token in told],
         text_offset=[token.offset for token in told],
       )
-    finish = news.finish or None
-    return dict(text=text, logprobs=log_probs, finish_reason=finish)
+    finish_reason = news.finish_reason or None
+    return dict(text=text, logprobs=log_probs, finish_reason=finish_reason)
 
 
 def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:

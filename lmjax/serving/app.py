@@ -28,7 +28,7 @@ from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.bias import LogitBias
 from lmjax.decoding.filters.stacking import stack
 from lmjax.errors import UsageError
-from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import bucket_rows, check_positive
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.serving.answer import Answer
@@ -240,8 +240,10 @@ class Service:
       Row(
         request,
         filters,
-        TextStream(sampler.tokenizer, question.stops),
-        MOST_BEST if question.num_best else 0,  # or more would be compiled
+        StreamingDetokenizer(sampler.tokenizer, question.stop_strings),
+        MOST_BEST
+        if question.num_top_logprobs
+        else 0,  # or more would be compiled
         index,
         inbox,
       )
@@ -289,7 +291,7 @@ def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
       stack(filters, bucket_rows(len(rows))),
       chunk=_CHUNK,
       streams=[row.text for row in rows],
-      num_best=max(row.num_best for row in rows),
+      num_top_logprobs=max(row.num_top_logprobs for row in rows),
     )
 
   return draw

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.stacking import kind
-from lmjax.generation.detokenizer import TextStream
+from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import Request
 
 _PAUSE = 0.005  # seconds without a new row behind which no more are waited for
@@ -48,15 +48,15 @@ class News(NamedTuple):
     tokens: the tokens that are new; their text may come later.
     log_probs: of each of them, in nats.
     best: the most likely tokens at each position; see
-      lmjax.generation.generator.Piece.
-    finish: "stop", "length", or "" where the text goes on.
+      lmjax.generation.generator.GeneratedChunk.
+    finish_reason: "stop", "length", or "" where the text goes on.
   """
 
   text: str
   tokens: list[int]
   log_probs: list[float]
   best: list[list[tuple[int, float]]]
-  finish: str
+  finish_reason: str
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,7 +67,7 @@ class Row:
     request: what is to be gone on from.
     filters: what its tokens are chosen by.
     text: what the text grows in.
-    num_best: how many likely tokens to tell beside each that is drawn.
+    num_top_logprobs: how many likely tokens to tell beside each that is drawn.
     index: its number among those that share the inbox.
     inbox: gets (index, news), or an exception as news.
     wanted: whether somebody waits for it.
@@ -76,8 +76,8 @@ class Row:
 
   request: Request
   filters: tuple[Filter, ...]
-  text: TextStream
-  num_best: int
+  text: StreamingDetokenizer
+  num_top_logprobs: int
   index: int
   inbox: asyncio.Queue
   wanted: bool = True
@@ -100,10 +100,10 @@ class Row:
       self.text.tokens[new],
       self.text.log_probs[new],
       self.text.best[new],
-      self.text.finish,
+      self.text.finish_reason,
     )
     self.inbox.put_nowait((self.index, news))
-    self.wanted = not news.finish
+    self.wanted = not news.finish_reason
 
   def fail(self, error: Exception) -> None:
     """Send why there is no more of the text."""
@@ -217,5 +217,5 @@ async def news_of(rows: Sequence[Row]) -> AsyncIterator[tuple[int, News]]:
     index, news = await rows[0].inbox.get()
     if isinstance(news, Exception):
       raise news
-    unfinished -= bool(news.finish)
+    unfinished -= bool(news.finish_reason)
     yield index, news

@@ -2,8 +2,8 @@
 """What clients ask for: the body of a request, read and checked.
 
 The fields are those of OpenAI's completions, all fields of
-lmjax.generation.sampling_params.Sampling, and a control code. A field whose
-value is null counts as absent.
+lmjax.generation.sampling_params.SamplingParams, and a control code. A field
+whose value is null counts as absent.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import typing
 from typing import Any
 
 from lmjax.errors import UsageError
-from lmjax.generation.sampling_params import LARGEST, SMALLEST, Sampling
+from lmjax.generation.sampling_params import LARGEST, SMALLEST, SamplingParams
 from lmjax.serving.api_error import ApiError
 
 MOST_BEST = 5  # alternatives of a token that are told
@@ -39,9 +39,9 @@ class Question:
     num_tokens: how many to draw at most for each text.
     num_samples: texts a prompt.
     seed: the same seed draws the same texts; None for any.
-    stops: strings before which a text ends.
-    num_best: how many likely tokens to tell beside each that was drawn; None if
-      nothing is to be told of tokens.
+    stop_strings: strings before which a text ends.
+    num_top_logprobs: number of most likely tokens to return per position; None
+      to return no log-probabilities.
     echo: whether texts begin with their prompts.
     streams: whether texts are sent while they grow.
     counts: whether a stream ends with how many tokens there were.
@@ -50,12 +50,12 @@ class Question:
   prompts: tuple[str, ...]
   code: str
   bias: dict[int, float]
-  sampling: Sampling
+  sampling: SamplingParams
   num_tokens: int
   num_samples: int
   seed: int | None
-  stops: tuple[str, ...]
-  num_best: int | None
+  stop_strings: tuple[str, ...]
+  num_top_logprobs: int | None
   echo: bool
   streams: bool
   counts: bool
@@ -91,8 +91,8 @@ def read_question(body: bytes, model: str, most_tokens: int) -> Question:
     ),
     num_samples=fields.take("n", int, 1, 1, _MOST_SAMPLES),
     seed=fields.take("seed", int, None, -(2**63), 2**63 - 1),
-    stops=fields.take_strings("stop", ()),
-    num_best=fields.take("logprobs", int, None, 0, MOST_BEST),
+    stop_strings=fields.take_strings("stop", ()),
+    num_top_logprobs=fields.take("logprobs", int, None, 0, MOST_BEST),
     echo=fields.take("echo", bool, False),
     streams=fields.take("stream", bool, False),
     counts=fields.take_counts(),
@@ -101,13 +101,13 @@ def read_question(body: bytes, model: str, most_tokens: int) -> Question:
   fields.check_none_left()
   if not question.prompts:
     raise ApiError(400, "prompt must hold a text.", "prompt")
-  if len(question.stops) > _MOST_STOPS or "" in question.stops:
+  if len(question.stop_strings) > _MOST_STOPS or "" in question.stop_strings:
     raise ApiError(
       400,
       f"stop must be up to {_MOST_STOPS} strings that are not empty.",
       "stop",
     )
-  if question.echo and question.num_best is not None:
+  if question.echo and question.num_top_logprobs is not None:
     raise ApiError(
       400,
       "the tokens of prompts are not scored here; leave echo or logprobs away.",
@@ -156,7 +156,7 @@ class _Fields:
     return _typed(name, tuple[str, ...], value)
 
   def take_bias(self) -> dict[int, float]:
-    """Take numbers by token, as OpenAI has them; Sampling may have others."""
+    """Parse OpenAI's logit_bias, a bias for each token id."""
     if not isinstance(self._left.get("logit_bias"), dict):
       return {}
     bias = {}
@@ -172,15 +172,15 @@ class _Fields:
       bias[int(token)] = number
     return bias
 
-  def take_sampling(self) -> Sampling:
+  def take_sampling(self) -> SamplingParams:
     """Take what says how tokens are chosen."""
-    kinds = typing.get_type_hints(Sampling)
+    kinds = typing.get_type_hints(SamplingParams)
     settings = {
       field.name: self.take(field.name, kinds[field.name], field.default)
-      for field in dataclasses.fields(Sampling)
+      for field in dataclasses.fields(SamplingParams)
     }
     try:
-      return Sampling(**settings)
+      return SamplingParams(**settings)
     except UsageError as error:
       raise ApiError(400, str(error)) from error
 

@@ -66,7 +66,7 @@ class TokenTexts:
       self._end += len(text)
       self._prompt = "" if text else self._prompt
       self._recent = [*self._recent, token][-_RECENT:]
-    if news.finish:
+    if news.finish_reason:
       return self._finish()
     sure = [x for x in self._held if x.offset + len(x.text) <= len(self._text)]
     self._held = self._held[len(sure) :]

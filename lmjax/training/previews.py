@@ -23,8 +23,8 @@ from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors
 from lmjax.generation.generator import check_positive
 from lmjax.generation.infilling import BLANK, FILLERS
-from lmjax.generation.sampling_params import Sampling
-from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.generation.sampling_params import SamplingParams
+from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.prediction.predictor import Predictor
 from lmjax.prediction.word_similarity import WordSpace
@@ -38,7 +38,7 @@ SAMPLERS: dict[str, Callable[..., TextSampler]] = {
   "prefix_lm": functools.partial(TextSampler, reads_prefix=True),
   "fill_in_the_middle": TextSampler,
   "control_codes": TextSampler,
-  "seq2seq": TextTransducer,
+  "seq2seq": Seq2SeqSampler,
 }
 
 
@@ -65,7 +65,7 @@ def continuation(experiment: Experiment) -> Show:
   sample = config.sample
   sampler = make_sampler(config, experiment.model, experiment.tokenizer)
   sampler.encode(sample.prompt, sample.code)
-  Sampling(sample.temperature, sample.top_k, sample.top_p)
+  SamplingParams(sample.temperature, sample.top_k, sample.top_p)
   check_positive(num_tokens=sample.num_tokens)
   return lambda variables: sampler(variables, **sample)[0]
 
@@ -82,7 +82,7 @@ def filling(experiment: Experiment) -> Show:
     )
   filler = FILLERS[config.task](experiment.model, experiment.tokenizer)
   filler.encode(prompt)
-  Sampling(settings["temperature"], settings["top_k"], settings["top_p"])
+  SamplingParams(settings["temperature"], settings["top_k"], settings["top_p"])
   check_positive(num_tokens=settings["num_tokens"])
   return lambda variables: filler(variables, prompt, **settings).texts[0]
 

@@ -26,7 +26,7 @@ from lmjax.data.loader import load
 from lmjax.data.tokenizers import EOS
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunFolder, describe_environment
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.training.loop import compile_train_step, make_strategy
 from lmjax.tree import map_named, named_leaves
@@ -276,7 +276,7 @@ class Generate:
     sample = experiment.config.sample
     self._choice = dict(temperature=sample.temperature, top_k=sample.top_k)
     requests = self._sampler.requests([self._prompt], NUM_COMPARED)
-    greedy = Sampling(temperature=0.0).filters(tokenizer)
+    greedy = SamplingParams(temperature=0.0).filters(tokenizer)
     (first,) = self._sampler.draw(self._variables, requests, greedy)
     self.run(1)  # compiles
     parameters.save_text(folder, requests[0].tokens, first.tokens)

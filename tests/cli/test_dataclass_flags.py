@@ -8,7 +8,7 @@ from absl import flags
 
 from lmjax.cli.dataclass_flags import define_flags
 from lmjax.errors import UsageError
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 
 
 def setting(default):
@@ -53,14 +53,14 @@ def test_each_field_is_set_by_its_flag():
 
 
 def test_fields_of_sampling_are_flags_and_their_limits_hold():
-  names = {field.name for field in dataclasses.fields(Sampling)}
-  made, values = parse(Sampling, ["--top_k=3"], temperature=0.8)
-  assert made == Sampling(temperature=0.8, top_k=3)
+  names = {field.name for field in dataclasses.fields(SamplingParams)}
+  made, values = parse(SamplingParams, ["--top_k=3"], temperature=0.8)
+  assert made == SamplingParams(temperature=0.8, top_k=3)
   assert names <= set(values)
 
 
 def test_a_wrong_value_is_a_sentence():
   with pytest.raises(UsageError, match="top_p=2.0"):
-    parse(Sampling, ["--top_p=2"])
+    parse(SamplingParams, ["--top_p=2"])
   with pytest.raises(flags.IllegalFlagValueError, match="--count=many"):
     parse(Choices, ["--count=many"])

@@ -22,7 +22,7 @@ def step(tables_MHV, tokens_M, hash_M):
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3, 4))
-def search(tables, size, alpha=0.0, num_best=1, num_tokens=T):
+def search(tables, size, alpha=0.0, num_return_sequences=1, num_tokens=T):
   number = len(tables)
   first = jnp.full(number, FIRST)
   fixed = dict(length_penalty=alpha, stop_token=STOP, pad_token=PAD)
@@ -32,7 +32,11 @@ def search(tables, size, alpha=0.0, num_best=1, num_tokens=T):
     return greedy_search(own, carry, first, num_tokens, **fixed)
   own = functools.partial(step, repeat(tables, size))
   carry = jnp.zeros(number * size, int)
-  how = dict(num_tokens=num_tokens, beam_size=size, num_best=num_best)
+  how = dict(
+    num_tokens=num_tokens,
+    beam_size=size,
+    num_return_sequences=num_return_sequences,
+  )
   return BeamSearch(**how, **fixed)(own, carry, first)
 
 
@@ -129,7 +133,7 @@ def test_a_search_stops_when_no_open_text_can_win():
   """Two ways to stop early: all that is wanted is found, or all is full."""
   steps = []
 
-  def run(stop_logit, size, num_best):
+  def run(stop_logit, size, num_return_sequences):
     steps.clear()
     row = jnp.zeros(V).at[STOP].set(stop_logit)
 
@@ -137,7 +141,9 @@ def test_a_search_stops_when_no_open_text_can_win():
       jax.debug.callback(lambda: steps.append(1))
       return jnp.broadcast_to(row, (len(tokens_M), V)), carry
 
-    fixed = dict(num_best=num_best, stop_token=STOP, pad_token=PAD)
+    fixed = dict(
+      num_return_sequences=num_return_sequences, stop_token=STOP, pad_token=PAD
+    )
     search_ = BeamSearch(num_tokens=9, beam_size=size, **fixed)
     found = search_(count, (), jnp.array([FIRST]))
     jax.block_until_ready(found)

@@ -25,7 +25,7 @@ from lmjax.decoding.filters import (
   Typical,
   chain,
 )
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 
 # Probabilities 0.5, 0.1, 0.25, 0.15 in both rows, the second turned round.
 PROBABILITY = np.array([[0.5, 0.1, 0.25, 0.15], [0.15, 0.25, 0.1, 0.5]])
@@ -314,12 +314,12 @@ def test_the_loop_writes_by_the_rules_of_the_text_so_far():
 
   @jax.jit
   def draw(keys):
-    writing = read(step, jnp.zeros((3, 1)), padded, choose, None)
+    decode_state = prefill(step, jnp.zeros((3, 1)), padded, choose, None)
     limits = jnp.full(3, number)
-    drawn, _ = write(
+    drawn, _ = decode(
       step,
       None,
-      writing,
+      decode_state,
       keys,
       limits,
       number,

@@ -8,7 +8,7 @@ import pytest
 
 from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 from lmjax.errors import UsageError
 from lmjax.generation.generator import Generator, Request
 from lmjax.generation.text_sampler import TextSampler
@@ -75,39 +75,44 @@ def draw(
   prompt,
   keys,
   num_tokens,
-  choose=None,
+  logits_processor=None,
   stop=NEVER,
   starts=None,
   at_a_time=0,
 ):
   """Draw in one call, or in calls of so many tokens each."""
-  step, choose = step_of(model, variables), choose or chain([])
+  step, logits_processor = (
+    step_of(model, variables),
+    logits_processor or chain([]),
+  )
   starts = np.zeros(len(keys), int) if starts is None else starts
   context = model.max_context
 
   @jax.jit
   def begin(prompt, starts):
     carry = model.initial_carry(len(keys), context or 0)
-    return read(step, carry, Prompt(prompt, starts), choose, context)
+    return prefill(
+      step, carry, Prompt(prompt, starts), logits_processor, context
+    )
 
   @jax.jit
-  def go_on(writing, keys):
-    return write(
+  def go_on(decode_state, keys):
+    return decode(
       step,
       model.rewind,
-      writing,
+      decode_state,
       keys,
       jnp.full(len(keys), num_tokens),
       at_a_time or num_tokens,
-      choose,
+      logits_processor,
       stop_tokens=(stop,),
       pad_token=PAD,
       context=context,
     )
 
-  writing, parts = begin(prompt, starts), []
+  decode_state, parts = begin(prompt, starts), []
   for _ in range(0, num_tokens, at_a_time or num_tokens):
-    drawn, writing = go_on(writing, keys)
+    drawn, decode_state = go_on(decode_state, keys)
     parts.append(np.array(drawn.tokens_BN))
   return np.concatenate(parts, axis=1)[:, :num_tokens]
 
@@ -117,14 +122,16 @@ def without_cache(model, variables, prompt, num_tokens):
   longest = model.max_context or len(prompt) + num_tokens
 
   @jax.jit
-  def read(tokens, last):  # padding behind the last token changes nothing
+  def last_logits(
+    tokens, last
+  ):  # padding behind the last token changes nothing
     hidden, _ = model.apply(variables, tokens)
     return model.apply(variables, hidden[:, last], method="logits")
 
   window, drawn = list(prompt), []
   for _ in range(num_tokens):
     padded = np.pad(window, (0, longest - len(window)))[None]
-    drawn.append(int(jnp.argmax(read(padded, len(window) - 1)[0])))
+    drawn.append(int(jnp.argmax(last_logits(padded, len(window) - 1)[0])))
     window.append(drawn[-1])
     if model.max_context is not None and len(window) > model.max_context:
       window = window[-(model.max_context // 2) :]
@@ -159,7 +166,7 @@ def test_a_cache_goes_on_where_the_context_is_read_again(size):
   jax.effects_barrier()
 
   @jax.jit
-  def read(tokens):
+  def last_logits(tokens):
     hidden, _ = inner.apply(variables, tokens)
     logits = inner.apply(variables, hidden, method="logits")
     return hidden[0], jax.nn.softmax(logits)[0]
@@ -171,7 +178,7 @@ def test_a_cache_goes_on_where_the_context_is_read_again(size):
       if length - start > CONTEXT:
         start = length - CONTEXT // 2
       window = np.pad(text[start:length], (0, CONTEXT - length + start))
-      hidden, probs = map(np.array, read(window[None]))
+      hidden, probs = map(np.array, last_logits(window[None]))
       vectors[start:length] = hidden[: length - start]
       found, last = np.zeros(V), length - 1
       for i in range(max(last - size, 0), last):
@@ -247,7 +254,7 @@ def test_the_likeliest_tokens_are_told_beside_the_drawn_one():
   requests = [Request(np.array([1, 2]), 5, seed) for seed in (0, 1)]
   drawn, greedy = (
     [*Generator(model, stop_tokens=())(
-      variables, requests, chain(filters), num_best=V
+      variables, requests, chain(filters), num_top_logprobs=V
     )][0]
     for filters in ([], [Greedy()])
   )  # fmt: skip

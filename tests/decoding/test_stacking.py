@@ -7,7 +7,7 @@ import pytest
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Temperature, TopK, TopP, chain
 from lmjax.decoding.filters.stacking import kind, stack
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 
 B, V = 3, 11
 EACH = [(0.5, 7, 0.9), (1.5, 6, 0.3), (1.0, 5, 0.6)]
@@ -26,7 +26,7 @@ def test_numbers_alone_may_differ_within_a_kind():
   tokenizer = ByteTokenizer()
 
   def kind_of(**settings):
-    return kind(Sampling(**settings).filters(tokenizer))
+    return kind(SamplingParams(**settings).filters(tokenizer))
 
   usual = kind_of(temperature=0.5, top_p=0.5)
   assert usual == kind_of(temperature=0.7, top_p=0.9)

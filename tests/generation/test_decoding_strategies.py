@@ -61,7 +61,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts():
     totals = [sum(x) for x in score(VARIABLES, requests, ended)]
     for place, best in enumerate(np.argsort(totals)[::-1][:number]):
       text = found[number * row + place]
-      assert text.tokens == ended[best][:-1] and text.finish == "stop"
+      assert text.tokens == ended[best][:-1] and text.finish_reason == "stop"
       assert text.score == pytest.approx(totals[best], abs=1e-4)
 
 
@@ -84,14 +84,17 @@ def test_a_prompt_asked_twice_gets_the_best_text_twice():
 
 
 def test_time_ends_a_text_with_what_was_held_back():
-  filters, stops = [Ban((EOS,)), Greedy()], ["a" * 99, "b" * 99, "c" * 99]
+  filters, stop_strings = (
+    [Ban((EOS,)), Greedy()],
+    ["a" * 99, "b" * 99, "c" * 99],
+  )
   ask = sampler()
   requests = ask.requests(["ab"], 40)
-  parts = [*ask.stream(VARIABLES, requests, filters, stops, 0.0)]
-  (drawn,) = ask.draw(VARIABLES, requests, filters, stops, 0.0)
+  parts = [*ask.stream(VARIABLES, requests, filters, stop_strings, 0.0)]
+  (drawn,) = ask.draw(VARIABLES, requests, filters, stop_strings, 0.0)
   assert drawn.text == TOKENIZER.decode(drawn.tokens)
   assert "".join(new for (new,) in parts) == drawn.text
-  assert len(drawn.tokens) < 40 and drawn.finish == "length"
+  assert len(drawn.tokens) < 40 and drawn.finish_reason == "length"
 
 
 def test_continuations_are_scored_as_they_are_drawn(greedy):
@@ -108,7 +111,9 @@ def test_speculation_changes_no_greedy_text(greedy, settings):
   lookup = "draft" not in settings
   found, timing = write(filters=[Greedy()], prompt_lookup=lookup, **settings)
   assert [text.tokens for text in found] == [text.tokens for text in greedy]
-  assert [text.finish for text in found] == [text.finish for text in greedy]
+  assert [text.finish_reason for text in found] == [
+    text.finish_reason for text in greedy
+  ]
   assert 1 <= timing.tokens_per_call <= 5
 
 
@@ -156,9 +161,9 @@ def test_the_best_of_several_texts_is_kept():
 
 @pytest.mark.parametrize("settings", [dict(), dict(reranker=HELPER)])
 def test_the_best_is_chosen_among_texts_that_stops_have_cut(settings):
-  number, stops = 6, ["ca"]
+  number, stop_strings = 6, ["ca"]
   requests = sampler().requests(["ac"], 8, number)
-  drawn = sampler().draw(VARIABLES, requests, [Ban((EOS,))], stops)
+  drawn = sampler().draw(VARIABLES, requests, [Ban((EOS,))], stop_strings)
   scores = [text.log_probs for text in drawn]
   if settings:
     tokens = [text.tokens for text in drawn]
@@ -166,7 +171,7 @@ def test_the_best_is_chosen_among_texts_that_stops_have_cut(settings):
   best = drawn[int(np.argmax([*map(np.mean, scores)]))]
   assert len({len(text.tokens) for text in drawn}) > 2
   ask = sampler(best_of=number, **settings)
-  (found,) = ask.draw(VARIABLES, requests[:1], [Ban((EOS,))], stops)
+  (found,) = ask.draw(VARIABLES, requests[:1], [Ban((EOS,))], stop_strings)
   assert found.tokens == best.tokens and found.text == best.text
 
 

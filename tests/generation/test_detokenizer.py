@@ -6,20 +6,22 @@ import pytest
 
 from lmjax.data.tokenizers import EOS, ByteTokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.detokenizer import TextStream
-from lmjax.generation.generator import Piece
+from lmjax.generation.detokenizer import StreamingDetokenizer
+from lmjax.generation.generator import GeneratedChunk
 
 TEXT = "Fußgänger: 三国演义, naïve 🦜 END of it."
 
 
-def stream(text, size, stops=()):
+def stream(text, size, stop_strings=()):
   """Push a text some bytes at a time; return the stream and what was new."""
   tokens = ByteTokenizer().encode(text).tolist()
-  grown, parts = TextStream(ByteTokenizer(), stops), []
+  grown, parts = StreamingDetokenizer(ByteTokenizer(), stop_strings), []
   for start in range(0, len(tokens), size):
     piece = tokens[start : start + size]
-    finish = "length" if start + size >= len(tokens) else ""
-    parts.append(grown.push(Piece(piece, [-1.0] * len(piece), finish)))
+    finish_reason = "length" if start + size >= len(tokens) else ""
+    parts.append(
+      grown.push(GeneratedChunk(piece, [-1.0] * len(piece), finish_reason))
+    )
   return grown, parts
 
 
@@ -28,13 +30,13 @@ def test_parts_are_the_text_without_half_characters(size):
   grown, parts = stream(TEXT, size)
   assert "".join(parts) == grown.text == TEXT
   assert not any("\ufffd" in part for part in parts)
-  assert grown.finish == "length"
+  assert grown.finish_reason == "length"
   assert len(grown.tokens) == len(grown.log_probs) == len(TEXT.encode())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 99])
 @pytest.mark.parametrize(
-  ("stops", "kept"),
+  ("stop_strings", "kept"),
   [
     (("END",), "Fußgänger: 三国演义, naïve 🦜 "),
     (("END", "演义"), "Fußgänger: 三国"),
@@ -42,45 +44,47 @@ def test_parts_are_the_text_without_half_characters(size):
     ((" it.", "it"), "Fußgänger: 三国演义, naïve 🦜 END of "),
   ],
 )
-def test_no_part_of_a_stop_string_is_shown(size, stops, kept):
-  grown, parts = stream(TEXT, size, stops)
+def test_no_part_of_a_stop_string_is_shown(size, stop_strings, kept):
+  grown, parts = stream(TEXT, size, stop_strings)
   assert "".join(parts) == grown.text == kept
-  assert grown.finish == ("stop" if kept != TEXT else "length")
+  assert grown.finish_reason == ("stop" if kept != TEXT else "length")
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 99])
 def test_tokens_end_with_the_stop_string(size):
   """However many come at a time; the string's last token is the last."""
   grown, _ = stream("ab 中cd; bcd", size, ["cd; b", "d", "zzz"])
-  assert grown.text == "ab 中c" and grown.finish == "stop"
+  assert grown.text == "ab 中c" and grown.finish_reason == "stop"
   assert grown.tokens == ByteTokenizer().encode("ab 中cd").tolist()
   assert len(grown.log_probs) == len(grown.tokens)
 
 
 def test_a_text_that_is_there_at_once_is_cut_behind_its_stop_string():
-  grown = TextStream(ByteTokenizer(), ["cd"])
+  grown = StreamingDetokenizer(ByteTokenizer(), ["cd"])
   tokens = [*ByteTokenizer().encode("abcdef").tolist(), EOS]
-  piece = Piece(tokens, [*range(7)], "stop")
-  assert grown.cut(piece) == Piece(tokens[:4], [0, 1, 2, 3], "stop", [])
-  whole = Piece(tokens[4:], [1, 2, 3], "stop")
+  piece = GeneratedChunk(tokens, [*range(7)], "stop")
+  assert grown.cut(piece) == GeneratedChunk(
+    tokens[:4], [0, 1, 2, 3], "stop", []
+  )
+  whole = GeneratedChunk(tokens[4:], [1, 2, 3], "stop")
   assert grown.cut(whole) == whole and not grown.tokens
 
 
 def test_an_empty_stop_string_is_refused():
   with pytest.raises(UsageError, match="must not be empty"):
-    TextStream(ByteTokenizer(), ["a", ""])
+    StreamingDetokenizer(ByteTokenizer(), ["a", ""])
 
 
 def test_what_is_broken_at_the_end_is_shown_as_it_is():
-  grown = TextStream(ByteTokenizer())
+  grown = StreamingDetokenizer(ByteTokenizer())
   half = ByteTokenizer().encode("é")[:1].tolist()
-  assert grown.push(Piece(half, [-1.0], "")) == ""
-  assert grown.push(Piece([], [], "length")) == "\ufffd"
+  assert grown.push(GeneratedChunk(half, [-1.0], "")) == ""
+  assert grown.push(GeneratedChunk([], [], "length")) == "\ufffd"
 
 
 def test_the_end_of_a_document_is_no_text():
-  grown = TextStream(ByteTokenizer())
+  grown = StreamingDetokenizer(ByteTokenizer())
   tokens = [*ByteTokenizer().encode("ab").tolist(), EOS]
-  assert grown.push(Piece(tokens, [-1.0, -2.0, -3.0], "stop")) == "ab"
-  assert grown.finish == "stop" and grown.log_probs == [-1.0, -2.0]
-  assert grown.push(Piece(np.array([70]).tolist(), [-1.0], "")) == ""
+  assert grown.push(GeneratedChunk(tokens, [-1.0, -2.0, -3.0], "stop")) == "ab"
+  assert grown.finish_reason == "stop" and grown.log_probs == [-1.0, -2.0]
+  assert grown.push(GeneratedChunk(np.array([70]).tolist(), [-1.0], "")) == ""

@@ -105,10 +105,10 @@ def test_pieces_say_how_texts_end(lstm):
     for index, piece in enumerate(pieces):
       assert len(piece.tokens) == len(piece.log_probs)
       assert EOS not in piece.tokens[:-1]
-      if piece.finish == "stop" and index not in ends:
+      if piece.finish_reason == "stop" and index not in ends:
         assert piece.tokens[-1] == EOS
-      if piece.finish:
-        ends.setdefault(index, piece.finish)
+      if piece.finish_reason:
+        ends.setdefault(index, piece.finish_reason)
   assert set(ends) == set(range(8)) and set(ends.values()) == {"stop", "length"}
 
 

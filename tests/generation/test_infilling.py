@@ -15,9 +15,9 @@ from lmjax.data.tokenizers import EOS, TOKENIZERS, CharacterTokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.infilling import (
   BLANK,
-  MaskFiller,
-  MiddleFiller,
-  SpanFiller,
+  FIMInfiller,
+  MaskInfiller,
+  SpanInfiller,
 )
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.run import Run
@@ -58,7 +58,7 @@ def go_on(model, tokenizer, variables, tokens, number, **options):
 @pytest.fixture(scope="module")
 def masked():
   model, tokenizer, variables = make("word", encoder, (MASK,))
-  return MaskFiller(model, tokenizer), model, tokenizer, variables
+  return MaskInfiller(model, tokenizer), model, tokenizer, variables
 
 
 def test_candidates_are_the_likeliest_words_of_the_blank(masked):
@@ -102,11 +102,11 @@ def test_the_text_around_blanks_stays_as_it_is(masked):
     "character", encoder_decoder, ("<span_0>", "<span_1>"), max_context=16
   )
   options = dict(temperature=0.0, num_tokens=99)
-  (filled,) = SpanFiller(model, tokenizer)(
+  (filled,) = SpanInfiller(model, tokenizer)(
     variables, "?" + BLANK, **options
   ).texts
   assert filled.startswith("?")
-  (same,) = SpanFiller(model, tokenizer)(
+  (same,) = SpanInfiller(model, tokenizer)(
     variables, "?" + BLANK, **(options | dict(num_tokens=16))
   ).texts
   assert filled == same  # the context ends it
@@ -117,7 +117,7 @@ def test_bpe_blanks_stand_for_the_space_before_a_word_too(masked):
   tokenizer = TOKENIZERS["bpe"].train([WORDS], 290, 1, False)
   tokenizer = tokenizer.with_extras((MASK,))
   model = encoder(tokenizer.vocab_size)
-  tokens = MaskFiller(model, tokenizer).encode(f"a {BLANK} of")
+  tokens = MaskInfiller(model, tokenizer).encode(f"a {BLANK} of")
   whole = tokenizer.encode("a list of").tolist()
   place = tokens.tolist().index(tokenizer.extra(MASK))
   assert tokens[:place].tolist() == whole[:place]
@@ -128,7 +128,7 @@ def test_a_middle_is_drawn_behind_its_marks():
   model, tokenizer, variables = make(
     "character", transformer, MARKS, max_context=20
   )
-  fill = MiddleFiller(model, tokenizer)
+  fill = FIMInfiller(model, tokenizer)
   options = dict(num_tokens=9, temperature=0.0)
   (text,) = fill(variables, f"a l{BLANK} of", **options).texts
   prefix, suffix, middle = (tokenizer.extra(mark) for mark in MARKS)
@@ -144,7 +144,7 @@ def test_spans_are_put_in_where_their_marks_are():
   model, tokenizer, variables = make(
     "character", encoder_decoder, ("<span_0>", "<span_1>", "<span_2>")
   )
-  fill = SpanFiller(model, tokenizer)
+  fill = SpanInfiller(model, tokenizer)
   sources = fill.encode(f"a {BLANK} of {BLANK}s")
   first = tokenizer.num_plain
   expected = [*tokenizer.encode("a "), first, *tokenizer.encode(" of ")]
@@ -177,10 +177,10 @@ def test_a_prompt_of_a_prefix_model_is_read_in_both_directions():
 @pytest.mark.parametrize(
   ("make_filler", "extras", "text", "message"),
   [
-    (MaskFiller, (MASK,), "a list", "'a list' has no blank; write ___"),
-    (MaskFiller, (MASK,), "a" * 30 + BLANK, "context holds 16; shorten"),
-    (MiddleFiller, MARKS, f"{BLANK} a {BLANK}", "has 2 blanks ___ and .* one"),
-    (MiddleFiller, MARKS, "a" * 30 + BLANK, "context holds 16; shorten"),
+    (MaskInfiller, (MASK,), "a list", "'a list' has no blank; write ___"),
+    (MaskInfiller, (MASK,), "a" * 30 + BLANK, "context holds 16; shorten"),
+    (FIMInfiller, MARKS, f"{BLANK} a {BLANK}", "has 2 blanks ___ and .* one"),
+    (FIMInfiller, MARKS, "a" * 30 + BLANK, "context holds 16; shorten"),
   ],
 )
 def test_a_text_that_cannot_be_filled_is_a_sentence(

@@ -11,7 +11,7 @@ from lmjax.data.tokenizers import EOS, CharacterTokenizer, WordTokenizer
 from lmjax.decoding import filters
 from lmjax.decoding.filters import Greedy, Prompt, Temperature, chain
 from lmjax.errors import UsageError
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 
 TOKENIZER = CharacterTokenizer.train(["abcde "], 0, 1, False)
 ALL = dict(
@@ -45,17 +45,19 @@ def token(text):
 
 
 def test_each_setting_is_one_that_cases_here_change():
-  fields = {field.name: field.default for field in dataclasses.fields(Sampling)}
+  fields = {
+    field.name: field.default for field in dataclasses.fields(SamplingParams)
+  }
   assert fields.keys() == ALL.keys()
   assert all(ALL[name] != default for name, default in fields.items())
 
 
 def test_defaults_draw_from_the_model_as_it_is():
-  assert Sampling().filters(TOKENIZER) == (Temperature(1.0),)
+  assert SamplingParams().filters(TOKENIZER) == (Temperature(1.0),)
 
 
 def test_filters_are_in_the_order_that_their_room_states():
-  chosen = names(Sampling(**ALL).filters(TOKENIZER))
+  chosen = names(SamplingParams(**ALL).filters(TOKENIZER))
   table = [
     line for line in filters.__doc__.splitlines() if line[:5].strip().isdigit()
   ]
@@ -70,9 +72,11 @@ def test_filters_are_in_the_order_that_their_room_states():
 
 
 def test_temperature_zero_leaves_nothing_to_truncate():
-  sampling = Sampling(temperature=0, top_k=3, mirostat_tau=2.0, min_tokens=1)
+  sampling = SamplingParams(
+    temperature=0, top_k=3, mirostat_tau=2.0, min_tokens=1
+  )
   assert names(sampling.filters(TOKENIZER)) == ["MinLength", "Greedy"]
-  assert Sampling(temperature=0.0).filters(TOKENIZER) == (Greedy(),)
+  assert SamplingParams(temperature=0.0).filters(TOKENIZER) == (Greedy(),)
 
 
 def left(sampling, prompt, tokenizer=TOKENIZER):
@@ -84,23 +88,31 @@ def left(sampling, prompt, tokenizer=TOKENIZER):
 
 
 def test_texts_become_tokens():
-  bias = left(Sampling(logit_bias=("a=-2.5", " =1")), "a")
+  bias = left(SamplingParams(logit_bias=("a=-2.5", " =1")), "a")
   assert bias[token("a")] == -2.5 and bias[token(" ")] == 1.0
   assert np.count_nonzero(bias) == 2
-  assert Sampling(logit_bias=("==1",)).logit_bias == ("==1",)
-  banned = np.isinf(left(Sampling(bad_words=("abc", "e")), "cab"))
+  assert SamplingParams(logit_bias=("==1",)).logit_bias == ("==1",)
+  banned = np.isinf(left(SamplingParams(bad_words=("abc", "e")), "cab"))
   assert set(np.flatnonzero(banned)) == {token("c"), token("e")}
-  assert np.flatnonzero(left(Sampling(forced="dab"), "a") == 0) == token("d")
-  assert np.flatnonzero(np.isinf(left(Sampling(min_tokens=1), "a"))) == EOS
+  assert np.flatnonzero(left(SamplingParams(forced="dab"), "a") == 0) == token(
+    "d"
+  )
+  assert (
+    np.flatnonzero(np.isinf(left(SamplingParams(min_tokens=1), "a"))) == EOS
+  )
 
 
 def test_words_are_banned_with_the_space_before_them_and_unknown_ones_are_not():
   """A word that the tokenizer does not know is never written."""
   tokenizer = WordTokenizer.train(["the cat sat ."], 0, 1, False)
-  assert not Sampling(bad_words=("dog", "the dog")).filters(tokenizer)[:-1]
-  banned = np.isinf(left(Sampling(bad_words=("the cat",)), "the", tokenizer))
+  assert not SamplingParams(bad_words=("dog", "the dog")).filters(tokenizer)[
+    :-1
+  ]
+  banned = np.isinf(
+    left(SamplingParams(bad_words=("the cat",)), "the", tokenizer)
+  )
   assert np.flatnonzero(banned) == tokenizer.encode("cat")
-  spaced, _ = Sampling(bad_words=("b",)).filters(TOKENIZER)
+  spaced, _ = SamplingParams(bad_words=("b",)).filters(TOKENIZER)
   assert {tuple(word) for word in spaced.words.tolist()} == {
     (-1, token("b")),
     (token(" "), token("b")),
@@ -111,7 +123,7 @@ def test_words_are_banned_with_the_space_before_them_and_unknown_ones_are_not():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, True])
 def test_what_is_no_number_or_text_is_refused(name, value):
   with pytest.raises(UsageError, match=name):
-    Sampling(**{name: value})
+    SamplingParams(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -148,7 +160,7 @@ def test_what_is_no_number_or_text_is_refused(name, value):
 )
 def test_wrong_settings_are_sentences(name, value):
   with pytest.raises(UsageError, match=f"^{name}=.* must be .*[.]$"):
-    Sampling(**{name: value})
+    SamplingParams(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -161,4 +173,4 @@ def test_wrong_settings_are_sentences(name, value):
 )
 def test_texts_that_the_model_does_not_know_are_sentences(setting, message):
   with pytest.raises(UsageError, match=message):
-    Sampling(**setting).filters(TOKENIZER)
+    SamplingParams(**setting).filters(TOKENIZER)

@@ -11,8 +11,8 @@ from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
 from lmjax.generation.decoding_strategy import Search
-from lmjax.generation.sampling_params import Sampling
-from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.generation.sampling_params import SamplingParams
+from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.tasks.seq2seq import Transduction
 from tests.tiny_models import VOCAB_SIZE, built, draw, encoder_decoder
 
@@ -43,13 +43,13 @@ def made(name):
   """Make what draws targets, and variables so large that sources matter."""
   model = MODELS[name]
   variables = draw(model, np.zeros((1, 2), int))
-  return TextTransducer(model, KNOWN), jax.tree.map(lambda x: 3 * x, variables)
+  return Seq2SeqSampler(model, KNOWN), jax.tree.map(lambda x: 3 * x, variables)
 
 
 def drawn(name, sources, **sampling):
   sampler, variables = made(name)
   requests = sampler.requests(sources, NUM_TOKENS)
-  filters = Sampling(**sampling).filters(sampler.tokenizer)
+  filters = SamplingParams(**sampling).filters(sampler.tokenizer)
   return sampler.draw(variables, requests, filters)
 
 
@@ -66,7 +66,7 @@ def test_beams_cover_sources_as_those_of_the_task_do():
   """With a model that finds what is banned unlikely: scores leave it in."""
   name, settings = "transformer", dict(beam_size=3, coverage_penalty=2.0)
   model, variables = MODELS[name], made(name)[1]
-  sampler = TextTransducer(model, KNOWN, search=Search(**settings))
+  sampler = Seq2SeqSampler(model, KNOWN, search=Search(**settings))
   requests = sampler.requests(SOURCES, NUM_TOKENS)
   found_BT = searched(name, **settings)
   check_same(sampler.draw(variables, requests, ()), found_BT)
@@ -77,7 +77,7 @@ def test_beams_cover_sources_as_those_of_the_task_do():
 def test_without_attention_nothing_is_covered():
   model = built("recurrent_seq2seq", cell="gru", attention="none")
   search = Search(beam_size=2, coverage_penalty=0.2)
-  sampler = TextTransducer(model, KNOWN, search=search)
+  sampler = Seq2SeqSampler(model, KNOWN, search=search)
   variables = draw(model, np.zeros((1, 2), int))
   with pytest.raises(UsageError, match="without attention covers no source"):
     sampler.draw(variables, sampler.requests(["ab"], 2), ())
@@ -91,7 +91,7 @@ def searched(name, **settings):
     "character",
     stateful=False,
     length_penalty=0.0,
-    num_best=1,
+    num_top_logprobs=1,
     max_target_length=NUM_TOKENS,
     first_token=BOS,
     stop_token=EOS,

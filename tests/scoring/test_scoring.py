@@ -16,7 +16,7 @@ from lmjax.data.tokenizers import EOS, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.filters import Ban, TopK
 from lmjax.errors import UsageError
-from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.scoring.conditional import PairScorer
@@ -188,14 +188,14 @@ PAIRS = {
     encoder_decoder(
       num_layers=1, source_vocab_size=VOCAB_SIZE, tie_embeddings=False
     ),
-    TextTransducer,
+    Seq2SeqSampler,
     {},
   ),
   "recurrent": (
     built(
       "recurrent_seq2seq", cell="gru", embedding_width=6, num_encoder_layers=1
     ),
-    TextTransducer,
+    Seq2SeqSampler,
     {},
   ),
 }

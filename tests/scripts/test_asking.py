@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lmjax.generation.decoding_strategy import Search
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.run import Run
 from lmjax.training import loop
 from tests.scripts.commands import ROOT, plain
@@ -50,15 +50,15 @@ def test_samples_and_scores_are_objects_and_agree(folder):
   run = Run(folder / "run")
   together = run.continue_texts(
     ["7 squa", "2"],
-    Sampling(temperature=0.8, top_k=8),
+    SamplingParams(temperature=0.8, top_k=8),
     num_tokens=9,
     num_samples=2,
-    stops=["zz"],
+    stop_strings=["zz"],
   )
   assert [x.text for x in together] == [sample["text"] for sample in samples]
   scores = run.score(texts)
   for sample, score in zip(samples, scores, strict=True):
-    assert len(sample["tokens"]) == 9 and sample["finish"] == "length"
+    assert len(sample["tokens"]) == 9 and sample["finish_reason"] == "length"
     assert score.tokens[-9:] == sample["tokens"]
     told = pytest.approx(sample["log_probs"], rel=1e-4)
     assert score.log_probs[-9:].tolist() == told
@@ -68,7 +68,7 @@ def test_a_stream_is_the_text(folder):
   flags = ["--prompt=7 squa", "--num_tokens=9", "--seed=3", "--stream"]
   output, errors = ask(folder, "sample.py", *flags, "--temperature=.5")
   (made,) = Run(folder / "run").continue_texts(
-    ["7 squa"], Sampling(temperature=0.5), num_tokens=9, seed=3
+    ["7 squa"], SamplingParams(temperature=0.5), num_tokens=9, seed=3
   )
   assert output == f"7 squa{made.text}\n" and len(made.tokens) == 9
   assert "first token after" in errors
@@ -82,7 +82,7 @@ def test_a_beam_looks_at_the_scores_as_they_are(folder):
   found, sharper = (
     run.continue_texts(
       ["7 squa"],
-      Sampling(temperature=number, epsilon_cutoff=0.045),
+      SamplingParams(temperature=number, epsilon_cutoff=0.045),
       num_tokens=6,
       num_samples=4,
     )

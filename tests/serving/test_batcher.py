@@ -9,8 +9,8 @@ import pytest
 
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Greedy, Temperature
-from lmjax.generation.detokenizer import TextStream
-from lmjax.generation.generator import Piece, Request
+from lmjax.generation.detokenizer import StreamingDetokenizer
+from lmjax.generation.generator import GeneratedChunk, Request
 from lmjax.serving.batcher import Batcher, Closing, Full, Row, news_of
 
 GREEDY = (Greedy(),)
@@ -19,7 +19,7 @@ LETTER = int(ByteTokenizer().encode("a")[0])
 
 def row(filters=GREEDY, num_tokens=3, inbox=None, index=0):
   request = Request(np.array([LETTER]), num_tokens)
-  text = TextStream(ByteTokenizer())
+  text = StreamingDetokenizer(ByteTokenizer())
   return Row(request, filters, text, 0, index, inbox or asyncio.Queue())
 
 
@@ -35,15 +35,15 @@ class Letters:
     self.batches.append(rows)
     if any(row.request.num_tokens > 1000 for row in rows):
       raise MemoryError
-    while not all(row.text.finish for row in rows):
+    while not all(row.text.finish_reason for row in rows):
       self.may_go_on.wait()
       self.num_chunks += 1
       yield [self._push(row) for row in rows]
 
   def _push(self, row):
     at_end = len(row.text.tokens) + 1 == row.request.num_tokens
-    finish = "length" if at_end else ""
-    return row.text.push(Piece([LETTER], [-1.0], finish, [[]]))
+    finish_reason = "length" if at_end else ""
+    return row.text.push(GeneratedChunk([LETTER], [-1.0], finish_reason, [[]]))
 
 
 @pytest.fixture
@@ -174,7 +174,9 @@ def test_rows_of_one_client_come_as_they_are_drawn(draw):
     inbox = asyncio.Queue()
     rows = [row(num_tokens=n, inbox=inbox, index=n) for n in (1, 2)]
     batcher.add(rows)
-    told = [(i, news.text, news.finish) async for i, news in news_of(rows)]
+    told = [
+      (i, news.text, news.finish_reason) async for i, news in news_of(rows)
+    ]
     assert told == [(1, "a", "length"), (2, "a", ""), (2, "a", "length")]
 
   run(draw, ask)

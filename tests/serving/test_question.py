@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lmjax.generation.sampling_params import Sampling
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.serving.api_error import ApiError
 from lmjax.serving.question import read_question
 
@@ -19,23 +19,25 @@ def test_fields_become_a_question():
     logprobs=0, stream=True, stream_options={"include_usage": True}, user="me",
     temperature=0, echo=None, logit_bias={"3": -100},
   )  # fmt: skip
-  assert question.prompts == ("a", "b") and question.stops == ("x",)
+  assert question.prompts == ("a", "b") and question.stop_strings == ("x",)
   assert (question.num_samples, question.num_tokens) == (2, 9)
-  assert (question.seed, question.num_best) == (-1, 0)
+  assert (question.seed, question.num_top_logprobs) == (-1, 0)
   assert question.bias == {3: -100.0}
   assert question.streams and question.counts and not question.echo
-  assert question.sampling == Sampling(temperature=0.0)
+  assert question.sampling == SamplingParams(temperature=0.0)
 
 
 def test_nothing_said_is_what_openai_takes_it_for():
   question = read()
   assert question.prompts == ("",) and question.num_tokens == 16
-  assert question.sampling == Sampling() and question.num_best is None
+  assert (
+    question.sampling == SamplingParams() and question.num_top_logprobs is None
+  )
   assert question.seed is None
 
 
 def test_every_setting_of_sampling_is_a_field():
-  for field in dataclasses.fields(Sampling):
+  for field in dataclasses.fields(SamplingParams):
     if field.type in (int, float) and field.default is not None:
       value = {int: 1, float: 0.5}[field.type]
       sampling = read(**{field.name: value}).sampling

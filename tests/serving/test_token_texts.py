@@ -11,8 +11,8 @@ from lmjax.data.tokenizers import (
   WordPunctuationTokenizer,
   WordTokenizer,
 )
-from lmjax.generation.detokenizer import TextStream
-from lmjax.generation.generator import Piece
+from lmjax.generation.detokenizer import StreamingDetokenizer
+from lmjax.generation.generator import GeneratedChunk
 from lmjax.serving.answer import Answer
 from lmjax.serving.batcher import News
 from lmjax.serving.question import read_question
@@ -21,19 +21,22 @@ from lmjax.serving.token_texts import TokenTexts
 TEXT = "Né à 東京, the 🙂 and\nthe end of it. And the rest of the text."
 
 
-def told(tokenizer, tokens, size, stops=()):
+def told(tokenizer, tokens, size, stop_strings=()):
   """Tell of tokens so many at a time; return the text, and what is told."""
   stream, texts = (
-    TextStream(tokenizer, stops),
+    StreamingDetokenizer(tokenizer, stop_strings),
     TokenTexts(tokenizer, tokenizer.names()),
   )
   found, sent = [], 0
   for start in range(0, len(tokens), size):
     chunk = tokens[start : start + size]
-    finish = "length" if start + size >= len(tokens) else ""
-    before = stream.finish
-    piece = Piece(
-      chunk, [-float(t) for t in chunk], finish, [[(t, 0.0)] for t in chunk]
+    finish_reason = "length" if start + size >= len(tokens) else ""
+    before = stream.finish_reason
+    piece = GeneratedChunk(
+      chunk,
+      [-float(t) for t in chunk],
+      finish_reason,
+      [[(t, 0.0)] for t in chunk],
     )
     new = stream.push(piece)
     if not before:
@@ -42,30 +45,32 @@ def told(tokenizer, tokens, size, stops=()):
         stream.tokens[sent:],
         stream.log_probs[sent:],
         stream.best[sent:],
-        stream.finish,
+        stream.finish_reason,
       )
       found += texts.push(news)
       sent = len(stream.tokens)
   return stream.text, found
 
 
-@pytest.mark.parametrize("stops", [(), ("end",), ("the end", "d o")])
+@pytest.mark.parametrize("stop_strings", [(), ("end",), ("the end", "d o")])
 @pytest.mark.parametrize(
   "cls",
   [ByteTokenizer, CharacterTokenizer, WordPunctuationTokenizer, BPETokenizer],
 )
-def test_tokens_add_up_to_the_text_however_many_come_at_a_time(cls, stops):
+def test_tokens_add_up_to_the_text_however_many_come_at_a_time(
+  cls, stop_strings
+):
   tokenizer = cls.train([TEXT], 280, 1, lower_case=False)
   tokens = tokenizer.encode(TEXT).tolist()
-  all_at_once = told(tokenizer, tokens, len(tokens), stops)
+  all_at_once = told(tokenizer, tokens, len(tokens), stop_strings)
   for size in (1, 3, 7):
-    text, found = told(tokenizer, tokens, size, stops)
+    text, found = told(tokenizer, tokens, size, stop_strings)
     assert (text, found) == all_at_once
     assert "".join(token.text for token in found) == text
     ends = np.cumsum([0, *[len(token.text) for token in found]])
     assert [token.offset for token in found] == ends[:-1].tolist()
     assert [-int(x.log_prob) for x in found] == tokens[: len(found)]
-  assert stops or text == tokenizer.decode(tokens)
+  assert stop_strings or text == tokenizer.decode(tokens)
 
 
 @pytest.mark.parametrize("prompt", ["the", "the ", ""])

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 
 from lmjax.data.tokenizers import WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.generation.seq2seq_sampler import TextTransducer
+from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.serving.app import Limits, Service
 from tests.tiny_models import draw, encoder_decoder
 
@@ -20,7 +20,7 @@ def test_a_text_for_a_source_is_no_text_behind_it():
     source_vocab_size=words.vocab_size,
     tie_embeddings=False,
   )
-  sampler = TextTransducer(
+  sampler = Seq2SeqSampler(
     model, Vocabularies({"source": words, "target": words})
   )
   variables = draw(model, jnp.zeros((1, 2), int))
