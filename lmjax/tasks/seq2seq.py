@@ -102,7 +102,7 @@ class Transduction(Seq2Seq):
       search = BeamSearch(
         num_tokens=length,
         beam_size=number,
-        num_best=self.num_best,
+        num_return_sequences=self.num_best,
         coverage_penalty=self.coverage_penalty,
         coverage=covered if covers else None,
         **settings,
