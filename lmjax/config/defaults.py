@@ -223,7 +223,7 @@ MODELS["recurrent_seq2seq"] = dict(
 )
 MODELS["text_cnn"] = dict(
   name="text_cnn",
-  window_sizes=(3, 4, 5),  # tokens that a convolution sees
+  kernel_sizes=(3, 4, 5),  # tokens that a convolution sees
   width=128,  # feature maps of each size
   embedding_width=0,  # 0: width
   embedding_scale=0.03,  # their standard deviation at initialisation

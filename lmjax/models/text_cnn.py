@@ -25,7 +25,7 @@ class TextCNN(TextEncoder):
     vocab_size: number of tokens V.
     embedding_width: width E of the token embeddings.
     width: number of feature maps of each size.
-    window_sizes: how many tokens a window has.
+    kernel_sizes: how many tokens a window has.
     initializer: how kernels are drawn.
     dropout: share of features dropped on the embeddings.
     embedding_dropout: share of the vocabulary; see EmbeddingDropout.
@@ -38,7 +38,7 @@ class TextCNN(TextEncoder):
   vocab_size: int
   embedding_width: int
   width: int
-  window_sizes: Sequence[int]
+  kernel_sizes: Sequence[int]
   initializer: str = "glorot_uniform"
   dropout: float = 0.0
   embedding_dropout: float = 0.0
@@ -59,7 +59,7 @@ class TextCNN(TextEncoder):
       **dtypes,
     )
     self.convolution = CenteredConvolution(
-      self.width, self.window_sizes, initializer=self.initializer, **dtypes
+      self.width, self.kernel_sizes, initializer=self.initializer, **dtypes
     )
     self.drop_tokens = EmbeddingDropout(self.embedding_dropout, self.vocab_size)
     self.drop = Dropout(self.dropout)
@@ -67,7 +67,7 @@ class TextCNN(TextEncoder):
   @property
   def hidden_width(self) -> int:
     """Width of what comes out."""
-    return self.width * len(self.window_sizes)
+    return self.width * len(self.kernel_sizes)
 
   def embed(self, tokens_BT: Array) -> Array:
     """Look tokens up, [B, T, E]."""
@@ -86,16 +86,16 @@ def build(config: ConfigDict, vocab_size: int) -> TextCNN:
   """
   model = config.model
   check_choice(model, "initializer", INITIALIZERS)
-  sizes = tuple(model.window_sizes)
+  sizes = tuple(model.kernel_sizes)
   if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
     raise UsageError(
-      f"model.window_sizes={sizes} must be different numbers from 1 on."
+      f"model.kernel_sizes={sizes} must be different numbers from 1 on."
     )
   return TextCNN(
     vocab_size=vocab_size,
     embedding_width=model.embedding_width or model.width,
     width=model.width,
-    window_sizes=sizes,
+    kernel_sizes=sizes,
     initializer=model.initializer,
     dropout=model.dropout,
     embedding_dropout=model.embedding_dropout,

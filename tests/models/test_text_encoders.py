@@ -16,7 +16,7 @@ from tests.tiny_models import draw
 V, C = 23, 3
 LENGTHS = (6, 1, 4)
 SIZES = {
-  "text_cnn": dict(width=5, embedding_width=6, window_sizes=(1, 2, 5)),
+  "text_cnn": dict(width=5, embedding_width=6, kernel_sizes=(1, 2, 5)),
   "bag_of_ngrams": dict(width=6, order=3, num_buckets=50),
   "recurrent_encoder": dict(width=5, embedding_width=6, num_layers=2),
   "encoder": dict(width=8, num_heads=2, num_layers=2),
