@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lmjax.decoding.filters import Classifier, Expert, Prompt, chain
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 from tests.tiny_models import draw as draw_variables
 from tests.tiny_models import recurrent, transformer
 
@@ -82,10 +82,10 @@ def continue_texts(prompt, choose, context):
   step = functools.partial(step_of("lstm"), variables_of("lstm"))
   rows = len(prompt.starts_B)
   carry = MODELS["lstm"].initial_carry(rows, 0)
-  drawn, _ = write(
+  drawn, _ = decode(
     step,
     MODELS["lstm"].rewind,
-    read(step, carry, prompt, choose, context),
+    prefill(step, carry, prompt, choose, context),
     jax.random.split(jax.random.key(1), rows),
     jnp.full(rows, NUM_TOKENS),
     NUM_TOKENS,
