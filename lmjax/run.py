@@ -137,8 +137,8 @@ class Run:
     spec = self.experiment.spec
     if not spec.is_auxiliary:
       raise UsageError(
-        f"{name} is a run of task={spec.name}, which cannot assist another run; "
-        f"give a run of task={tasks_with('is_auxiliary')}."
+        f"{name} is a run of task={spec.name}, which cannot assist another "
+        f"run; give a run of task={tasks_with('is_auxiliary')}."
       )
     return Helper(name, self.experiment.model, self.variables, self.tokenizer)
 
@@ -283,8 +283,8 @@ class Run:
     experiment, spec = self.experiment, self.experiment.spec
     if not spec.scorer:
       raise UsageError(
-        f"{experiment.folder.path} is a run of task={spec.name}, which scores no "
-        f"text; give a run of task={tasks_with('scorer')}."
+        f"{experiment.folder.path} is a run of task={spec.name}, which scores "
+        f"no text; give a run of task={tasks_with('scorer')}."
       )
     return spec.scorer()(
       experiment.config,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configs as JSON, their differences, and what may differ when a run resumes."""
+"""Configs as JSON, their differences, and what may differ on resume."""
 
 import json
 from collections.abc import Mapping

@@ -97,8 +97,8 @@ def _check_together(config: ConfigDict) -> None:
   if data.valid_fraction + data.test_fraction >= 1:
     raise UsageError(
       f"data.valid_fraction={data.valid_fraction} and data.test_fraction="
-      f"{data.test_fraction} leave nothing to train on; their sum must be below "
-      "1."
+      f"{data.test_fraction} leave nothing to train on; their sum must be "
+      "below 1."
     )
   if 0 < data.vocab_size <= len(SPECIALS):
     raise UsageError(
@@ -119,9 +119,9 @@ def _check_together(config: ConfigDict) -> None:
   averages = optim.ema_decay or optim.nt_asgd_every
   if averages and "norm" in config.model and config.model.norm == "batch":
     raise UsageError(
-      "model.norm=batch has running statistics of the trained parameters, not of "
-      "their average; set optim.ema_decay=0 and optim.nt_asgd_every=0, or choose "
-      "another norm."
+      "model.norm=batch has running statistics of the trained parameters, not "
+      "of their average; set optim.ema_decay=0 and optim.nt_asgd_every=0, or "
+      "choose another norm."
     )
   patterns = {
     "optim.no_decay": optim.no_decay,

@@ -135,7 +135,7 @@ class BeamSearch:
     num_return_sequences: how many texts to return, at most N.
     stop_token: ends a text.
     pad_token: what follows behind the end.
-    choose: what the log-probabilities of the next tokens are turned by, and
+    logits_processor: what the log-probabilities of the next tokens are turned by, and
       are not normalised behind; what it sets to −∞ is not written. Its memory
       goes with each hypothesis.
   """
@@ -151,7 +151,7 @@ class BeamSearch:
   num_return_sequences: int = 1
   stop_token: int
   pad_token: int
-  choose: Filter = chain([])
+  logits_processor: Filter = chain([])
 
   def __call__(
     self, step: Step, carry: PyTree, first_B: Array, state: PyTree = ()
@@ -166,8 +166,8 @@ class BeamSearch:
       state: the filter's behind the first token, of B · N rows.
 
     Returns:
-      `num_return_sequences` texts for each row. Those that ended come before those that
-      were cut at the limit.
+      `num_return_sequences` hypotheses per row. Complete ones come before those
+      that were truncated at the limit.
     """
     last_M = jnp.repeat(first_B.astype(jnp.int32), self.beam_size)
     return self._run(step, self._begin(last_M, carry, state))
@@ -218,7 +218,7 @@ class BeamSearch:
     """Let hypotheses go on with the best of their next tokens."""
     groups, size = self.num_groups, self.beam_size // self.num_groups
     log_probs_MV = jax.nn.log_softmax(logits_MV.astype(jnp.float32))
-    log_probs_MV = self.choose(log_probs_MV, search.state)
+    log_probs_MV = self.logits_processor(log_probs_MV, search.state)
     vocab_size = log_probs_MV.shape[-1]
     log_probs = log_probs_MV.reshape(-1, groups, size, vocab_size)
     cover = self._cover(carry, len(log_probs_MV)).reshape(-1, groups, size)
@@ -239,7 +239,7 @@ class BeamSearch:
       left_MV = log_probs_MV[rows_M]
       log_prob_M = left_MV[jnp.arange(len(rows_M)), last_M]
       log_prob_M -= jax.nn.logsumexp(left_MV, axis=-1)
-      state = self.choose.advance(state, last_M, log_prob_M)
+      state = self.logits_processor.advance(state, last_M, log_prob_M)
     return _Search(search.index + 1, last_M, carry, state, group)
 
   def _cover(self, carry: PyTree, rows: int) -> Array:

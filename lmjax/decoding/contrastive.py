@@ -48,7 +48,7 @@ def contrastive_search(
   prompt: Prompt,
   limit_B: Array,
   num_tokens: int,
-  choose: Filter,
+  logits_processor: Filter,
   *,
   num_candidates: int,
   alpha: Array | float,
@@ -68,7 +68,7 @@ def contrastive_search(
     prompt: at least one token each.
     limit_B: how many tokens each text has at most.
     num_tokens: N, the highest of the limits.
-    choose: turns logits into those of p; what it sets to −∞ is not written.
+    logits_processor: turns logits into those of p; what it sets to −∞ is not written.
     num_candidates: K, how many tokens are compared.
     alpha: α, from 0 to 1.
     stop_token: ends a text.
@@ -85,7 +85,7 @@ def contrastive_search(
 
   def advance(loop: _Loop) -> _Loop:
     index, found, logits_BV, seen_BLD, carry, state = loop
-    left_BV = jax.nn.log_softmax(choose(logits_BV, state))
+    left_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
     log_prob_BK, token_BK = jax.lax.top_k(left_BV, number)
     read = step(token_BK.reshape(-1, 1), repeat(carry, number), None)
     vector_BKD = _unit(read[1]).reshape(batch, number, -1)
@@ -116,14 +116,16 @@ def contrastive_search(
     chosen_B = rows_B * number + best_B
     logits_BV, carry = jax.tree.map(lambda x: x[chosen_B], (read[0], read[2]))
     seen_BLD = seen_BLD.at[:, time + index].set(vector_BKD[rows_B, best_B])
-    state = choose.advance(state, token_B, log_prob_BK[rows_B, best_B])
+    state = logits_processor.advance(
+      state, token_B, log_prob_BK[rows_B, best_B]
+    )
     return _Loop(index + 1, found, logits_BV, seen_BLD, carry, state)
 
   blank_BN = jnp.full((batch, num_tokens), pad_token, jnp.int32)
   none_B = jnp.zeros(batch, jnp.int32)
   sampled = SampledTokens(blank_BN, jnp.zeros(blank_BN.shape))
   found = Contrasted(sampled, none_B, none_B > 0)
-  state = choose.start(prompt, logits_BV.shape[-1])
+  state = logits_processor.start(prompt, logits_BV.shape[-1])
   return jax.lax.while_loop(
     lambda loop: (loop.index < num_tokens) & goes_on(loop.found).any(),
     advance,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The generation loop: read prompts, then draw token after token.
 
-`read` prefills all prompts in one call; `write` draws any number of tokens in
+`prefill` prefills all prompts in one call; `decode` draws any number of tokens in
 one traced loop, and returns where it stopped, so that texts may be written at
 once or some tokens at a time. Neither knows a model: a step turns tokens and a
 carry into the logits behind the last token and a new carry.
@@ -56,9 +56,9 @@ class SampledTokens(NamedTuple):
   Attributes:
     tokens_BN: int32, padding behind the end of a text.
     log_probs_BN: of each, in nats, as the model has it before any filter.
-    top_tokens_BNK: the likeliest tokens in the place of each, likeliest first; None
-      where they are not told.
-    top_log_probs_BNK: of each of those.
+    top_tokens_BNK: the most likely tokens at each position, most likely first;
+      None unless requested.
+    top_log_probs_BNK: their log-probabilities.
   """
 
   tokens_BN: Array
@@ -67,11 +67,11 @@ class SampledTokens(NamedTuple):
   top_log_probs_BNK: Array | None = None
 
 
-def read(
+def prefill(
   step: Step,
   carry: PyTree,
   prompt: Prompt,
-  choose: Filter,
+  logits_processor: Filter,
   max_context: int | None,
 ) -> DecodeState:
   """Prefill prompts.
@@ -81,7 +81,7 @@ def read(
       that padding is forgotten.
     carry: an empty one; if `max_context` may be exceeded, for so many tokens.
     prompt: at least one token each, and at most `max_context`.
-    choose: what logits will be turned by.
+    logits_processor: what logits will be turned by.
     max_context: how many tokens a carry holds; None for any number.
   """
   tokens_BT, starts_B = prompt
@@ -94,7 +94,7 @@ def read(
   return DecodeState(
     logits_BV,
     carry,
-    choose.start(prompt, logits_BV.shape[-1]),
+    logits_processor.start(prompt, logits_BV.shape[-1]),
     jnp.zeros(batch, jnp.int32),
     (time - starts_B).astype(jnp.int32),
     recent_BK,
@@ -102,14 +102,14 @@ def read(
   )
 
 
-def write(
+def decode(
   step: Step,
   rewind: Rewind,
   decode_state: DecodeState,
   keys_B: Array,
   limit_B: Array,
   num_tokens: int,
-  choose: Filter,
+  logits_processor: Filter,
   *,
   stop_tokens: tuple[int, ...],
   pad_token: int,
@@ -129,12 +129,13 @@ def write(
     keys_B: a key a row, the same for all of a text.
     limit_B: how many tokens each text has at most, over all calls.
     num_tokens: N, how many are drawn at most in this call.
-    choose: turns logits into those that are drawn from.
+    logits_processor: turns logits into those that are drawn from.
     stop_tokens: after any of these a text has ended.
     pad_token: what follows behind the end.
-    max_context: see `read`.
-    control_code_B: a token that each row reads before what is read again; −1 for none.
-    num_top_logprobs: K, how many likely tokens to tell beside each that was drawn.
+    max_context: see `prefill`.
+    control_code_B: a token that stays in front of the refill context of each
+      row; −1 for none.
+    num_top_logprobs: K, number of most likely tokens returned per position.
   """
   last_allowed = (
     max_context if max_context is not None else jnp.iinfo(jnp.int32).max
@@ -148,7 +149,7 @@ def write(
       decode_state,
       keys_B,
       goes_on(decode_state),
-      choose,
+      logits_processor,
       stop_tokens,
       pad_token,
       num_top_logprobs,
@@ -246,14 +247,14 @@ def _draw(
   decode_state: DecodeState,
   keys_B: Array,
   active_B: Array,
-  choose: Filter,
+  logits_processor: Filter,
   stop_tokens: tuple[int, ...],
   pad_token: int,
   num_top_logprobs: int,
 ) -> tuple[SampledTokens, DecodeState]:
   """Draw a token for each active row, as a column; it is read later."""
   keys = jax.vmap(jax.random.fold_in)(keys_B, decode_state.count_B)
-  logits_BV = choose(decode_state.logits_BV, decode_state.state)
+  logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
   token_B1 = jnp.where(active_B, token_B, pad_token)[:, None]
   log_prob_B1 = _log_probs(decode_state.logits_BV, token_B1)
@@ -269,7 +270,7 @@ def _draw(
     recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B1], axis=1)
   stops_B = jnp.isin(token_B1[:, 0], jnp.array(stop_tokens, jnp.int32))
   return column, decode_state._replace(
-    state=choose.advance(
+    state=logits_processor.advance(
       decode_state.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
     ),
     count_B=decode_state.count_B + active_B,

@@ -57,7 +57,7 @@ class Draft(Protocol):
     memory: PyTree,
     last_B: Array,
     keys_BT: Array,
-    choose: Filter,
+    logits_processor: Filter,
     state: PyTree,
   ) -> Proposal:
     """Propose K = T - 1 tokens behind a text.
@@ -66,7 +66,7 @@ class Draft(Protocol):
       memory: of the text without its last token.
       last_B: that token.
       keys_BT: to draw with.
-      choose: turns logits into those that are drawn from.
+      logits_processor: turns logits into those that are drawn from.
       state: the filter's, behind the text.
     """
 
@@ -90,7 +90,7 @@ class ModelDraft(NamedTuple):
     memory: PyTree,
     last_B: Array,
     keys_BT: Array,
-    choose: Filter,
+    logits_processor: Filter,
     state: PyTree,
   ) -> Proposal:
     """Draw tokens one after the other; the last one is read too."""
@@ -98,10 +98,12 @@ class ModelDraft(NamedTuple):
     def draw(loop, key_B: Array):
       token_B, carry, state = loop
       logits_B1V, carry, marks = self.model.read_ahead(token_B[:, None], carry)
-      logits_BV = choose(logits_B1V[:, 0], state)
+      logits_BV = logits_processor(logits_B1V[:, 0], state)
       log_probs_BV = jax.nn.log_softmax(logits_BV)
       token_B = multinomial.draw(key_B, logits_BV)
-      state = choose.advance(state, token_B, _pick(log_probs_BV, token_B))
+      state = logits_processor.advance(
+        state, token_B, _pick(log_probs_BV, token_B)
+      )
       mark = jax.tree.map(lambda leaf: leaf[0], marks)
       return (token_B, carry, state), (token_B, jnp.exp(log_probs_BV), mark)
 
@@ -157,11 +159,11 @@ class PromptLookup(NamedTuple):
     memory: Text,
     last_B: Array,
     keys_BT: Array,
-    choose: Filter,
+    logits_processor: Filter,
     state: PyTree,
   ) -> Proposal:
     """Copy, in a circle if the text ends; without a match, the last token."""
-    del choose, state
+    del logits_processor, state
     end_B1, starts_B1 = memory.length_B[:, None], memory.starts_B[:, None]
     tokens_BL = _put(memory.tokens_BL, last_B[:, None], memory.length_B)
     size = tokens_BL.shape[1]
@@ -228,7 +230,7 @@ def speculate(
   limit_B: Array,
   num_tokens: int,
   num_draft: int,
-  choose: Filter,
+  logits_processor: Filter,
   *,
   stop_token: int,
   pad_token: int,
@@ -245,7 +247,7 @@ def speculate(
     num_tokens: N, the highest of the limits. Carries have room for `num_draft`
       + 1 tokens more.
     num_draft: K, how many tokens are proposed at a time; at least 1.
-    choose: turns logits into those that are drawn from, of the target and of
+    logits_processor: turns logits into those that are drawn from, of the target and of
       the draft.
     stop_token: ends a text.
     pad_token: what follows behind the end.
@@ -276,8 +278,10 @@ def speculate(
   def judge(state: PyTree, inputs: tuple[Array, Array]):
     """Find what a proposed token is judged by."""
     logits_BV, token_B = inputs
-    log_probs_BV = jax.nn.log_softmax(choose(logits_BV, state))
-    after = choose.advance(state, token_B, _pick(log_probs_BV, token_B))
+    log_probs_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
+    after = logits_processor.advance(
+      state, token_B, _pick(log_probs_BV, token_B)
+    )
     return after, (jnp.exp(log_probs_BV), state)
 
   def advance(loop: _Loop) -> _Loop:
@@ -286,7 +290,7 @@ def speculate(
     keys = jax.vmap(jax.random.fold_in)(keys_B, written.count_B)
     keys_B3 = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     keys_BT = jax.vmap(lambda k: jax.random.split(k, time))(keys_B3[:, 0])
-    proposal = draft.propose(memory, last_B, keys_BT, choose, state)
+    proposal = draft.propose(memory, last_B, keys_BT, logits_processor, state)
     proposed_BT = jnp.pad(proposal.tokens_BK, ((0, 0), (0, 1)))
 
     read_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BK], axis=1)
@@ -314,7 +318,7 @@ def speculate(
     rest_BV = jnp.where(is_left_B1, rest_BV, p_BV)
     last_B = multinomial.draw(keys_B3[:, 2], jnp.log(rest_BV))
     tokens_BT = proposed_BT.at[jnp.arange(batch), accepted_B].set(last_B)
-    state = choose.advance(
+    state = logits_processor.advance(
       _at(states, accepted_B), last_B, jnp.log(_pick(p_BV, last_B))
     )
     log_probs_BT = _pick(jax.nn.log_softmax(logits_BTV), tokens_BT)
@@ -335,11 +339,11 @@ def speculate(
     none_B > 0,
     none_B,
   )
-  first_BV = choose(decode_state.logits_BV, decode_state.state)
+  first_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   keys = jax.vmap(jax.random.fold_in)(keys_B, none_B)
   first_B = multinomial.draw(keys, first_BV)
   log_prob_B = _pick(jax.nn.log_softmax(decode_state.logits_BV), first_B)
-  state = choose.advance(
+  state = logits_processor.advance(
     decode_state.state, first_B, _pick(jax.nn.log_softmax(first_BV), first_B)
   )
   written = add(written, first_B[:, None], log_prob_B[:, None], none_B + 1)

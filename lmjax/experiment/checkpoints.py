@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints by Orbax: asynchronous, whole or not at all.
+"""Checkpoints with Orbax: asynchronous and atomic.
 
 A checkpoint has the items "params"; "averaged_params" if an average is kept;
 "collections" for the variables other than parameters; "training", the rest of
-the state; and "progress", as JSON. What is empty is left out. SamplingParams reads
-what it needs and no moments.
+the state; and "progress", as JSON. Empty items are left out. Sampling reads
+only the variables, no moments.
 """
 
 import contextlib

@@ -123,7 +123,7 @@ class Experiment:
     return self.task.init(jax.random.fold_in(key, 0), self.corpus.example_batch)
 
   def make_state(self) -> TrainState:
-    """Return the state before the first step; pure, so that it can be jitted."""
+    """Return the state before the first step; a pure function, for jit."""
     key = jax.random.key(self.config.seed)
     carry = self.task.initial_carry(self.config.data.batch_size)
     return create_state(key, self.make_variables(key), carry, self.optimizer)

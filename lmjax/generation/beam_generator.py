@@ -12,11 +12,11 @@ from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.beam import BeamSearch, Hypotheses, repeat
 from lmjax.decoding.coverage import attending_step, covered, uncovered
 from lmjax.decoding.filters import Filter
-from lmjax.decoding.generate import read
+from lmjax.decoding.generate import prefill
 from lmjax.errors import UsageError
 from lmjax.generation.continuation_scorer import ContinuationScorer
 from lmjax.generation.generator import (
-  Piece,
+  GeneratedChunk,
   Request,
   RequestBatch,
   reading_step,
@@ -48,9 +48,12 @@ class BeamSearcher(Searcher):
       self._find, static_argnames=("num_tokens", "num_return_sequences")
     )
 
-  def write(
-    self, variables: PyTree, requests: Sequence[Request], choose: Filter
-  ) -> list[Piece]:
+  def decode(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+  ) -> list[GeneratedChunk]:
     """Search once for all samples of a prompt; see Searcher.
 
     Raises:
@@ -78,7 +81,7 @@ class BeamSearcher(Searcher):
     for num_tokens in sorted({key[0] for key in samples}):
       places = [own for key, own in samples.items() if key[0] == num_tokens]
       batch = RequestBatch.of([requests[own[0]] for own in places], None)
-      found = self._run(variables, batch, choose, num_tokens, most)
+      found = self._run(variables, batch, logits_processor, num_tokens, most)
       tokens_BNT, scores_BN = map(np.asarray, found)
       for row, own in enumerate(places):
         for place in own:
@@ -88,7 +91,7 @@ class BeamSearcher(Searcher):
             found_by[place] = float(scores_BN[row, rank])
     each_log_probs = self._score(variables, requests, texts)
     return [
-      Piece(
+      GeneratedChunk(
         text,
         log_probs,
         "stop" if text[-1:] in ([], [EOS]) else "length",
@@ -103,7 +106,7 @@ class BeamSearcher(Searcher):
     self,
     variables: PyTree,
     batch: RequestBatch,
-    choose: Filter,
+    logits_processor: Filter,
     num_tokens: int,
     num_return_sequences: int,
   ) -> Hypotheses:
@@ -117,7 +120,7 @@ class BeamSearcher(Searcher):
       self._search,
       num_tokens=num_tokens,
       num_return_sequences=num_return_sequences,
-      choose=choose,
+      logits_processor=logits_processor,
     )
     if search.coverage_penalty:
       carry = uncovered(carry, batch.source_mask_BS)
@@ -128,7 +131,7 @@ class BeamSearcher(Searcher):
     else:
       first = reading_step(model, variables, memory, self._bidirectional_prompt)
       step = reading_step(model, variables, many, bidirectional_prompt=False)
-    decode_state = read(first, carry, batch.prompt, choose, None)
+    decode_state = prefill(first, carry, batch.prompt, logits_processor, None)
     return search.behind(
       lambda tokens_M, carry: step(tokens_M[:, None], carry, None), decode_state
     )

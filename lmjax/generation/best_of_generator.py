@@ -11,18 +11,18 @@ from lmjax.decoding.filters import Filter
 from lmjax.generation.continuation_scorer import ContinuationScorer
 from lmjax.generation.generator import (
   DoneCheck,
+  GeneratedChunk,
   GenerationStats,
   Generator,
-  Piece,
   Request,
 )
 from lmjax.generation.minimum_bayes_risk import Utility, expected_utilities
 from lmjax.types import PyTree
 
 # One request as often as it was drawn, and what was drawn → a score each.
-Judge = Callable[[Sequence[Request], Sequence[Piece]], Sequence[float]]
+Judge = Callable[[Sequence[Request], Sequence[GeneratedChunk]], Sequence[float]]
 # The number of a request, and what was drawn → what is kept of it.
-Cut = Callable[[int, Piece], Piece]
+Cut = Callable[[int, GeneratedChunk], GeneratedChunk]
 
 
 class BestOf:
@@ -50,18 +50,18 @@ class BestOf:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    choose: Filter,
+    logits_processor: Filter,
     chunk: int = 0,
     is_done: DoneCheck | None = None,
     num_top_logprobs: int = 0,
     cut: Cut | None = None,
-  ) -> Iterator[list[Piece]]:
+  ) -> Iterator[list[GeneratedChunk]]:
     """Write texts for requests; see Generator.
 
     Args:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
-      choose: turns logits into those that are drawn from.
+      logits_processor: turns logits into those that are drawn from.
       chunk: of no use here.
       is_done: of no use here.
       num_top_logprobs: see Generator.
@@ -79,7 +79,7 @@ class BestOf:
       for index in range(number)
     ]
     (pieces,) = self._generator(
-      variables, many, choose, num_top_logprobs=num_top_logprobs
+      variables, many, logits_processor, num_top_logprobs=num_top_logprobs
     )
     began, best = time.perf_counter(), []
     if cut is not None:
@@ -107,7 +107,7 @@ def by_log_probs(per_token: bool) -> Judge:
   combine = np.mean if per_token else np.sum
 
   def judge(
-    requests: Sequence[Request], pieces: Sequence[Piece]
+    requests: Sequence[Request], pieces: Sequence[GeneratedChunk]
   ) -> list[float]:
     del requests
     return [float(combine(piece.log_probs)) for piece in pieces]
@@ -126,7 +126,7 @@ def by_model(model: nn.Module, variables: PyTree, per_token: bool) -> Judge:
   scorer, judge_scores = ContinuationScorer(model), by_log_probs(per_token)
 
   def judge(
-    requests: Sequence[Request], pieces: Sequence[Piece]
+    requests: Sequence[Request], pieces: Sequence[GeneratedChunk]
   ) -> list[float]:
     prompts = [request._replace(source=None) for request in requests]
     texts = [piece.tokens for piece in pieces]
@@ -150,7 +150,7 @@ def by_themselves(
   """
 
   def judge(
-    requests: Sequence[Request], pieces: Sequence[Piece]
+    requests: Sequence[Request], pieces: Sequence[GeneratedChunk]
   ) -> list[float]:
     del requests
     texts = [decode(piece.tokens) for piece in pieces]

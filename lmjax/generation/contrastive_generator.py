@@ -13,7 +13,12 @@ from lmjax.decoding.beam import repeat
 from lmjax.decoding.contrastive import Contrasted, contrastive_search
 from lmjax.decoding.filters import Filter
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Piece, Request, RequestBatch, bucket
+from lmjax.generation.generator import (
+  GeneratedChunk,
+  Request,
+  RequestBatch,
+  bucket,
+)
 from lmjax.generation.one_shot_generator import Searcher, pieces_of
 from lmjax.types import Array, PyTree
 
@@ -39,13 +44,16 @@ class ContrastiveSearcher(Searcher):
     self._num_candidates, self._alpha = num_candidates, alpha
     self._run = jax.jit(self._find, static_argnames="num_tokens")
 
-  def write(
-    self, variables: PyTree, requests: Sequence[Request], choose: Filter
-  ) -> list[Piece]:
+  def decode(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+  ) -> list[GeneratedChunk]:
     """Write a text for each request; all samples of a prompt are alike."""
     batch = RequestBatch.of(requests, self._model.max_context)
     most = bucket(max(request.num_tokens for request in requests))
-    found = self._run(variables, batch, choose, num_tokens=most)
+    found = self._run(variables, batch, logits_processor, num_tokens=most)
     sampled, count_B, done_B = jax.tree.map(
       lambda leaf: np.asarray(leaf)[: len(requests)], found
     )
@@ -55,7 +63,7 @@ class ContrastiveSearcher(Searcher):
     self,
     variables: PyTree,
     batch: RequestBatch,
-    choose: Filter,
+    logits_processor: Filter,
     num_tokens: int,
   ) -> Contrasted:
     rows, number = len(batch.limit_B), self._num_candidates
@@ -84,7 +92,7 @@ class ContrastiveSearcher(Searcher):
       batch.prompt,
       batch.limit_B,
       num_tokens,
-      choose,
+      logits_processor,
       num_candidates=number,
       alpha=self._alpha,
       stop_token=EOS,

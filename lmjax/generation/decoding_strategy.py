@@ -210,8 +210,8 @@ class Search:
       longest = len(request.tokens) + request.num_tokens - 1
       if max_context is not None and longest > max_context:
         raise UsageError(
-          f"{self.reranker.name} has a context of {max_context}, and the prompt of "
-          f"{len(request.tokens)} tokens and num_tokens={request.num_tokens} "
+          f"{self.reranker.name} has a context of {max_context}, and the "
+          f"prompt of {len(request.tokens)} tokens and num_tokens={request.num_tokens} "
           "more do not fit into it; ask for fewer."
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lmjax.data.tokenizers import EOS, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Piece
+from lmjax.generation.generator import GeneratedChunk
 
 BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
 
@@ -19,9 +19,9 @@ class StreamingDetokenizer:
     tokens: all tokens so far, without `<eos>`; where a stop string ends the
       text, its last token is the one that completes the string.
     log_probs: of each token, in nats.
-    best: the likeliest tokens in the place of each; see Piece.
+    best: the likeliest tokens in the place of each; see GeneratedChunk.
     finish_reason: "stop", "length", or "" where the text goes on.
-    score: see Piece.
+    score: see GeneratedChunk.
 
   Args:
     tokenizer: what turns tokens into text.
@@ -41,7 +41,7 @@ class StreamingDetokenizer:
     self.best: list[list[tuple[int, float]]] = []
     self.score: float | None = None
 
-  def push(self, piece: Piece) -> str:
+  def push(self, piece: GeneratedChunk) -> str:
     """Add tokens; return the text that is new."""
     if self.finish_reason:
       return ""
@@ -61,7 +61,7 @@ class StreamingDetokenizer:
     new, self.text = text[len(self.text) :], text
     return new
 
-  def cut(self, piece: Piece) -> Piece:
+  def cut(self, piece: GeneratedChunk) -> GeneratedChunk:
     """Leave out what follows a stop string of a text that is there at once.
 
     Nothing is added.
@@ -70,7 +70,9 @@ class StreamingDetokenizer:
       return piece
     other = StreamingDetokenizer(self._tokenizer, self._stop_strings)
     other.push(piece)
-    return Piece(other.tokens, other.log_probs, other.finish_reason, other.best)
+    return GeneratedChunk(
+      other.tokens, other.log_probs, other.finish_reason, other.best
+    )
 
   def end(self) -> None:
     """Let the text end here."""

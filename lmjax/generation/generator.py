@@ -20,8 +20,8 @@ from lmjax.decoding.generate import (
   DecodeState,
   SampledTokens,
   Step,
-  read,
-  write,
+  decode,
+  prefill,
 )
 from lmjax.errors import UsageError
 from lmjax.ops.int8 import dense_weights, quantize_weights
@@ -40,8 +40,8 @@ class Request(NamedTuple):
     seed: the same seed draws the same tokens, whatever else is in the batch.
     sample: number of a sample; each draws tokens of its own.
     source: tokens that an encoder–decoder reads; None for other models.
-    control_code: the token among them that all of the text stands under, so that it is
-      read again before what a full context keeps; −1 for none.
+    control_code: the control code among the tokens, which stays in front of the
+      refill context when the cache is full; −1 for none.
   """
 
   tokens: np.ndarray
@@ -57,7 +57,7 @@ class Request(NamedTuple):
     return len(self.tokens) + (0 if self.source is None else len(self.source))
 
 
-class Piece(NamedTuple):
+class GeneratedChunk(NamedTuple):
   """What was drawn for a request in one call of the loop.
 
   Attributes:
@@ -77,7 +77,7 @@ class Piece(NamedTuple):
 
 
 # Pieces of all requests → which texts have ended by other signs than a token.
-DoneCheck = Callable[[list[Piece]], Sequence[bool]]
+DoneCheck = Callable[[list[GeneratedChunk]], Sequence[bool]]
 
 
 class GenerationStats(NamedTuple):
@@ -161,20 +161,20 @@ class Generator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    choose: Filter,
+    logits_processor: Filter,
     chunk: int = 0,
     is_done: DoneCheck | None = None,
     num_top_logprobs: int = 0,
-  ) -> Iterator[list[Piece]]:
+  ) -> Iterator[list[GeneratedChunk]]:
     """Draw tokens for requests, some at a time.
 
     Args:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
-      choose: turns logits into those that are drawn from.
+      logits_processor: turns logits into those that are drawn from.
       chunk: how many tokens to draw before they are returned; 0 for all.
       is_done: asked after each chunk.
-      num_top_logprobs: how many likely tokens to tell beside each that was drawn.
+      num_top_logprobs: number of most likely tokens returned per position.
 
     Returns:
       A piece for each request, again and again until all have ended.
@@ -198,8 +198,12 @@ class Generator:
     if self._model.max_context is not None:
       capacity = min(capacity, self._model.max_context)
     decode_state, memory = jax.block_until_ready(
-      programs.read(
-        laid_out, batch, choose, capacity=capacity, max_context=max_context
+      programs.prefill(
+        laid_out,
+        batch,
+        logits_processor,
+        capacity=capacity,
+        max_context=max_context,
       )
     )
     timing = GenerationStats(
@@ -211,7 +215,7 @@ class Generator:
     over_B = np.zeros(len(batch.limit_B), bool)
     while True:
       began = time.perf_counter()
-      sampled, decode_state = programs.write(
+      sampled, decode_state = programs.decode(
         laid_out,
         decode_state,
         memory,
@@ -219,7 +223,7 @@ class Generator:
         batch.keys_B,
         batch.limit_B,
         batch.control_code_B,
-        choose,
+        logits_processor,
         num_tokens=size,
         max_context=max_context,
         num_top_logprobs=num_top_logprobs,
@@ -229,7 +233,7 @@ class Generator:
       stopped_B = np.asarray(decode_state.done_B)
       cut_B = count_B >= batch.limit_B
       pieces = [
-        _piece(
+        _chunk(
           sampled,
           row,
           count_B[row] - before_B[row],
@@ -272,9 +276,9 @@ class Generator:
     return programs, laid_out
 
 
-def _piece(
+def _chunk(
   sampled: SampledTokens, row: int, length: int, finish_reason: str
-) -> Piece:
+) -> GeneratedChunk:
   """Take what was drawn for a row."""
   tokens, log_probs, best_NK, best_log_probs_NK = (
     array[row, :length].tolist() for array in sampled
@@ -283,7 +287,7 @@ def _piece(
     [*zip(*pair, strict=True)]
     for pair in zip(best_NK, best_log_probs_NK, strict=True)
   ]
-  return Piece(tokens, log_probs, finish_reason, best)
+  return GeneratedChunk(tokens, log_probs, finish_reason, best)
 
 
 class RequestBatch(NamedTuple):
@@ -369,27 +373,31 @@ class _Programs:
       bidirectional_prompt,
     )
     self.lay_out = jax.jit(lay_out)
-    self.read = jax.jit(self._read, static_argnames=("capacity", "max_context"))
-    self.write = jax.jit(
-      self._write,
+    self.prefill = jax.jit(
+      self._prefill, static_argnames=("capacity", "max_context")
+    )
+    self.decode = jax.jit(
+      self._decode,
       static_argnames=("num_tokens", "max_context", "num_top_logprobs"),
       donate_argnames="decode_state",
     )
 
-  def _read(
+  def _prefill(
     self,
     variables: PyTree,
     batch: RequestBatch,
-    choose: Filter,
+    logits_processor: Filter,
     capacity: int,
     max_context: int | None,
   ) -> tuple[DecodeState, PyTree]:
     memory = batch.encode(self._model, dense_weights(variables))
     carry = self._model.initial_carry(len(batch.limit_B), capacity)
     step = self._step(variables, memory)
-    return read(step, carry, batch.prompt, choose, max_context), memory
+    return prefill(
+      step, carry, batch.prompt, logits_processor, max_context
+    ), memory
 
-  def _write(
+  def _decode(
     self,
     variables: PyTree,
     decode_state: DecodeState,
@@ -398,19 +406,19 @@ class _Programs:
     keys_B: Array,
     limit_B: Array,
     control_code_B: Array,
-    choose: Filter,
+    logits_processor: Filter,
     num_tokens: int,
     max_context: int | None,
     num_top_logprobs: int,
   ) -> tuple[SampledTokens, DecodeState]:
-    return write(
+    return decode(
       self._step(variables, memory),
       self._model.rewind,
       decode_state._replace(done_B=decode_state.done_B | over_B),
       keys_B,
       limit_B,
       num_tokens,
-      choose,
+      logits_processor,
       stop_tokens=self._stop_tokens,
       pad_token=PAD,
       max_context=max_context,

@@ -11,8 +11,8 @@ from lmjax.decoding.filters import Filter
 from lmjax.errors import UsageError
 from lmjax.generation.generator import (
   DoneCheck,
+  GeneratedChunk,
   GenerationStats,
-  Piece,
   Request,
   check_length,
   check_minimum,
@@ -40,17 +40,17 @@ class Searcher:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    choose: Filter,
+    logits_processor: Filter,
     chunk: int = 0,
     is_done: DoneCheck | None = None,
     num_top_logprobs: int = 0,
-  ) -> Iterator[list[Piece]]:
+  ) -> Iterator[list[GeneratedChunk]]:
     """Write texts for requests.
 
     Args:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
-      choose: turns logits into those that are chosen by.
+      logits_processor: turns logits into those that are chosen by.
       chunk: of no use here.
       is_done: of no use here.
       num_top_logprobs: of no use here; no likely tokens are told.
@@ -68,7 +68,7 @@ class Searcher:
       check_length(self._model.max_context, request.tokens)
       check_fits(self._model.max_context, request)
     began = time.perf_counter()
-    pieces = self.write(variables, requests, choose)
+    pieces = self.decode(variables, requests, logits_processor)
     seconds = time.perf_counter() - began
     self.timing = GenerationStats(
       prompt_tokens=sum(request.num_read for request in requests),
@@ -79,9 +79,12 @@ class Searcher:
     )
     yield pieces
 
-  def write(
-    self, variables: PyTree, requests: Sequence[Request], choose: Filter
-  ) -> list[Piece]:
+  def decode(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+  ) -> list[GeneratedChunk]:
     """Write a text for each request."""
     raise NotImplementedError
 
@@ -106,11 +109,11 @@ def pieces_of(
   log_probs_BN: np.ndarray,
   count_B: np.ndarray,
   done_B: np.ndarray,
-) -> list[Piece]:
+) -> list[GeneratedChunk]:
   """Turn texts as arrays into pieces."""
   rows = zip(tokens_BN, log_probs_BN, count_B, done_B, strict=True)
   return [
-    Piece(
+    GeneratedChunk(
       tokens[:count].tolist(),
       log_probs[:count].tolist(),
       "stop" if done else "length",

@@ -10,7 +10,7 @@ import numpy as np
 from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding import speculative
 from lmjax.decoding.filters import Filter
-from lmjax.decoding.generate import read
+from lmjax.decoding.generate import prefill
 from lmjax.decoding.speculative import (
   ModelDraft,
   PromptLookup,
@@ -19,7 +19,7 @@ from lmjax.decoding.speculative import (
   speculate,
 )
 from lmjax.generation.generator import (
-  Piece,
+  GeneratedChunk,
   Request,
   RequestBatch,
   bucket,
@@ -51,11 +51,14 @@ class SpeculativeGenerator(Searcher):
     super().__init__(model, bidirectional_prompt)
     self._num_draft = num_draft
     self._draft, self._draft_variables = draft or (None, None)
-    self._run = jax.jit(self._write, static_argnames="num_tokens")
+    self._run = jax.jit(self._decode, static_argnames="num_tokens")
 
-  def write(
-    self, variables: PyTree, requests: Sequence[Request], choose: Filter
-  ) -> list[Piece]:
+  def decode(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+  ) -> list[GeneratedChunk]:
     """Draw a text for each request; see Searcher."""
     if self._draft is not None:
       for request in requests:
@@ -64,7 +67,7 @@ class SpeculativeGenerator(Searcher):
     batch = RequestBatch.of(requests, self._model.max_context)
     most = bucket(max(request.num_tokens for request in requests))
     written = self._run(
-      variables, self._draft_variables, batch, choose, num_tokens=most
+      variables, self._draft_variables, batch, logits_processor, num_tokens=most
     )
     sampled, count_B, done_B, calls_B = jax.tree.map(
       lambda leaf: np.asarray(leaf)[: len(requests)], written
@@ -74,12 +77,12 @@ class SpeculativeGenerator(Searcher):
       self._tokens_per_call = float((count_B - 1).sum() / calls_B.sum())
     return pieces_of(sampled.tokens_BN, sampled.log_probs_BN, count_B, done_B)
 
-  def _write(
+  def _decode(
     self,
     variables: PyTree,
     draft_variables: PyTree,
     batch: RequestBatch,
-    choose: Filter,
+    logits_processor: Filter,
     num_tokens: int,
   ) -> Speculated:
     rows, prompt = len(batch.limit_B), batch.prompt
@@ -89,14 +92,14 @@ class SpeculativeGenerator(Searcher):
     memory = batch.encode(model, variables)
     step = reading_step(model, variables, memory, self._bidirectional_prompt)
     carry = model.initial_carry(rows, capacity)
-    decode_state = read(step, carry, prompt, choose, None)
+    decode_state = prefill(step, carry, prompt, logits_processor, None)
     if self._draft is None:
       draft, known = PromptLookup(), Text.of(prompt, spare)
     else:
       other, others = self._draft.for_decoding(draft_variables, rows)
       step = reading_step(other, others, None, bidirectional_prompt=False)
       carry = other.initial_carry(rows, capacity)
-      known = read(step, carry, prompt, choose, None).carry
+      known = prefill(step, carry, prompt, logits_processor, None).carry
       draft = ModelDraft(_ahead(other, others, None))
     return speculate(
       _ahead(model, variables, memory),
@@ -107,7 +110,7 @@ class SpeculativeGenerator(Searcher):
       batch.limit_B,
       num_tokens,
       self._num_draft,
-      choose,
+      logits_processor,
       stop_token=EOS,
       pad_token=PAD,
     )

@@ -15,8 +15,8 @@ from lmjax.errors import UsageError
 from lmjax.generation.decoding_strategy import Search
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.generator import (
+  GeneratedChunk,
   GenerationStats,
-  Piece,
   Request,
   check_length,
   check_minimum,
@@ -61,8 +61,8 @@ class TextSampler:
   Args:
     model: keeps the contract of lmjax.models.
     tokenizer: the one that it was trained with.
-    bidirectional_prompt: whether the model reads prompts in both directions, as prefix
-      language modelling teaches it.
+    bidirectional_prompt: whether attention is bidirectional in prompts (prefix
+      LM).
     writes_marks: whether the tokenizer's extras may be drawn.
     opens_documents: whether prompts begin a document, behind `<eos>`, as those
       of training do where memory is emptied at documents.
@@ -220,7 +220,7 @@ class TextSampler:
       chunk: tokens at a time; 0 for all, or some where there are other ends
         to look for than `<eos>`.
       streams: what texts grow in; None for new ones.
-      num_top_logprobs: how many likely tokens to tell beside each that is drawn.
+      num_top_logprobs: number of most likely tokens returned per position.
 
     Returns:
       What is new of each text, again and again.
@@ -237,7 +237,7 @@ class TextSampler:
     watched = bool(stop_strings) or max_seconds is not None
     new = [""] * len(streams)
 
-    def is_done(pieces: list[Piece]) -> list[bool]:
+    def is_done(pieces: list[GeneratedChunk]) -> list[bool]:
       del pieces
       late = max_seconds is not None and time.monotonic() - began > max_seconds
       return [late or bool(stream.finish_reason) for stream in streams]
@@ -259,7 +259,7 @@ class TextSampler:
         for stream, piece in zip(streams, pieces, strict=True)
       ]
       yield new
-    rest = [stream.push(Piece([], [], "length")) for stream in streams]
+    rest = [stream.push(GeneratedChunk([], [], "length")) for stream in streams]
     if any(rest):  # time has ended them
       yield rest
 

@@ -39,8 +39,8 @@ class ExpertRun:
     spec = self._run.experiment.spec
     if not spec.is_auxiliary:
       raise UsageError(
-        f"{self._path} is a run of task={spec.name}, which cannot be an expert; "
-        f"give a run of task={tasks_with('is_auxiliary')}."
+        f"{self._path} is a run of task={spec.name}, which cannot be an "
+        f"expert; give a run of task={tasks_with('is_auxiliary')}."
       )
     _check_same(self._path, self._run.tokenizer, tokenizer)
     self._laid_out = functools.lru_cache(maxsize=4)(self._lay_out)
@@ -101,8 +101,8 @@ class ClassifierRun:
     experiment, path = run.experiment, run.experiment.folder.path
     if not experiment.spec.distills:
       raise UsageError(
-        f"{path} is a run of task={experiment.spec.name}, which has no classes; "
-        f"give a run of task={tasks_with('distills')}."
+        f"{path} is a run of task={experiment.spec.name}, which has no "
+        f"classes; give a run of task={tasks_with('distills')}."
       )
     _check_same(path, run.tokenizer, tokenizer)
     names = experiment.task.labels

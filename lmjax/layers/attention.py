@@ -24,14 +24,14 @@ from lmjax.types import Array
 
 
 class Attention(nn.Module):
-  """What all kinds of multi-head attention share.
+  """Base class of multi-head self-attention and cross-attention.
 
   Attributes:
     num_heads: number H of query heads; divides the model width.
     qk_norm: makes a normalisation of queries and keys by head, given a name;
       None for none.
-    weight_dropout: share of the weights that are dropped; they are then there
-      as a whole, [B, H, T, S], in training.
+    weight_dropout: dropout rate of the attention weights; nonzero rates
+      materialize the weights, [B, H, T, S], in training.
     use_bias: whether the projections have biases.
     init_scale: standard deviation of the kernels at initialisation.
     out_scale: standard deviation of the kernel that writes to the residual.
@@ -122,7 +122,7 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention, kw_only=True):
-  """Attention of every position to what its view shows.
+  """Multi-head self-attention, with an optional key–value cache.
 
   With `mutable=["intermediates"]` the weights, [B, H, T, S], are sown as
   "weights", computed beside the fast path; a decoding step sows none. Behind a
@@ -132,7 +132,8 @@ class SelfAttention(Attention, kw_only=True):
   Attributes:
     num_kv_heads: number G of key and value heads; divides `num_heads`, and
       with fewer of them this is grouped-query attention.
-    causal: whether a position sees none behind it, if the view has no sight.
+    causal: whether positions attend to earlier ones only; applies when the
+      attention context has no attention range.
     rotary: whether queries and keys are rotated by their positions.
     window: how many of the newest positions are seen; 0 for all.
   """
@@ -153,7 +154,7 @@ class SelfAttention(Attention, kw_only=True):
 
     Args:
       x_BTD: inputs.
-      attention_context: positions and sight.
+      attention_context: positions, attention range and cache slots.
       cached: keys and values of the tokens before, [B, G, C, K] each, or None.
 
     Returns:

@@ -70,7 +70,7 @@ class Encoder(Transformer):
   def initial_carry(self, batch_size: int, capacity: int) -> PyTree:
     """Refuse."""
     raise UsageError(
-      "model.name=encoder reads whole texts and cannot draw any; choose "
+      "model.name=encoder cannot generate text; choose "
       "model.name=transformer for that."
     )
 

@@ -88,8 +88,8 @@ class RecurrentSeq2Seq(LanguageModel):
     source_vocab_size: number of tokens of sources, which then have an embedding
       of their own; 0 for one vocabulary and one table.
     input_feeding: whether what was made of a token is fed in with the next.
-    copy_mechanism: whether tokens of the source may be copied, by the weights of
-      attention: the pointer–generator of See et al. 2017 (arXiv:1704.04368).
+    copy_mechanism: whether tokens of the source may be copied, with the weights
+      of attention: the pointer–generator of See et al. 2017 (arXiv:1704.04368).
     scheduled_sampling: in training, the share of inputs that the model draws
       itself (Bengio et al. 2015, arXiv:1506.03099).
     dropout: share of features dropped: of embeddings, behind layers, and of
@@ -468,8 +468,8 @@ def build(
       )
   if model.copy_mechanism and (loss.label_smoothing or loss.z_loss):
     raise UsageError(
-      "model.copy_mechanism=true has no logits to smooth; set loss.label_smoothing=0 "
-      "and loss.z_loss=0."
+      "model.copy_mechanism=true has no logits to smooth; set "
+      "loss.label_smoothing=0 and loss.z_loss=0."
     )
   if (
     model.copy_mechanism

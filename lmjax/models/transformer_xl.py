@@ -20,12 +20,12 @@ from lmjax.types import Array
 
 
 class SegmentMemory(NamedTuple):
-  """What the model remembers; every leaf has its batch axis first.
+  """The carry of a Transformer-XL; every leaf has its batch axis first.
 
   Attributes:
     inputs_BMD: the newest inputs of each layer's attention.
     length_B: tokens seen since the memory was empty.
-    start_B: position at which the present document began.
+    start_B: position of the first token of the current document.
   """
 
   inputs_BMD: tuple[Array, ...]
@@ -64,12 +64,13 @@ class TransformerXL(Transformer, kw_only=True):
     carry: SegmentMemory | None = None,
     resets_BT: Array | None = None,
   ) -> tuple[Array, SegmentMemory | None]:
-    """Read tokens behind those of a memory.
+    """Process tokens that follow those of a memory.
 
     Args:
       tokens_BT: int tokens.
       carry: the memory; None for no tokens before.
-      resets_BT: true where a document begins; no token sees across.
+      resets_BT: true at the first token of each document; no token attends to
+        another document.
 
     Returns:
       hidden_BTD in `dtype`, and the memory with the new tokens in it, or None

@@ -45,8 +45,8 @@ def partition_spec(
       if axis is not None and size % mesh.shape[axis]:
         raise UserError(
           f"parallel.mesh.{axis}={mesh.shape[axis]} must divide dimension "
-          f"{size} of {name}, which the rule {pattern!r} shards over it; change "
-          "the size of the model or of the mesh."
+          f"{size} of {name}, which the rule {pattern!r} shards over it; "
+          "change the size of the model or of the mesh."
         )
     return PartitionSpec(*spec)
   return PartitionSpec()
@@ -76,8 +76,8 @@ def check_rules(params: PyTree, rules: Sequence[Rule], mesh: Mesh) -> None:
   for pattern, _ in rules:
     if not any(re.search(pattern, name) for name in leaves):
       raise UserError(
-        f"the sharding rule {pattern!r} matches no parameter; correct or remove "
-        f"it. Parameters: {names}."
+        f"the sharding rule {pattern!r} matches no parameter; correct or "
+        f"remove it. Parameters: {names}."
       )
   total = sum(math.prod(jax.numpy.shape(leaf)) for leaf in leaves.values())
   for name, leaf in leaves.items():

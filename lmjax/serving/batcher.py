@@ -48,7 +48,7 @@ class Delta(NamedTuple):
     tokens: the tokens that are new; their text may come later.
     log_probs: of each of them, in nats.
     best: the most likely tokens at each position; see
-      lmjax.generation.generator.Piece.
+      lmjax.generation.generator.GeneratedChunk.
     finish_reason: "stop", "length", or "" where the text goes on.
   """
 

@@ -2,8 +2,8 @@
 """What clients ask for: the body of a request, read and checked.
 
 The fields are those of OpenAI's completions, all fields of
-lmjax.generation.sampling_params.SamplingParams, and a control code. A field whose
-value is null counts as absent.
+lmjax.generation.sampling_params.SamplingParams, and a control code. A field
+whose value is null counts as absent.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ class Question:
     num_samples: texts a prompt.
     seed: the same seed draws the same texts; None for any.
     stop_strings: strings before which a text ends.
-    num_top_logprobs: how many likely tokens to tell beside each that was drawn; None if
-      nothing is to be told of tokens.
+    num_top_logprobs: number of most likely tokens returned per position; None
+      to return no log-probabilities.
     echo: whether texts begin with their prompts.
     streams: whether texts are sent while they grow.
     counts: whether a stream ends with how many tokens there were.
@@ -156,7 +156,7 @@ class _Fields:
     return _typed(name, tuple[str, ...], value)
 
   def take_bias(self) -> dict[int, float]:
-    """Take numbers by token, as OpenAI has them; SamplingParams may have others."""
+    """Take biases by token id, as in the OpenAI API."""
     if not isinstance(self._left.get("logit_bias"), dict):
       return {}
     bias = {}

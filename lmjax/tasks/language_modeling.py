@@ -106,7 +106,7 @@ class LanguageModeling:
   def read(
     model: nn.Module, batch: Batch, carry: PyTree
   ) -> tuple[PyTree, PyTree]:
-    """Apply a model to a batch after a carry; return hidden vectors and carry."""
+    """Apply a model to a batch; return hidden vectors and the new carry."""
     options = {}
     if "bidirectional" in batch:
       options["bidirectional_BT"] = batch["bidirectional"]

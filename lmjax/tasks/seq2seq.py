@@ -47,7 +47,7 @@ class Seq2Seq(DenoisingSeq2Seq):
     length_penalty: see lmjax.decoding.beam.penalty.
     coverage_penalty: see lmjax.decoding.beam.BeamSearch; above 0 the model must
       attend to its sources.
-    num_return_sequences: how many texts are told of each source; at most `beam_size`.
+    num_return_sequences: hypotheses returned per source; at most `beam_size`.
     max_target_length: how many tokens are written at most.
     first_token: what every target begins behind.
     stop_token: what ends it.

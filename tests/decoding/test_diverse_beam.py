@@ -11,7 +11,7 @@ import pytest
 from lmjax.decoding.beam import BeamSearch, penalty, repeat
 from lmjax.decoding.filters import Ban, Filter, Prompt, chain
 from lmjax.decoding.filters.filter import filter_class
-from lmjax.decoding.generate import read
+from lmjax.decoding.generate import prefill
 
 STOP, PAD, FIRST, NEVER = 1, 0, 2, 3
 V, T, B, N, HASHES = 6, 5, 30, 4, 97
@@ -43,7 +43,7 @@ def step(tables, tokens, hashed):
   jax.jit, static_argnames=("groups", "early", "banned", "once", "behind")
 )
 def search(groups, diversity, early, banned=(), once=False, behind=False):
-  choose = chain([Ban(banned), *([Once()] if once else [])])
+  logits_processor = chain([Ban(banned), *([Once()] if once else [])])
   how = BeamSearch(
     num_tokens=T,
     beam_size=N,
@@ -54,7 +54,7 @@ def search(groups, diversity, early, banned=(), once=False, behind=False):
     early_stopping=early,
     stop_token=STOP,
     pad_token=PAD,
-    choose=choose,
+    logits_processor=logits_processor,
   )
   own = functools.partial(step, repeat(jnp.array(TABLES), N))
   if behind:
@@ -64,9 +64,11 @@ def search(groups, diversity, early, banned=(), once=False, behind=False):
 
     prompt = Prompt(jnp.full((B, 1), FIRST), jnp.zeros(B, int))
     carry = jnp.zeros(B, int)
-    return how.behind(own, read(read_step, carry, prompt, choose, None))
+    return how.behind(
+      own, prefill(read_step, carry, prompt, logits_processor, None)
+    )
   prompt = Prompt(jnp.full((B * N, 1), FIRST), None)
-  state = choose.start(prompt, V)
+  state = logits_processor.start(prompt, V)
   return how(own, jnp.zeros(B * N, int), jnp.full(B, FIRST), state)
 
 

@@ -70,12 +70,14 @@ CASES = {
 }
 
 
-def behind_text(choose):
+def behind_text(logits_processor):
   prompt = Prompt(jnp.array(TEXT[:, :PROMPT]), jnp.zeros(len(TEXT), jnp.int32))
-  state = choose.start(prompt, V)
+  state = logits_processor.start(prompt, V)
   for token_B in TEXT[:, PROMPT:].T:
-    state = choose.advance(state, jnp.array(token_B), jnp.zeros(len(TEXT)))
-  return choose(jnp.array(LOGITS), state)
+    state = logits_processor.advance(
+      state, jnp.array(token_B), jnp.zeros(len(TEXT))
+    )
+  return logits_processor(jnp.array(LOGITS), state)
 
 
 def test_all_golden_values_are_looked_at():

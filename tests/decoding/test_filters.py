@@ -25,7 +25,7 @@ from lmjax.decoding.filters import (
   Typical,
   chain,
 )
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 
 # Probabilities 0.5, 0.1, 0.25, 0.15 in both rows, the second turned round.
 PROBABILITY = np.array([[0.5, 0.1, 0.25, 0.15], [0.15, 0.25, 0.1, 0.5]])
@@ -37,7 +37,7 @@ def kept(logits) -> list[set[int]]:
 
 
 @pytest.mark.parametrize(
-  ("choose", "expected"),
+  ("logits_processor", "expected"),
   [
     (Ban((0, 3)), [{1, 2}, {1, 2}]),
     (Greedy(), [{0}, {3}]),
@@ -54,20 +54,24 @@ def kept(logits) -> list[set[int]]:
     (chain([]), [{0, 1, 2, 3}] * 2),
   ],
 )
-def test_which_tokens_are_left(choose, expected):
-  filtered = choose(LOGITS)
+def test_which_tokens_are_left(logits_processor, expected):
+  filtered = logits_processor(LOGITS)
   assert kept(filtered) == expected
 
 
-@pytest.mark.parametrize("choose", [Temperature(0.5), TopK(3), TopP(1.0)])
-def test_where_only_the_banned_is_possible_all_others_are_alike(choose):
+@pytest.mark.parametrize(
+  "logits_processor", [Temperature(0.5), TopK(3), TopP(1.0)]
+)
+def test_where_only_the_banned_is_possible_all_others_are_alike(
+  logits_processor,
+):
   """In the first row; the second is as it would be."""
   logits = LOGITS.at[0, 1:].set(-jnp.inf)
-  filtered = chain([Ban((0,)), choose])(logits)
+  filtered = chain([Ban((0,)), logits_processor])(logits)
   assert kept(filtered) == [{1, 2, 3}] * 2
   assert len(set(filtered[0, 1:].tolist())) == 1
   np.testing.assert_array_equal(
-    filtered[1], chain([Ban((0,)), choose])(LOGITS)[1]
+    filtered[1], chain([Ban((0,)), logits_processor])(LOGITS)[1]
   )
   assert kept(chain([Ban((0,)), Greedy()])(logits)) == [{1}, {3}]
 
@@ -106,12 +110,12 @@ def prompt_of(text):
 
 
 @jax.jit
-def behind(choose, prompt, sampled, log_probs, logits):
+def behind(logits_processor, prompt, sampled, log_probs, logits):
   """Filter logits behind prompts and what was drawn for them."""
-  state = choose.start(prompt, logits.shape[1])
+  state = logits_processor.start(prompt, logits.shape[1])
   for token_B, log_prob_B in zip(sampled.T, log_probs.T, strict=False):
-    state = choose.advance(state, token_B, log_prob_B)
-  return choose(logits, state)
+    state = logits_processor.advance(state, token_B, log_prob_B)
+  return logits_processor(logits, state)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +162,11 @@ def test_a_row_is_filtered_as_if_it_were_alone(make):
     BadWords.of([[2, 7], [2], [5, 0, 5, 1]]),
   ],
 )
-def test_what_was_drawn_counts_as_the_prompt_does(choose):
+def test_what_was_drawn_counts_as_the_prompt_does(logits_processor):
   for text, sampled in zip(TEXTS, DRAWN.tolist(), strict=True):
     moved, started = (
       behind(
-        choose,
+        logits_processor,
         prompt_of(text + sampled[:already]),
         jnp.array([sampled[already:]]),
         LOG_PROBS[:1],
@@ -173,11 +177,13 @@ def test_what_was_drawn_counts_as_the_prompt_does(choose):
     np.testing.assert_array_equal(moved, started)
 
 
-@pytest.mark.parametrize("choose", [CountPenalty(1.0, 0.5), MinLength(1, (4,))])
-def test_the_prompt_is_free(choose):
-  filtered = behind(choose, PADDED, DRAWN[:, :0], LOG_PROBS, RANDOM)
+@pytest.mark.parametrize(
+  "logits_processor", [CountPenalty(1.0, 0.5), MinLength(1, (4,))]
+)
+def test_the_prompt_is_free(logits_processor):
+  filtered = behind(logits_processor, PADDED, DRAWN[:, :0], LOG_PROBS, RANDOM)
   other = behind(
-    choose, prompt_of([8]), DRAWN[:1, :0], LOG_PROBS[:1], RANDOM[:1]
+    logits_processor, prompt_of([8]), DRAWN[:1, :0], LOG_PROBS[:1], RANDOM[:1]
   )
   np.testing.assert_array_equal(filtered[0], other[0])
 
@@ -198,9 +204,9 @@ def test_only_what_would_repeat_an_ngram_is_banned(size):
   texts = [rng.integers(0, 3, length).tolist() for length in range(1, 25)]
   padded = np.array([[1] * (24 - len(text)) + text for text in texts])
   starts = jnp.array([24 - len(text) for text in texts])
-  choose = NoRepeatNgrams(size)
-  state = choose.start(Prompt(jnp.array(padded), starts), 5)
-  filtered = choose(jnp.zeros((24, 5)), state)
+  logits_processor = NoRepeatNgrams(size)
+  state = logits_processor.start(Prompt(jnp.array(padded), starts), 5)
+  filtered = logits_processor(jnp.zeros((24, 5)), state)
   for text, logits in zip(texts, filtered, strict=True):
     ngrams = {tuple(text[i : i + size]) for i in range(len(text) - size + 1)}
     ending = text[len(text) - size + 1 :]
@@ -213,8 +219,8 @@ def test_only_what_would_repeat_an_ngram_is_banned(size):
 def test_an_ngram_further_back_than_the_memory_may_come_again():
   text, logits = prompt_of([1, 2, 3, 4, 5, 1]), jnp.zeros((1, V))
   for memory, banned in ((5, {2}), (4, set())):
-    choose = NoRepeatNgrams(2, memory)
-    filtered = choose(logits, choose.start(text, V))
+    logits_processor = NoRepeatNgrams(2, memory)
+    filtered = logits_processor(logits, logits_processor.start(text, V))
     assert set(range(V)) - kept(filtered)[0] == banned
 
 
@@ -226,20 +232,22 @@ def test_an_ngram_further_back_than_the_memory_may_come_again():
     MinLength(9, (1, 2, 3)),
   ],
 )
-def test_where_all_is_ruled_out_the_most_likely_comes(choose):
+def test_where_all_is_ruled_out_the_most_likely_comes(logits_processor):
   """But nothing that `Ban` named, though it was more likely still."""
   logits = jnp.array([[9.0, 1.0, 3.0, 2.0]])
-  choose = chain([Ban((0,)), choose])
-  state = choose.start(prompt_of([1, 2, 3]), 4)
-  assert kept(choose(logits, state)) == [{2}]
+  logits_processor = chain([Ban((0,)), logits_processor])
+  state = logits_processor.start(prompt_of([1, 2, 3]), 4)
+  assert kept(logits_processor(logits, state)) == [{2}]
 
 
 def test_what_is_forced_overrules_what_is_ruled_out():
-  choose = chain([Ban((3,)), MinLength(5, (4,)), Forced(jnp.array([3, -1, 4]))])
-  state, came = choose.start(prompt_of([0]), V), []
+  logits_processor = chain(
+    [Ban((3,)), MinLength(5, (4,)), Forced(jnp.array([3, -1, 4]))]
+  )
+  state, came = logits_processor.start(prompt_of([0]), V), []
   for _ in range(4):
-    came.append(kept(choose(RANDOM[:1], state))[0])
-    state = choose.advance(state, jnp.array([3]), jnp.zeros(1))
+    came.append(kept(logits_processor(RANDOM[:1], state))[0])
+    state = logits_processor.advance(state, jnp.array([3]), jnp.zeros(1))
   free = set(range(V)) - {3, 4}
   assert came == [{3}, free, {4}, free]
 
@@ -262,8 +270,8 @@ def test_the_fewest_tokens_are_those_that_sorting_finds(p):
 
 def test_equals_of_the_last_token_are_kept():
   logits = jnp.array([[1.0, 2.0, 1.0, -3.0, 1.0]])
-  for choose in (TopK(2), TopP(0.6)):
-    assert kept(choose(logits)) == [{0, 1, 2, 4}]
+  for logits_processor in (TopK(2), TopP(0.6)):
+    assert kept(logits_processor(logits)) == [{0, 1, 2, 4}]
 
 
 @pytest.mark.parametrize("k", [1, 40])
@@ -277,18 +285,20 @@ def test_top_k_sorts_no_vocabulary(k):
 def test_mirostat_holds_the_surprise(tau):
   """Of a distribution with more entropy than that, by 3,000 tokens."""
   logits = -1.1 * jnp.log(jnp.arange(1.0, 301.0))[None]
-  choose = Mirostat(tau, 0.1)
+  logits_processor = Mirostat(tau, 0.1)
 
   @jax.jit
   def surprises(key):
     def step(state, key):
-      drawn_from = choose(logits, state)
+      drawn_from = logits_processor(logits, state)
       token_B = jax.random.categorical(key, drawn_from)
       log_prob_B = jax.nn.log_softmax(drawn_from)[:, token_B[0]]
-      return choose.advance(state, token_B, log_prob_B), -log_prob_B
+      return logits_processor.advance(state, token_B, log_prob_B), -log_prob_B
 
     keys = jax.random.split(key, 3000)
-    return jax.lax.scan(step, choose.start(prompt_of([0]), 300), keys)[1]
+    return jax.lax.scan(
+      step, logits_processor.start(prompt_of([0]), 300), keys
+    )[1]
 
   bits = np.array(surprises(jax.random.key(0))) / np.log(2)
   assert abs(bits.mean() - tau) < 0.1
@@ -300,7 +310,7 @@ def test_the_loop_writes_by_the_rules_of_the_text_so_far():
   """Ragged prompts of a model that looks at the last token alone."""
   table = 3 * jax.random.normal(jax.random.key(0), (6, 6))
   stop, number = 5, 25
-  choose = chain(
+  logits_processor = chain(
     [NoRepeatNgrams(2), MinLength(4, (stop,)), Forced(jnp.array([2, 2]))]
   )
   prompts = [[1, 0, 1, 3], [4], [0, 0]]
@@ -314,16 +324,18 @@ def test_the_loop_writes_by_the_rules_of_the_text_so_far():
 
   @jax.jit
   def draw(keys):
-    decode_state = read(step, jnp.zeros((3, 1)), padded, choose, None)
+    decode_state = prefill(
+      step, jnp.zeros((3, 1)), padded, logits_processor, None
+    )
     limits = jnp.full(3, number)
-    sampled, _ = write(
+    sampled, _ = decode(
       step,
       None,
       decode_state,
       keys,
       limits,
       number,
-      choose,
+      logits_processor,
       stop_tokens=(stop,),
       pad_token=0,
       max_context=None,

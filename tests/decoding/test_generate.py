@@ -8,7 +8,7 @@ import pytest
 
 from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 from lmjax.errors import UsageError
 from lmjax.generation.generator import Generator, Request
 from lmjax.generation.text_sampler import TextSampler
@@ -75,31 +75,36 @@ def draw(
   prompt,
   keys,
   num_tokens,
-  choose=None,
+  logits_processor=None,
   stop=NEVER,
   starts=None,
   at_a_time=0,
 ):
   """Draw in one call, or in calls of so many tokens each."""
-  step, choose = step_of(model, variables), choose or chain([])
+  step, logits_processor = (
+    step_of(model, variables),
+    logits_processor or chain([]),
+  )
   starts = np.zeros(len(keys), int) if starts is None else starts
   max_context = model.max_context
 
   @jax.jit
   def begin(prompt, starts):
     carry = model.initial_carry(len(keys), max_context or 0)
-    return read(step, carry, Prompt(prompt, starts), choose, max_context)
+    return prefill(
+      step, carry, Prompt(prompt, starts), logits_processor, max_context
+    )
 
   @jax.jit
   def go_on(decode_state, keys):
-    return write(
+    return decode(
       step,
       model.rewind,
       decode_state,
       keys,
       jnp.full(len(keys), num_tokens),
       at_a_time or num_tokens,
-      choose,
+      logits_processor,
       stop_tokens=(stop,),
       pad_token=PAD,
       max_context=max_context,

@@ -100,19 +100,21 @@ def draw_many(keys, logits_1V):
 
 
 @jax.jit
-def behind_text(choose):
-  state = choose.start(Prompt(jnp.array([TEXT]), jnp.array([0])), V)
+def behind_text(logits_processor):
+  state = logits_processor.start(Prompt(jnp.array([TEXT]), jnp.array([0])), V)
   for token in DRAWN:
     log_prob = jnp.log(jnp.array([0.05]))
-    state = choose.advance(state, jnp.array([token]), log_prob)
-  return choose(jnp.array(LOGITS[None], jnp.float32), state)
+    state = logits_processor.advance(state, jnp.array([token]), log_prob)
+  return logits_processor(jnp.array(LOGITS[None], jnp.float32), state)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_frequencies_are_those_of_the_sampler(case):
-  choose, expected = CASES[case]
+  logits_processor, expected = CASES[case]
   keys = jax.random.split(jax.random.key(1), NUMBER)
-  counts = np.bincount(draw_many(keys, behind_text(choose)), minlength=V)
+  counts = np.bincount(
+    draw_many(keys, behind_text(logits_processor)), minlength=V
+  )
   assert_frequencies(counts, expected)
 
 

@@ -18,7 +18,7 @@ from lmjax.decoding.filters import (
   chain,
 )
 from lmjax.decoding.filters.filter import filter_class
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 from lmjax.decoding.speculative import (
   Model,
   ModelDraft,
@@ -75,12 +75,14 @@ def step_of(model):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def draw(draft, rows, num_tokens, num_draft, choose, limits, stop):
+def draw(draft, rows, num_tokens, num_draft, logits_processor, limits, stop):
   """Write with TABLES[0] as the target."""
   target = table_model(TABLES[0])
   prompt = Prompt(jnp.full((rows, 1), FIRST), jnp.zeros(rows, int))
   nothing = jnp.zeros(rows, int)
-  decode_state = read(step_of(target), nothing, prompt, choose, None)
+  decode_state = prefill(
+    step_of(target), nothing, prompt, logits_processor, None
+  )
   if draft == "lookup":
     draft, memory = PromptLookup(), Text.of(prompt, num_tokens + num_draft + 1)
   else:
@@ -97,13 +99,13 @@ def draw(draft, rows, num_tokens, num_draft, choose, limits, stop):
     limits,
     num_tokens,
     num_draft,
-    choose,
+    logits_processor,
     stop_token=stop,
     pad_token=PAD,
   )
 
 
-def distribution(choose, num_tokens):
+def distribution(logits_processor, num_tokens):
   """Give each text its probability, by asking for all of them."""
   target, total = table_model(TABLES[0]), 0.0
   texts = np.array(list(itertools.product(range(V), repeat=num_tokens)))
@@ -112,11 +114,11 @@ def distribution(choose, num_tokens):
   logits, _, _ = target.read_ahead(
     jnp.array(inputs), jnp.zeros(len(texts), int)
   )
-  state = choose.start(prompt, V)
+  state = logits_processor.start(prompt, V)
   for place in range(num_tokens):
-    log_probs = jax.nn.log_softmax(choose(logits[:, place], state))
+    log_probs = jax.nn.log_softmax(logits_processor(logits[:, place], state))
     log_probs = log_probs[jnp.arange(len(texts)), texts[:, place]]
-    state = choose.advance(state, texts[:, place], log_probs)
+    state = logits_processor.advance(state, texts[:, place], log_probs)
     total += np.array(log_probs)
   return np.exp(total)
 
@@ -125,13 +127,15 @@ def distribution(choose, num_tokens):
 def test_texts_have_the_distribution_of_the_target(draft):
   """Chi-square over 30,000 texts of five tokens, with filters of all kinds."""
   rows, number = 30_000, 5
-  choose = chain([Shun(), Temperature(0.9), TopK(3)])
-  found = draw(draft, rows, number, 3, choose, jnp.full(rows, number), NEVER)
+  logits_processor = chain([Shun(), Temperature(0.9), TopK(3)])
+  found = draw(
+    draft, rows, number, 3, logits_processor, jnp.full(rows, number), NEVER
+  )
   counted = np.ravel_multi_index(
     np.array(found.sampled.tokens_BN).T, [V] * number
   )
   counts = np.bincount(counted, minlength=V**number)
-  expected = rows * distribution(choose, number)
+  expected = rows * distribution(logits_processor, number)
   assert counts[expected == 0].sum() == 0
   rare = expected < 5
   counts = np.append(counts[~rare], counts[rare].sum())
@@ -223,7 +227,7 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
   tokens = jnp.array([[1, 2, 3, 4, 5], [PAD, PAD, 7, 8, 9], [PAD] * 4 + [6]])
   prompt = Prompt(tokens, jnp.array([0, 2, 4]))
   keys = jax.random.split(jax.random.key(0), 3)
-  limits, choose = jnp.array([number, number - 5, number]), Greedy()
+  limits, logits_processor = jnp.array([number, number - 5, number]), Greedy()
   fixed = dict(pad_token=PAD)
 
   def bound(name):
@@ -249,21 +253,28 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
   @jax.jit
   def plain():
     model, step, _, carry = bound(target)
-    decode_state = read(step, carry, prompt, choose, None)
+    decode_state = prefill(step, carry, prompt, logits_processor, None)
     how = dict(stop_tokens=(NEVER,), max_context=None, **fixed)
-    return write(
-      step, model.rewind, decode_state, keys, limits, number, choose, **how
+    return decode(
+      step,
+      model.rewind,
+      decode_state,
+      keys,
+      limits,
+      number,
+      logits_processor,
+      **how,
     )[0]
 
   @jax.jit
   def speculative():
     _, step, own, carry = bound(target)
-    decode_state = read(step, carry, prompt, choose, None)
+    decode_state = prefill(step, carry, prompt, logits_processor, None)
     if draft == "lookup":
       ahead, memory = PromptLookup(), Text.of(prompt, number + num_draft + 1)
     else:
       _, draft_step, other, carry = bound(draft)
-      memory = read(draft_step, carry, prompt, choose, None).carry
+      memory = prefill(draft_step, carry, prompt, logits_processor, None).carry
       ahead = ModelDraft(other)
     return speculate(
       own,
@@ -274,7 +285,7 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
       limits,
       number,
       num_draft,
-      choose,
+      logits_processor,
       stop_token=NEVER,
       **fixed,
     )

@@ -126,10 +126,10 @@ def test_contrastive_search_of_one_candidate_is_greedy(greedy):
 
 def test_the_best_of_several_texts_is_kept():
   number, rows = 5, range(len(PROMPTS))
-  generator, choose = Generator(TARGET), Ban(NEVER)
+  generator, logits_processor = Generator(TARGET), Ban(NEVER)
   requests = sampler().requests(PROMPTS, 6)
   many = [r._replace(sample=i) for r in requests for i in range(number)]
-  (sampled,) = generator(VARIABLES, many, choose)
+  (sampled,) = generator(VARIABLES, many, logits_processor)
   texts = [piece.tokens for piece in sampled]
   by_other = ContinuationScorer(OTHER)(OTHERS, many, texts)
   decoded, utility = [*map(TOKENIZER.decode, texts)], UTILITIES["chrf"]()
@@ -145,7 +145,9 @@ def test_the_best_of_several_texts_is_kept():
     (by_model(OTHER, OTHERS, False), [np.sum(own) for own in by_other]),
     (by_themselves(TOKENIZER.decode, utility), alike),
   ):
-    (found,) = BestOf(generator, number, judge)(VARIABLES, requests, choose)
+    (found,) = BestOf(generator, number, judge)(
+      VARIABLES, requests, logits_processor
+    )
     places = np.reshape(scores, (-1, number)).argmax(axis=1)
     best = [number * row + places[row] for row in rows]
     assert [x._replace(score=None) for x in found] == [sampled[i] for i in best]

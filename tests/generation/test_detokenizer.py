@@ -7,7 +7,7 @@ import pytest
 from lmjax.data.tokenizers import EOS, ByteTokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import Piece
+from lmjax.generation.generator import GeneratedChunk
 
 TEXT = "Fußgänger: 三国演义, naïve 🦜 END of it."
 
@@ -19,7 +19,9 @@ def stream(text, size, stop_strings=()):
   for start in range(0, len(tokens), size):
     piece = tokens[start : start + size]
     finish_reason = "length" if start + size >= len(tokens) else ""
-    parts.append(grown.push(Piece(piece, [-1.0] * len(piece), finish_reason)))
+    parts.append(
+      grown.push(GeneratedChunk(piece, [-1.0] * len(piece), finish_reason))
+    )
   return grown, parts
 
 
@@ -60,9 +62,11 @@ def test_tokens_end_with_the_stop_string(size):
 def test_a_text_that_is_there_at_once_is_cut_behind_its_stop_string():
   grown = StreamingDetokenizer(ByteTokenizer(), ["cd"])
   tokens = [*ByteTokenizer().encode("abcdef").tolist(), EOS]
-  piece = Piece(tokens, [*range(7)], "stop")
-  assert grown.cut(piece) == Piece(tokens[:4], [0, 1, 2, 3], "stop", [])
-  whole = Piece(tokens[4:], [1, 2, 3], "stop")
+  piece = GeneratedChunk(tokens, [*range(7)], "stop")
+  assert grown.cut(piece) == GeneratedChunk(
+    tokens[:4], [0, 1, 2, 3], "stop", []
+  )
+  whole = GeneratedChunk(tokens[4:], [1, 2, 3], "stop")
   assert grown.cut(whole) == whole and not grown.tokens
 
 
@@ -74,13 +78,13 @@ def test_an_empty_stop_string_is_refused():
 def test_what_is_broken_at_the_end_is_shown_as_it_is():
   grown = StreamingDetokenizer(ByteTokenizer())
   half = ByteTokenizer().encode("é")[:1].tolist()
-  assert grown.push(Piece(half, [-1.0], "")) == ""
-  assert grown.push(Piece([], [], "length")) == "\ufffd"
+  assert grown.push(GeneratedChunk(half, [-1.0], "")) == ""
+  assert grown.push(GeneratedChunk([], [], "length")) == "\ufffd"
 
 
 def test_the_end_of_a_document_is_no_text():
   grown = StreamingDetokenizer(ByteTokenizer())
   tokens = [*ByteTokenizer().encode("ab").tolist(), EOS]
-  assert grown.push(Piece(tokens, [-1.0, -2.0, -3.0], "stop")) == "ab"
+  assert grown.push(GeneratedChunk(tokens, [-1.0, -2.0, -3.0], "stop")) == "ab"
   assert grown.finish_reason == "stop" and grown.log_probs == [-1.0, -2.0]
-  assert grown.push(Piece(np.array([70]).tolist(), [-1.0], "")) == ""
+  assert grown.push(GeneratedChunk(np.array([70]).tolist(), [-1.0], "")) == ""

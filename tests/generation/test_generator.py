@@ -48,11 +48,14 @@ def lstm(make):
   return make("lstm")
 
 
-def texts(generator, variables, requests, choose=None, **options):
+def texts(generator, variables, requests, logits_processor=None, **options):
   """Draw all tokens of each request."""
   sampled = [[] for _ in requests]
   for pieces in generator(
-    variables, requests, choose or chain([Temperature(1.0)]), **options
+    variables,
+    requests,
+    logits_processor or chain([Temperature(1.0)]),
+    **options,
   ):
     for text, piece in zip(sampled, pieces, strict=True):
       text += piece.tokens
@@ -132,7 +135,7 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
     Request(np.array([control_code, *prompt]), 20, control_code=control_code),
     Request(np.array([control_code, *prompt]), 20),
   ]
-  choose = chain([Ban((EOS,)), Greedy()])
+  logits_processor = chain([Ban((EOS,)), Greedy()])
 
   @jax.jit
   def best(tokens_1T, number):
@@ -141,7 +144,9 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
     return jnp.argmax(logits_TV[number - 1].at[EOS].set(-jnp.inf))
 
   for request, sampled in zip(
-    requests, texts(generator, variables, requests, choose), strict=True
+    requests,
+    texts(generator, variables, requests, logits_processor),
+    strict=True,
   ):
     seq_len = request.tokens.tolist()
     for token in sampled:

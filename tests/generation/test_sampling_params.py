@@ -80,11 +80,11 @@ def test_temperature_zero_leaves_nothing_to_truncate():
 
 
 def left(sampling, prompt, tokenizer=TOKENIZER):
-  choose = chain(sampling.filters(tokenizer))
+  logits_processor = chain(sampling.filters(tokenizer))
   tokens = jnp.array([tokenizer.encode(prompt)])
   size = tokenizer.vocab_size
-  state = choose.start(Prompt(tokens, jnp.array([0])), size)
-  return np.array(choose(jnp.zeros((1, size)), state)[0])
+  state = logits_processor.start(Prompt(tokens, jnp.array([0])), size)
+  return np.array(logits_processor(jnp.zeros((1, size)), state)[0])
 
 
 def test_texts_become_tokens():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lmjax.decoding.filters import Classifier, Expert, Prompt, chain
-from lmjax.decoding.generate import read, write
+from lmjax.decoding.generate import decode, prefill
 from tests.tiny_models import draw as draw_variables
 from tests.tiny_models import recurrent, transformer
 
@@ -77,19 +77,19 @@ def log_probs(name, text):
 
 
 @functools.partial(jax.jit, static_argnames="max_context")
-def continue_texts(prompt, choose, max_context):
+def continue_texts(prompt, logits_processor, max_context):
   """Let an LSTM write, with one call of the loop."""
   step = functools.partial(step_of("lstm"), variables_of("lstm"))
   rows = len(prompt.starts_B)
   carry = MODELS["lstm"].initial_carry(rows, 0)
-  sampled, _ = write(
+  sampled, _ = decode(
     step,
     MODELS["lstm"].rewind,
-    read(step, carry, prompt, choose, max_context),
+    prefill(step, carry, prompt, logits_processor, max_context),
     jax.random.split(jax.random.key(1), rows),
     jnp.full(rows, NUM_TOKENS),
     NUM_TOKENS,
-    choose,
+    logits_processor,
     stop_tokens=(-1,),
     pad_token=PAD,
     max_context=max_context,
@@ -100,7 +100,7 @@ def continue_texts(prompt, choose, max_context):
 @pytest.mark.parametrize("name", MODELS)
 def test_an_expert_reads_on_as_it_would_read_the_whole_text(name):
   """Whatever the padding, though its context be shorter than that."""
-  choose = expert(name, -0.7)
+  logits_processor = expert(name, -0.7)
   later = [[4, 8, 8, 6], [10, 6, 9, 4], [7, 7, 5, 10]]
   logits = jnp.array(np.random.default_rng(0).normal(size=(3, V)))
   logits = logits.at[:, PAD].set(-jnp.inf)
@@ -108,11 +108,11 @@ def test_an_expert_reads_on_as_it_would_read_the_whole_text(name):
   @functools.partial(jax.jit, static_argnums=0)
   def along(length):
     prompt = padded(TEXTS, length)
-    state, made = choose.start(prompt, V), []
+    state, made = logits_processor.start(prompt, V), []
     for place in range(NUM_TOKENS):
-      made.append(choose(logits, state))
+      made.append(logits_processor(logits, state))
       token_B = jnp.array([tokens[place] for tokens in later])
-      state = choose.advance(state, token_B, jnp.zeros(3))
+      state = logits_processor.advance(state, token_B, jnp.zeros(3))
     return made
 
   for length in (4, 11):
@@ -152,13 +152,19 @@ def test_what_an_expert_is_sure_cannot_be_stays_finite():
 
   table_VV = jnp.full((V, V), -jnp.inf).at[:, 4].set(0.0)
   for weight in (2.0, -2.0, 0.0):
-    choose = Expert(table_VV, weight, step, lambda rows, size: (), 1, None)
-    made = choose(jnp.zeros((3, V)), choose.start(padded(TEXTS, 4), V))
+    logits_processor = Expert(
+      table_VV, weight, step, lambda rows, size: (), 1, None
+    )
+    made = logits_processor(
+      jnp.zeros((3, V)), logits_processor.start(padded(TEXTS, 4), V)
+    )
     assert np.isfinite(made).all()
     assert made[0, 4] == 0.0 and made[0, 5] == -100.0 * weight
 
 
-ask = jax.jit(lambda choose, logits_BV, state: choose(logits_BV, state))
+ask = jax.jit(
+  lambda logits_processor, logits_BV, state: logits_processor(logits_BV, state)
+)
 WORTH = np.random.default_rng(4).normal(size=(9, V))
 
 
@@ -177,15 +183,15 @@ def classifier(seq_len, k, weight):
 def test_a_classifier_scores_the_best_tokens_behind_the_text(seq_len):
   """A text longer than the window has lost its first tokens."""
   k, weight = 4, 1.7
-  choose = classifier(seq_len, k, weight)
+  logits_processor = classifier(seq_len, k, weight)
   texts = [[EOS, 5, 7, 4], [9], [6, EOS, 5]]
   later = [[8, EOS, 6], [10, 4, 4], [7, 5, 9]]
   rng = np.random.default_rng(2)
-  state = choose.start(padded(texts, 5), V)
+  state = logits_processor.start(padded(texts, 5), V)
   for place in range(3):
     logits_BV = jnp.array(rng.normal(size=(3, V)), jnp.float32)
     logits_BV = logits_BV.at[:, EOS].add(1.5)
-    made_BV = ask(choose, logits_BV, state)
+    made_BV = ask(logits_processor, logits_BV, state)
     for row in range(3):
       read_V = np.full(V, -np.inf)
       text = texts[row] + later[row][:place]
@@ -197,7 +203,7 @@ def test_a_classifier_scores_the_best_tokens_behind_the_text(seq_len):
         )
       np.testing.assert_allclose(made_BV[row], read_V, rtol=1e-4)
     token_B = jnp.array([tokens[place] for tokens in later])
-    state = choose.advance(state, token_B, jnp.zeros(3))
+    state = logits_processor.advance(state, token_B, jnp.zeros(3))
 
 
 def test_a_classifier_never_sees_what_it_has_no_vector_for():
@@ -206,19 +212,21 @@ def test_a_classifier_never_sees_what_it_has_no_vector_for():
   def is_known(unused, tokens_NW, mask_NW):
     return jnp.where(jnp.isin(tokens_NW, jnp.array([2, EOS])).any(1), -9.0, 0.0)
 
-  choose = Classifier(None, 1.0, is_known, V, 6, unread=UNREAD)
+  logits_processor = Classifier(None, 1.0, is_known, V, 6, unread=UNREAD)
   prompt = padded([[EOS, 5, 7, EOS, 4], [EOS], [9]], 5)
   logits_BV = jnp.zeros((3, V))
-  made_BV = choose(logits_BV, choose.start(prompt, V))
+  made_BV = logits_processor(logits_BV, logits_processor.start(prompt, V))
   np.testing.assert_array_equal(made_BV, logits_BV)
 
 
 def test_a_classifier_draws_what_bayes_says():
   """p(token) p(class | token), renormalised, with all tokens candidates."""
   base_V = jnp.array(np.random.default_rng(6).normal(size=V))
-  choose = classifier(9, V, 1.0)
+  logits_processor = classifier(9, V, 1.0)
   prompt = padded([[5]], 1)
-  made = jax.nn.softmax(ask(choose, base_V[None], choose.start(prompt, V))[0])
+  made = jax.nn.softmax(
+    ask(logits_processor, base_V[None], logits_processor.start(prompt, V))[0]
+  )
   worth_V = WORTH[0, 5] + np.array(WORTH[1])
   worth_V[[*UNREAD]] = WORTH[0, 5]
   expected = jax.nn.softmax(base_V) / (1 + np.exp(-worth_V))
@@ -227,8 +235,10 @@ def test_a_classifier_draws_what_bayes_says():
 
 def test_a_classifier_sees_what_is_drawn_in_the_loop():
   """A weight that drowns the model makes each token the best for the class."""
-  choose = chain([classifier(9, V, 1e4)])
-  tokens_BN = np.asarray(continue_texts(padded(TEXTS, 4), choose, None))
+  logits_processor = chain([classifier(9, V, 1e4)])
+  tokens_BN = np.asarray(
+    continue_texts(padded(TEXTS, 4), logits_processor, None)
+  )
   for row, text in enumerate(TEXTS):
     for token in tokens_BN[row].tolist():
       worth_V = WORTH[len(text)].copy()

@@ -10,7 +10,7 @@ import pytest
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Greedy, Temperature
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import Piece, Request
+from lmjax.generation.generator import GeneratedChunk, Request
 from lmjax.serving.batcher import (
   Batcher,
   QueueFull,
@@ -49,7 +49,7 @@ class Letters:
   def _push(self, row):
     at_end = len(row.text.tokens) + 1 == row.request.num_tokens
     finish_reason = "length" if at_end else ""
-    return row.text.push(Piece([LETTER], [-1.0], finish_reason, [[]]))
+    return row.text.push(GeneratedChunk([LETTER], [-1.0], finish_reason, [[]]))
 
 
 @pytest.fixture

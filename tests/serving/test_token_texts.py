@@ -12,7 +12,7 @@ from lmjax.data.tokenizers import (
   WordTokenizer,
 )
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import Piece
+from lmjax.generation.generator import GeneratedChunk
 from lmjax.serving.answer import Answer
 from lmjax.serving.batcher import Delta
 from lmjax.serving.question import read_question
@@ -32,7 +32,7 @@ def told(tokenizer, tokens, size, stop_strings=()):
     chunk = tokens[start : start + size]
     finish_reason = "length" if start + size >= len(tokens) else ""
     before = stream.finish_reason
-    piece = Piece(
+    piece = GeneratedChunk(
       chunk,
       [-float(t) for t in chunk],
       finish_reason,

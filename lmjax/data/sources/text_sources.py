@@ -80,8 +80,8 @@ class PythonDocs:
     """Refuse: topics are all of one kind; see Source."""
     del index
     raise UserError(
-      f"objective.control_code_from={by} says nothing of data.source=python_docs; choose "
-      "another source."
+      f"objective.control_code_from={by} is not supported by data.source="
+      "python_docs; choose another source."
     )
 
 
@@ -118,7 +118,8 @@ class TextFiles:
     names = dict(file=path.name.split(".")[0], folder=path.parent.name)
     if by not in names:
       raise UserError(
-        f"objective.control_code_from={by} must be file or folder for text files."
+        f"objective.control_code_from={by} must be file or folder for text "
+        "files."
       )
     return names[by]
 

@@ -57,7 +57,8 @@ class TFDSDocuments:
     record = self._records[index]
     if by not in record:
       raise UserError(
-        f"the TFDS data set has no feature {by!r}; set objective.control_code_from to "
+        f"the TFDS dataset has no feature {by!r}; set "
+        "objective.control_code_from to "
         f"one of {', '.join(record)}."
       )
     value = record[by]

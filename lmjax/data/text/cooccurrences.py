@@ -2,9 +2,10 @@
 """How often words occur near each other, counted on disk; batches of counts.
 
 The counts of Pennington et al. 2014 (GloVe): two words of one document at a
-distance d of at most `context_size` words count 1 / d, in both directions. Counting
-takes memory for a block of pairs, whatever the size of the corpus: each block
-leaves a sorted run on disk, and the runs are merged range by range.
+distance d of at most `context_size` words count 1 / d, in both directions.
+Counting needs memory for one block of pairs, whatever the size of the corpus:
+each block leaves a sorted run on disk, and the runs are merged range by
+range.
 
 A folder of counts holds entries.bin: ENTRY after ENTRY, sorted by word and
 context word, without zeros.

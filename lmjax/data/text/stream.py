@@ -84,7 +84,8 @@ def open_stream(
     tokenizer: turns them into tokens.
     cache_dir: folder that holds streams.
     append_eos: whether each document ends in `<eos>`.
-    control_code_from: what the code is that each document begins with; empty for none.
+    control_code_from: where the control code of a document comes from; empty
+      for none.
 
   Raises:
     UsageError: if the tokenizer does not have a document's code.

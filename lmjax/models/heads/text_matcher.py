@@ -206,8 +206,8 @@ def build(
   answer = ANSWERS[options.loss]
   if options.min_score >= options.max_score:
     raise UsageError(
-      f"matching.min_score={options.min_score} must be below matching.max_score="
-      f"{options.max_score}."
+      f"matching.min_score={options.min_score} must be below "
+      f"matching.max_score={options.max_score}."
     )
   if options.second_tokenizer and options.encoders != "separate":
     raise UsageError(

@@ -64,35 +64,40 @@ def prompt(rows):
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def follow(choose, state, token_B, size):
+def follow(logits_processor, state, token_B, size):
   """Let all tokens be alike, and say what a filter makes of it."""
-  state = choose.advance(state, token_B, 0.0 * token_B)
-  return choose(jnp.zeros((len(token_B), size)), state), state
+  state = logits_processor.advance(state, token_B, 0.0 * token_B)
+  return logits_processor(jnp.zeros((len(token_B), size)), state), state
 
 
 @functools.partial(jax.jit, static_argnames=("rows", "longest"))
-def draw(choose, logits_V, rows, longest):
+def draw(logits_processor, logits_V, rows, longest):
   """Draw texts from a model that always says the same."""
 
   def one_token(state, key):
     keys = jax.random.split(key, rows)
     logits_BV = jnp.tile(logits_V, (rows, 1))
-    token_B = multinomial.draw(keys, choose(logits_BV, state))
-    return choose.advance(state, token_B, 0.0 * token_B), token_B
+    token_B = multinomial.draw(keys, logits_processor(logits_BV, state))
+    return logits_processor.advance(state, token_B, 0.0 * token_B), token_B
 
-  state = choose.start(prompt(rows), len(logits_V))
+  state = logits_processor.start(prompt(rows), len(logits_V))
   keys = jax.random.split(jax.random.key(0), longest)
   return jax.lax.scan(one_token, state, keys)[1].T
 
 
-def sample(choose, logits_V, rows, longest):
-  return np.asarray(draw(choose, jnp.array(logits_V), rows, longest)).tolist()
+def sample(logits_processor, logits_V, rows, longest):
+  return np.asarray(
+    draw(logits_processor, jnp.array(logits_V), rows, longest)
+  ).tolist()
 
 
-def drawable(choose, size, longest):
+def drawable(logits_processor, size, longest):
   """List the texts that may end, and those that may be cut at `longest`."""
-  state = choose.start(prompt(1), size)
-  ended, layer = set(), [((), state, choose(jnp.zeros((1, size)), state))]
+  state = logits_processor.start(prompt(1), size)
+  ended, layer = (
+    set(),
+    [((), state, logits_processor(jnp.zeros((1, size)), state))],
+  )
   for length in range(longest + 1):
     cut = {tokens for tokens, _, _ in layer}
     following = []
@@ -101,7 +106,9 @@ def drawable(choose, size, longest):
         if token == EOS:
           ended.add(tokens)
         elif length < longest:
-          after, moved = follow(choose, state, jnp.array([token]), size)
+          after, moved = follow(
+            logits_processor, state, jnp.array([token]), size
+          )
           following.append(((*tokens, token), moved, after))
     layer = following
   return ended, cut
@@ -123,8 +130,8 @@ def texts(tokenizer, longest):
 @pytest.mark.parametrize(("kind", "pattern"), CASES)
 def test_texts_that_may_end_are_those_that_python_matches(kind, pattern):
   tokenizer, longest = TOKENIZERS[kind], 3 if kind == "bpe" else 4
-  choose = over_tokens(matching(pattern), tokenizer)
-  ended, _ = drawable(choose, tokenizer.vocab_size, longest)
+  logits_processor = over_tokens(matching(pattern), tokenizer)
+  ended, _ = drawable(logits_processor, tokenizer.vocab_size, longest)
   match = re.compile(pattern).fullmatch
   expected = {
     tokens
@@ -138,9 +145,12 @@ def test_texts_that_may_end_are_those_that_python_matches(kind, pattern):
 def test_texts_are_brought_to_their_end_in_time(pattern):
   """So what is cut matches as what ends does, and all that match are there."""
   tokenizer = LETTERS
-  choose, match = over_tokens(matching(pattern), tokenizer), re.compile(pattern)
+  logits_processor, match = (
+    over_tokens(matching(pattern), tokenizer),
+    re.compile(pattern),
+  )
   for longest in (4, 5):
-    in_the_end = in_time(choose, longest)
+    in_the_end = in_time(logits_processor, longest)
     ended, cut = drawable(in_the_end, tokenizer.vocab_size, longest)
     assert all(len(tokens) == longest for tokens in cut)
     assert cut | ended == {
@@ -150,13 +160,13 @@ def test_texts_are_brought_to_their_end_in_time(pattern):
     }
     assert bool(cut) == (longest == 4)
   with pytest.raises(UsageError, match="shortest text .* has [23] tokens"):
-    in_time(choose, 1)
+    in_time(logits_processor, 1)
 
 
 def test_frequencies_are_those_of_the_model_renormalised_step_by_step():
   tokenizer, longest, number = LETTERS, 3, 20_000
   pattern = r"a(b|éa)*"
-  choose = in_time(over_tokens(matching(pattern), tokenizer), longest)
+  logits_processor = in_time(over_tokens(matching(pattern), tokenizer), longest)
   chance = np.random.default_rng(3).dirichlet(np.ones(tokenizer.vocab_size))
   complete = [
     (*tokens, EOS)[:longest]
@@ -171,7 +181,7 @@ def test_frequencies_are_those_of_the_model_renormalised_step_by_step():
       expected[text] *= chance[token] / chance[list(ways)].sum()
 
   counts = collections.Counter()
-  for row in sample(choose, np.log(chance), number, longest):
+  for row in sample(logits_processor, np.log(chance), number, longest):
     end = row.index(EOS) + 1 if EOS in row else longest
     counts[tuple(row[:end])] += 1
   assert counts.keys() <= expected.keys()
@@ -183,7 +193,7 @@ def test_frequencies_are_those_of_the_model_renormalised_step_by_step():
 def test_what_other_filters_leave_is_kept_to():
   """And where they leave nothing, all that the automaton takes are alike."""
   tokenizer = LETTERS
-  choose = over_tokens(matching("[ab]"), tokenizer)
+  logits_processor = over_tokens(matching("[ab]"), tokenizer)
   a, b = tokenizer.encode("ab").tolist()
   logits = jnp.arange(9.0)[None]
 
@@ -192,11 +202,11 @@ def test_what_other_filters_leave_is_kept_to():
     filtered = both(logits, both.start(prompt(1), tokenizer.vocab_size))[0]
     return {k: float(v) for k, v in enumerate(filtered) if jnp.isfinite(v)}
 
-  assert left(choose) == {a: a, b: b}
-  assert left(choose, TopK(1)) == {b: b}
-  assert left(choose, BadWords.of([[a], [b]])) == {b: b}
-  assert left(Ban((b,)), choose) == {a: a}
-  assert left(TopK(1), choose) == {a: 0.0, b: 0.0}
+  assert left(logits_processor) == {a: a, b: b}
+  assert left(logits_processor, TopK(1)) == {b: b}
+  assert left(logits_processor, BadWords.of([[a], [b]])) == {b: b}
+  assert left(Ban((b,)), logits_processor) == {a: a}
+  assert left(TopK(1), logits_processor) == {a: 0.0, b: 0.0}
 
 
 def test_words_that_must_occur_are_words():
@@ -236,9 +246,11 @@ def test_json_fits_its_schema():
   )
   automaton = fitting(json.dumps(schema))
   tokenizer, rows, longest = ByteTokenizer(), 64, 60
-  choose = in_time(over_tokens(automaton, tokenizer), longest)
+  logits_processor = in_time(over_tokens(automaton, tokenizer), longest)
   seen = set()
-  for row in sample(choose, np.zeros(tokenizer.vocab_size), rows, longest):
+  for row in sample(
+    logits_processor, np.zeros(tokenizer.vocab_size), rows, longest
+  ):
     tokens = row[: row.index(EOS)] if EOS in row else row
     value = json.loads(tokenizer.decode(tokens))
     assert list(value) == ["name", "tags", "age"]

@@ -3,7 +3,7 @@
 
 python tests/models/golden/make_transformers.py, with torch 2.13 and
 transformers 5.23. Names are "case/kind/name": kinds are `of` (what goes in),
-`parameters`, `out`, `cotangent` (the cotangent of the output) and `gradients`. The
+`parameters`, `out`, `slope` (the cotangent of the output) and `gradients`. The
 inputs are float32 values; everything is computed in float64, so that what a
 comparison measures is the rounding of the tested implementation alone.
 """

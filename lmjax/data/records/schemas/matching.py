@@ -168,8 +168,8 @@ class Matching:
       raise BadRow(f"its label {label!r} is no number") from None
     if not self.min_score <= score <= self.max_score:
       raise BadRow(
-        f"its label {label} is not between matching.min_score={self.min_score:g} and "
-        f"matching.max_score={self.max_score:g}"
+        f"its label {label} is not between matching.min_score="
+        f"{self.min_score:g} and matching.max_score={self.max_score:g}"
       )
     return np.float32(score)
 

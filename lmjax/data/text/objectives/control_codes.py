@@ -80,8 +80,8 @@ def build(config: ConfigDict) -> ControlCodes:
   data, control_code_from = config.data, config.objective.control_code_from
   if not control_code_from:
     raise UsageError(
-      "objective.control_code_from is empty; say what the code of a text is: file, "
-      "folder or the name of a field."
+      "objective.control_code_from is empty; set it to file, folder or the "
+      "name of a field."
     )
   if data.order != "stateless":
     raise UsageError(
@@ -90,7 +90,7 @@ def build(config: ConfigDict) -> ControlCodes:
     )
   if data.seq_len < 2:
     raise UsageError(
-      f"data.seq_len={data.seq_len} must be at least 2 for task=control_codes: a "
-      "code and a token."
+      f"data.seq_len={data.seq_len} must be at least 2 for "
+      "task=control_codes: a code and a token."
     )
   return ControlCodes(data.seq_len - 1, control_code_from)
