@@ -24,7 +24,7 @@ from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors, table_of
 from lmjax.experiment.run_dir import RunDir
-from lmjax.generation.decoding_strategy import Helper, Search
+from lmjax.generation.decoding_strategy import AuxiliaryModel, Search
 from lmjax.generation.generator import GenerationStats, check_minimum
 from lmjax.generation.infilling import Filled
 from lmjax.generation.samplers import make_sampler
@@ -125,7 +125,7 @@ class Run:
       experiment.corpus.text_tokenizer,
     )
 
-  def helper(self, name: str) -> Helper:
+  def helper(self, name: str) -> AuxiliaryModel:
     """Return the run as one that helps another to find texts.
 
     Args:
@@ -140,7 +140,9 @@ class Run:
         f"{name} is a run of task={spec.name}, which cannot assist another "
         f"run; give a run of task={tasks_with('is_auxiliary')}."
       )
-    return Helper(name, self.experiment.model, self.variables, self.tokenizer)
+    return AuxiliaryModel(
+      name, self.experiment.model, self.variables, self.tokenizer
+    )
 
   @functools.cached_property
   def sampler(self) -> TextSampler:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from lmjax.generation.decoding_strategy import Helper, Search
+from lmjax.generation.decoding_strategy import AuxiliaryModel, Search
 from lmjax.generation.minimum_bayes_risk import UTILITIES
 from lmjax.run import Run
 
@@ -61,7 +61,7 @@ def define_search_flags() -> Callable[[], Search]:
     draft=text("draft_workdir", "", "Run that proposes tokens."),
   )
 
-  def help_of(flag: flags.FlagHolder) -> Helper | None:
+  def help_of(flag: flags.FlagHolder) -> AuxiliaryModel | None:
     if not flag.value:
       return None
     return Run(flag.value).helper(f"--{flag.name}={flag.value}")

@@ -135,9 +135,9 @@ class BeamSearch:
     num_return_sequences: how many texts to return, at most N.
     stop_token: ends a text.
     pad_token: what follows behind the end.
-    logits_processor: what the log-probabilities of the next tokens are turned by, and
-      are not normalised behind; what it sets to −∞ is not written. Its memory
-      goes with each hypothesis.
+    logits_processor: transforms the log-probabilities of the next tokens, which
+      are not normalized afterwards; tokens that it sets to −∞ are not
+      generated. Its state is copied with each hypothesis.
   """
 
   num_tokens: int

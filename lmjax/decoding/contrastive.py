@@ -68,7 +68,8 @@ def contrastive_search(
     prompt: at least one token each.
     limit_B: how many tokens each text has at most.
     num_tokens: N, the highest of the limits.
-    logits_processor: turns logits into those of p; what it sets to −∞ is not written.
+    logits_processor: turns logits into those of p; tokens that it sets to −∞
+      are not generated.
     num_candidates: K, how many tokens are compared.
     alpha: α, from 0 to 1.
     stop_token: ends a text.
@@ -80,7 +81,7 @@ def contrastive_search(
   seen_BTD = _unit(hidden_BTD) * prompt.is_text()[..., None]
   seen_BLD = jnp.pad(seen_BTD, ((0, 0), (0, num_tokens), (0, 0)))
 
-  def goes_on(found: Contrasted) -> Array:
+  def is_active(found: Contrasted) -> Array:
     return ~found.done_B & (found.count_B < limit_B)
 
   def advance(loop: _Loop) -> _Loop:
@@ -100,7 +101,7 @@ def contrastive_search(
     best_B = jnp.argmax(score_BK, axis=1)
     rows_B = jnp.arange(batch)
 
-    active_B = goes_on(found)
+    active_B = is_active(found)
     token_B = token_BK[rows_B, best_B]
     log_probs_BV = jax.nn.log_softmax(logits_BV)
     drawn_B = jnp.where(active_B, token_B, pad_token)
@@ -127,7 +128,7 @@ def contrastive_search(
   found = Contrasted(sampled, none_B, none_B > 0)
   state = logits_processor.start(prompt, logits_BV.shape[-1])
   return jax.lax.while_loop(
-    lambda loop: (loop.index < num_tokens) & goes_on(loop.found).any(),
+    lambda loop: (loop.index < num_tokens) & is_active(loop.found).any(),
     advance,
     _Loop(jnp.int32(0), found, logits_BV, seen_BLD, carry, state),
   ).found

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generation loop: read prompts, then draw token after token.
+"""The generation loop: prefill the prompts, then sample token by token.
 
-`prefill` prefills all prompts in one call; `decode` draws any number of tokens in
-one traced loop, and returns where it stopped, so that texts may be written at
-once or some tokens at a time. Neither knows a model: a step turns tokens and a
-carry into the logits behind the last token and a new carry.
+`prefill` processes all prompts in one call. `decode` samples any number of
+tokens in one traced loop and returns its state, so a sequence can be generated
+at once or in chunks. Neither depends on a model: a step maps tokens and a carry
+to the logits after the last token and a new carry.
 
-Each row draws its n-th token with its own key and n, and reads a carry of its
-own. So a text does not depend on the other rows, on the padding before its
-prompt, or on how many tokens are asked for at a time.
+Each row samples its n-th token with its own key folded with n, and has a carry
+of its own. A sequence therefore does not depend on the other rows, on the
+padding before its prompt, or on the chunk size.
 """
 
 from collections.abc import Callable
@@ -21,24 +21,24 @@ from lmjax.decoding import multinomial
 from lmjax.decoding.filters import Filter, Prompt
 from lmjax.types import Array, PyTree
 
-# (tokens_BT, carry, resets_BT or None) → (logits_BV behind the last, carry)
+# (tokens_BT, carry, resets_BT or None) → (logits_BV after the last, carry)
 Step = Callable[..., tuple[Array, PyTree]]
-# (carry, number of its newest tokens) → a carry behind which they are read
+# (carry, number of its newest tokens) → a carry from before these tokens
 Rewind = Callable[[PyTree, int], PyTree]
 
 
 class DecodeState(NamedTuple):
-  """Texts that are being written; every leaf begins with the axis of rows.
+  """State of the decoding loop; the first axis of every leaf is the batch.
 
   Attributes:
-    logits_BV: scores of the next token, before filters.
-    carry: the model's, behind all tokens so far.
-    state: the filter's.
-    count_B: how many tokens were drawn.
-    cache_length_B: how many tokens the carry holds of the text.
-    recent_BK: the newest tokens, to be read again when the context is full;
-      None where there is no limit.
-    done_B: whether the text has ended.
+    logits_BV: logits of the next token, before logits processors.
+    carry: model carry after all tokens so far.
+    state: state of the logits processor.
+    count_B: number of sampled tokens.
+    cache_length_B: number of tokens in the carry.
+    recent_BK: the newest tokens, which refill the context when it is full; None
+      if the context cannot be exceeded.
+    done_B: whether a stop token was sampled.
   """
 
   logits_BV: Array
@@ -51,14 +51,15 @@ class DecodeState(NamedTuple):
 
 
 class SampledTokens(NamedTuple):
-  """Tokens that were drawn.
+  """Sampled tokens and their log-probabilities.
 
   Attributes:
-    tokens_BN: int32, padding behind the end of a text.
-    log_probs_BN: of each, in nats, as the model has it before any filter.
-    top_tokens_BNK: the most likely tokens at each position, most likely first;
-      None unless requested.
-    top_log_probs_BNK: their log-probabilities.
+    tokens_BN: int32, padded after the end of a sequence.
+    log_probs_BN: log-probability of each token in nats under the model, before
+      logits processors.
+    top_tokens_BNK: the K most likely tokens at each position, most likely
+      first; None if not requested.
+    top_log_probs_BNK: log-probabilities of these tokens, in nats.
   """
 
   tokens_BN: Array
@@ -77,12 +78,12 @@ def prefill(
   """Prefill prompts.
 
   Args:
-    step: see above. Where prompts begin, it is told that a document does, so
-      that padding is forgotten.
-    carry: an empty one; if `max_context` may be exceeded, for so many tokens.
-    prompt: at least one token each, and at most `max_context`.
-    logits_processor: what logits will be turned by.
-    max_context: how many tokens a carry holds; None for any number.
+    step: see above. Its resets mark the first token of each prompt as the
+      start of a document, so that padding is not visible to it.
+    carry: an empty carry; if `max_context` may be exceeded, with this capacity.
+    prompt: left-padded; 1 to `max_context` tokens per row.
+    logits_processor: the processor that `decode` will apply.
+    max_context: capacity of the carry in tokens; None if it cannot be exceeded.
   """
   tokens_BT, starts_B = prompt
   batch, time = tokens_BT.shape
@@ -117,38 +118,40 @@ def decode(
   control_code_B: Array | None = None,
   num_top_logprobs: int = 0,
 ) -> tuple[SampledTokens, DecodeState]:
-  """Draw tokens until all texts have ended, but not more than `num_tokens`.
+  """Sample until all sequences have ended, at most `num_tokens` per row.
 
-  When the context of a row is full, the last half of it is read again from a
-  carry that was rewound, and the row goes on: text may be of any length.
+  When the context of a row is full, its carry is rewound and refilled with the
+  newest half of the context, so sequences can be of any length.
 
   Args:
     step: see above.
-    rewind: not called if there is no limit.
-    decode_state: where to go on.
-    keys_B: a key a row, the same for all of a text.
-    limit_B: how many tokens each text has at most, over all calls.
-    num_tokens: N, how many are drawn at most in this call.
-    logits_processor: turns logits into those that are drawn from.
-    stop_tokens: after any of these a text has ended.
-    pad_token: what follows behind the end.
+    rewind: see above; not called if `max_context` is None.
+    decode_state: state to continue from.
+    keys_B: one random key per row, the same in every call for a sequence.
+    limit_B: maximum number of new tokens per row, over all calls.
+    num_tokens: N, maximum number of new tokens per row in this call.
+    logits_processor: maps logits to the logits that are sampled from.
+    stop_tokens: a sequence ends after any of these.
+    pad_token: fills rows after their end.
     max_context: see `prefill`.
-    control_code_B: a token that stays in front of the refill context of each
-      row; −1 for none.
-    num_top_logprobs: K, number of most likely tokens returned per position.
+    control_code_B: control code that starts a refilled context; −1 for none.
+    num_top_logprobs: K, number of most likely tokens to return per position.
+
+  Returns:
+    The new tokens, and the state to continue from.
   """
   last_allowed = (
     max_context if max_context is not None else jnp.iinfo(jnp.int32).max
   )
 
-  def goes_on(decode_state: DecodeState) -> Array:
+  def is_active(decode_state: DecodeState) -> Array:
     return ~decode_state.done_B & (decode_state.count_B < limit_B)
 
   def draw(decode_state: DecodeState) -> tuple[SampledTokens, DecodeState]:
     return _draw(
       decode_state,
       keys_B,
-      goes_on(decode_state),
+      is_active(decode_state),
       logits_processor,
       stop_tokens,
       pad_token,
@@ -156,13 +159,12 @@ def decode(
     )
 
   def put(
-    sampled: SampledTokens, index: Array, column: SampledTokens
+    drawn: SampledTokens, index: Array, column: SampledTokens
   ) -> SampledTokens:
-    return jax.tree.map(
-      lambda x, y: x.at[:, index].set(y[:, 0]), sampled, column
-    )
+    return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), drawn, column)
 
-  # XLA's CPU backend writes into a cache in place, without axes of size one.
+  # XLA's CPU backend updates a cache in place inside a loop only if the array
+  # has no axes of size one: with them it copies the whole cache every step.
   shaped = jax.eval_shape(lambda x: x, decode_state.carry)
 
   def squeezed(carry: PyTree) -> PyTree:
@@ -172,8 +174,8 @@ def decode(
     return jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
 
   def advance(loop):
-    """Draw a token a row and read it."""
-    index, sampled, decode_state = loop
+    """Sample one token per row and feed it to the model."""
+    index, drawn, decode_state = loop
     column, decode_state = draw(decode_state)
     logits_BV, carry = step(
       column.tokens_BN, in_shape(decode_state.carry), None
@@ -183,22 +185,24 @@ def decode(
       carry=squeezed(carry),
       cache_length_B=decode_state.cache_length_B + 1,
     )
-    return index + 1, put(sampled, index, column), decode_state
+    return index + 1, put(drawn, index, column), decode_state
 
   def has_room(loop) -> Array:
     index, _, decode_state = loop
-    active_B = goes_on(decode_state)
+    active_B = is_active(decode_state)
     full_B = active_B & (decode_state.cache_length_B >= last_allowed)
     return (index < num_tokens) & active_B.any() & ~full_B.any()
 
   def advance_past_context(loop):
-    """Draw until a row is full, then let it read its newest tokens again."""
-    index, sampled, decode_state = jax.lax.while_loop(has_room, advance, loop)
+    """Decode until the context of a row is full, then refill it."""
+    index, drawn, decode_state = jax.lax.while_loop(has_room, advance, loop)
 
     def turn(loop):
-      index, sampled, decode_state = loop
+      index, drawn, decode_state = loop
       full_B = decode_state.cache_length_B >= last_allowed
       column, decode_state = draw(decode_state)
+      # Only the newest half is cached again: refilling the whole context would
+      # have to be repeated after every single token.
       number, recent_BK = _num_kept(max_context), decode_state.recent_BK
       if control_code_B is not None:
         first_B = jnp.where(control_code_B < 0, recent_BK[:, 0], control_code_B)
@@ -216,15 +220,15 @@ def decode(
         carry=squeezed(carry),
         cache_length_B=cache_length_B,
       )
-      return index + 1, put(sampled, index, column), decode_state
+      return index + 1, put(drawn, index, column), decode_state
 
-    loop = index, sampled, decode_state
-    more = (index < num_tokens) & goes_on(decode_state).any()
+    loop = index, drawn, decode_state
+    more = (index < num_tokens) & is_active(decode_state).any()
     return jax.lax.cond(more, turn, lambda loop: loop, loop)
 
   def unfinished(loop) -> Array:
     index, _, decode_state = loop
-    return (index < num_tokens) & goes_on(decode_state).any()
+    return (index < num_tokens) & is_active(decode_state).any()
 
   batch = len(limit_B)
   blank = SampledTokens(
@@ -239,8 +243,8 @@ def decode(
     loop = jax.lax.while_loop(unfinished, advance, loop)
   else:
     loop = jax.lax.while_loop(unfinished, advance_past_context, loop)
-  _, sampled, decode_state = loop
-  return sampled, decode_state._replace(carry=in_shape(decode_state.carry))
+  _, drawn, decode_state = loop
+  return drawn, decode_state._replace(carry=in_shape(decode_state.carry))
 
 
 def _draw(
@@ -252,7 +256,7 @@ def _draw(
   pad_token: int,
   num_top_logprobs: int,
 ) -> tuple[SampledTokens, DecodeState]:
-  """Draw a token for each active row, as a column; it is read later."""
+  """Sample a token for each active row, without feeding it to the model."""
   keys = jax.vmap(jax.random.fold_in)(keys_B, decode_state.count_B)
   logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
@@ -280,7 +284,7 @@ def _draw(
 
 
 def _num_kept(max_context: int) -> int:
-  """Say how many tokens are read again when a context is full."""
+  """Return the number of tokens that refill a full context."""
   return max(max_context // 2, 1)
 
 

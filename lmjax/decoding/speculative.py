@@ -247,8 +247,8 @@ def speculate(
     num_tokens: N, the highest of the limits. Carries have room for `num_draft`
       + 1 tokens more.
     num_draft: K, how many tokens are proposed at a time; at least 1.
-    logits_processor: turns logits into those that are drawn from, of the target and of
-      the draft.
+    logits_processor: transforms the logits of the target and of the draft
+      before a token is sampled.
     stop_token: ends a text.
     pad_token: what follows behind the end.
   """
@@ -272,7 +272,7 @@ def speculate(
     done_B |= jnp.any(kept_BT & stops_BT, axis=1)
     return Speculated(sampled, count_B, done_B, calls_B)
 
-  def goes_on(written: Speculated) -> Array:
+  def is_active(written: Speculated) -> Array:
     return ~written.done_B & (written.count_B < limit_B)
 
   def judge(state: PyTree, inputs: tuple[Array, Array]):
@@ -322,7 +322,7 @@ def speculate(
       _at(states, accepted_B), last_B, jnp.log(_pick(p_BV, last_B))
     )
     log_probs_BT = _pick(jax.nn.log_softmax(logits_BTV), tokens_BT)
-    written = written._replace(calls_B=written.calls_B + goes_on(written))
+    written = written._replace(calls_B=written.calls_B + is_active(written))
     return _Loop(
       add(written, tokens_BT, log_probs_BT, accepted_B + 1),
       last_B,
@@ -348,7 +348,7 @@ def speculate(
   )
   written = add(written, first_B[:, None], log_prob_B[:, None], none_B + 1)
   written = jax.lax.while_loop(
-    lambda loop: goes_on(loop.written).any(),
+    lambda loop: is_active(loop.written).any(),
     advance,
     _Loop(written, first_B, decode_state.carry, memory, state),
   ).written

@@ -21,18 +21,18 @@ from lmjax.generation.generator import (
   RequestBatch,
   reading_step,
 )
-from lmjax.generation.one_shot_generator import Searcher
+from lmjax.generation.one_shot_generator import OneShotGenerator
 from lmjax.types import PyTree
 
 
-class BeamSearcher(Searcher):
+class BeamGenerator(OneShotGenerator):
   """Give the best text to the first sample of a prompt, the next to the second.
 
   Where fewer texts can be, the last samples are empty.
 
   Args:
-    model: see Searcher.
-    bidirectional_prompt: see Searcher.
+    model: see OneShotGenerator.
+    bidirectional_prompt: see OneShotGenerator.
     **settings: of lmjax.decoding.beam.BeamSearch.
   """
 
@@ -54,7 +54,7 @@ class BeamSearcher(Searcher):
     requests: Sequence[Request],
     logits_processor: Filter,
   ) -> list[GeneratedChunk]:
-    """Search once for all samples of a prompt; see Searcher.
+    """Search once for all samples of a prompt; see OneShotGenerator.
 
     Raises:
       UsageError: if more samples of a prompt are wanted than the beam has, or

@@ -19,16 +19,16 @@ from lmjax.generation.generator import (
   RequestBatch,
   bucket,
 )
-from lmjax.generation.one_shot_generator import Searcher, pieces_of
+from lmjax.generation.one_shot_generator import OneShotGenerator, pieces_of
 from lmjax.types import Array, PyTree
 
 
-class ContrastiveSearcher(Searcher):
+class ContrastiveGenerator(OneShotGenerator):
   """Search contrastively; see lmjax.decoding.contrastive.
 
   Args:
-    model: see Searcher.
-    bidirectional_prompt: see Searcher.
+    model: see OneShotGenerator.
+    bidirectional_prompt: see OneShotGenerator.
     num_candidates: how many tokens are compared in each step.
     alpha: how much likeness to the text counts, from 0 to 1.
   """

@@ -9,7 +9,7 @@ import flax.linen as nn
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.beam_generator import BeamSearcher
+from lmjax.generation.beam_generator import BeamGenerator
 from lmjax.generation.best_of_generator import (
   BestOf,
   Judge,
@@ -17,10 +17,10 @@ from lmjax.generation.best_of_generator import (
   by_model,
   by_themselves,
 )
-from lmjax.generation.contrastive_generator import ContrastiveSearcher
+from lmjax.generation.contrastive_generator import ContrastiveGenerator
 from lmjax.generation.generator import MOST, Generator, Request, check_minimum
 from lmjax.generation.minimum_bayes_risk import UTILITIES
-from lmjax.generation.one_shot_generator import Searcher
+from lmjax.generation.one_shot_generator import OneShotGenerator
 from lmjax.generation.sampling_params import LARGEST
 from lmjax.generation.speculative_generator import SpeculativeGenerator
 from lmjax.types import PyTree
@@ -36,7 +36,7 @@ _MOST = dict(
 )
 
 
-class Helper(NamedTuple):
+class AuxiliaryModel(NamedTuple):
   """A language model that helps another.
 
   Attributes:
@@ -87,10 +87,10 @@ class Search:
   contrastive_k: int = 0
   contrastive_alpha: float = 0.6
   best_of: int = 0
-  reranker: Helper | None = None
+  reranker: AuxiliaryModel | None = None
   rerank_per_token: bool = True
   mbr: str = ""
-  draft: Helper | None = None
+  draft: AuxiliaryModel | None = None
   prompt_lookup: bool = False
   num_draft: int = 4
 
@@ -157,7 +157,7 @@ class Search:
     tokenizer: Tokenizer,
     bidirectional_prompt: bool = False,
     **options: bool,
-  ) -> Generator | Searcher | BestOf:
+  ) -> Generator | OneShotGenerator | BestOf:
     """Make what writes tokens.
 
     Args:
@@ -176,7 +176,7 @@ class Search:
           "give a run that was trained on the same tokens."
         )
     if self.beam_size:
-      return BeamSearcher(
+      return BeamGenerator(
         model,
         bidirectional_prompt,
         beam_size=self.beam_size,
@@ -187,7 +187,7 @@ class Search:
         early_stopping=self.early_stopping,
       )
     if self.contrastive_k:
-      return ContrastiveSearcher(
+      return ContrastiveGenerator(
         model, bidirectional_prompt, self.contrastive_k, self.contrastive_alpha
       )
     if self.draft or self.prompt_lookup:
@@ -211,8 +211,8 @@ class Search:
       if max_context is not None and longest > max_context:
         raise UsageError(
           f"{self.reranker.name} has a context of {max_context}, and the "
-          f"prompt of {len(request.tokens)} tokens and num_tokens={request.num_tokens} "
-          "more do not fit into it; ask for fewer."
+          f"prompt of {len(request.tokens)} tokens and num_tokens="
+          f"{request.num_tokens} more do not fit into it; ask for fewer."
         )
 
   def _judge(self, tokenizer: Tokenizer) -> Judge:

@@ -20,7 +20,7 @@ from lmjax.generation.generator import (
 from lmjax.types import PyTree
 
 
-class Searcher:
+class OneShotGenerator:
   """A generator whose texts are there all at once; see Generator.
 
   Attributes:

@@ -26,16 +26,20 @@ from lmjax.generation.generator import (
   check_length,
   reading_step,
 )
-from lmjax.generation.one_shot_generator import Searcher, check_fits, pieces_of
+from lmjax.generation.one_shot_generator import (
+  OneShotGenerator,
+  check_fits,
+  pieces_of,
+)
 from lmjax.types import Array, PyTree
 
 
-class SpeculativeGenerator(Searcher):
+class SpeculativeGenerator(OneShotGenerator):
   """Draw texts; see lmjax.decoding.speculative.
 
   Args:
-    model: see Searcher.
-    bidirectional_prompt: see Searcher.
+    model: see OneShotGenerator.
+    bidirectional_prompt: see OneShotGenerator.
     draft: a model that proposes tokens, and its variables; None to look them up
       in the text so far.
     num_draft: how many tokens are proposed at a time.
@@ -59,7 +63,7 @@ class SpeculativeGenerator(Searcher):
     requests: Sequence[Request],
     logits_processor: Filter,
   ) -> list[GeneratedChunk]:
-    """Draw a text for each request; see Searcher."""
+    """Draw a text for each request; see OneShotGenerator."""
     if self._draft is not None:
       for request in requests:
         check_length(self._draft.max_context, request.tokens)

@@ -16,7 +16,7 @@ from lmjax.generation.best_of_generator import (
   by_themselves,
 )
 from lmjax.generation.continuation_scorer import ContinuationScorer
-from lmjax.generation.decoding_strategy import Helper, Search
+from lmjax.generation.decoding_strategy import AuxiliaryModel, Search
 from lmjax.generation.generator import Generator, Request
 from lmjax.generation.minimum_bayes_risk import UTILITIES, expected_utilities
 from lmjax.generation.text_sampler import TextSampler, no_text
@@ -30,7 +30,7 @@ TARGET = transformer(
 )
 OTHER = recurrent("lstm", V, num_layers=1)
 VARIABLES, OTHERS = (draw(m, jnp.zeros((1, 1), int)) for m in (TARGET, OTHER))
-HELPER = Helper("--draft_workdir=lstm", OTHER, OTHERS, TOKENIZER)
+HELPER = AuxiliaryModel("--draft_workdir=lstm", OTHER, OTHERS, TOKENIZER)
 PROMPTS = ["ab", "cabac"]
 NEVER = no_text(TOKENIZER)
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_searched_is_said():
     write(num_tokens=9, beam_size=2)
   with pytest.raises(UsageError, match="coverage_penalty=0.2 is of texts that"):
     write(beam_size=2, coverage_penalty=0.2)
-  reranker = Helper("--rerank_workdir=b", TARGET, VARIABLES, TOKENIZER)
+  reranker = AuxiliaryModel("--rerank_workdir=b", TARGET, VARIABLES, TOKENIZER)
   with pytest.raises(UsageError, match="=b has a context of 12, .*=11 more"):
     write(num_tokens=11, best_of=2, reranker=reranker)
   ngram = NGram(V, 2, None)

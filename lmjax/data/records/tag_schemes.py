@@ -153,22 +153,22 @@ def _starts(before: str, tag: str) -> bool:
   (earlier, kind_before), (prefix, kind) = _part(before), _part(tag)
   if prefix == OUTSIDE:
     return False
-  goes_on = earlier in ("B", "I") and kind == kind_before
-  return prefix in ("B", "S") or not goes_on
+  is_active = earlier in ("B", "I") and kind == kind_before
+  return prefix in ("B", "S") or not is_active
 
 
 def _ends(tag: str, after: str) -> bool:
   (prefix, kind), (later, kind_after) = _part(tag), _part(after)
   if prefix == OUTSIDE:
     return False
-  goes_on = later in ("I", "E") and kind == kind_after
-  return prefix in ("E", "S") or not goes_on
+  is_active = later in ("I", "E") and kind == kind_after
+  return prefix in ("E", "S") or not is_active
 
 
 def _allowed(before: str, tag: str, scheme: str) -> bool:
   """Say whether a scheme writes one behind the other."""
-  goes_on = _part(tag)[0] in ("I", "E")
-  if goes_on:
+  is_active = _part(tag)[0] in ("I", "E")
+  if is_active:
     return not _starts(before, tag)
   if scheme == "bio":
     return True

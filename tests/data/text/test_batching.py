@@ -129,11 +129,11 @@ def test_lanes_go_on_where_they_stopped():
   streams = ContiguousStreams(STREAM, seq_len=5, batch_size=4)
   for number in range(len(streams) - 1):
     now, then = streams[number], streams[number + 1]
-    goes_on = then["weights"][:, 0] > 0
+    is_active = then["weights"][:, 0] > 0
     np.testing.assert_array_equal(
-      now["targets"][goes_on, -1], then["inputs"][goes_on, 0]
+      now["targets"][is_active, -1], then["inputs"][is_active, 0]
     )
-    assert goes_on.sum() >= 3
+    assert is_active.sum() >= 3
 
 
 def test_lanes_empty_the_memory_at_their_ends_alone():
