@@ -1,26 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train what a config describes, or go on with it.
+"""Train a config, or resume its run."""
 
-python train.py --config=configs/char_lstm.py --workdir=runs/a
-"""
+from lmjax.cli.main import run_command
 
-from absl import flags
-from ml_collections import config_flags
-
-from lmjax.cli import app
-from lmjax.training import loop
-
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", help_string="The experiment; change keys by --config.KEY=VALUE."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
-flags.mark_flags_as_required(["config", "workdir"])
-
-
-def main() -> int:
-  """Run the driver."""
-  return loop.train(_CONFIG.value, _WORKDIR.value)
-
-
-if __name__ == "__main__":
-  app.run(main, trains=True)
+run_command("train")

@@ -12,8 +12,10 @@ seconds on one CPU core.
 
 from ml_collections import ConfigDict
 
-from configs.bilstm_classifier import read_opinions
 from lmjax.config import defaults
+from lmjax.config.files import load_neighbor
+
+read_opinions = load_neighbor(__file__, "bilstm_classifier.py").read_opinions
 
 
 def get_config(folder: str = "") -> ConfigDict:

@@ -14,7 +14,9 @@ For own texts, a folder each kind: --config.data.source=text
 
 from ml_collections import ConfigDict
 
-from configs import char_lstm
+from lmjax.config.files import load_neighbor
+
+char_lstm = load_neighbor(__file__, "char_lstm.py")
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,9 @@ text as well:
 
 from ml_collections import ConfigDict
 
-from configs import char_transformer
+from lmjax.config.files import load_neighbor
+
+char_transformer = load_neighbor(__file__, "char_transformer.py")
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,9 @@ loss has the router's losses in it.
 
 from ml_collections import ConfigDict
 
-from configs import char_transformer
+from lmjax.config.files import load_neighbor
+
+char_transformer = load_neighbor(__file__, "char_transformer.py")
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,9 @@ token by token (Raffel et al. 2020, arXiv:1910.10683, 3.2).
 
 from ml_collections import ConfigDict
 
-from configs import char_transformer
+from lmjax.config.files import load_neighbor
+
+char_transformer = load_neighbor(__file__, "char_transformer.py")
 
 
 def get_config() -> ConfigDict:

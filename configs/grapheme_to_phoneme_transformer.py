@@ -9,8 +9,12 @@ those of Yolchuyeva et al. 2019 (arXiv:2004.06338). Test, with stress marks and
 
 from ml_collections import ConfigDict
 
-from configs.grapheme_to_phoneme import read_dictionary
 from lmjax.config import defaults
+from lmjax.config.files import load_neighbor
+
+read_dictionary = load_neighbor(
+  __file__, "grapheme_to_phoneme.py"
+).read_dictionary
 
 
 def get_config(folder: str = "") -> ConfigDict:

@@ -6,7 +6,9 @@ On two CPU cores it takes about a minute and a half.
 
 from ml_collections import ConfigDict
 
-from configs import char_lstm
+from lmjax.config.files import load_neighbor
+
+char_lstm = load_neighbor(__file__, "char_lstm.py")
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,9 @@ meet.
 
 from ml_collections import ConfigDict
 
-from configs import word_skip_gram
+from lmjax.config.files import load_neighbor
+
+word_skip_gram = load_neighbor(__file__, "word_skip_gram.py")
 
 
 def get_config() -> ConfigDict:

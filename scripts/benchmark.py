@@ -19,7 +19,6 @@ PyTorch and transformers are optional (scripts/requirements-peers.txt); they
 may be in another environment, whose interpreter --peer_python names.
 """
 
-import importlib
 import json
 import re
 import shutil
@@ -36,6 +35,7 @@ from ml_collections import config_flags
 
 from lmjax.cli import app
 from lmjax.config.compatibility import to_json
+from lmjax.config.files import load_neighbor
 from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError
 
@@ -61,10 +61,11 @@ FAMILIES = (  # configs of one budget; all are compared with the first
   "char_gated_convolution",
 )
 
+_QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.py")
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
-  str(Path(__file__).parent.parent / "configs" / "quickstart.py"),
-  "What `data` measures.",
+  _QUICKSTART,
+  "Config whose loader `data` measures.",
 )
 _PEERS = flags.DEFINE_list(
   "peers", list(LIBRARIES), "Libraries to compare with."
@@ -128,7 +129,7 @@ def choose_cases(word: str) -> list[Case]:
 def load_families() -> dict[str, str]:
   """Load the configs that `families` compares, as JSON."""
   modules = {
-    name: importlib.import_module(f"configs.{name}") for name in FAMILIES
+    name: load_neighbor(_QUICKSTART, f"{name}.py") for name in FAMILIES
   }
   return {
     name: to_json(finalize(module.get_config()))
@@ -207,7 +208,7 @@ def main() -> int:
   cases, settings = choose_cases(_WORD), choose_settings()
   report = read_report(path) if path and path.exists() else {}
   write_report(path, report)  # what cannot be written shows at once
-  measured, control_code = {}, 0
+  measured, exit_code = {}, 0
   for case in cases:
     say(f"\n{case.name}: {case.work}")
     if case.needs_gpu and not has_gpu():
@@ -217,17 +218,17 @@ def main() -> int:
       rows = measure(case, settings, say)
     except ContenderFailed as error:
       say(f"not measured: {error}")
-      control_code = 1
+      exit_code = 1
       continue
     measured |= {
       name: {**row, "command": _COMMAND} for name, row in rows.items()
     }
     write_report(path, report | measured)
     if not all(row.get("agree", True) for row in rows.values()):
-      control_code = 1
+      exit_code = 1
   say("\n" + make_table(measured))
   print(json.dumps(measured, indent=2))
-  return control_code
+  return exit_code
 
 
 if __name__ == "__main__":

@@ -34,18 +34,18 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
     _fail(_explain(error), 2)
   platform.start(platform.virtual_devices(flags.FLAGS.config) if trains else 1)
   try:
-    control_code = main()
+    exit_code = main()
   except UserError as error:
     _fail(str(error), error.exit_code)
   except BrokenPipeError:  # who reads has enough, as `head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    control_code = 0
+    exit_code = 0
   except OSError as error:  # a full disk, a folder that is a file, ...
     named = f"{error.filename}: {error.strerror}" if error.filename else error
     _fail(f"{named}.", 1)
   except KeyboardInterrupt:
     _fail("interrupted.", 130)
-  sys.exit(control_code or 0)
+  sys.exit(exit_code or 0)
 
 
 def prompt_or_source(
@@ -118,6 +118,6 @@ def _explain(error: Exception) -> str:
   return text
 
 
-def _fail(sentence: str, control_code: int) -> None:
+def _fail(sentence: str, exit_code: int) -> None:
   print(f"error: {sentence}", file=sys.stderr)
-  sys.exit(control_code)
+  sys.exit(exit_code)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
-import importlib
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 from lmjax import platform
 from lmjax.config import compatibility, defaults
 from lmjax.config import finalize as config_lib
+from lmjax.config.files import load_neighbor
 from lmjax.config.model_keys import DEFAULT_TASKS, MODEL_KEYS
 from lmjax.data.records.tables import FILE_KINDS, TABLES
 from lmjax.data.records.tag_schemes import SCHEMES
@@ -54,15 +54,12 @@ from lmjax.tasks.classification import CLASS_WEIGHTS, CRITERIA
 from lmjax.training import loop
 from tests.tracing import trace, trace_preview
 
-CONFIGS = sorted(
-  path.stem
-  for path in (Path(__file__).parent.parent.parent / "configs").glob("*.py")
-  if path.stem not in ("base", "__init__")
-)
+CONFIG_DIR = Path(__file__).parent.parent.parent / "configs"
+CONFIGS = sorted(path.stem for path in CONFIG_DIR.glob("*.py"))
 
 
 def load(name):
-  return importlib.import_module(f"configs.{name}").get_config()
+  return load_neighbor(str(CONFIG_DIR / "x.py"), f"{name}.py").get_config()
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -48,8 +48,8 @@ class Commands:
     command = [str(folder), script, *flags]
     print(json.dumps([*map(str, outputs), *command]), file=self._process.stdin)
     self._process.stdin.flush()
-    control_code = int(self._process.stdout.readline())
-    return Ended(control_code, *(path.read_text() for path in outputs))
+    returncode = int(self._process.stdout.readline())
+    return Ended(returncode, *(path.read_text() for path in outputs))
 
   def close(self) -> None:
     """End the process."""
