@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plot the validation loss of several runs against training tokens.
 
-python scripts/plot_losses.py --output=docs/losses.svg runs/lstm runs/transformer
+python scripts/plot_losses.py --output=losses.svg runs/lstm runs/transformer
 """
 
 import argparse
