@@ -3,7 +3,7 @@
 
 As many tokens (1,536,000) and no more parameters (776 k of 804 k), spent on
 one layer that remembers across batches: 32 lanes of 16 tokens a step learn
-more than 8 of 64, because neighbours in a lane are alike. The README has the
+more than 8 of 64, because neighbors in a lane are alike. The README has the
 loss that it reaches on tinyshakespeare, with the command.
 """
 

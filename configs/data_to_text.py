@@ -3,7 +3,7 @@
 
 Novikova et al. 2017 (arXiv:1706.09254); the model is the pointer–generator of
 See et al. 2017 (arXiv:1704.04368). Without an argument it learns to read number
-words. With the folder of the data set it reads `train.tsv.gz`, `valid.tsv` and
+words. With the folder of the dataset it reads `train.tsv.gz`, `valid.tsv` and
 `test.tsv`, of columns facts and sentence. Rows with the same facts are
 references of one another, in BLEU and chrF too.
 
@@ -20,7 +20,7 @@ from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
-  """Return the experiment; `folder` holds the data set."""
+  """Return the experiment; `folder` holds the dataset."""
   config = defaults.get_config(model="recurrent_seq2seq")
   config.model.width = 256
   config.model.embedding_width = 128

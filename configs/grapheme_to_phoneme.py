@@ -22,7 +22,7 @@ from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
-  """Return the experiment; `folder` holds the data set."""
+  """Return the experiment; `folder` holds the dataset."""
   config = defaults.get_config(model="recurrent_seq2seq")
   config.model.num_layers = 2
   config.model.width = 256

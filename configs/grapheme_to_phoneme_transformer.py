@@ -18,7 +18,7 @@ read_dictionary = load_neighbor(
 
 
 def get_config(folder: str = "") -> ConfigDict:
-  """Return the experiment; `folder` holds the data set."""
+  """Return the experiment; `folder` holds the dataset."""
   config = defaults.get_config(model="encoder_decoder", task="seq2seq")
   config.model.num_layers = 3
   config.model.width = 128

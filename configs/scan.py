@@ -23,7 +23,7 @@ from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
-  """Return the experiment; `folder` holds the data set."""
+  """Return the experiment; `folder` holds the dataset."""
   config = defaults.get_config(model="recurrent_seq2seq")
   config.data.tokenizer = "word"
   config.seq2seq.target_tokenizer = "character"

@@ -9,7 +9,7 @@ learns to read number words. With a folder it reads `train.en`, `train.de`,
 python train.py --config=configs/translation.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test
 
-Test 2016 of the tokenised texts: BLEU 37.9 (sacrebleu 2.6.0, 13a, of tokens),
+Test 2016 of the tokenized texts: BLEU 37.9 (sacrebleu 2.6.0, 13a, of tokens),
 chrF 62.3; valid 38.0. Training is 91 minutes of CPU time, evaluations included,
 on a busy machine of two cores with AMX.
 
@@ -23,7 +23,7 @@ from lmjax.config import defaults
 
 
 def get_config(folder: str = "") -> ConfigDict:
-  """Return the experiment; `folder` holds the data set."""
+  """Return the experiment; `folder` holds the dataset."""
   config = defaults.get_config(model="encoder_decoder", task="seq2seq")
   config.model.num_layers = 3
   config.model.width = 256

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A word-level AWD-LSTM (Merity et al. 2018, arXiv:1708.02182).
 
-The paper's regularisers at its rates, its three layers with tied embeddings,
+The paper's regularizers at its rates, its three layers with tied embeddings,
 and NT-ASGD. Python's manual has 69 thousand words where the Penn Treebank has a
 million, so layers are narrower than 1150 and 400 and the learning rate is 10
 instead of 30. `scripts/evaluate.py --cache_size=500` adds the paper's neural

@@ -3,7 +3,7 @@
 
 
 class UserError(Exception):
-  """Something that the user can mend: one sentence that says what to do.
+  """Something that the user can correct: one sentence that says what to do.
 
   Command lines print it on stderr and exit with `exit_code`, without a
   traceback.

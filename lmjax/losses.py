@@ -25,7 +25,7 @@ def cross_entropy(
     targets_BT: int, which of them is right.
     label_smoothing: share of the target that is spread over all of V (Szegedy
       et al. 2016, arXiv:1512.00567).
-    z_loss: weight of the squared logarithm of the softmax's normaliser, which
+    z_loss: weight of the squared logarithm of the softmax's normalizer, which
       is added (Chowdhery et al. 2022, arXiv:2204.02311).
   """
   logits_BTV = logits_BTV.astype(jnp.float32)

@@ -128,7 +128,7 @@ def start(virtual_cpu_devices: int = 1) -> None:
   JAX_NUM_PROCESSES and JAX_PROCESS_ID say how.
 
   Args:
-    virtual_cpu_devices: as how many devices a CPU poses.
+    virtual_cpu_devices: number of virtual devices of a CPU.
   """
   keep_memory()
   set_gpu_flags()

@@ -47,7 +47,7 @@ from lmjax.types import Batch, PyTree
 
 
 class Run:
-  """What a run folder holds, ready to use.
+  """What a run directory holds, ready to use.
 
   Attributes:
     experiment: the objects of its config.
@@ -56,14 +56,14 @@ class Run:
     timing: how long it took to continue the last texts.
 
   Args:
-    workdir: the run folder.
+    workdir: the run directory.
     checkpoint: "best", as checkpoint.metric says, "latest", or a step.
     overrides: parts of the config to look at differently, by dotted key.
     cache: a neural cache to give the model; None for none.
     int8_weights: whether parameters are rounded to eight bits, in which they
       lie while texts are drawn.
     int8_cache: whether a Transformer's keys and values are kept in eight bits.
-    control: what texts must be, and who else has a say; see lmjax.control.
+    control: constraints and guidance; see lmjax.guidance.options.
     search: how texts are searched for; None where they are drawn.
 
   Raises:
@@ -538,4 +538,4 @@ def _with_int8_cache(model: nn.Module) -> nn.Module:
 
 
 def _refuse(problem: Problem) -> None:
-  raise UserError(f"{problem.where}: {problem.reason}; mend it.")
+  raise UserError(f"{problem.where}: {problem.reason}; correct it.")

@@ -106,7 +106,7 @@ def choose_cases(word: str) -> list[Case]:
     pattern = re.compile(_CASE.value)
   except re.error:
     raise UsageError(
-      f"--case={_CASE.value} is no regular expression."
+      f"--case={_CASE.value} is not a valid regular expression."
     ) from None
   dtypes = ("float32", "bfloat16", "")
   if _DTYPE.value != "both":

@@ -9,7 +9,7 @@ from lmjax.training.loop import train
 
 @pytest.fixture
 def trained(tiny_config, text_folder, tmp_path):
-  """Train a model on a small text, and return the run folder."""
+  """Train a model on a small text, and return the run directory."""
 
   def make(model, **changes):
     text = {

@@ -123,7 +123,7 @@ def encoder_decoder(vocab_size: int = VOCAB_SIZE, **options) -> EncoderDecoder:
 def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):
   """Make variables large enough that all of them matter.
 
-  NumPy draws them all: to compile the initialisation would take longer.
+  NumPy draws them all: to compile the initialization would take longer.
   """
   rng = np.random.default_rng(0)
 

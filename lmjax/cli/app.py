@@ -17,11 +17,10 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
 
   Args:
     main: what the command does.
-    trains: whether it trains what --config says, for which a CPU may pose as
-      several devices.
+    trains: whether it trains --config, possibly on virtual CPU devices.
 
-  What a user can mend ends in one sentence on stderr and exit code 1, or 2 if
-  the command line is at fault.
+  A user's mistake ends in one sentence on stderr and exit code 1, or 2 for a
+  mistake on the command line.
   """
   app.define_help_flags()
   try:
@@ -79,7 +78,7 @@ def define_cache_flags() -> Callable[[], CacheOptions | None]:
     "Positions in a neural cache, which no window ends; 0: none.",
   )
   theta = flags.DEFINE_float(
-    "cache_theta", 0.3, "How much the likeness of its positions counts."
+    "cache_theta", 0.3, "Weight of the similarity of positions."
   )
   share = flags.DEFINE_float("cache_lambda", 0.1, "Weight of the cache.")
 

@@ -33,7 +33,7 @@ def define_search_flags() -> Callable[[], Search]:
       "contrastive_k", 0, "Candidates of contrastive search; 0: draw."
     ),
     contrastive_alpha=real(
-      "contrastive_alpha", 0.6, "How much unlikeness to the text counts."
+      "contrastive_alpha", 0.6, "Weight of the degeneration penalty."
     ),
     best_of=number("best_of", 0, "Draw so many for each that is kept."),
     rerank_per_token=flags.DEFINE_boolean(

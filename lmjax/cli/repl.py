@@ -14,7 +14,7 @@ def converse(
 ) -> None:
   """Answer each line on stdout, as it is made, until `read` finds no more.
 
-  What a user can mend is told on stderr, and the next line is read. So it is
+  What a user can correct is told on stderr, and the next line is read. So it is
   after Ctrl-C, which ends an answer. Empty lines are not answered.
 
   Args:

@@ -21,7 +21,7 @@ def check_unicode(text: str) -> str:
     text.encode()
   except UnicodeEncodeError as error:
     raise UsageError(
-      f"the text is not UTF-8 at character {error.start}; mend it."
+      f"the text is not UTF-8 at character {error.start}; correct it."
     ) from error
   return text
 
@@ -38,7 +38,7 @@ def read_lines(path: str) -> list[str]:
   texts = []
   for line in open_lines(path):
     if isinstance(line, Problem):
-      raise UserError(f"{line.where}: {line.reason}; mend it.")
+      raise UserError(f"{line.where}: {line.reason}; correct it.")
     if line.text:
       texts.append(line.text)
   if not texts:
@@ -62,5 +62,5 @@ def read_text(path: str) -> str:
     return data.decode("utf-8-sig")
   except UnicodeDecodeError as error:
     raise UserError(
-      f"{path} is not UTF-8 at byte {error.start}; mend it."
+      f"{path} is not UTF-8 at byte {error.start}; correct it."
     ) from error

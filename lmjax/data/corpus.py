@@ -43,7 +43,7 @@ class Corpus(Protocol):
     """Count how often each token occurs in the split train, int64 [V]."""
 
   def describe(self) -> dict:
-    """Describe the data for the run folder."""
+    """Describe the data for the run directory."""
 
   def summary(self, split: str) -> str:
     """Describe the data for people, in lines; a split in particular."""

@@ -71,7 +71,7 @@ def read(
         if word not in found and (wanted is None or word in wanted):
           found[word] = vector
   except _Malformed as error:
-    raise UserError(f"{path}, {error}; mend the file.") from error
+    raise UserError(f"{path}, {error}; correct the file.") from error
   except (OSError, EOFError, zlib.error) as error:
     reason = getattr(error, "strerror", None) or error
     raise UserError(f"{path} cannot be read: {reason}.") from error

@@ -14,7 +14,7 @@ def uncovered(carry: PyTree, mask_BS: Array) -> PyTree:
 
   Args:
     carry: the model's.
-    mask_BS: false on the padding of sources, which nobody need attend to.
+    mask_BS: false on the padding of sources, which needs no coverage.
   """
   return carry, jnp.where(mask_BS, 0.0, 1.0)
 

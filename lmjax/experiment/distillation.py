@@ -3,7 +3,7 @@
 
 Hinton et al. 2015 (arXiv:1503.02531): a small model learns from the scores of a
 large one, which tell how alike classes are, beside the labels. The scores are
-made once and kept in the run folder, so that batches stay functions of their
+made once and kept in the run directory, so that batches stay functions of their
 number and the other run need not be there when this one goes on.
 """
 

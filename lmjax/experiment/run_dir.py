@@ -43,7 +43,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
 
 
 class RunDir:
-  """Paths of a run folder, and the rules for writing to it."""
+  """Paths of a run directory, and the rules for writing to it."""
 
   def __init__(self, path: str | Path):
     self.path = Path(path).expanduser().resolve()
@@ -99,7 +99,7 @@ class RunDir:
     strangers = sorted(p.name for p in self.path.iterdir())
     if strangers and not self.config.exists():
       raise UserError(
-        f"{self.path} is no run folder and holds {strangers[0]}; choose an "
+        f"{self.path} is no run directory and holds {strangers[0]}; choose an "
         "empty or a new --workdir."
       )
 
@@ -175,7 +175,7 @@ class RunDir:
       _write(self.environment, json.dumps(environment, indent=2) + "\n")
       _write(self.config, to_json(config))
     if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("run folder")
+      multihost_utils.sync_global_devices("run directory")
 
   def load_config(self) -> ConfigDict:
     """Read the run's config.

@@ -62,8 +62,8 @@ class BestOf:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
       logits_processor: turns logits into those that are drawn from.
-      chunk: of no use here.
-      is_done: of no use here.
+      chunk: ignored; sequences are complete at once.
+      is_done: ignored.
       num_top_logprobs: see Generator.
       cut: ends texts before they are judged; None where they end by themselves.
 

@@ -30,7 +30,7 @@ class ContrastiveGenerator(OneShotGenerator):
     model: see OneShotGenerator.
     bidirectional_prompt: see OneShotGenerator.
     num_candidates: how many tokens are compared in each step.
-    alpha: how much likeness to the text counts, from 0 to 1.
+    alpha: how much similarity to the text counts, from 0 to 1.
   """
 
   def __init__(

@@ -70,7 +70,7 @@ class Search:
     rerank_per_token: whether it looks at means over tokens, or at sums.
     mbr: utility by which texts choose among themselves, of UTILITIES; empty for
       none.
-    draft: who proposes tokens in speculative decoding; None for nobody.
+    draft: the draft model of speculative decoding; None for none.
     prompt_lookup: whether they are looked up in the text itself.
     num_draft: how many are proposed at a time.
 

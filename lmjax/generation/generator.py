@@ -291,7 +291,7 @@ def _chunk(
 
 
 class RequestBatch(NamedTuple):
-  """Requests as rows; some of them nobody asked for, and they draw nothing."""
+  """A padded batch of requests; padding rows generate no tokens."""
 
   prompt: Prompt
   keys_B: Array

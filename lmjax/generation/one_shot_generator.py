@@ -51,9 +51,9 @@ class OneShotGenerator:
       variables: the model's variables.
       requests: any number of them; all have a source, or none.
       logits_processor: turns logits into those that are chosen by.
-      chunk: of no use here.
-      is_done: of no use here.
-      num_top_logprobs: of no use here; no likely tokens are told.
+      chunk: ignored; sequences are complete at once.
+      is_done: ignored.
+      num_top_logprobs: ignored; no top log-probabilities are returned.
 
     Returns:
       One piece for each request, once.

@@ -68,7 +68,7 @@ class TextSampler:
       of training do where memory is emptied at documents.
     keeps_layout: see Generator, as for the following.
     int8_weights: whether large matrices lie in memory in eight bits.
-    control: says what texts must be, or who else has a say in them; see
+    control: constraints and guidance of the generated text; see
       lmjax.control. None for nothing.
     search: how texts are found; None where they are drawn.
   """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other runs that have a say in what a model writes."""
+"""Runs that guide the generation of another run."""
 
 import functools
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ _LEAST = 1e-30  # probability that a classifier gives to any class
 
 
 class ExpertRun:
-  """A run of language modelling whose model adds its log-probabilities.
+  """A run of language modeling whose model adds its log-probabilities.
 
   Args:
-    workdir: the run folder.
+    workdir: the run directory.
     tokenizer: what the texts are written in.
 
   Raises:
@@ -77,7 +77,7 @@ class ClassifierRun:
   """A run of classification that says of which class a text is.
 
   Args:
-    workdir: the run folder.
+    workdir: the run directory.
     label: the class that texts shall be of.
     tokenizer: what the texts are written in.
     weight: how much it counts.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a text must look like, and who has a say in it, as users say it."""
+"""Constraints and guidance, as users specify them."""
 
 import dataclasses
 import functools

@@ -31,7 +31,7 @@ def choose(
   for word in words:
     if word not in index:
       raise UsageError(
-        f"{word!r} is none of the {len(names):,} tokens; ask for others."
+        f"{word!r} is not among the {len(names):,} tokens; try others."
       )
   return words, vectors_VD[[index[word] for word in words]]
 

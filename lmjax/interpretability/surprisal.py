@@ -9,7 +9,7 @@ from lmjax.interpretability.page import document, pictured
 from lmjax.interpretability.spans import Span
 
 DARKEST = 12.0  # bits; what surprises more is shaded alike, in every text
-# From white to red among the 256 colours of terminals.
+# From white to red among the 256 colors of terminals.
 _RAMP = (231, 224, 217, 210, 203, 196)
 _RESET = "\x1b[0m"
 
@@ -17,7 +17,7 @@ _RESET = "\x1b[0m"
 def colored(spans: Sequence[Span]) -> str:
   """Write a text for a terminal, the redder its ground the more surprising.
 
-  Line's ends are shown, and end the colour. What has no number has none.
+  Line's ends are shown, and end the color. What has no number has none.
   """
   parts = []
   for text, bits in spans:
@@ -31,7 +31,7 @@ def colored(spans: Sequence[Span]) -> str:
 
 
 def legend() -> str:
-  """Say what the colours of `colored` stand for."""
+  """Say what the colors of `colored` stand for."""
   step = DARKEST / len(_RAMP)
   boxes = "".join(
     f"\x1b[38;5;16;48;5;{color}m {level * step:.0f}+ {_RESET}"

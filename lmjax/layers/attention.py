@@ -28,12 +28,12 @@ class Attention(nn.Module):
 
   Attributes:
     num_heads: number H of query heads; divides the model width.
-    qk_norm: makes a normalisation of queries and keys by head, given a name;
+    qk_norm: makes a normalization of queries and keys by head, given a name;
       None for none.
     weight_dropout: dropout rate of the attention weights; nonzero rates
       materialize the weights, [B, H, T, S], in training.
     use_bias: whether the projections have biases.
-    init_scale: standard deviation of the kernels at initialisation.
+    init_scale: standard deviation of the kernels at initialization.
     out_scale: standard deviation of the kernel that writes to the residual.
     initializer: how kernels are drawn; all but "normal" ignore the scales.
     dtype: dtype of the matmuls.

@@ -12,7 +12,7 @@ class BlockDiagonal(nn.Module):
 
   Attributes:
     num_blocks: number H of blocks; divides the width.
-    init_scale: standard deviation of the kernels at initialisation.
+    init_scale: standard deviation of the kernels at initialization.
     dtype: dtype of the matmuls and of the output.
     param_dtype: dtype of the parameters.
   """

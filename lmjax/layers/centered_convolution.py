@@ -35,7 +35,7 @@ class CenteredConvolution(nn.Module):
   Attributes:
     features: width F of what a window of each size makes.
     sizes: how many tokens are in a window.
-    init_scale: standard deviation of the kernels at initialisation.
+    init_scale: standard deviation of the kernels at initialization.
     initializer: how kernels are drawn, one of INITIALIZERS.
     dtype: dtype of the matmul and of the output; it accumulates in float32.
     param_dtype: dtype of the parameters.

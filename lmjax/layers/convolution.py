@@ -111,7 +111,7 @@ class Convolution(nn.Module):
     features: width F of what goes out.
     size: how many vectors.
     weight_norm: whether the columns of the kernel have lengths of their own.
-    init_scale: standard deviation of the kernel at initialisation, times the
+    init_scale: standard deviation of the kernel at initialization, times the
       root of how many values an output is made of.
     dtype: dtype of the matmul and of the output; it accumulates in float32.
     param_dtype: dtype of the parameters.

@@ -33,7 +33,7 @@ class TokenEmbedding(nn.Module):
   Attributes:
     vocab_size: number of tokens.
     width: width of a vector.
-    init_scale: standard deviation at initialisation.
+    init_scale: standard deviation at initialization.
     dtype: dtype of the vectors.
     param_dtype: dtype of the table.
   """
@@ -69,7 +69,7 @@ class OutputLayer(nn.Module):
     vocab_size: number of tokens V.
     width: width D of the hidden vectors.
     use_bias: whether each token has a bias.
-    init_scale: standard deviation of the table at initialisation.
+    init_scale: standard deviation of the table at initialization.
     param_dtype: dtype of the parameters.
   """
 

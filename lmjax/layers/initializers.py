@@ -59,7 +59,7 @@ def by_gate(initializer: Initializer, num_gates: int) -> Initializer:
   return init
 
 
-# Name → (standard deviation, read by "normal" alone) → initialiser.
+# Name → (standard deviation, read by "normal" alone) → initializer.
 INITIALIZERS = {
   "normal": nn.initializers.normal,
   "uniform": _plain(uniform),

@@ -41,7 +41,7 @@ class MixtureOfExperts(nn.Module):
   """Send each token through its most probable experts (Shazeer et al. 2017).
 
   arXiv:1701.06538. A token's output is the sum of its experts', weighted by
-  the router's probabilities: of several experts normalised to one (Lepikhin et
+  the router's probabilities: of several experts normalized to one (Lepikhin et
   al. 2020, arXiv:2006.16668), of a single one as it is, so that the router
   learns (Switch Transformer; Fedus et al. 2021, arXiv:2101.03961).
 

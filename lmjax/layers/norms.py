@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisations by name; all compute their statistics in float32."""
+"""Normalizations by name; all compute their statistics in float32."""
 
 import functools
 

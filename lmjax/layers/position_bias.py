@@ -53,7 +53,7 @@ class RelativeBias(nn.Module):
     causal: whether keys behind a query are never seen.
     num_buckets: how many buckets there are.
     max_distance: from here on all distances share a bucket.
-    init_scale: standard deviation at initialisation.
+    init_scale: standard deviation at initialization.
     param_dtype: dtype of the biases.
   """
 

@@ -33,7 +33,7 @@ class LearnedPositions(nn.Module):
   Attributes:
     num_positions: how many positions there are; later ones read the last.
     width: width of a vector.
-    init_scale: standard deviation at initialisation.
+    init_scale: standard deviation at initialization.
     param_dtype: dtype of the table.
   """
 

@@ -132,7 +132,7 @@ class RecurrentLayer(nn.Module):
   def _normalize_inputs(
     self, x_BTE: Array, kernels: Kernels
   ) -> tuple[Array, Kernels]:
-    """Project inputs and normalise what comes out, over all gates together."""
+    """Project inputs and normalize what comes out, over all gates together."""
     batch, time, inputs = x_BTE.shape
     x_NE, kernel = x_BTE.reshape(-1, inputs), kernels.input_EZ
     if self.turned:

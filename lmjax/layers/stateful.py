@@ -11,7 +11,7 @@ from lmjax.layers.feedforward import FEED_FORWARDS, FeedForward
 from lmjax.types import Array, PyTree
 
 State = tuple[Array, ...]  # arrays [B, ...] in float32
-# What whoever makes a layer says, and not the layer itself.
+# Fields that the maker of a layer sets, not the layer itself.
 _OF_THE_MAKER = ("dtype", "param_dtype", "parent", "name")
 
 

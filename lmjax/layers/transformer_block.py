@@ -18,7 +18,7 @@ class Block(nn.Module):
   Attributes:
     attention: makes the attention layer, given a name.
     feed_forward: makes the feed-forward layer, given a name.
-    norm: makes a normalisation, given a name.
+    norm: makes a normalization, given a name.
     dropout: share of features dropped before each residual.
     norm_position: "pre", before each layer (Radford et al. 2019), or "post",
       behind each residual (Vaswani et al. 2017).

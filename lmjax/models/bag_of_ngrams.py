@@ -28,7 +28,7 @@ class BagOfNgrams(TextEncoder):
     num_buckets: how many vectors the n-grams of all orders share.
     dropout: share of features dropped on the vectors.
     embedding_dropout: share of the vocabulary; see EmbeddingDropout.
-    embedding_scale: standard deviation of the vectors at initialisation.
+    embedding_scale: standard deviation of the vectors at initialization.
     dtype: dtype of the sums.
     param_dtype: dtype of the parameters.
   """

@@ -36,7 +36,8 @@ class Encoder(Transformer):
       tokens_BT: int tokens.
       carry: None.
       resets_BT: true where a document begins; no token sees across.
-      mask_BT: true on tokens, false on padding, which nobody sees.
+      mask_BT: true on tokens, false on padding, which no token
+        attends to.
 
     Returns:
       hidden_BTD in `dtype`, and None for the carry.

@@ -39,7 +39,7 @@ class NeuralCache(LanguageModel):
   The continuous cache of Grave et al. 2017 (arXiv:1612.04426), interpolated
   linearly: a token has the probability (1 - share) · that of the model + share
   · the sum of exp(theta · hₜ · hᵢ) over the positions i that it followed,
-  normalised over those of the cache. Nothing is learned: the variables are the
+  normalized over those of the cache. Nothing is learned: the variables are the
   model's own. Where a model's hidden vectors are several arrays of floats they
   are joined; where there are none, as in counting models, all positions count
   alike (Kuhn & De Mori 1990).
@@ -47,7 +47,7 @@ class NeuralCache(LanguageModel):
   Attributes:
     model: the model.
     size: how many of the newest positions the cache holds.
-    theta: how much likeness counts; 0 for not at all.
+    theta: how much similarity counts; 0 for not at all.
     share: weight of the cache, wherever it is not empty.
     keeps_memory: whether the model's own memory is part of the carry; else it
       is empty at each call, and the cache goes on alone.
@@ -110,7 +110,7 @@ class NeuralCache(LanguageModel):
   ) -> CrossEntropy:
     """Sum the cross-entropy of targets, some positions at a time.
 
-    There is nothing to train, so `loss` is `nats` whatever the regularisers.
+    There is nothing to train, so `loss` is `nats` whatever the regularizers.
     """
     del label_smoothing, z_loss
     batch, time = targets_BT.shape
@@ -191,7 +191,7 @@ class CacheOptions:
 
   Attributes:
     size: how many positions it holds.
-    theta: how much likeness counts.
+    theta: how much similarity counts.
     share: weight of the cache, λ of the paper.
 
   Raises:

@@ -129,7 +129,7 @@ class NGram(LanguageModel):
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets; there is nothing to regularise.
+    """Sum the cross-entropy of targets; there is nothing to regularize.
 
     Of several tokens that are most likely, the first is correct.
     """

@@ -22,7 +22,7 @@ RNN_CELLS = {"tanh": "rnn", "relu": "relu_rnn"}  # by activation
 
 
 class RecurrentStack(Stack):
-  """Recurrent layers with the regularisers of the AWD-LSTM.
+  """Recurrent layers with the regularizers of the AWD-LSTM.
 
   Merity et al. 2018 (arXiv:1708.02182). All of them are off at 0 and may be
   had beside `dropout`; what drops weights is a matter of the layers.
@@ -48,7 +48,7 @@ class RecurrentStack(Stack):
   temporal_activation_regularization: float = 0.0
 
   def setup(self):
-    """Create the layers and what regularises them."""
+    """Create the layers and what regularizes them."""
     super().setup()
     self.drop_tokens = EmbeddingDropout(self.embedding_dropout, self.vocab_size)
     self.drop_input = LockedDropout(self.input_dropout)
@@ -79,7 +79,7 @@ class RecurrentStack(Stack):
 
 
 def build_lstm(config: ConfigDict, vocab_size: int) -> RecurrentStack:
-  """Make an LSTM: plain, layer-normalised or projected.
+  """Make an LSTM: plain, layer-normalized or projected.
 
   Raises:
     UsageError: if the sizes do not fit together.

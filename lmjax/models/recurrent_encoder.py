@@ -38,7 +38,7 @@ class RecurrentEncoder(TextEncoder):
     embedding_dropout: share of the vocabulary; see EmbeddingDropout.
     locked_dropout: share of features on embeddings and behind layers, the same
       ones at all tokens of a text; see LockedDropout.
-    embedding_scale: standard deviation of the embeddings at initialisation.
+    embedding_scale: standard deviation of the embeddings at initialization.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """

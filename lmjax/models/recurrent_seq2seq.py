@@ -96,7 +96,7 @@ class RecurrentSeq2Seq(LanguageModel):
       what tokens become.
     tie_embeddings: whether the embedding table makes the logits too.
     turned: whether the decoder's kernels are given as their transposes.
-    embedding_scale: standard deviation of the embeddings at initialisation.
+    embedding_scale: standard deviation of the embeddings at initialization.
     dtype: dtype of the matmuls, but for those of a decoder that reads token
       after token, and between encoder and decoder: they are in float32.
     param_dtype: dtype of the parameters.

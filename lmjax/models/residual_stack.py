@@ -15,7 +15,7 @@ from lmjax.types import Array
 
 
 class ResidualStack(Stack):
-  """A stack whose layers read a normalised stream and add to it.
+  """A stack whose layers read a normalized stream and add to it.
 
   Pre-norm residual layers, as Transformers have them; a norm before the output
   too. Dropout is on the embeddings and on what layers add. A layer that makes

@@ -57,7 +57,7 @@ class Layer(Protocol):
 class Stack(LanguageModel):
   """Layers over token embeddings, with dropout before, between and behind.
 
-  The regularisation is that of Zaremba et al. 2014 (arXiv:1409.2329): on the
+  The regularization is that of Zaremba et al. 2014 (arXiv:1409.2329): on the
   embeddings, between the layers and before the output, never on a recurrence.
 
   Attributes:
@@ -67,7 +67,7 @@ class Stack(LanguageModel):
     dropout: share of features dropped.
     tie_embeddings: whether the embedding table makes the logits too; needs
       the last layer's width to be E.
-    embedding_scale: standard deviation of the embeddings at initialisation.
+    embedding_scale: standard deviation of the embeddings at initialization.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """

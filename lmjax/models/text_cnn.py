@@ -29,7 +29,7 @@ class TextCNN(TextEncoder):
     initializer: how kernels are drawn.
     dropout: share of features dropped on the embeddings.
     embedding_dropout: share of the vocabulary; see EmbeddingDropout.
-    embedding_scale: standard deviation of the embeddings at initialisation.
+    embedding_scale: standard deviation of the embeddings at initialization.
       Kim's U(−0.25, 0.25) lets words that are rare or unknown say more.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.

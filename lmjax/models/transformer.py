@@ -93,7 +93,7 @@ class Transformer(LanguageModel, kw_only=True):
       resets_BT: true at the first token of each document; no token attends to
         another document.
       bidirectional_BT: true on prefixes, whose tokens see each other in both
-        directions: of a document, each run of neighbours that are true (prefix
+        directions: of a document, each run of neighbors that are true (prefix
         language model; Raffel et al. 2020). A prefix must be read in one call.
 
     Returns:

@@ -246,7 +246,7 @@ class TransformerStack(nn.Module, kw_only=True):
     Args:
       x_BTD: embeddings.
       resets_BT: true where a document begins; no token sees across.
-      mask_BT: false on padding, which nobody sees.
+      mask_BT: false on padding, which no token attends to.
     """
     shape = x_BTD.shape[:2]
     attention_context = bidirectional_context(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts of n-grams, order by order.
 
-Every position of the text is labelled with the gram that begins there, and a
+Every position of the text is labeled with the gram that begins there, and a
 gram of order k is the label of order k - 1 with one more token. So each order
 is one sort of 64-bit keys. It is made a block of the text at a time; the
 distinct keys of each block, and the labels, lie in temporary files. The keys

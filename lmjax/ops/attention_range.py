@@ -52,7 +52,7 @@ def run_ends(
 ) -> Array:
   """Give the highest position of each token's run, or its own outside of runs.
 
-  A run is made of neighbours of one document that are all bidirectional.
+  A run is made of neighbors of one document that are all bidirectional.
 
   >>> run_ends([[0, 1, 2, 3, 4]], [[0, 0, 0, 0, 4]], [[1, 1, 0, 1, 1]])
   [[1, 1, 2, 3, 4]]

@@ -3,7 +3,7 @@
 
 Scores of one block of queries with one block of keys exist at a time, blocks
 that the mask hides are left out, and the way back makes the scores again from
-the stored normalisers, so memory grows linearly with the length (Dao et al.
+the stored normalizers, so memory grows linearly with the length (Dao et al.
 2022, arXiv:2205.14135; Rabe & Staats 2021, arXiv:2112.05682).
 
 Scores stand with the keys first. No product then has to transpose them, which

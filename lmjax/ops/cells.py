@@ -156,8 +156,8 @@ def _normalize_gradient(
 class LayerNormLSTMCell:
   """The LSTM of Ba et al. 2016 (arXiv:1607.06450), equations 20 to 22.
 
-  Both products are normalised over all gates together, and the memory before
-  its tanh. The caller normalises the projected inputs, which need no loop; of
+  Both products are normalized over all gates together, and the memory before
+  its tanh. The caller normalizes the projected inputs, which need no loop; of
   the three biases that the paper adds to the gates one does the same.
   Vectors: scale_Z of the recurrent product, scale_D and bias_D of the memory.
   """

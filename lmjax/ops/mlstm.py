@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The matrix memory of the mLSTM, chunk by chunk.
 
-Beck et al. 2024 (arXiv:2405.04517). A memory C, a normaliser n and gates that
+Beck et al. 2024 (arXiv:2405.04517). A memory C, a normalizer n and gates that
 are exponentials, where ĩ and f̃ depend on inputs alone:
 
     C[t] = σ(f̃) C[t-1] + exp(ĩ) k vᵀ     n[t] = σ(f̃) n[t-1] + exp(ĩ) k

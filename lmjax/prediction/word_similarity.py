@@ -52,7 +52,7 @@ class WordSpace:
   def _find(self, word: str) -> int:
     if word not in self._index:
       raise UserError(
-        f"{word!r} is none of the {len(self.words):,} words; ask for others."
+        f"{word!r} is not among the {len(self.words):,} words; try others."
       )
     return self._index[word]
 
@@ -71,7 +71,7 @@ class WordSpace:
 
 
 def show(neighbors: Neighbors) -> str:
-  """Write neighbours in a line.
+  """Write neighbors in a line.
 
   >>> show([("queen", 0.712), ("monarch", 0.6)])
   "queen 0.71, monarch 0.60"

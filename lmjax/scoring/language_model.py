@@ -136,7 +136,7 @@ class Scorer:
     return list(map(np.concatenate, by_text))
 
   def _cut(self, text: np.ndarray) -> list[np.ndarray]:
-    """Cut a text where memory is emptied; neighbours share a token."""
+    """Cut a text where memory is emptied; neighbors share a token."""
     size = len(text) if self._carries else self._seq_len
     return [text[i : i + size + 1] for i in range(0, len(text) - 1, size)]
 

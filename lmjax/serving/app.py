@@ -120,7 +120,7 @@ class Service:
       size = min(1 << power, largest)
       try:
         rows = self._rows(dataclasses.replace(question, num_samples=size))
-      except ApiError:  # nobody may ask for it
+      except ApiError:  # not available to clients
         return
       next(self._draw(rows))
 
@@ -354,7 +354,7 @@ async def _unless_gone(
   async def watch() -> Response:
     while (await request.receive())["type"] != "http.disconnect":
       pass
-    return Response(status_code=204)  # nobody reads it
+    return Response(status_code=204)  # the client is gone
 
   tasks = [asyncio.create_task(gather()), asyncio.create_task(watch())]
   try:
@@ -367,7 +367,7 @@ async def _unless_gone(
 
 
 def _leave(rows: Sequence[Row]) -> None:
-  """Say that nobody waits for rows any more."""
+  """Mark rows whose client is gone."""
   for row in rows:
     row.wanted = False
 

@@ -6,7 +6,7 @@ of tokens, while that thread waits, so that nothing needs a lock. Rows wait in a
 queue of bounded length. The oldest is taken together with those behind it whose
 filters differ from its own in numbers alone; they are drawn to their end, and
 only then the next batch begins. A text flows to its client chunk by chunk, and
-one that nobody waits for any more is ended at the next chunk.
+one whose client is gone is ended at the next chunk.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Row:
     return kind(self.filters)
 
   def send(self, text: str) -> None:
-    """Send what is new, and end the text if nobody waits for it."""
+    """Send the delta, and end the text if its client is gone."""
     new = slice(self.num_sent, None)
     self.num_sent = len(self.text.tokens)
     if not self.wanted:

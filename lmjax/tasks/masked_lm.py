@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked language modelling (Devlin et al. 2019, arXiv:1810.04805)."""
+"""Masked language modeling (Devlin et al. 2019, arXiv:1810.04805)."""
 
 import dataclasses
 

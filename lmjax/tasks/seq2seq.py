@@ -19,7 +19,7 @@ class DenoisingSeq2Seq(LanguageModeling):
   """Predict each target from the sources and the targets before it.
 
   Batches have the fields `sources` and `source_mask` beside those of language
-  modelling; the model turns them into a memory by its method `encode`.
+  modeling; the model turns them into a memory by its method `encode`.
   """
 
   @staticmethod

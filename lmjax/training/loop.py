@@ -34,11 +34,11 @@ from lmjax.types import Batch
 def train(
   config: ConfigDict, workdir: str, extra_hooks: Sequence[Hook] = ()
 ) -> int:
-  """Train from the newest checkpoint of a run folder, or from the start.
+  """Train from the newest checkpoint of a run directory, or from the start.
 
   Args:
     config: what to run; see configs/base.py.
-    workdir: the run folder. The same call with the same folder goes on where
+    workdir: the run directory. The same call with the same folder goes on where
       it stopped.
     extra_hooks: called behind the usual ones.
 
@@ -46,7 +46,7 @@ def train(
     The exit code: 0, or 128 + the number of the signal that stopped it.
 
   Raises:
-    UserError: for what the user can mend, before anything is compiled.
+    UserError: for what the user can correct, before anything is compiled.
   """
   config = finalize(config)
   folder = RunDir(workdir)

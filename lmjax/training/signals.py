@@ -18,7 +18,7 @@ class StopRequest:
   Attributes:
     every: how often, in steps, several processes ask each other; they must
       stop at the same step, whichever of them was signalled.
-    signal: the number of the signal; 0 if nobody asked.
+    signal: the number of the signal; 0 if none was received.
   """
 
   every: int

@@ -62,7 +62,7 @@ def measure(case: Case, settings: Settings, say: Say) -> dict[str, dict]:
     say: is told how it goes, line by line.
 
   Returns:
-    Name → row; none if nobody is there to compare with.
+    Name → row; none without a peer to compare with.
 
   Raises:
     ContenderFailed: if ours cannot be measured.
@@ -71,7 +71,7 @@ def measure(case: Case, settings: Settings, say: Say) -> dict[str, dict]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     runners = start_all(case, settings, folder, stack, say)
     if len(runners) < 2:
-      say("nobody is there to compare with")
+      say("no peer to compare with")
       return {}
     repeats = min(settings.repeats, case.most_repeats)
     values = take_turns(runners, repeats, say, case.warm_up)

@@ -98,7 +98,7 @@ class Process:
     self._process.kill()
     self._process.wait()
     self._process.stdout.close()
-    with contextlib.suppress(OSError):  # a request that nobody has read
+    with contextlib.suppress(OSError):  # an unread request
       self._process.stdin.close()
 
 

@@ -27,5 +27,5 @@ def test_errors_and_interrupts_do_not_end_it(monkeypatch, capsys):
   assert output == "a, yes\nlong, enough, \nb, yes\n"
   assert errors.splitlines() == [
     "error: it is too long.",
-    "error: the text is not UTF-8 at character 0; mend it.",
+    "error: the text is not UTF-8 at character 0; correct it.",
   ]

@@ -551,7 +551,7 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
     for split_by in ("name", "ratio"):
       changes = {"data.path": str(tmp_path), "data.split_by": split_by}
       recorder = Recorder(tiny_config("recurrent_encoder", **changes))
-      with contextlib.suppress(UserError):  # there is no such TFDS data set
+      with contextlib.suppress(UserError):  # there is no such TFDS dataset
         table(recorder.data, tmp_path)
       reads |= recorder.reads
   assert all_keys - reads == set()

@@ -258,7 +258,7 @@ def test_words_are_chosen_by_name_or_from_the_front():
   np.testing.assert_array_equal(
     chosen, vectors[[names.index(w) for w in "cab"]]
   )
-  with pytest.raises(UsageError, match="'zzz' is none of the 11 tokens"):
+  with pytest.raises(UsageError, match="'zzz' is not among the 11 tokens"):
     choose(names, vectors, 2, ["zzz"])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The regularisers of the AWD-LSTM: what their masks share, what they add."""
+"""The regularizers of the AWD-LSTM: what their masks share, what they add."""
 
 import jax
 import jax.numpy as jnp

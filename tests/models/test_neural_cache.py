@@ -89,10 +89,10 @@ def by_the_formula(model, variables, tokens, resets):
         continue
       cache = np.zeros(V)
       for i in seen:
-        likeness = 0.0
+        similarity = 0.0
         if hidden.dtype.kind == "f":
-          likeness = THETA * float(hidden[row, t] @ hidden[row, i])
-        cache[tokens[row, i + 1]] += np.exp(likeness)
+          similarity = THETA * float(hidden[row, t] @ hidden[row, i])
+        cache[tokens[row, i + 1]] += np.exp(similarity)
       expected[row, t] *= 1 - SHARE
       expected[row, t] += SHARE * cache / cache.sum()
   return np.log(expected)

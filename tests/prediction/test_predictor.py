@@ -140,9 +140,11 @@ def test_a_run_predicts_without_its_data(folder):
 
 
 def test_a_row_that_cannot_be_read_is_counted_from_one(run):
-  with pytest.raises(UserError, match="^row 2: its text is empty; mend it.$"):
+  with pytest.raises(
+    UserError, match="^row 2: its text is empty; correct it.$"
+  ):
     list(run.predict([dict(text="a"), dict(text="")]))
-  with pytest.raises(UserError, match="^row 1: .* is none of its columns"):
+  with pytest.raises(UserError, match="^row 1: .* is not one of its columns"):
     list(run.predict([dict(label="a")]))
 
 

@@ -53,7 +53,7 @@ def test_neighbours_are_those_of_the_highest_cosine():
 
 
 def test_words_that_are_not_there_are_named(planted):
-  with pytest.raises(UserError, match="'queen' is none of the 16 words"):
+  with pytest.raises(UserError, match="'queen' is not among the 16 words"):
     planted.analogy("noun1", "queen", "noun2")
 
 

@@ -138,7 +138,7 @@ CASES = {
   ),
   "a workdir that is no run": (
     [*TRAIN, "--workdir=thesis"],
-    ["thesis is no run folder and holds tokenizer.json"],
+    ["thesis is no run directory and holds tokenizer.json"],
   ),
   "a workdir that is a file": (
     [*TRAIN, "--workdir=short.txt"],
@@ -242,7 +242,7 @@ CASES = {
   ),
   "mixing one run": (
     ["scripts/interpolate.py", "--workdirs=run,run"],
-    ["--workdirs needs two run folders"],
+    ["--workdirs needs two run directories"],
   ),
   "mixing runs of two vocabularies": (
     ["scripts/interpolate.py", "--workdirs=run,other_words"],

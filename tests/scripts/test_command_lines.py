@@ -218,7 +218,7 @@ def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
 
 
 def start_two(folder, *flags):
-  """Start two processes that train together in one run folder."""
+  """Start two processes that train together in one run directory."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"

@@ -73,7 +73,7 @@ def test_a_malformed_record_is_refused_by_file_and_line(folder):
   assert answer[0] == r'"a\nb"' and answer[1] in ("good", "bad")
   assert json.loads(answer[2]).keys() == {"good", "bad"}
   assert errors.decode() == (
-    "error: some.csv:4: its text is empty; mend the record or give "
+    "error: some.csv:4: its text is empty; correct the record or give "
     "--malformed=skip.\n"
   )
 

@@ -26,7 +26,7 @@ WORDS = {"number": "one two three four five six", "color": "red green blue"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """Texts about numbers or colours, of several lengths."""
+  """Texts about numbers or colors, of several lengths."""
   folder, rng = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
 
   def line():

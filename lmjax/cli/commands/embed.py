@@ -14,13 +14,13 @@ from lmjax.generation.generator import check_minimum
 from lmjax.prediction.word_similarity import WordSpace, show
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _VECTORS = flags.DEFINE_string("vectors", None, "A file instead of a run.")
 _FORMAT = flags.DEFINE_string(
   "format", "auto", "Of --vectors: word2vec, word2vec_binary, glove or auto."
 )
-_NEAREST = flags.DEFINE_string("nearest", "", "Words to list neighbours of.")
+_NEAREST = flags.DEFINE_string("nearest", "", "Words to list neighbors of.")
 _ANALOGY = flags.DEFINE_multi_string(
   "analogy", [], 'What is to c as b is to a, as "a b c"; may come again.'
 )

@@ -13,7 +13,7 @@ from lmjax.cli import app
 from lmjax.data.sources.splits import SPLITS
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _SPLIT = flags.DEFINE_enum("split", "valid", SPLITS, "The split.")
 _ORDER = flags.DEFINE_enum(

@@ -18,7 +18,7 @@ from lmjax.interpretability.projection import choose
 from lmjax.interpretability.report import shown, write_report
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _TEXT = flags.DEFINE_string("text", None, "The text.")
 _TARGET = flags.DEFINE_string(

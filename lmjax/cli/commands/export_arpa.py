@@ -13,7 +13,7 @@ from lmjax.models.ngram import levels_of
 from lmjax.ngrams import arpa
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "The file; .gz compresses it.")
 flags.mark_flags_as_required(["workdir", "output"])
 

@@ -8,7 +8,7 @@ from absl import flags
 
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _TEXT = flags.DEFINE_string("text", None, "A text with blanks: ___.")
 _NUMBER = flags.DEFINE_integer(

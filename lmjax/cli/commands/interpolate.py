@@ -20,7 +20,7 @@ from lmjax.metrics.sums import perplexity
 from lmjax.run import Run
 from lmjax.scoring.interpolation import fit_weights, interpolate
 
-_WORKDIRS = flags.DEFINE_list("workdirs", None, "Two run folders or more.")
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "Two run directories or more.")
 _SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "The split to judge on.")
 flags.mark_flag_as_required("workdirs")
 
@@ -29,7 +29,9 @@ def main() -> None:
   """Print the weights, and the perplexity of each run and of the mixture."""
   workdirs = list(dict.fromkeys(_WORKDIRS.value))
   if len(workdirs) < 2:
-    raise UsageError("--workdirs needs two run folders or more, with commas.")
+    raise UsageError(
+      "--workdirs needs two run directories or more, with commas."
+    )
   runs = [Run(workdir) for workdir in workdirs]
   splits = dict.fromkeys(("valid", _SPLIT.value))
   for run in runs[1:]:

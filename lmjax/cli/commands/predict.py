@@ -25,7 +25,7 @@ from lmjax.data.records.tables.table import Problem
 from lmjax.errors import UserError
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _INPUT = flags.DEFINE_string("input", STDIN, "A file; -: standard input.")
 _FORMAT = flags.DEFINE_enum(
@@ -65,7 +65,7 @@ def report(problem: Problem) -> None:
   """Refuse a malformed record, or tell that it is left out."""
   about = f"{problem.where}: {problem.reason}"
   if _MALFORMED.value == "refuse":
-    raise UserError(f"{about}; mend the record or give --malformed=skip.")
+    raise UserError(f"{about}; correct the record or give --malformed=skip.")
   print(f"skipped {about}", file=sys.stderr)
 
 

@@ -26,7 +26,7 @@ from lmjax.data.sources.text_sources import (
 from lmjax.data.sources.tfds_writer import write_dataset
 from lmjax.errors import UsageError
 
-_NAME = flags.DEFINE_string("name", None, "Name of the data set.")
+_NAME = flags.DEFINE_string("name", None, "Name of the dataset.")
 _INPUT = flags.DEFINE_string("input", None, "A file, a folder or a glob.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of data sets.")
 _FORMAT = flags.DEFINE_enum(
@@ -40,7 +40,7 @@ flags.mark_flags_as_required(["name", "input", "data_dir"])
 
 
 def main() -> None:
-  """Write the data set and print its folder."""
+  """Write the dataset and print its folder."""
   if not re.fullmatch(r"[a-z][a-z0-9_]*", _NAME.value):
     raise UsageError(
       f"--name={_NAME.value} must be lower-case letters, digits and _."

@@ -14,7 +14,7 @@ from lmjax.errors import UserError
 from lmjax.generation.generator import check_minimum
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _QUERY = flags.DEFINE_multi_string(
   "query", None, "A text to find others for; may be given again and again."
@@ -38,7 +38,7 @@ def main() -> None:
     texts = []
     for line in open_lines(_INDEX.value):
       if isinstance(line, Problem):
-        raise UserError(f"{line.where}: {line.reason}; mend the line.")
+        raise UserError(f"{line.where}: {line.reason}; correct the line.")
       if line.text.strip():
         texts.append(line.text)
   retriever = run.retriever(texts, _SPLIT.value)

@@ -30,7 +30,7 @@ from lmjax.generation.text_sampler import Continuation
 from lmjax.guidance.options import Control
 from lmjax.run import Run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _PROMPT = flags.DEFINE_string("prompt", None, "Text to go on from: a new line.")
 _SOURCE = flags.DEFINE_string(

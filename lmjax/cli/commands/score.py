@@ -8,7 +8,7 @@ python scripts/score.py --workdir=runs/a --prompt="The list" --text=" is empty."
 python scripts/score.py --workdir=runs/de-en --source="ein Hund" --text="a dog"
 
 Surprisal is in bits; log-probabilities are in nats. At a terminal tokens are
-coloured by it; --html writes a page of them, with what attention looks at.
+colored by it; --html writes a page of them, with what attention looks at.
 """
 
 import sys
@@ -30,7 +30,7 @@ from lmjax.interpretability.surprisal import (
 from lmjax.run import Run
 from lmjax.scoring.language_model import Score
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _TEXT = flags.DEFINE_string("text", None, "The text.")
 _INPUT = flags.DEFINE_string("input", None, "A file of it; -: standard input.")

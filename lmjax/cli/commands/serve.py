@@ -17,7 +17,7 @@ from lmjax.run import Run
 from lmjax.serving.app import Limits, Service
 from lmjax.serving.server import serve
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _HOST = flags.DEFINE_string(
   "host", "127.0.0.1", "Address to listen on; this one is seen from here alone."

@@ -12,7 +12,7 @@ from lmjax.training import loop
 _CONFIG = config_flags.DEFINE_config_file(
   "config", help_string="The experiment; change keys by --config.KEY=VALUE."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 

@@ -149,7 +149,7 @@ class RecordCorpus:
     """Refuse a record, unless data.malformed says that it is to be skipped."""
     if self._config.data.malformed == "error":
       raise UserError(
-        f"{problem.where}: {problem.reason}; mend the record or set "
+        f"{problem.where}: {problem.reason}; correct the record or set "
         "data.malformed=skip."
       )
 
@@ -239,7 +239,7 @@ class RecordCorpus:
     except UnseenLabel as error:
       raise UserError(
         f"{where}: the label {str(error)!r} does not occur in the split train; "
-        "mend it, or leave the record out."
+        "correct it, or leave the record out."
       ) from None
     except BadRow as error:
       (report or self.refuse)(Problem(where, str(error)))
@@ -429,6 +429,6 @@ def _missing(columns: Mapping[str, str], fields: Mapping[str, Any]) -> str:
   if all(name.isdecimal() for name in fields):
     hint += ", or set data.header=True if the first line names them"
   return (
-    f"data.columns.{role}={columns[role]} is none of its columns, "
+    f"data.columns.{role}={columns[role]} is not one of its columns, "
     f"{', '.join(fields)} ({hint})"
   )

@@ -25,7 +25,7 @@ class Piece(NamedTuple):
 class Layout:
   """The documents of a source in a fixed shuffled order, end to end.
 
-  Shuffled, because neighbours in a folder resemble each other; one document
+  Shuffled, because neighbors in a folder resemble each other; one document
   alone is divided from front to back.
   """
 

@@ -22,7 +22,7 @@ SPLIT_NAMES = {
 
 
 class TFDSDocuments:
-  """The text field of one split of a TFDS data set."""
+  """The text field of one split of a TFDS dataset."""
 
   def __init__(self, builder: Any, split: str, field: str, cache_dir: Path):
     self._builder, self._split, self._field = builder, split, field
@@ -47,7 +47,7 @@ class TFDSDocuments:
     text = self._records[index][self._field]
     if not isinstance(text, str | bytes):
       raise UserError(
-        f"feature {self._field!r} of the TFDS data set is no text; set "
+        f"feature {self._field!r} of the TFDS dataset is no text; set "
         "data.field to one that is."
       )
     return text if isinstance(text, str) else decode(text, self._split)
@@ -68,7 +68,7 @@ class TFDSDocuments:
 def open_tfds(
   name: str, data_dir: str, field: str, cache_dir: Path
 ) -> dict[str, Source]:
-  """Open the texts of a prepared data set.
+  """Open the texts of a prepared dataset.
 
   Args:
     name: its name, with configuration and version if there are several.
@@ -80,13 +80,13 @@ def open_tfds(
     lmjax's names of the splits that are there to their documents.
 
   Raises:
-    UserError: if there is no such data set, or none that can be read.
+    UserError: if there is no such dataset, or none that can be read.
   """
   builder = open_builder(name, data_dir)
   features = builder.info.features
   if field not in features:
     raise UserError(
-      f"TFDS data set {name!r} has no feature {field!r}; set data.field to "
+      f"TFDS dataset {name!r} has no feature {field!r}; set data.field to "
       f"one of {', '.join(features)}."
     )
   return {
@@ -96,32 +96,32 @@ def open_tfds(
 
 
 def open_builder(name: str, data_dir: str) -> Any:
-  """Open a prepared data set.
+  """Open a prepared dataset.
 
   Raises:
-    UserError: if there is no such data set, or none that can be read.
+    UserError: if there is no such dataset, or none that can be read.
   """
   import tensorflow_datasets as tfds
 
   if not name:
-    raise UserError("data.name is empty; give the name of a TFDS data set.")
+    raise UserError("data.name is empty; give the name of a TFDS dataset.")
   folder = os.path.expanduser(data_dir) if data_dir else None
   try:
     builder = tfds.builder(name, data_dir=folder, try_gcs=False)
     splits = builder.info.splits
   except Exception as error:
     raise UserError(
-      f"there is no TFDS data set {name!r} under data.data_dir="
+      f"there is no TFDS dataset {name!r} under data.data_dir="
       f"{data_dir or '(default)'}; make one with scripts/prepare_data.py."
     ) from error
   if not splits:
     raise UserError(
-      f"TFDS data set {name!r} is not prepared under {builder.data_dir}; "
+      f"TFDS dataset {name!r} is not prepared under {builder.data_dir}; "
       "prepare it there with file_format=array_record."
     )
   if builder.info.file_format.value != "array_record":
     raise UserError(
-      f"TFDS data set {name!r} is stored as {builder.info.file_format.value}; "
+      f"TFDS dataset {name!r} is stored as {builder.info.file_format.value}; "
       "only array_record can be read without TensorFlow: prepare it again "
       "with file_format=array_record."
     )
@@ -129,7 +129,7 @@ def open_builder(name: str, data_dir: str) -> Any:
 
 
 def splits_of(builder: Any) -> dict[str, str]:
-  """Name the splits that are there: lmjax's name to the data set's own.
+  """Name the splits that are there: lmjax's name to the dataset's own.
 
   Raises:
     UserError: if there is none to train on.
@@ -140,7 +140,7 @@ def splits_of(builder: Any) -> dict[str, str]:
     for split, names in SPLIT_NAMES.items()
   }
   if not found["train"]:
-    raise UserError(f"TFDS data set {builder.name!r} has no split train.")
+    raise UserError(f"TFDS dataset {builder.name!r} has no split train.")
   return {split: theirs for split, theirs in found.items() if theirs}
 
 

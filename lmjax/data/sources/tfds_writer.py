@@ -22,16 +22,16 @@ FIELD = "text"
 def write_dataset(
   name: str, data_dir: Path, splits: dict[str, Source], shard_size: int
 ) -> Path:
-  """Write splits as an array_record data set that `tfds.builder` opens.
+  """Write splits as an array_record dataset that `tfds.builder` opens.
 
   Args:
-    name: what the data set is to be called, in snake case.
+    name: what the dataset is to be called, in snake case.
     data_dir: the folder that holds data sets.
     splits: the documents of each split; empty ones are left out.
     shard_size: documents in a shard.
 
   Returns:
-    The folder of the data set.
+    The folder of the dataset.
 
   Raises:
     UserError: if the folder holds shards of another text.

@@ -54,7 +54,7 @@ def _files(config: ConfigDict, suffixes: tuple[str, ...], reader) -> Splits:
   if not divided["train"]:
     raise UserError(
       f"no file under data.path={config.path} matches data.train_files="
-      f"{config.train_files}; mend the pattern or set data.split_by=ratio."
+      f"{config.train_files}; correct the pattern or set data.split_by=ratio."
     )
   return {split: reader(found) for split, found in divided.items()}
 
@@ -83,7 +83,7 @@ def tsv(config: ConfigDict, cache_dir: Path) -> Splits:
 
 
 def tfds(config: ConfigDict, cache_dir: Path) -> Splits:
-  """Open a TFDS data set by its own splits; by ratio if it has one alone."""
+  """Open a TFDS dataset by its own splits; by ratio if it has one alone."""
   splits = open_tfds(config.name, config.data_dir, config.field, cache_dir)
   return splits if len(splits) > 1 else _by_ratio(splits["train"], config)
 

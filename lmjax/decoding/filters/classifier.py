@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A classifier that has a say in the next token."""
+"""Guidance by a classifier."""
 
 from collections.abc import Callable
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another model that has a say in the next token."""
+"""Guidance by another model (expert or anti-expert)."""
 
 from collections.abc import Callable
 

@@ -103,7 +103,7 @@ def fitting(schema: str) -> ByteAutomaton:
   try:
     pattern = build_regex_from_schema(schema)
   except TypeError:
-    raise UsageError("the JSON schema is no JSON; mend it.") from None
+    raise UsageError("the JSON schema is no JSON; correct it.") from None
   except ValueError as error:
     reason = str(error).splitlines()[0].strip().rstrip(".")
     raise UsageError(

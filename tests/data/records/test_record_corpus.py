@@ -171,7 +171,7 @@ MALFORMED = "good one\tgood\n\tgood\nbad\nbad two\tbad\n\tgood\n"
 
 def test_a_malformed_record_is_refused_by_file_and_line(tmp_path):
   changes = dict(valid_fraction=0.0, test_fraction=0.0)
-  mend = "; mend the record or set data.malformed=skip"
+  mend = "; correct the record or set data.malformed=skip"
   for text, wanted in (
     (MALFORMED, "2: its text is empty"),
     ("one\tgood\nbad\n", "2: it has 1 column, and .*a.tsv:1 has 2"),
@@ -207,8 +207,8 @@ def test_a_wrong_column_is_one_sentence_with_those_that_there_are(tmp_path):
 
   columns = {"columns__text": "body"}
   assert message("text\tlabel\na\tb\n", header=True, **columns).endswith(
-    "a.tsv:2: data.columns.text=body is none of its columns, 0, 1, text, label "
-    "(name one of these); mend the record or set data.malformed=skip."
+    "a.tsv:2: data.columns.text=body is not one of its columns, 0, 1, text, "
+    "label (name one of these); correct the record or set data.malformed=skip."
   )
   assert "0, 1 (name one of these, or set data.header=True if" in message(
     "a\tb\n", **columns

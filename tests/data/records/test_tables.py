@@ -208,7 +208,7 @@ def test_splits_are_files_by_their_names(tmp_path):
 
 
 def write_tfds(folder, splits):
-  """Write a TFDS data set of records with features of all kinds."""
+  """Write a TFDS dataset of records with features of all kinds."""
   import tensorflow_datasets as tfds
   from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -279,7 +279,7 @@ def test_tfds_features_become_texts_and_lists(tmp_path):
   assert tables.keys() == {"train", "valid"}
   prints = {table.fingerprint for table in tables.values()}
   assert len(prints) == 2
-  with pytest.raises(UserError, match="no TFDS data set 'other'"):
+  with pytest.raises(UserError, match="no TFDS dataset 'other'"):
     TABLES["tfds"](data_of("", name="other"), tmp_path)
   with pytest.raises(UserError, match="data.name is empty"):
     TABLES["tfds"](data_of(""), tmp_path)

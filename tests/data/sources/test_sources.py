@@ -138,7 +138,7 @@ def test_ratio_gives_every_character_to_exactly_one_split():
   assert abs(lengths["valid"] - total / 4) <= 1
   whole = [p for split in pieces.values() for p in split if p in documents]
   assert len(whole) >= len(documents) - 2  # two cuts at most
-  # Validation is no block of neighbours.
+  # Validation is no block of neighbors.
   numbers = [int(p[1:].split(">")[0]) for p in pieces["valid"] if p[0] == "<"]
   assert max(numbers) - min(numbers) > 2 * len(numbers)
 

@@ -70,7 +70,7 @@ def test_another_text_is_not_written_over(tmp_path):
 
 def test_what_is_missing_is_a_sentence(tmp_path):
   write_dataset("n", tmp_path, {"train": TEXTS}, 4)
-  with pytest.raises(UserError, match="no TFDS data set 'm'"):
+  with pytest.raises(UserError, match="no TFDS dataset 'm'"):
     open_tfds("m", str(tmp_path), "text", tmp_path)
   with pytest.raises(UserError, match="no feature 'body'"):
     open_tfds("n", str(tmp_path), "body", tmp_path)

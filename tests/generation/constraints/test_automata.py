@@ -268,7 +268,7 @@ def test_json_fits_its_schema():
     (lambda: matching("a^b"), "no text can go on"),
     (lambda: matching("(a$|b)"), "no text can go on"),
     (lambda: fitting("{"), "no JSON"),
-    (lambda: fitting('{"type": "colour"}'), "Unsupported type: colour"),
+    (lambda: fitting('{"type": "color"}'), "Unsupported type: color"),
     (lambda: over_tokens(matching("a+c"), LETTERS), "no text that the run's"),
     (
       lambda: over_tokens(both(containing("a"), matching("b+")), LETTERS),

@@ -84,13 +84,13 @@ def _divide(
   if not divided["train"]:
     raise UserError(
       f"no file under data.path={config.path} matches data.train_files="
-      f"{config.train_files}; mend the pattern or set data.split_by=ratio."
+      f"{config.train_files}; correct the pattern or set data.split_by=ratio."
     )
   return {split: read(found) for split, found in divided.items() if found}
 
 
 def tfds(config: ConfigDict, cache_dir: Path) -> Tables:
-  """Open a TFDS data set by its own splits."""
+  """Open a TFDS dataset by its own splits."""
   builder = open_builder(config.name, config.data_dir)
   return {
     split: TFDSTable(builder, theirs, cache_dir)

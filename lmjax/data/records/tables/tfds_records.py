@@ -15,14 +15,14 @@ from lmjax.data.sources.tfds import digest_split
 
 
 class TFDSTable:
-  """One split of a data set; features are columns.
+  """One split of a dataset; features are columns.
 
   Labels become their names, numbers their digits, sequences lists of these;
   names within a feature follow its own name and a stroke, as tokens/word.
 
   Args:
-    builder: of the data set.
-    split: what the data set calls the split.
+    builder: of the dataset.
+    split: what the dataset calls the split.
     cache_dir: where content digests are remembered.
   """
 

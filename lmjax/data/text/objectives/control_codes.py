@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Language modelling under control codes: texts that begin with their kind."""
+"""Language modeling under control codes: texts that begin with their kind."""
 
 import dataclasses
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked language modelling: hide tokens, to be told from both sides."""
+"""Masked language modeling: hide tokens, to be told from both sides."""
 
 import dataclasses
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prefix language modelling: go on from a text that is read both ways."""
+"""Prefix language modeling: go on from a text that is read both ways."""
 
 import dataclasses
 

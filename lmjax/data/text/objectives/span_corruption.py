@@ -121,7 +121,7 @@ class SpanCorruption(Objective):
 def divide(chances_BN: np.ndarray, parts: int) -> np.ndarray:
   """Divide N + 1 things into parts of at least one, all divisions alike.
 
-  The `parts - 1` lowest chances say between which neighbours it is cut:
+  The `parts - 1` lowest chances say between which neighbors it is cut:
 
       divide([[0.9, 0.1, 0.5, 0.3]], 3) → [[2, 2, 1]]
   """
