@@ -49,7 +49,7 @@ def test_scores_are_what_evaluation_sums(trained):
   (score,) = run.score([text])
   assert score.num_sequences == 6
   np.testing.assert_allclose(score.log_probs[1:], scores[:39], rtol=1e-5)
-  with pytest.raises(UsageError, match="learned task=prefix_lm"):
+  with pytest.raises(UsageError, match="is a run of task=prefix_lm"):
     Run(folder, overrides={"task": "prefix_lm"}).log_probs("test")
 
 

@@ -9,7 +9,7 @@ class ApiError(Exception):
     status: of HTTP.
     message: a sentence that says what to do.
     param: the field of the request that is at fault, if one is.
-    control_code: a word for programs.
+    code: machine-readable name of the error.
   """
 
   def __init__(
@@ -17,10 +17,10 @@ class ApiError(Exception):
     status: int,
     message: str,
     param: str | None = None,
-    control_code: str | None = None,
+    code: str | None = None,
   ):
     super().__init__(message)
-    self.status, self.param, self.control_code = status, param, control_code
+    self.status, self.param, self.code = status, param, code
 
   def body(self) -> dict:
     """Return the answer."""
@@ -30,6 +30,6 @@ class ApiError(Exception):
       message=str(self),
       type=kind,
       param=self.param,
-      control_code=self.control_code,
+      code=self.code,
     )
     return {"error": error}

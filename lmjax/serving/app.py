@@ -284,9 +284,7 @@ class Service:
     if self._key and not hmac.compare_digest(
       given, f"Bearer {self._key}".encode()
     ):
-      raise ApiError(
-        401, "give the server's API key.", control_code="invalid_api_key"
-      )
+      raise ApiError(401, "give the server's API key.", code="invalid_api_key")
 
 
 def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
@@ -383,7 +381,7 @@ def _api_error(error: Exception) -> ApiError:
     return error
   if isinstance(error, QueueFull):
     message = "too many texts wait to be written; try again soon."
-    return ApiError(429, message, control_code="rate_limit_exceeded")
+    return ApiError(429, message, code="rate_limit_exceeded")
   if isinstance(error, ServerClosing):
     return ApiError(503, "the server is closing; ask another.")
   if isinstance(error, UsageError):

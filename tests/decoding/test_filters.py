@@ -154,7 +154,7 @@ def test_a_row_is_filtered_as_if_it_were_alone(make):
 
 
 @pytest.mark.parametrize(
-  "choose",
+  "logits_processor",
   [
     RepetitionPenalty(1.7),
     NoRepeatNgrams(1),
@@ -225,7 +225,7 @@ def test_an_ngram_further_back_than_the_memory_may_come_again():
 
 
 @pytest.mark.parametrize(
-  "choose",
+  "logits_processor",
   [
     NoRepeatNgrams(1),
     BadWords.of([[1], [2], [3]]),

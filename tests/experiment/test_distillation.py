@@ -219,7 +219,9 @@ def test_what_cannot_teach_is_refused(
   config = tiny_config("lstm", **changes, **{"train.num_steps": 1})
   assert loop.train(config, tmp_path / "lm") == 0
   taught = make_config(rows, **{"distill.workdir": str(tmp_path / "lm")})
-  with pytest.raises(UserError, match="learned task=language_modeling; give a"):
+  with pytest.raises(
+    UserError, match="is a run of task=language_modeling; give"
+  ):
     loop.train(taught, tmp_path / "run")
   config.distill.workdir = str(teacher)
   with pytest.raises(UsageError, match="is not for task=language_modeling"):

@@ -209,7 +209,9 @@ def test_runs_do_what_their_tasks_taught_them(
   assert run.tokenizer.special_tokens == (MASK,)
   filled = run.fill(f"7 {BLANK} is", number=2)
   assert len(filled.candidates[0]) == 2 and BLANK not in filled.texts[0]
-  with pytest.raises(UsageError, match="task=masked_lm does not go on .*fill"):
+  with pytest.raises(
+    UsageError, match="task=masked_lm does not generate text; use .*fill"
+  ):
     run.generate("7")
   script = str(Path(__file__).parent.parent.parent / "scripts" / "fill.py")
   flags = [f"--workdir={tmp_path / 'masked'}", f"--text=7 {BLANK} is"]

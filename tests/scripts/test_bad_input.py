@@ -226,7 +226,7 @@ CASES = {
   ),
   "predicting with a run that goes on from texts": (
     ["scripts/predict.py", "--workdir=run"],
-    ["learned task=language_modeling", "task=classification"],
+    ["is a run of task=language_modeling", "task=classification"],
   ),
   "serving no texts at a time": (
     ["scripts/serve.py", "--workdir=run", "--max_batch=0"],

@@ -292,7 +292,7 @@ def test_a_table_is_made_of_a_report(tmp_path):
   ("flags", "sentence"),
   [
     (["fast"], "say what to measure"),
-    (["lstm", "--case=("], "no regular expression"),
+    (["lstm", "--case=("], "not a valid regular expression"),
     (["lstm", "--peers=keras"], "choose from torch"),
     (["table", f"--json={__file__}"], "is no report"),
   ],

@@ -24,7 +24,7 @@ from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.train_state import create_state
 from lmjax.training.step import eval_step, train_step
 from lmjax.tree import named_leaves
-from tests.tiny_models import recurrent, transformer
+from tests.tiny_models import clone, recurrent, transformer
 
 B, T, V, STEPS = 16, 5, 16, 3
 
@@ -211,7 +211,7 @@ def test_devices_exchange_sums_alone(name):
 def test_a_step_keeps_every_dtype(name, param_dtype, num_microbatches):
   """Else it would compile twice, and a restored run would round otherwise."""
   model, stateful = TASKS[name]
-  model = model.clone(param_dtype=jax.numpy.dtype(param_dtype))
+  model = clone(model, param_dtype=jax.numpy.dtype(param_dtype))
   task = LanguageModeling(model, np.ones(V, np.float32), "byte", stateful)
   optimizer = make(name)[1]
   batch = next(batches())

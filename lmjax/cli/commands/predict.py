@@ -14,7 +14,6 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from lmjax import strict_json
-from lmjax.data.records.record_corpus import MALFORMED
 from lmjax.data.records.tables.requests import (
   FORMATS,
   PLAIN,
@@ -47,7 +46,10 @@ _COLUMNS = flags.DEFINE_list(
   "Where texts are if not in the columns of the training data: role=column,...",
 )
 _MALFORMED = flags.DEFINE_enum(
-  "malformed", "refuse", MALFORMED, "What becomes of malformed records."
+  "malformed",
+  "error",
+  ["error", "skip"],
+  "What to do with malformed records.",
 )
 _OUTPUT = flags.DEFINE_enum(
   "output",
@@ -64,7 +66,7 @@ flags.mark_flag_as_required("workdir")
 def report(problem: Problem) -> None:
   """Refuse a malformed record, or tell that it is left out."""
   about = f"{problem.where}: {problem.reason}"
-  if _MALFORMED.value == "refuse":
+  if _MALFORMED.value == "error":
     raise UserError(f"{about}; correct the record or give --malformed=skip.")
   print(f"skipped {about}", file=sys.stderr)
 
