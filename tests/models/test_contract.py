@@ -197,7 +197,7 @@ def test_flops_count_every_matmul_once(model):
     shown = sum(min(t + 0.5, reach) for t in range(T)) / T
     products = 2
     if isinstance(model, TransformerXL):
-      shown, products = shown + model.memory_length, 3
+      shown, products = shown + model.memory, 3
     attention = (
       2 * products * model.stack.num_layers * round(model.width * shown)
     )
