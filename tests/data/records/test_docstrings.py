@@ -6,12 +6,12 @@ import sys
 
 from lmjax.config import defaults
 from lmjax.config.finalize import finalize
-from lmjax.data.records.record_corpus import RecordCorpus
 from lmjax.data.records.tables.docstrings import (
   FEWEST,
   DocstringTable,
   read_docstrings,
 )
+from lmjax.task_specs.build import open_corpus
 
 
 def test_packages_have_enough_docstrings_and_no_text_is_there_twice():
@@ -38,7 +38,7 @@ def test_what_is_remembered_is_what_was_read(tmp_path):
 
 def test_no_text_is_in_two_splits(tmp_path):
   config = finalize(defaults.get_config(model="text_cnn"))
-  corpus = RecordCorpus(config, None, {}, tmp_path)
+  corpus = open_corpus(config, None, {}, tmp_path)
   splits = {
     split: {row["text"] for _, row in corpus.rows(split)}
     for split in ("train", "valid", "test")

@@ -16,6 +16,7 @@ from lmjax.data.records.schemas.schema import fingerprint
 from lmjax.data.tokenizers import SPECIALS, ByteTokenizer, WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UserError
+from lmjax.task_specs import build
 
 TEXTS = [f"{'good' if n % 2 else 'bad'} film {n}" for n in range(200)]
 LINES = "".join(f"{text}\t{text.split()[0]}\n" for text in TEXTS)
@@ -38,7 +39,7 @@ def open_corpus(folder, text=LINES, known=None, **changes) -> RecordCorpus:
     path.write_text(text)
   changes = {f"data__{key}": value for key, value in changes.items()}
   config = config_of(path, **changes)
-  return RecordCorpus(config, known, {}, folder / "cache")
+  return build.open_corpus(config, known, {}, folder / "cache")
 
 
 def texts_of(corpus, split) -> list[str]:
@@ -76,7 +77,7 @@ def test_files_are_splits_and_what_is_missing_is_held_out(tmp_path):
     lines = [f"{name} {n}\t{n % 2}\n" for n in range(50)]
     (tmp_path / f"{name}.tsv").write_text("".join(lines))
   config = config_of(tmp_path, data__split_by="name", data__valid_fraction=0.2)
-  corpus = RecordCorpus(config, None, {}, tmp_path / "cache")
+  corpus = build.open_corpus(config, None, {}, tmp_path / "cache")
   train, valid, test = (
     texts_of(corpus, split) for split in ("train", "valid", "test")
   )
@@ -97,7 +98,7 @@ def test_a_share_of_train_is_inside_a_larger_one_and_leaves_valid_alone(
   assert texts_of(half, "valid") == texts_of(whole, "valid")
   changes = dict(data__train_fraction=0.5, seed=1)
   config = config_of(tmp_path / "a.tsv", **changes)
-  other = RecordCorpus(config, None, {}, tmp_path / "cache")
+  other = build.open_corpus(config, None, {}, tmp_path / "cache")
   assert set(texts_of(other, "train")) not in (some, train)
   vocabularies = {c.tokenizer.fingerprint for c in (whole, half, other)}
   assert len(vocabularies) == 1  # a label may be in the other half alone
@@ -158,7 +159,7 @@ def test_the_same_records_make_the_same_batches_in_any_format(tmp_path, header):
       data__columns__text=columns[0],
       data__columns__label=columns[1],
     )
-    corpus = RecordCorpus(config, None, {}, tmp_path / "cache")
+    corpus = build.open_corpus(config, None, {}, tmp_path / "cache")
     found[source] = corpus.train_batches()[2]
     assert found[source]["weights"].sum() == 4
   for name, values in found["tsv"].items():
@@ -218,11 +219,11 @@ def test_a_wrong_column_is_one_sentence_with_those_that_there_are(tmp_path):
 def test_an_unseen_label_is_named_with_its_place(tmp_path):
   (tmp_path / "train.tsv").write_text("one\ta\ntwo\tb\n")
   (tmp_path / "valid.tsv").write_text("one\ta\n\ntwo\tc\n")
-  for malformed in record_corpus.MALFORMED:
+  for malformed in ("error", "skip"):
     config = config_of(
       tmp_path, data__split_by="name", data__malformed=malformed
     )
-    corpus = RecordCorpus(config, None, {}, tmp_path / "cache")
+    corpus = build.open_corpus(config, None, {}, tmp_path / "cache")
     wanted = "valid.tsv:3: the label 'c' does not occur in the split train"
     with pytest.raises(UserError, match=wanted):
       corpus.eval_batches("valid")

@@ -7,7 +7,6 @@ import pytest
 from lmjax.config import defaults
 from lmjax.data.shuffle import draws, mix
 from lmjax.data.text.batching import OrderedSequences, ShuffledSequences
-from lmjax.data.text.objectives import OBJECTIVES, make_objective
 from lmjax.data.text.objectives.masking import MASK, Masking, word_starts
 from lmjax.data.text.objectives.span_corruption import divide, fit
 from lmjax.data.tokenizers import (
@@ -19,9 +18,11 @@ from lmjax.data.tokenizers import (
   CharacterTokenizer,
 )
 from lmjax.errors import UsageError
+from lmjax.task_specs import TASK_SPECS
+from lmjax.task_specs.build import make_objective
 from tests.helpers.frequencies import assert_frequencies
 
-REWRITING = sorted(OBJECTIVES)
+REWRITING = sorted(n for n, s in TASK_SPECS.items() if s.objective)
 
 
 @dataclasses.dataclass
