@@ -94,7 +94,7 @@ class Retriever:
   """Find the second texts that match a first text.
 
   Args:
-    predictor: predicts vectors of texts; see TaskSpec.compares.
+    predictor: predicts vectors of texts; see TaskSpec.check_searchable.
     variables: the model's variables.
     texts: the texts to search; empty ones and repetitions are ignored.
 

@@ -541,7 +541,7 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
       jax.eval_shape(experiment.make_state)
       trace_preview(experiment)
       reads |= recorder.reads
-      own = ("data.", "model.", "sample.", f"{task}.")
+      own = ("data.", "model.", "preview.", f"{task}.")
       keys = compatibility.flatten(recorder.to_dict())
       all_keys |= {key for key in keys if key.startswith(own)}
   # ... and every table opened.

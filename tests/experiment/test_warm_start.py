@@ -130,7 +130,7 @@ def test_blocks_of_a_masked_language_model_begin_a_classifier(
   check_taken(
     state, source_run, [n for n in theirs if not n.startswith("output")]
   )
-  report = experiment.taken.report
+  report = experiment.warm_start.report
   assert [name.split("/")[0] for name in report["new"]] == ["classifier"] * 2
   sizes = {name: leaf.size for name, leaf in named_leaves(state.params).items()}
   share = sum(sizes[name] for name in report["taken"]) / sum(sizes.values())
@@ -150,7 +150,7 @@ def test_a_language_model_goes_on_elsewhere(
   average = named_leaves(averaged_params(state.opt_state))
   for name, value in theirs.items():
     np.testing.assert_array_equal(average[name], value)
-  assert experiment.taken.report["share"] == 1.0
+  assert experiment.warm_start.report["share"] == 1.0
   # It judges as the other run did.
   assert experiment.tokenizer.fingerprint == (
     RunDir(source_run).load_tokenizer().fingerprint
@@ -186,7 +186,7 @@ def test_the_expression_chooses_and_the_average_is_what_is_taken(
   average = named_leaves(averaged_params(state.opt_state))
   for name, leaf in named_leaves(state.params).items():
     np.testing.assert_array_equal(average[name], leaf, err_msg=name)
-  assert "embedding/embedding" in experiment.taken.report["left"]
+  assert "embedding/embedding" in experiment.warm_start.report["left"]
 
 
 def test_marks_come_behind_the_tokens_of_a_table(
@@ -256,7 +256,7 @@ def test_a_record_run_hands_its_tokenizers_on_by_role(
   assert loop.train(config, tmp_path / "one") == 0
   config = classifier(tiny_config, rows, tmp_path / "one")
   experiment, state = begin(config, tmp_path / "two")
-  assert experiment.taken.report["new"] == []
+  assert experiment.warm_start.report["new"] == []
   check_taken(state, tmp_path / "one", list(named_leaves(state.params)))
 
 
@@ -284,7 +284,7 @@ def test_what_does_not_fit_is_named_and_leaves_no_run(
 
 def test_a_pattern_that_is_none_is_refused(tiny_config, text_folder, tmp_path):
   config = tiny_config("lstm", **{"init.parameters": "("})
-  with pytest.raises(UsageError, match="init.parameters=. is no regular"):
+  with pytest.raises(UsageError, match="init.parameters=. is not a valid regular"):
     loop.train(config, tmp_path / "run")
 
 
@@ -295,5 +295,5 @@ def test_counted_models_have_nothing_to_give(
   config = text_config(tiny_config, text_folder, "lstm", source_run)
   experiment = Experiment(config, RunDir(tmp_path / "run"))
   with pytest.raises(UserError, match="it has no parameters"):
-    _ = experiment.taken
+    _ = experiment.warm_start
   assert SourceRun(str(source_run), "best").learned[1] == {}
