@@ -206,7 +206,7 @@ def test_other_labels_are_named(rows, teacher, tmp_path):
     lines(range(90), lambda n: "small" if n < 50 else "large")
   )
   config = make_config(other, **{"distill.workdir": str(teacher)})
-  message = "has the labels even, odd, and here are large, small"
+  message = "has the labels even, odd, and this run has large, small"
   with pytest.raises(UserError, match=message):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()

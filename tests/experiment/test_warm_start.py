@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new run begins with the parameters and the tokenizer of another."""
+"""A new run starts from the parameters and the tokenizer of another run."""
 
 import json
 import shutil
@@ -28,8 +28,8 @@ TEXT = {"data.tokenizer": "word", "train.num_steps": 2, "train.eval_every": 0}
 
 @pytest.fixture(scope="module")
 def source_runs(tiny_config, text_folder, tmp_path_factory):
-  """Train the runs that others begin with, once each."""
-  folder = tmp_path_factory.mktemp("donors")
+  """Train each source run once."""
+  folder = tmp_path_factory.mktemp("source_runs")
 
   def source_run(model, name="", **changes):
     path = folder / (name or model)
@@ -45,7 +45,7 @@ def source_runs(tiny_config, text_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-  """Write records whose words are partly those of the text."""
+  """Write records some of whose words occur in the text."""
   path = tmp_path_factory.mktemp("rows") / "rows.tsv"
   lines = [
     f"{'odd' if n % 2 else 'even'}\t{n} squared is new" for n in range(60)
@@ -58,7 +58,9 @@ def text_config(tiny_config, text_folder, model, source_run, **changes):
   config = tiny_config(model, **TEXT)
   config.data.source, config.data.path = "text", str(text_folder)
   config.data.split_by, config.init.workdir = "name", str(source_run)
-  config.data.tokenizer = "byte"  # the other run's is taken
+  config.data.tokenizer = (
+    "byte"  # the tokenizer of the source run is used instead
+  )
   config.update_from_flattened_dict(changes)
   return config
 
@@ -94,7 +96,7 @@ def params_of(folder):
 
 
 def check_taken(state, source_run, expected):
-  """See that these paths, and no others, have the values of the other run."""
+  """Check that these paths, and no others, have the values of the source."""
   ours, theirs = named_leaves(state.params), params_of(source_run)
   for name, leaf in ours.items():
     same = name in theirs and np.array_equal(leaf, theirs[name])
@@ -133,9 +135,9 @@ def test_blocks_of_a_masked_language_model_begin_a_classifier(
   report = experiment.warm_start.report
   assert [name.split("/")[0] for name in report["new"]] == ["classifier"] * 2
   sizes = {name: leaf.size for name, leaf in named_leaves(state.params).items()}
-  share = sum(sizes[name] for name in report["taken"]) / sum(sizes.values())
-  np.testing.assert_allclose(report["share"], share)
-  assert 0.5 < share < 1.0
+  taken = sum(sizes[name] for name in report["taken"])
+  np.testing.assert_allclose(report["fraction"], taken / sum(sizes.values()))
+  assert 0.5 < report["fraction"] < 1.0
 
 
 def test_a_language_model_goes_on_elsewhere(
@@ -150,7 +152,7 @@ def test_a_language_model_goes_on_elsewhere(
   average = named_leaves(averaged_params(state.opt_state))
   for name, value in theirs.items():
     np.testing.assert_array_equal(average[name], value)
-  assert experiment.warm_start.report["share"] == 1.0
+  assert experiment.warm_start.report["fraction"] == 1.0
   # It judges as the other run did.
   assert experiment.tokenizer.fingerprint == (
     RunDir(source_run).load_tokenizer().fingerprint
@@ -223,7 +225,7 @@ def test_a_run_goes_on_without_the_other(
   source_runs, rows, tiny_config, tmp_path
 ):
   """Bit for bit as one that was never interrupted."""
-  source_run = tmp_path / "donor"
+  source_run = tmp_path / "source_run"
   shutil.copytree(source_runs("lstm"), source_run)
   config = classifier(tiny_config, rows, source_run)
   config.optim.schedule, config.train.num_steps = "constant", 4
@@ -243,10 +245,11 @@ def test_a_run_goes_on_without_the_other(
   run = lmjax.load(tmp_path / "broken")
   state = jax.eval_shape(run.experiment.make_state)
   text = overview(run.experiment, state, 1)
-  assert f"begun with step 2 of {source_run}: {report['share']:.1%}" in text
+  line = f"started from step 2 of {source_run}: {report['fraction']:.1%}"
+  assert line in text
   assert f"taken: {', '.join(report['taken'])}" in text
-  assert "new here: " in text and "classifier/bias" in report["new"]
-  assert "left there: output/bias, output/table" in text
+  assert "new in this run: " in text and "classifier/bias" in report["new"]
+  assert "not taken: output/bias, output/table" in text
 
 
 def test_a_record_run_hands_its_tokenizers_on_by_role(
@@ -265,7 +268,7 @@ def test_a_record_run_hands_its_tokenizers_on_by_role(
   [
     (
       {"init.parameters": "^nothing"},
-      "name=lstm in .* has nothing for .*name=",
+      "name=lstm has no parameters for .*name=",
     ),
     ({"model.cell": "gru"}, r"layer_0/bias has shape \[64\].* \[48\] here"),
     ({"model.width": 24, "model.embedding_width": 16}, "sizes equal"),
@@ -284,7 +287,9 @@ def test_what_does_not_fit_is_named_and_leaves_no_run(
 
 def test_a_pattern_that_is_none_is_refused(tiny_config, text_folder, tmp_path):
   config = tiny_config("lstm", **{"init.parameters": "("})
-  with pytest.raises(UsageError, match="init.parameters=. is not a valid regular"):
+  with pytest.raises(
+    UsageError, match="init.parameters=. is not a valid regular"
+  ):
     loop.train(config, tmp_path / "run")
 
 
