@@ -105,7 +105,7 @@ def check_taken(state, source_run, expected):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_layers_of_a_language_model_begin_an_encoder(
+def test_language_model_layers_initialize_text_encoder(
   cell, source_runs, rows, tiny_config, tmp_path
 ):
   source_run = source_runs(cell)
@@ -122,7 +122,7 @@ def test_layers_of_a_language_model_begin_an_encoder(
   assert tokenizers[0].encode("new")[0] == 1  # <unk> to the other run
 
 
-def test_blocks_of_a_masked_language_model_begin_a_classifier(
+def test_masked_lm_blocks_initialize_classifier(
   source_runs, rows, tiny_config, tmp_path
 ):
   source_run = source_runs("encoder")
@@ -140,7 +140,7 @@ def test_blocks_of_a_masked_language_model_begin_a_classifier(
   assert 0.5 < report["fraction"] < 1.0
 
 
-def test_a_language_model_goes_on_elsewhere(
+def test_takes_parameters_averages_and_tokenizer(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm")
@@ -153,7 +153,7 @@ def test_a_language_model_goes_on_elsewhere(
   for name, value in theirs.items():
     np.testing.assert_array_equal(average[name], value)
   assert experiment.warm_start.report["fraction"] == 1.0
-  # It judges as the other run did.
+  # Losses of both runs are comparable only with the same tokenizer.
   assert experiment.tokenizer.fingerprint == (
     RunDir(source_run).load_tokenizer().fingerprint
   )
@@ -166,7 +166,7 @@ def test_a_language_model_goes_on_elsewhere(
     lambda rules: PmapStrategy(jax.devices()[:2], dict(data=-1)),
   ],
 )
-def test_parameters_are_taken_on_many_devices(
+def test_warm_start_on_several_devices(
   strategy, source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm")
@@ -176,7 +176,7 @@ def test_parameters_are_taken_on_many_devices(
   check_taken(state, source_run, list(params_of(source_run)))
 
 
-def test_the_expression_chooses_and_the_average_is_what_is_taken(
+def test_pattern_selects_averaged_parameters(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm", "averaged", **{"optim.ema_decay": 0.5})
@@ -191,7 +191,7 @@ def test_the_expression_chooses_and_the_average_is_what_is_taken(
   assert "embedding/embedding" in experiment.warm_start.report["left"]
 
 
-def test_marks_come_behind_the_tokens_of_a_table(
+def test_special_tokens_of_new_task_keep_initial_rows(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("transformer", **{"model.positions": "none"})
@@ -208,7 +208,7 @@ def test_marks_come_behind_the_tokens_of_a_table(
   assert np.abs(ours[-1]).max() > 0
 
 
-def test_types_are_the_new_runs(
+def test_dtypes_are_those_of_the_new_run(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm")
@@ -221,9 +221,7 @@ def test_types_are_the_new_runs(
   np.testing.assert_array_equal(found, expected)
 
 
-def test_a_run_goes_on_without_the_other(
-  source_runs, rows, tiny_config, tmp_path
-):
+def test_resumes_without_source_run(source_runs, rows, tiny_config, tmp_path):
   """Bit for bit as one that was never interrupted."""
   source_run = tmp_path / "source_run"
   shutil.copytree(source_runs("lstm"), source_run)
@@ -252,7 +250,7 @@ def test_a_run_goes_on_without_the_other(
   assert "not taken: output/bias, output/table" in text
 
 
-def test_a_record_run_hands_its_tokenizers_on_by_role(
+def test_record_runs_inherit_tokenizers_by_role(
   source_runs, rows, tiny_config, tmp_path
 ):
   config = classifier(tiny_config, rows, source_runs("lstm"))
@@ -270,13 +268,16 @@ def test_a_record_run_hands_its_tokenizers_on_by_role(
       {"init.parameters": "^nothing"},
       "name=lstm has no parameters for .*name=",
     ),
-    ({"model.cell": "gru"}, r"layer_0/bias has shape \[64\].* \[48\] here"),
+    (
+      {"model.cell": "gru"},
+      r"layer_0/bias has shape \[64\].* \[48\] in this run",
+    ),
     ({"model.width": 24, "model.embedding_width": 16}, "sizes equal"),
     ({"init.checkpoint": "7"}, "checkpoint=7 is not in .* latest or one of 2"),
     ({"init.workdir": "/nowhere"}, "/nowhere holds no run"),
   ],
 )
-def test_what_does_not_fit_is_named_and_leaves_no_run(
+def test_rejects_parameters_that_do_not_fit(
   changes, message, source_runs, rows, tiny_config, tmp_path
 ):
   config = classifier(tiny_config, rows, source_runs("lstm"), **changes)
@@ -285,7 +286,7 @@ def test_what_does_not_fit_is_named_and_leaves_no_run(
   assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_pattern_that_is_none_is_refused(tiny_config, text_folder, tmp_path):
+def test_rejects_invalid_pattern(tiny_config, text_folder, tmp_path):
   config = tiny_config("lstm", **{"init.parameters": "("})
   with pytest.raises(
     UsageError, match="init.parameters=. is not a valid regular"
@@ -293,7 +294,7 @@ def test_a_pattern_that_is_none_is_refused(tiny_config, text_folder, tmp_path):
     loop.train(config, tmp_path / "run")
 
 
-def test_counted_models_have_nothing_to_give(
+def test_count_based_models_have_no_parameters_to_take(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("ngram")
