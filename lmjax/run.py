@@ -38,8 +38,7 @@ from lmjax.prediction.predictor import Predictor
 from lmjax.prediction.retriever import Retriever
 from lmjax.scoring.conditional import PairScorer
 from lmjax.scoring.language_model import Score, TextScorer
-from lmjax.task_specs import spec_of, tasks_with
-from lmjax.task_specs.matching import check_searchable
+from lmjax.task_specs import check_searchable, spec_of, tasks_with
 from lmjax.tasks.task import Task
 from lmjax.train_state import TrainState
 from lmjax.training.evaluation import Evaluator

@@ -2,6 +2,9 @@
 """The import order of the packages, and what the core never imports."""
 
 import ast
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,9 +54,12 @@ NEVER = {
   "decoding": {"lmjax.models", "lmjax.data", "ml_collections"},
   "optim": {"lmjax.models"},
 }
-# Packages that may import upward inside functions: loaders of task_specs, and
-# the entry points, which import on demand.
-LOADERS = {"task_specs", "__init__"}
+# The only package whose functions may import from below it in ORDER: its
+# loaders, which run when every package is importable.
+LOADERS = {"task_specs"}
+# A module name that is not a literal, so that no test can check it. Only cli,
+# at the end of the order, may import by such a name.
+COMPUTED = "<computed>"
 
 
 def imported_by(node: ast.AST, package: str) -> list[str]:
@@ -66,15 +72,31 @@ def imported_by(node: ast.AST, package: str) -> list[str]:
       parents = package.split(".")[: len(package.split(".")) - node.level + 1]
       base = ".".join([*parents, *filter(None, [node.module])])
     return [base, *(f"{base}.{alias.name}" for alias in node.names)]
-  if (
-    isinstance(node, ast.Call)
-    and getattr(node.func, "attr", getattr(node.func, "id", ""))
-    in ("import_module", "__import__")
-    and node.args
-    and isinstance(node.args[0], ast.Constant)
-  ):
-    return [node.args[0].value]
+  if isinstance(node, ast.Call):
+    return imported_by_call(node, package)
   return []
+
+
+def imported_by_call(node: ast.Call, package: str) -> list[str]:
+  """List the module that a call of `import_module` or `__import__` imports.
+
+  A name that is computed cannot be checked; it is returned as COMPUTED.
+  """
+  function = getattr(node.func, "attr", getattr(node.func, "id", ""))
+  if function not in ("import_module", "__import__"):
+    return []
+  keywords = {word.arg: word.value for word in node.keywords}
+  name = node.args[0] if node.args else keywords.get("name")
+  if not isinstance(name, ast.Constant):
+    return [COMPUTED]
+  if not name.value.startswith("."):
+    return [name.value]
+  anchor = node.args[1] if node.args[1:] else keywords.get("package")
+  if isinstance(anchor, ast.Constant):
+    package = anchor.value
+  elif getattr(anchor, "id", "") != "__package__":
+    return [COMPUTED]
+  return [importlib.util.resolve_name(name.value, package)]
 
 
 def imports(source: str, package: str, loaders: bool = False) -> set[str]:
@@ -125,6 +147,7 @@ def test_packages_import_only_from_above(name):
     text = file.read_text()
     for module in imports(text, package_of(file), name in LOADERS):
       parts = module.split(".")
+      assert module != COMPUTED or name == ORDER[-1], file
       assert parts[0] != "configs", f"{file} imports {module}"
       if parts[0] == "lmjax" and len(parts) > 1:
         assert parts[1] not in below, f"{file} imports {module}"
@@ -156,7 +179,10 @@ def test_nothing_imports_tensorflow_or_torch():
     "from tensorflow.io import gfile as files",
     "def f():\n  import tensorflow as tf",
     "import importlib\nimportlib.import_module('tensorflow')",
+    "import importlib\nimportlib.import_module(name='tensorflow.io')",
     "__import__('tensorflow')",
+    "class A:\n  import tensorflow as tf",
+    "async def f():\n  from tensorflow import io",
   ],
 )
 def test_every_form_of_import_is_detected(source):
@@ -170,7 +196,55 @@ def test_relative_imports_are_resolved():
   assert "lmjax.run" in imports("from ... import run", "lmjax.data.text")
 
 
+def test_relative_names_given_to_import_module_are_resolved():
+  source = "import_module('.run', 'lmjax')"
+  assert "lmjax.run" in imports(source, "lmjax.data")
+  source = "import_module(name='..run', package=__package__)"
+  assert "lmjax.run" in imports(source, "lmjax.data")
+
+
+@pytest.mark.parametrize(
+  "source", ["import_module(name)", "__import__(f'lmjax.{x}')"]
+)
+def test_computed_module_names_are_reported(source):
+  assert COMPUTED in imports(source, "lmjax.data")
+
+
+def test_defaults_import_only_ml_collections_and_declarations():
+  """A loaded config file must not wait for JAX, nor close an import cycle."""
+  allowed = (
+    "collections",
+    "dataclasses",
+    "ml_collections",
+    "lmjax.config.model_keys",
+    "lmjax.task_specs",
+  )
+  for name in ("defaults", "model_keys"):
+    source = (ROOT / "config" / f"{name}.py").read_text()
+    for module in imports(source, "lmjax.config"):
+      inside = (module == a or module.startswith(a + ".") for a in allowed)
+      assert any(inside), f"{name}.py imports {module}"
+
+
+@pytest.mark.parametrize("module", ["lmjax", "lmjax.config.defaults"])
+def test_importing_a_config_does_not_load_jax(module):
+  program = f"import {module}, sys; print(*sys.modules)"
+  command = [sys.executable, "-c", program]
+  ended = subprocess.run(command, capture_output=True, text=True, check=True)
+  loaded = {name.split(".")[0] for name in ended.stdout.split()}
+  assert loaded.isdisjoint({"jax", "flax", "numpy", "optax", "tensorflow"})
+
+
+def test_importing_lmjax_loads_no_other_package_of_it():
+  source = (ROOT / "__init__.py").read_text()
+  for node in ast.parse(source).body:
+    for module in imported_by(node, "lmjax"):
+      assert not module.startswith("lmjax"), module
+
+
 def test_loaders_are_imports_inside_functions():
   source = "import jax\ndef load():\n  from lmjax.run import Run"
   assert "lmjax.run" not in imports(source, "lmjax.task_specs", loaders=True)
   assert "jax" in imports(source, "lmjax.task_specs", loaders=True)
+  source = "class A:\n  import lmjax.run as run"
+  assert "lmjax.run" in imports(source, "lmjax.task_specs", loaders=True)

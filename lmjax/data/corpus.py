@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run learns from, whatever its task is."""
+"""The protocol of the data of a run, independent of its task."""
 
 from typing import Any, Protocol
 
@@ -11,17 +11,20 @@ from lmjax.data.vocabularies import Vocabularies
 
 
 class Corpus(Protocol):
-  """The data of a run, opened when they are asked for.
+  """The data of a run; splits are opened on first use.
 
   Attributes:
-    tokenizer: what the texts are written in; loaded if the run has begun.
-    text_tokenizer: what the embedding of a model is of.
+    tokenizer: the tokenizer, or the vocabularies of a task on records; loaded
+      from the run directory when a run resumes.
+    text_tokenizer: the tokenizer whose tokens are rows of the embedding table.
     fingerprints: digests of the splits.
-    sizes: what a model must know of the vocabulary, vocab_size at least.
-    task_inputs: what the fields of a task are filled with, by their names.
-    has_resets: whether memory is emptied within a batch.
-    example_batch: arrays of the shapes of a batch, made without reading data.
-    tokens_per_batch: how many tokens a batch has, padding counted.
+    sizes: arguments of the model builder: vocab_size, and others that depend
+      on the data, such as the number of labels.
+    task_inputs: arguments of the task that depend on the data, by name.
+    has_resets: whether recurrent state is reset within rows of a batch.
+    example_batch: arrays with the shapes of a batch, made without reading data,
+      for initialization.
+    tokens_per_batch: number of tokens of a batch, padding included.
   """
 
   tokenizer: Tokenizer | Vocabularies
@@ -34,19 +37,22 @@ class Corpus(Protocol):
   tokens_per_batch: float
 
   def train_batches(self) -> Batches:
-    """Return the batches to train on, by number."""
+    """Return the training batches; batch i is a pure function of (seed, i)."""
 
   def eval_batches(self, split: str) -> Batches:
-    """Return the batches that cover a split once."""
+    """Return batches that cover a split exactly once."""
 
   def counts(self) -> np.ndarray:
-    """Count how often each token occurs in the split train, int64 [V]."""
+    """Return the number of occurrences of each token in train, int64 [V]."""
 
   def describe(self) -> dict:
-    """Describe the data for the run directory."""
+    """Return sizes and statistics of the data, for corpus.json."""
 
   def summary(self, split: str) -> str:
-    """Describe the data for people, in lines; a split in particular."""
+    """Return a summary of the data and of a split, as lines of text."""
 
   def estimate(self, model: Any) -> dict[str, Any]:
-    """Make what a model counts in the training text."""
+    """Return the collections of a model that are counts of the training text.
+
+    Empty for models that are only trained.
+    """

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints with Orbax: asynchronous and atomic.
 
-A checkpoint has the items "params"; "averaged_params" if an average is kept;
-"collections" for the variables other than parameters; "training", the rest of
-the state; and "progress", as JSON. Empty items are left out. Sampling reads
-only the variables, no moments.
+A checkpoint has the items
+
+    params           the parameters
+    averaged_params  their average, if optim.ema_decay or nt_asgd_every is set
+    collections      variables other than parameters
+    training         the rest of the train state, such as optimizer moments
+    progress         see Progress, as JSON
+
+Empty items are left out. The items are separate, so that sampling reads the
+variables without the optimizer moments, which are twice as large.
 """
 
 import contextlib
@@ -24,6 +30,7 @@ from lmjax.train_state import TrainState
 from lmjax.tree import map_named, named_leaves
 from lmjax.types import PyTree
 
+# Orbax logs each checkpoint through absl at level INFO.
 logging.getLogger("absl").setLevel(logging.WARNING)
 
 
@@ -33,7 +40,7 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 def _rest(state: TrainState) -> TrainState:
-  """Leave out what has items of its own."""
+  """Return the fields of a state that are not stored as separate items."""
   return state.replace(params=None, collections=None)
 
 
@@ -41,9 +48,9 @@ class Checkpoints:
   """The checkpoints of a run.
 
   Args:
-    folder: where they are.
-    keep_latest: how many of the newest are kept.
-    keep_best: how many of the best are kept, by `Progress.score`.
+    folder: their directory; it is created if needed.
+    keep_latest: number of the newest checkpoints that are retained.
+    keep_best: number of the best that are retained, by `Progress.score`.
   """
 
   def __init__(self, folder: Path, keep_latest: int = 1, keep_best: int = 0):
@@ -65,25 +72,32 @@ class Checkpoints:
     )
 
   def steps(self) -> list[int]:
-    """List the steps of all whole checkpoints."""
+    """Return the steps of all complete checkpoints, in ascending order."""
     return sorted(self._manager.all_steps())
 
   def latest(self) -> int | None:
-    """Return the newest whole checkpoint's step."""
+    """Return the step of the newest complete checkpoint; None without one."""
     return self._manager.latest_step()
 
   def best(self) -> int | None:
-    """Return the step of the best checkpoint, else of the newest."""
+    """Return the step of the best checkpoint, or of the newest.
+
+    The newest is returned if no checkpoint was evaluated.
+    """
     step = self._manager.best_step()
+    # A checkpoint without an evaluation has the score infinity; see `save`.
     if step is None or math.isinf(_score(self._manager.metrics(step))):
       return self.latest()
     return step
 
   def choose(self, which: str | int) -> int:
-    """Find a step: "best" by validation loss, "latest", or the step itself.
+    """Return the step of a checkpoint.
+
+    Args:
+      which: "best" by checkpoint.metric, "latest", or a step.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no such checkpoint.
     """
     available = self.steps()
     if not available:
@@ -100,7 +114,15 @@ class Checkpoints:
     return int(which)
 
   def save(self, step: int, state: TrainState, progress: Progress) -> None:
-    """Store a collected state; returns before the files are written."""
+    """Write a checkpoint in the background; a repeated step is ignored.
+
+    Args:
+      step: the number of completed training steps.
+      state: the train state, as `gather` of the strategy returns it. Orbax
+        copies it to the host before this method returns, so that the next step
+        may donate its buffers.
+      progress: what the host needs to resume.
+    """
     if step == self.latest():
       return
     items = dict(
@@ -117,10 +139,14 @@ class Checkpoints:
     )
 
   def restore(self, target: TrainState) -> tuple[TrainState, Progress]:
-    """Read the newest checkpoint onto the devices that a target names.
+    """Read the newest checkpoint onto devices.
 
     Args:
-      target: a state of jax.ShapeDtypeStructs with shardings.
+      target: a state of jax.ShapeDtypeStructs, whose shardings say where each
+        array is placed. They need not be those it was saved with.
+
+    Returns:
+      The state and the progress.
     """
     step = self.latest()
     items = dict(
@@ -138,18 +164,21 @@ class Checkpoints:
     return state, Progress(**restored.progress)
 
   def restore_variables(self, target: TrainState, step: int) -> PyTree:
-    """Read the model's variables alone, onto one device.
+    """Read only the variables of the model, onto one device.
 
-    The parameters are the average of the run, if it kept one.
+    The parameters are their average, if the run computed one.
 
     Args:
       target: a state of jax.ShapeDtypeStructs.
-      step: which checkpoint.
+      step: the step of the checkpoint.
+
+    Returns:
+      The variables by collection, with "params".
 
     Raises:
-      UserError: if the shapes differ from the target's.
+      UserError: if a shape differs from that of the target.
     """
-    item = self._learned(step)
+    item = self._params_item(step)
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     items = {
       item: target.params,
@@ -170,19 +199,24 @@ class Checkpoints:
       reason = str(error).split(". ")[0]
       raise UserError(
         f"the checkpoint of step {step} in {self.folder} does not fit the "
-        "config and vocabulary beside it; restore config.json and "
+        "config and vocabulary of the run; restore config.json and "
         f"tokenizer.json of the run ({reason})."
       ) from error
     collections = restored.get("collections") or {}
     return {"params": restored.get(item) or {}, **collections}
 
   def restore_params(self, step: int) -> PyTree:
-    """Read the parameters alone, averaged if the run kept an average.
+    """Read only the parameters of a checkpoint, onto one device.
 
-    They are as they were stored, whatever the model, on one device.
+    They are their average, if the run computed one. Paths and shapes are those
+    of the checkpoint, so that no model needs to be built.
+
+    Args:
+      step: the step of the checkpoint.
     """
-    item = self._learned(step)
-    if not (self.folder / str(step) / item).exists():  # a counted model
+    item = self._params_item(step)
+    # A model of counts, such as n-grams, has no parameters.
+    if not (self.folder / str(step) / item).exists():
       return {}
     stored = ocp.StandardCheckpointHandler().metadata(
       self.folder / str(step) / item
@@ -198,13 +232,17 @@ class Checkpoints:
     restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
     return restored[item]
 
-  def _learned(self, step: int) -> str:
-    """Name the item of the parameters that are judged."""
+  def _params_item(self, step: int) -> str:
+    """Return the item of the parameters that were evaluated."""
     averaged = (self.folder / str(step) / "averaged_params").exists()
     return "averaged_params" if averaged else "params"
 
   def _stored_sizes(self, collections: PyTree, step: int) -> PyTree:
-    """Give targets the shapes that were stored: counts have any size."""
+    """Return targets with the stored shapes.
+
+    The number of counted n-grams is known only after counting, so the shapes
+    of `collections` cannot be derived from the config.
+    """
     if not collections:
       return {}
     reader = ocp.StandardCheckpointHandler()
@@ -218,11 +256,11 @@ class Checkpoints:
     )
 
   def wait(self) -> None:
-    """Wait until everything is written."""
+    """Wait until all checkpoints are written."""
     self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Wait until everything is written, and end."""
+    """Wait until all checkpoints are written, and release the resources."""
     self.wait()
     self._manager.close()
 
@@ -234,11 +272,14 @@ def open_checkpoint(
   """Open the checkpoints of a run to read one of them.
 
   Args:
-    folder: where they are.
+    folder: their directory.
     which: see `Checkpoints.choose`.
 
+  Yields:
+    The checkpoints, and the step of the requested one.
+
   Raises:
-    UserError: if there is none.
+    UserError: if there is no such checkpoint.
   """
   if not folder.exists():
     raise UserError(f"{folder.parent} holds no checkpoint yet; train longer.")

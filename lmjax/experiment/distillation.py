@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says of the rows that another one learns from.
+"""The logits of a teacher run, from which another run learns.
 
-Hinton et al. 2015 (arXiv:1503.02531): a small model learns from the scores of a
-large one, which tell how alike classes are, beside the labels. The scores are
-made once and kept in the run directory, so that batches stay functions of their
-number and the other run need not be there when this one goes on.
+Knowledge distillation (Hinton et al. 2015, arXiv:1503.02531): a student learns
+from the logits of a teacher, which show how similar classes are, in addition to
+the labels. The logits are computed once and stored in the run directory: batch
+i stays a pure function of (seed, i), and a run can be resumed without its
+teacher.
 """
 
 import dataclasses
@@ -26,13 +27,14 @@ from lmjax.types import PyTree
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-  """A run that has learned to tell classes apart.
+  """A classifier whose logits are distilled.
 
   Attributes:
-    corpus: encodes rows; the run's own records are not read.
-    task: scores them.
-    variables: what it has learned.
-    report: "workdir" and "step" of the run.
+    corpus: encodes rows with the teacher's tokenizer; the teacher's own records
+      are not read.
+    task: computes logits.
+    variables: the variables of its model.
+    report: "workdir" and "step" of the run, stored in corpus.json.
   """
 
   corpus: RecordCorpus
@@ -41,7 +43,10 @@ class Teacher:
   report: dict[str, Any]
 
   def check_labels(self, labels: tuple[str, ...]) -> None:
-    """See that it tells the same classes apart as the run that learns.
+    """Check that teacher and student have equal labels, in the same order.
+
+    Args:
+      labels: those of the student.
 
     Raises:
       UserError: naming both.
@@ -49,26 +54,26 @@ class Teacher:
     if self.task.labels != labels:
       raise UserError(
         f"distill.workdir={self.report['workdir']} has the labels "
-        f"{', '.join(self.task.labels)}, and here are {', '.join(labels)}; "
-        "give a run of the same labels."
+        f"{', '.join(self.task.labels)}, and this run has {', '.join(labels)}; "
+        "choose a run with the same labels."
       )
 
   def scores(self, rows: Iterable[tuple[str, Row]]) -> np.ndarray:
-    """Score the classes of rows, float32 [N, C].
+    """Return the logits of rows, float32 [N, C].
 
     Args:
-      rows: where each is, and its texts by role.
+      rows: the place of each of N rows, and its texts by role.
 
     Raises:
-      UserError: naming a row that it cannot read.
+      UserError: naming a row that the teacher cannot encode.
     """
     schema, examples = self.corpus.schema, []
     for where, row in rows:
       example = self.corpus.encode(where, row)
       if example is None:
         raise UserError(
-          f"{where} cannot be read by the run in distill.workdir="
-          f"{self.report['workdir']}; leave the record out."
+          f"{where} cannot be encoded by the run in distill.workdir="
+          f"{self.report['workdir']}; remove the record."
         )
       examples.append(self.corpus.cut(example)[0])
     encoded = Encoded.of(examples, schema.groups, schema.pads)
@@ -78,13 +83,15 @@ class Teacher:
     for index in range(len(batches)):
       rows_B = batches.rows(index)
       scores_BC = jax.device_get(score(self.variables, batches[index]))
+      # Buckets order rows by length, and pad a batch with rows numbered −1.
       scores_NC[rows_B[rows_B >= 0]] = scores_BC[rows_B >= 0]
     return scores_NC
 
 
 def save_scores(path: Path, scores_NC: np.ndarray) -> None:
-  """Write scores to a file that is there whole or not at all."""
+  """Write logits atomically: an interrupted process leaves no partial file."""
   path.parent.mkdir(parents=True, exist_ok=True)
+  # Every process computes and writes the logits; equal names would mix bytes.
   partial = path.with_suffix(f".{jax.process_index()}.partial")
   with partial.open("wb") as file:
     np.save(file, scores_NC)
@@ -92,10 +99,10 @@ def save_scores(path: Path, scores_NC: np.ndarray) -> None:
 
 
 def load_scores(path: Path) -> np.ndarray:
-  """Read what `save_scores` wrote.
+  """Read the logits that `save_scores` wrote.
 
   Raises:
-    UserError: if the file is not there or broken.
+    UserError: if the file does not exist or cannot be parsed.
   """
   try:
     return np.load(path)

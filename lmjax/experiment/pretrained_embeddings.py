@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedding of any model: filled before the first step, and read."""
+"""Embedding tables: initialized from word vectors, and exported as such."""
 
 import itertools
 from typing import NamedTuple
@@ -17,29 +17,30 @@ from lmjax.task_specs import spec_of
 from lmjax.train_state import TrainState
 from lmjax.types import Array, PyTree
 
-TABLE = ("embedding", "embedding")  # where the table of any model is
+# Path of the embedding table in the parameters of every model.
+TABLE = ("embedding", "embedding")
 
 
 class Pretrained(NamedTuple):
-  """Vectors for some of a vocabulary.
+  """Pretrained vectors of some tokens of a vocabulary.
 
   Attributes:
-    tokens: the tokens that have one.
-    vectors: their vectors, float32, one a row.
+    tokens: ids of N tokens, int32 [N].
+    vectors: their vectors, float32 [N, E].
   """
 
   tokens: np.ndarray
   vectors: np.ndarray
 
   def coverage(self, counts_V: np.ndarray) -> dict[str, float]:
-    """Return the shares of the vocabulary and of the text that have vectors.
+    """Return the fractions of the vocabulary and of the text with vectors.
 
     Args:
-      counts_V: how often each token occurs in the text.
+      counts_V: the number of occurrences of each token in the text.
 
     Returns:
-      "types", of the tokens that are not special; "tokens", of the running
-      text, unknown words counted.
+      "types", the fraction of tokens that are not special; "tokens", that of
+      the running text, unknown words included.
     """
     types = len(counts_V) - len(SPECIALS)
     return dict(
@@ -49,7 +50,13 @@ class Pretrained(NamedTuple):
 
 
 def read_vectors(path: str, format: str, tokenizer: Tokenizer) -> Pretrained:
-  """Read the vectors of a file that are of tokens, by their names."""
+  """Read the vectors of a file whose words are tokens.
+
+  Args:
+    path: the file.
+    format: value of `pretrained.format`.
+    tokenizer: the tokenizer of the embedding table.
+  """
   tokens = {
     name_in_file(name): token for token, name in enumerate(tokenizer.names())
   }
@@ -59,24 +66,28 @@ def read_vectors(path: str, format: str, tokenizer: Tokenizer) -> Pretrained:
 
 
 def table_of(params: PyTree, model: str) -> Array:
-  """Find the embedding table in a model's parameters, [V, E].
+  """Return the embedding table of a model, [V, E].
+
+  Args:
+    params: the parameters of the model.
+    model: its name, for the message.
 
   Raises:
-    UsageError: if the model, of this name, has none.
+    UsageError: if the model has none.
   """
   table = params
   for name in TABLE:
     table = table.get(name, {})
   if not hasattr(table, "shape"):
     raise UsageError(
-      f"model.name={model} has no table of embeddings, one vector a token; "
+      f"model.name={model} has no embedding table with one vector per token; "
       "choose another model."
     )
   return table
 
 
 def check_width(pretrained: Pretrained, table: Array, path: str) -> None:
-  """See that vectors fit into a table.
+  """Check that vectors are as wide as an embedding table.
 
   Raises:
     UsageError: naming both widths.
@@ -90,10 +101,11 @@ def check_width(pretrained: Pretrained, table: Array, path: str) -> None:
 
 
 def put_in(state: TrainState, pretrained: Pretrained) -> TrainState:
-  """Write vectors over rows of the embedding, and of an average of it.
+  """Return a state whose embedding table has the pretrained vectors.
 
-  The other rows stay as they are. The vectors are arguments of the program that
-  does it, no constants in it.
+  They also replace rows of averages of the table. Other rows keep their initial
+  values. The vectors are arguments of the compiled program: as constants in it
+  they would exist twice and slow down compilation.
   """
 
   def put(params: PyTree) -> PyTree:
@@ -116,7 +128,7 @@ def learned_vectors(
 ) -> WordVectors:
   """Return the vectors that a run has learned for its tokens.
 
-  They are the rows of the embedding table; for GloVe, the sums of the rows of
+  These are the rows of the embedding table; for GloVe, the sums of the rows of
   both tables (Pennington et al. 2014, section 4.2). Tasks that learn word
   vectors have vectors of words only, not of punctuation or white space.
   """

@@ -15,12 +15,12 @@ class Progress:
 
   Attributes:
     interval: sums of the steps since the last logged record.
-    tokens: targets trained on so far.
-    score: Metric.score of the validation metric, which is the better the lower
-      it is, if this step was evaluated.
+    tokens: number of targets trained on so far.
+    score: Metric.score of the validation metric at this step, lower is better;
+      None if this step was not evaluated.
     best_score: the lowest score so far.
     best_step: the step of that evaluation.
-    bad_evaluations: evaluations since then.
+    bad_evaluations: number of evaluations since then.
   """
 
   interval: dict[str, Figure] = dataclasses.field(default_factory=dict)
@@ -57,5 +57,9 @@ class Progress:
     return better
 
   def exhausted(self, patience: int) -> bool:
-    """Return whether too many evaluations brought no improvement."""
+    """Return whether training stops early.
+
+    Args:
+      patience: number of evaluations without improvement; 0 for no limit.
+    """
     return 0 < patience <= self.bad_evaluations

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: what it holds, who may write to it.
+"""The directory of a run: its files, and the rules for writing to it.
 
     config.json       the config as the user gave it
-    tokenizer.json    built once, loaded ever after
-    corpus.json       digests and sizes of text and tokenizer
-    teacher.npy       what another run says of the rows, if it is a teacher
+    tokenizer.json    built once by a new run, then only loaded
+    corpus.json       fingerprints and sizes of the data and the tokenizer
+    teacher.npy       logits of the teacher, for a distilled run
     environment.json  versions, devices and command of the last start
-    metrics.jsonl     one record a line; the source of truth
-    events/           TensorBoard's copy of the numbers
+    metrics.jsonl     one record per line; the source of truth
+    events/           TensorBoard's copy of the metrics
     checkpoints/      Orbax
-    cache/            encoded corpora, unless data.cache_dir names a folder
+    cache/            encoded data, unless data.cache_dir names a directory
 
-Nothing but the lock and the cache is written before everything that a config
-can get wrong has been checked.
+Only the lock and the cache are written before the whole config is checked, so
+that a mistake in a config leaves no run directory that looks like a run.
 """
 
 import contextlib
@@ -43,7 +43,11 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
 
 
 class RunDir:
-  """Paths of a run directory, and the rules for writing to it."""
+  """The files of a run directory.
+
+  Args:
+    path: the directory; it need not exist.
+  """
 
   def __init__(self, path: str | Path):
     self.path = Path(path).expanduser().resolve()
@@ -59,19 +63,25 @@ class RunDir:
     self._lock = self.path / "lock"
 
   def has_checkpoint(self) -> bool:
-    """Say whether there is a checkpoint; until then all may be made anew."""
+    """Return whether a checkpoint exists.
+
+    Without one, a run has nothing to resume: its other files may be rebuilt.
+    """
     folder = self.checkpoints
+    # Orbax renames a checkpoint to its step once all its files are written.
     return folder.exists() and any(p.name.isdigit() for p in folder.iterdir())
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
-    """Hold the folder for one run; the lock dies with its first process.
+    """Lock the directory against other runs, and create it if needed.
+
+    The kernel releases the lock when the process ends, however it ends.
 
     Raises:
-      UserError: if another run holds it, it holds something else than a run,
-        or it cannot be made.
+      UserError: if another run has locked it, it contains files that are not of
+        a run, or it cannot be created.
     """
-    if jax.process_index():  # the first process makes and holds it for all
+    if jax.process_index():  # the first process locks it for all processes
       yield
       return
     try:
@@ -93,21 +103,25 @@ class RunDir:
       yield
 
   def _check_ours(self) -> None:
-    """Refuse a folder that no run has locked before, unless it is empty."""
+    """Check that the directory is empty, or that of a run.
+
+    Raises:
+      UserError: if it has other files.
+    """
     if self._lock.exists() or not self.path.exists():
       return
-    strangers = sorted(p.name for p in self.path.iterdir())
-    if strangers and not self.config.exists():
+    files = sorted(p.name for p in self.path.iterdir())
+    if files and not self.config.exists():
       raise UserError(
-        f"{self.path} is no run directory and holds {strangers[0]}; choose an "
-        "empty or a new --workdir."
+        f"{self.path} is not a run directory and contains {files[0]}; choose "
+        "an empty or a new --workdir."
       )
 
   def check(self, config: ConfigDict) -> None:
-    """See that a config may continue the run in this folder.
+    """Check that a config can resume the run in this directory.
 
     Raises:
-      UserError: if the run has another config.
+      UserError: naming the keys that must not change; see MAY_CHANGE.
     """
     changes = (
       incompatible(self.load_config(), config) if self.has_checkpoint() else {}
@@ -122,12 +136,14 @@ class RunDir:
       )
 
   def load_tokenizer(self) -> Tokenizer:
-    """Load the tokenizer that the run began with.
+    """Load the tokenizer that the run started with.
 
     Raises:
-      UserError: if the file is broken or another run's.
+      UserError: if the file cannot be parsed, or is that of another run.
     """
     tokenizer = load(self.tokenizer)
+    # Token ids of another vocabulary would select wrong rows of the embedding
+    # without any error.
     if tokenizer.fingerprint != self.load_corpus()["tokenizer"]:
       raise UserError(
         f"{self.tokenizer} has another vocabulary than the checkpoints beside "
@@ -136,10 +152,13 @@ class RunDir:
     return tokenizer
 
   def load_corpus(self) -> dict:
-    """Read what the run began with: `Experiment.describe_corpus`.
+    """Read the description of the data that the run started with.
+
+    Returns:
+      The value of `Experiment.describe_corpus`.
 
     Raises:
-      UserError: if the file is broken.
+      UserError: if the file cannot be parsed.
     """
     try:
       return json.loads(self.corpus.read_text())
@@ -149,24 +168,35 @@ class RunDir:
       ) from error
 
   def check_corpus(self, fingerprints: dict[str, str]) -> None:
-    """See that the text is still what the run began with.
+    """Check that the data are still those that the run started with.
+
+    Args:
+      fingerprints: digests of the splits.
 
     Raises:
-      UserError: if it is not.
+      UserError: if they differ.
     """
     if (
       self.has_checkpoint()
       and self.load_corpus()["fingerprints"] != fingerprints
     ):
       raise UserError(
-        f"the corpus has changed since the run in {self.path} began; restore "
+        f"the corpus has changed since the run in {self.path} started; restore "
         "it or choose another --workdir."
       )
 
   def write(
     self, config: ConfigDict, tokenizer: Tokenizer, corpus: dict
   ) -> None:
-    """Describe the run; the first process writes, the others wait for it."""
+    """Write the files that describe the run.
+
+    The first process writes; the others wait for it, since they read the files.
+
+    Args:
+      config: the config as the user gave it.
+      tokenizer: is stored if the run is new.
+      corpus: see `Experiment.describe_corpus`; is stored if the run is new.
+    """
     if jax.process_index() == 0:
       if not self.has_checkpoint():
         tokenizer.save(self.tokenizer)
@@ -178,30 +208,30 @@ class RunDir:
       multihost_utils.sync_global_devices("run directory")
 
   def load_config(self) -> ConfigDict:
-    """Read the run's config.
+    """Read the config of the run, with keys that were added since.
 
     Raises:
-      UserError: if the folder holds no run.
+      UserError: if the directory contains no run.
     """
     try:
       return with_new_keys(from_json(self.config.read_text()))
     except FileNotFoundError:
       raise UserError(
-        f"{self.path} holds no run; give the --workdir of a train.py."
+        f"{self.path} holds no run; give the --workdir of a trained run."
       ) from None
     except (OSError, ValueError) as error:
       raise UserError(f"{self.config} cannot be read: {error}.") from error
 
 
 def _write(path: Path, text: str) -> None:
-  """Write a file that is there whole or not at all."""
+  """Write a file atomically: an interrupted process leaves no partial file."""
   partial = path.with_suffix(".partial")
   partial.write_text(text, encoding="utf-8")
   partial.replace(path)
 
 
 def describe_environment() -> dict:
-  """Name versions, devices, commit and command."""
+  """Return the versions, devices, commit and command of this process."""
   root = Path(__file__).parent.parent
   git = ["git", "-C", str(root), "rev-parse", "HEAD"]
   try:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new run that begins with what another one has learned.
+"""Warm start: initialize a new run from the parameters of another run.
 
-Parameters are taken by path, and the tokenizer with them, so that tokens mean
-the same. Models of one family have the same paths whatever their task is: the
-layers of a language model become those of an encoder under a head.
+Parameters are matched by path, and the tokenizer is inherited with them, so
+that token ids mean the same. Models of one family have equal paths whatever
+their task: the layers of a language model become those of a text encoder under
+a classification head.
 """
 
 import functools
@@ -26,17 +27,17 @@ from lmjax.types import Array, PyTree
 
 
 class SourceRun:
-  """A run that another one begins with.
+  """The run that a new run starts from.
 
   Attributes:
-    path: its folder.
+    path: its run directory.
 
   Args:
-    workdir: its folder.
-    checkpoint: "best" by validation loss, "latest", or a step.
+    workdir: its run directory.
+    checkpoint: "best" by checkpoint.metric, "latest", or a step.
 
   Raises:
-    UserError: if the folder holds no run.
+    UserError: if the directory contains no run.
   """
 
   def __init__(self, workdir: str, checkpoint: str):
@@ -46,15 +47,15 @@ class SourceRun:
 
   @functools.cached_property
   def tokenizer(self) -> Tokenizer | Vocabularies:
-    """Return what its texts are written in."""
+    """Return its tokenizer, or its vocabularies."""
     return self._folder.load_tokenizer()
 
   @functools.cached_property
   def learned(self) -> tuple[int, dict[str, np.ndarray]]:
-    """Read its parameters by path, averaged if it kept an average.
+    """Read its parameters; their average, if the run computed one.
 
     Returns:
-      The step that they are of, and the parameters.
+      The step of the checkpoint, and the parameters by path.
 
     Raises:
       UserError: if there is no such checkpoint.
@@ -66,16 +67,16 @@ class SourceRun:
   def offer(
     self, params: PyTree, pattern: str, model: str, tokenizer: Tokenizer
   ) -> "WarmStart":
-    """Choose what a model takes.
+    """Select the parameters that a new model takes from this run.
 
     Args:
-      params: the shapes of its parameters.
-      pattern: regular expression on the paths of those that may be taken.
-      model: the name of its kind.
-      tokenizer: what its texts are written in.
+      params: the shapes of the parameters of the new model.
+      pattern: regular expression on the paths of parameters to take.
+      model: value of `model.name` of the new run, for messages.
+      tokenizer: that of the new model.
 
     Raises:
-      UserError: if nothing is there to take, or shapes differ.
+      UserError: if no path matches, or shapes differ.
     """
     step, theirs = self.learned
     ours = named_leaves(params)
@@ -83,21 +84,23 @@ class SourceRun:
     shared = [name for name in ours if name in theirs and search(name)]
     if not shared:
       raise UserError(
-        f"the model.name={self._model} in init.workdir={self.path} has nothing "
-        f"for this model.name={model} under init.parameters={pattern}: it has "
-        f"{', '.join(theirs) or 'no parameters'}, and here are "
-        f"{', '.join(ours) or 'none'}."
+        f"init.workdir={self.path} of model.name={self._model} has no "
+        f"parameters for model.name={model} that match init.parameters="
+        f"{pattern}: it has {', '.join(theirs) or 'no parameters'}, and this "
+        f"run has {', '.join(ours) or 'none'}."
       )
     params = {}
     for name in shared:
       value, wanted = theirs[name], ours[name].shape
       if self._is_table(value.shape, wanted, tokenizer):
+        # Special tokens of a task come last; those of the new task keep their
+        # initial values.
         value = value[: tokenizer.base_vocab_size]
       elif value.shape != wanted:
         raise UserError(
           f"{name} has shape {list(value.shape)} in init.workdir={self.path} "
-          f"and {list(wanted)} here; make the models' sizes equal, or leave it "
-          "out by init.parameters."
+          f"and {list(wanted)} in this run; make the models' sizes equal, or "
+          "exclude it by init.parameters."
         )
       params[name] = value
     taken = sum(value.size for value in params.values())
@@ -107,14 +110,23 @@ class SourceRun:
       taken=shared,
       new=[name for name in ours if name not in params],
       left=[name for name in theirs if name not in params],
-      share=taken / sum(math.prod(leaf.shape) for leaf in ours.values()),
+      fraction=taken / sum(math.prod(leaf.shape) for leaf in ours.values()),
     )
     return WarmStart(params, report)
 
   def _is_table(
     self, theirs: tuple[int, ...], ours: tuple[int, ...], tokenizer: Tokenizer
   ) -> bool:
-    """Say whether it has a row a token, and marks alone differ."""
+    """Return whether a shape is that of a table with one row per token.
+
+    Only then do the shapes differ although the vocabularies agree: tasks add
+    different special tokens to the same tokenizer.
+
+    Args:
+      theirs: shape in the source run.
+      ours: shape in the new run.
+      tokenizer: that of the new run.
+    """
     known = first_tokenizer(self.tokenizer)
     if tokenizer.special_tokens == known.special_tokens or not (
       theirs and ours
@@ -125,20 +137,25 @@ class SourceRun:
 
 
 class WarmStart(NamedTuple):
-  """What a run takes of another.
+  """The parameters that a new run takes from its source run.
 
   Attributes:
-    params: by path; of a table whose marks differ, the rows of the others.
-    report: "workdir" and "step" of the other, the paths that were "taken", are
-      "new" here and were "left" there, and the "share" of the numbers here that
-      were taken.
+    params: arrays by path. A table with one row per token has no rows for
+      special tokens if those of the runs differ.
+    report: "workdir" and "step" of the source run; the paths that were "taken",
+      that are "new" in this run, and that were "left" in the source run; the
+      "fraction" of this run's parameters that were taken.
   """
 
   params: dict[str, np.ndarray]
   report: dict[str, Any]
 
   def put_in(self, state: TrainState) -> TrainState:
-    """Write them over the parameters of a state, and of an average of them."""
+    """Return a state with the taken parameters.
+
+    They also replace averages of the parameters, which would otherwise still
+    contain the random initial values.
+    """
 
     def write(name: str, leaf: Array) -> Array:
       if name not in self.params:
@@ -156,12 +173,12 @@ class WarmStart(NamedTuple):
 
 
 def describe(report: dict[str, Any]) -> str:
-  """Write what `WarmStart.report` says, in lines."""
+  """Return the lines that report a warm start; see `WarmStart.report`."""
   lines = [
-    f"begun with step {report['step']:,} of {report['workdir']}: "
-    f"{report['share']:.1%} of the parameters"
+    f"started from step {report['step']:,} of {report['workdir']}: "
+    f"{report['fraction']:.1%} of the parameters"
   ]
-  kinds = dict(taken="taken", new="new here", left="left there")
+  kinds = dict(taken="taken", new="new in this run", left="not taken")
   lines += [
     f"  {words}: {', '.join(report[key])}"
     for key, words in kinds.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicted classes of texts, with their probabilities."""
+"""Renderer of classification: predicted labels and their probabilities."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -20,17 +20,26 @@ class ClassRenderer:
   directions: ClassVar[Directions] = {}
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
-    """Return the label or labels, and the probability of every label."""
+    """Return the label or labels, and the probability of every label.
+
+    With classification.labels=one:
+
+        {"label": "even", "probabilities": {"even": 0.9, "odd": 0.1}}
+
+    With classification.labels=many, whose probabilities do not sum to 1:
+
+        {"labels": ["a", "b"], "probabilities": {"a": 0.9, "b": 0.6, "c": 0.1}}
+    """
     del row
     names = self.vocabularies.labels["label"].names
-    shares = map(float, outputs["probabilities"])
-    probabilities = dict(zip(names, shares, strict=True))
+    values = map(float, outputs["probabilities"])
+    probabilities = dict(zip(names, values, strict=True))
     if "label" in outputs:
-      chosen = dict(label=names[int(outputs["label"])])
+      predicted = dict(label=names[int(outputs["label"])])
     else:
-      held = zip(names, outputs["labels"], strict=True)
-      chosen = dict(labels=[name for name, has in held if has])
-    return dict(**chosen, probabilities=probabilities)
+      flags = zip(names, outputs["labels"], strict=True)
+      predicted = dict(labels=[name for name, is_set in flags if is_set])
+    return dict(**predicted, probabilities=probabilities)
 
   def evaluate(
     self, pairs: Iterable[tuple[dict[str, Any], Row]]

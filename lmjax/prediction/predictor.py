@@ -13,13 +13,16 @@ from lmjax.data.records.schemas.schema import Example, Row
 from lmjax.prediction.renderer import Renderer
 from lmjax.types import PyTree
 
-# Smallest padded length; lengths are powers of two, so that few shapes are
-# compiled.
+# Smallest padded length. Padded lengths are powers of two, so that the number
+# of compiled shapes grows only with the logarithm of the longest text.
 SHORTEST = 8
 
 
 class _Pending(NamedTuple):
-  """Consecutive rows with the same inputs, which are predicted once."""
+  """Consecutive rows with equal inputs, which are predicted once.
+
+  Several references of one source are such rows.
+  """
 
   inputs: Row
   rows: list[Row]
@@ -53,13 +56,16 @@ class Predictor:
 
     Args:
       variables: the model's variables.
-      rows: the place of each row, and its texts by role; roles that the model
-        does not read are ignored.
-      report: is called with malformed rows, which are left out; None to raise
+      rows: the place of each row, such as "file.tsv:3", and its texts by role.
+        Roles that the model does not read are ignored.
+      report: is called with malformed rows, which are skipped; None to raise
         an error unless data.malformed=skip.
 
+    Yields:
+      Each row and its prediction as JSON.
+
     Raises:
-      UserError: by `report`.
+      UserError: for a malformed row.
     """
     pending = []
     for where, row in rows:
@@ -82,14 +88,17 @@ class Predictor:
   def evaluate(
     self, pairs: Iterable[tuple[Row, dict[str, Any]]]
   ) -> dict[str, float]:
-    """Compute the metrics of predictions that are not means over rows."""
+    """Return the metrics of predictions that are not means over rows."""
     return self._renderer.evaluate((made, row) for row, made in pairs)
 
   def _answer(
     self, variables: PyTree, pending: list[_Pending]
   ) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Predict pending rows as one padded batch."""
     schema = self._corpus.schema
     examples = [each.example for each in pending]
+    # Labels and references are absent from `inputs`, so their fields are not
+    # encoded; a group of which no field remains has no mask either.
     groups = {
       mask: tuple(field for field in fields if field in examples[0])
       for mask, fields in schema.groups.items()
@@ -98,7 +107,7 @@ class Predictor:
     encoded = Encoded.of(examples, groups, schema.pads)
     widths = [_rounded(longest) for longest in encoded.lengths().max(axis=0)]
     rows_B = np.arange(self._batch_size)
-    rows_B[len(pending) :] = -1
+    rows_B[len(pending) :] = -1  # padding rows: the batch size stays the same
     outputs = jax.device_get(
       self._predict(variables, encoded.batch(rows_B, widths))
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of renderers: from the outputs of a task to JSON and metrics."""
+"""The protocol of renderers: outputs of a task → predictions and metrics."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -29,18 +29,21 @@ class Renderer(Protocol):
     """Return the prediction for a row, as JSON.
 
     Args:
-      outputs: of the row; time axes are still padded.
-      row: its texts by role.
+      outputs: outputs for the row; time axes are padded.
+      row: the texts of the row by role.
     """
 
   def evaluate(
     self, pairs: Iterable[tuple[dict[str, Any], Row]]
   ) -> dict[str, float]:
-    """Compute the metrics that are not means over rows.
+    """Return the metrics that are not means over rows.
 
     Metrics that are means come from the sums of the task and are not repeated
     here.
 
     Args:
       pairs: predictions and their rows.
+
+    Returns:
+      The metrics by name; empty if the task has none.
     """

@@ -15,11 +15,11 @@ from lmjax.types import Array, PyTree
 
 
 class Hit(NamedTuple):
-  """A text that was found.
+  """A retrieved text.
 
   Attributes:
     text: the text.
-    similarity: of the query and the text.
+    similarity: dot product of the vectors of the query and the text.
   """
 
   text: str
@@ -27,14 +27,17 @@ class Hit(NamedTuple):
 
 
 class Index:
-  """Vectors on the device, searched by their dot products with a query.
+  """An exact index of vectors on the device, searched by dot product.
 
-  Nothing is approximate: all products are computed, block by block, so that
-  the scores of a block are all that is stored.
+  All products are computed, one block of vectors at a time, so that memory for
+  scores is Q × block instead of Q × N.
+
+  >>> Index(np.array([[0.0, 1.0], [1.0, 0.0]])).search([[1.0, 0.5]], number=1)
+  (array([[1.]], dtype=float32), array([[1]], dtype=int32))
 
   Args:
     vectors_ND: N vectors; at least one.
-    block: how many are looked at at once.
+    block: number of vectors per block.
   """
 
   def __init__(self, vectors_ND: np.ndarray, block: int = 65536):
@@ -49,15 +52,15 @@ class Index:
   def search(
     self, queries_QD: np.ndarray, number: int
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the vectors of the largest products.
+    """Return the vectors with the largest dot products.
 
     Args:
-      queries_QD: Q queries.
-      number: how many are wanted of each; fewer come if there are fewer.
+      queries_QD: Q query vectors.
+      number: number of results per query; at most N are returned.
 
     Returns:
-      The products, float32 [Q, number], largest first, and which vectors they
-      are of, int32 [Q, number]; of equal ones, the earlier comes first.
+      The products, float32 [Q, number], largest first, and the indices of the
+      vectors, int32 [Q, number]. Of equal products, the smaller index is first.
     """
     number = min(number, self._size)
     found = _search(self._blocks, jnp.asarray(queries_QD), self._size, number)
@@ -68,16 +71,27 @@ class Index:
 def _search(
   blocks: Array, queries_QD: Array, size: int, number: int
 ) -> tuple[Array, Array]:
+  """Search blocks [P, N, D], carrying the best results so far through a scan.
+
+  Args:
+    blocks: P blocks of N vectors; the last is padded.
+    queries_QD: query vectors.
+    size: number of vectors without padding.
+    number: number of results per query.
+  """
   length = blocks.shape[1]
 
   def merge(best: tuple[Array, Array], item: tuple[Array, Array]):
     index, vectors_ND = item
     rows_N = index * length + jnp.arange(length)
+    # TPUs and recent GPUs would round float32 operands to fewer bits, which
+    # changes the order of near-equal results.
     scores_QN = jnp.einsum(
       "QD,ND->QN", queries_QD, vectors_ND, precision="highest"
     )
     scores_QN = jnp.where(rows_N < size, scores_QN, -jnp.inf)
-    # What was found before stands first, and so wins where products are equal.
+    # `top_k` prefers the smaller index among equal values, so earlier results
+    # are concatenated first.
     scores = jnp.concatenate([best[0], scores_QN], axis=1)
     rows_N = jnp.broadcast_to(rows_N, scores_QN.shape)
     rows = jnp.concatenate([best[1], rows_N], axis=1)
@@ -94,12 +108,12 @@ class Retriever:
   """Find the second texts that match a first text.
 
   Args:
-    predictor: predicts vectors of texts; see TaskSpec.compares.
+    predictor: predicts vectors of texts; see TaskSpec.check_searchable.
     variables: the model's variables.
-    texts: the texts to search; empty ones and repetitions are ignored.
+    texts: the texts to search; empty and repeated texts are ignored.
 
   Raises:
-    UsageError: if there is no text.
+    UsageError: if no text remains.
   """
 
   def __init__(
@@ -114,13 +128,17 @@ class Retriever:
   def __call__(
     self, queries: Sequence[str], number: int = 5
   ) -> list[list[Hit]]:
-    """List the texts that go best with each query, best first.
+    """Return the most similar texts of each query, best first.
+
+    Args:
+      queries: the query texts.
+      number: number of texts per query.
 
     Raises:
       UsageError: if a query is empty.
     """
     if not all(query.strip() for query in queries):
-      raise UsageError("a query is empty; give a text to find others for.")
+      raise UsageError("a query is empty; give a text.")
     vectors_QD = self._vectors("first", queries)
     scores_QK, rows_QK = self._index.search(vectors_QD, number)
     return [
@@ -129,6 +147,7 @@ class Retriever:
     ]
 
   def _vectors(self, role: str, texts: Sequence[str]) -> np.ndarray:
+    """Return the vectors of texts in one role, float32 [N, D]."""
     rows = ((f"text {i}", {role: text}) for i, text in enumerate(texts, 1))
     answers = self._predictor(self._variables, rows)
     return np.stack([match.vectors[role] for _, match in answers])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text that is written for another, and how near it comes to others'."""
+"""Renderer of seq2seq: target texts, and metrics against references."""
 
 import dataclasses
 import statistics
@@ -17,40 +17,48 @@ from lmjax.metrics.metric import Directions
 from lmjax.metrics.rouge import KINDS, rouge
 from lmjax.prediction.renderer import Outputs
 
-Encode = Callable[[str], Sequence[int]]
-Figures = dict[str, float | str]
+Encode = Callable[[str], Sequence[int]]  # text → tokens
+Metrics = dict[str, float | str]  # by name
 
 
 def _by_number(
   references: Sequence[Sequence[str]],
 ) -> list[list[str | None]]:
-  """List the first reference of each text, the second, and so on."""
-  most = max(map(len, references))
+  """Return the first reference of each text, the second, and so on.
+
+  sacreBLEU takes references in this order, with None where a text has fewer.
+
+  >>> _by_number([["a", "b"], ["c"]])
+  [["a", "c"], ["b", None]]
+  """
+  maximum = max(map(len, references))
   return [
     [own[index] if index < len(own) else None for own in references]
-    for index in range(most)
+    for index in range(maximum)
   ]
 
 
 def bleu(
   texts: Sequence[str], references: Sequence[Sequence[str]], encode: Encode
-) -> Figures:
-  """Compute BLEU (Papineni et al. 2002), in per cent, with its signature.
+) -> Metrics:
+  """Return BLEU in percent (Papineni et al. 2002), with its signature.
 
-  Post 2018 (arXiv:1804.08771).
+  The signature states the tokenization and smoothing, without which scores are
+  not comparable (Post 2018, arXiv:1804.08771).
   """
-  import sacrebleu  # when it is needed: it takes a while
+  import sacrebleu  # on demand: the import is slow
 
   del encode
-  metric = sacrebleu.BLEU(force=True)  # no word of texts that are in tokens
+  # `force` silences the warning about references that look tokenized.
+  metric = sacrebleu.BLEU(force=True)
   score = metric.corpus_score(texts, _by_number(references)).score
   return dict(bleu=score, bleu_signature=str(metric.get_signature()))
 
 
 def chrf(
   texts: Sequence[str], references: Sequence[Sequence[str]], encode: Encode
-) -> Figures:
-  """Compute chrF (Popović 2015), in per cent."""
+) -> Metrics:
+  """Return chrF in percent (Popović 2015)."""
   import sacrebleu
 
   del encode
@@ -61,8 +69,8 @@ def chrf(
 
 def mean_rouge(
   texts: Sequence[str], references: Sequence[Sequence[str]], encode: Encode
-) -> Figures:
-  """Compute the means of ROUGE-1, ROUGE-2 and ROUGE-L."""
+) -> Metrics:
+  """Return the means over texts of ROUGE-1, ROUGE-2 and ROUGE-L."""
   del encode
   each = [rouge(text, own) for text, own in zip(texts, references, strict=True)]
   return {kind: statistics.fmean(x[kind] for x in each) for kind in KINDS}
@@ -70,31 +78,32 @@ def mean_rouge(
 
 def exact_match(
   texts: Sequence[str], references: Sequence[Sequence[str]], encode: Encode
-) -> Figures:
-  """Compute the share of texts that are one of their references.
+) -> Metrics:
+  """Return the fraction of texts that equal one of their references.
 
-  White space counts as one space.
+  Texts that differ only in the amount of white space are equal.
   """
   del encode
-  right = [
+  correct = [
     text.split() in [reference.split() for reference in own]
     for text, own in zip(texts, references, strict=True)
   ]
-  return dict(exact_match=statistics.fmean(right))
+  return dict(exact_match=statistics.fmean(correct))
 
 
 def token_error_rate(
   texts: Sequence[str], references: Sequence[Sequence[str]], encode: Encode
-) -> Figures:
-  """Compute the errors a token of the nearest reference.
+) -> Metrics:
+  """Return the number of edits per token of the nearest references.
 
-  That is the word error rate of words, and the phoneme error rate of phonemes.
+  With tokens that are words, this is the word error rate; with phonemes, the
+  phoneme error rate.
   """
   errors, total = 0, 0
   for text, own in zip(texts, references, strict=True):
-    written = list(encode(text))
+    predicted = list(encode(text))
     others = [list(encode(reference)) for reference in own]
-    distances = [edit_distance(written, other) for other in others]
+    distances = [edit_distance(predicted, other) for other in others]
     nearest = int(np.argmin(distances))
     errors += distances[nearest]
     total += len(others[nearest])
@@ -111,7 +120,7 @@ METRICS = {
 
 
 def names_of(metrics: str) -> list[str]:
-  """Divide names between commas.
+  """Split a comma-separated list of names.
 
   >>> names_of("bleu, chrf")
   ["bleu", "chrf"]
@@ -124,8 +133,8 @@ class TextRenderer:
   """See lmjax.prediction.renderer.Renderer.
 
   Attributes:
-    vocabularies: what texts are written in.
-    metrics: what is computed of them: names of METRICS, between commas.
+    vocabularies: tokenizers of sources and targets.
+    metrics: comma-separated keys of METRICS.
   """
 
   vocabularies: Vocabularies
@@ -140,35 +149,40 @@ class TextRenderer:
   }
 
   def render(self, outputs: Outputs, row: Row) -> dict[str, Any]:
-    """Give the best text and its score, and all that were asked for."""
+    """Return the best hypothesis, and the list of all if there are several.
+
+    {"target": "b", "score": -0.2, "best": [{"target": "b", "score": -0.2},
+      {"target": "c", "score": -0.9}]}
+    """
     del row
     tokenizer = target_tokenizer(self.vocabularies)
     found = []
     for tokens_T, score in zip(
       outputs["targets"], outputs["scores"], strict=True
     ):
+      # A beam that finds fewer hypotheses fills up with scores of −inf.
       if np.isfinite(score):
         ends = np.flatnonzero(tokens_T == EOS)
-        kept = tokens_T[: ends[0]] if len(ends) else tokens_T
-        text = tokenizer.decode(kept.tolist())
+        target_T = tokens_T[: ends[0]] if len(ends) else tokens_T
+        text = tokenizer.decode(target_T.tolist())
         found.append(dict(target=text, score=float(score)))
     return {**found[0], "best": found} if len(found) > 1 else found[0]
 
-  def evaluate(self, pairs: Iterable[tuple[dict[str, Any], Row]]) -> Figures:
-    """Compare texts with references.
+  def evaluate(self, pairs: Iterable[tuple[dict[str, Any], Row]]) -> Metrics:
+    """Return the metrics of predicted texts against references.
 
-    Rows with one source are a text with several references. They are compared
-    as the tokenizer writes them: with blanks around marks, or in lower case, if
-    that is how it writes.
+    Rows with the same source are one text with several references. References
+    are normalized as the tokenizer does, for example to lower case, since
+    predictions are decoded from such tokens.
     """
     tokenizer = target_tokenizer(self.vocabularies)
-    made, references = {}, {}
+    predictions, references = {}, {}
     for prediction, row in pairs:
-      made.setdefault(row["source"], prediction["target"])
+      predictions.setdefault(row["source"], prediction["target"])
       reference = tokenizer.normalize(row["target"])
       references.setdefault(row["source"], []).append(reference)
-    texts, others = list(made.values()), list(references.values())
-    figures = {}
+    texts, others = list(predictions.values()), list(references.values())
+    metrics = {}
     for name in names_of(self.metrics):
-      figures |= METRICS[name](texts, others, tokenizer.encode)
-    return figures
+      metrics |= METRICS[name](texts, others, tokenizer.encode)
+    return metrics

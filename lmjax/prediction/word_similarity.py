@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which words lie near each other, and what is to c as b is to a."""
+"""Nearest neighbors of words, and analogies."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ Neighbors = list[tuple[str, float]]  # words and cosines, nearest first
 
 
 class WordSpace:
-  """Words as directions.
+  """Words and their vectors, compared by cosine similarity.
 
   Args:
-    words: V words; of one that comes twice, the first counts.
+    words: V words; of repeated words, the first is used.
     vectors_VD: their vectors.
   """
 
@@ -22,21 +22,22 @@ class WordSpace:
     self.words = list(words)
     vectors_VD = np.asarray(vectors_VD, np.float32)
     norms_V1 = np.linalg.norm(vectors_VD, axis=1, keepdims=True)
+    # The bound keeps the zero vector, which has no direction, finite.
     self._directions_VD = vectors_VD / np.maximum(norms_V1, 1e-30)
     self._index: dict[str, int] = {}
     for index, word in enumerate(self.words):
       self._index.setdefault(word, index)
 
   def nearest(self, word: str, number: int = 10) -> Neighbors:
-    """List the words of highest cosine, without the word itself."""
+    """Return the words with the highest cosine, except the word itself."""
     index = self._find(word)
     return self._nearest(self._directions_VD[index], [index], number)
 
   def analogy(self, a: str, b: str, c: str, number: int = 10) -> Neighbors:
-    """List what is to c as b is to a, without the three.
+    """Return the words that are to c as b is to a, except these three.
 
-    The cosine with b − a + c, of directions (3CosAdd; Mikolov et al. 2013,
-    NAACL; Levy & Goldberg 2014).
+    They have the highest cosine with b − a + c, computed from normalized
+    vectors (3CosAdd; Mikolov et al. 2013, NAACL; Levy & Goldberg 2014).
 
     >>> space.analogy("man", "king", "woman", number=1)
     [("queen", 0.71)]
@@ -46,7 +47,7 @@ class WordSpace:
     return self._nearest(plus_D - minus_D + start_D, given, number)
 
   def describe(self, word: str, number: int = 10) -> str:
-    """Write a line: the word, its nearest words and their cosines."""
+    """Return a line: the word, its nearest words, and their cosines."""
     return f"{word}: {show(self.nearest(word, number))}"
 
   def _find(self, word: str) -> int:

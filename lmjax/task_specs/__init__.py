@@ -3,6 +3,7 @@
 
 from ml_collections import ConfigDict
 
+from lmjax.errors import UsageError
 from lmjax.task_specs import (
   classification,
   control_codes,
@@ -41,6 +42,25 @@ TASK_SPECS: dict[str, TaskSpec] = {
 def spec_of(config: ConfigDict) -> TaskSpec:
   """Return the spec of a config's task."""
   return TASK_SPECS[config.task]
+
+
+def check_searchable(config: ConfigDict, path: str) -> None:
+  """Check that the vectors that a run learned can be searched.
+
+  Args:
+    config: the config of the run.
+    path: its run directory, for the message.
+
+  Raises:
+    UsageError: if they cannot.
+  """
+  spec = spec_of(config)
+  if spec.check_searchable is None:
+    raise UsageError(
+      f"{path} is a run of task={spec.name}, which cannot search texts; give a "
+      f"run of task={tasks_with('check_searchable')}."
+    )
+  spec.check_searchable(config, path)
 
 
 def tasks_with(attribute: str) -> str:

@@ -52,21 +52,9 @@ def _renderer(config: ConfigDict, vocabularies: Any) -> Any:
   return MatchRenderer(vocabularies, config.matching.num_candidates)
 
 
-def check_searchable(config: ConfigDict, path: str) -> None:
-  """Check that a run has vectors that can be searched.
-
-  Args:
-    config: the config of the run.
-    path: its run directory, for the message.
-
-  Raises:
-    UsageError: if it has none.
-  """
-  if config.task != "matching":
-    raise UsageError(
-      f"{path} is a run of task={config.task}, which cannot search texts; give "
-      "a run of task=matching."
-    )
+def _check_searchable(config: ConfigDict, path: str) -> None:
+  # The other losses train a function of a pair, not vectors whose dot product
+  # is the similarity.
   if config.matching.loss not in ("contrastive", "triplet"):
     raise UsageError(
       f"{path} was trained with matching.loss={config.matching.loss}, whose "
@@ -118,5 +106,5 @@ SPEC = TaskSpec(
   head=_head,
   renderer=_renderer,
   checks=check_loss_is_unused,
-  compares=True,
+  check_searchable=_check_searchable,
 )

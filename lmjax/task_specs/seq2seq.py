@@ -110,4 +110,5 @@ SPEC = TaskSpec(
   sampler=_sampler,
   scorer=_scorer,
   checks=_check,
+  reads_sources=True,
 )

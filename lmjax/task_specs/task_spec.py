@@ -49,12 +49,16 @@ class TaskSpec:
     infiller: loads the class that fills blanks.
     explainer: loads the function that attributes a prediction to tokens.
     checks: checks the keys of the task together; raises UsageError.
+    check_searchable: checks that the vectors of a run can be searched: (config,
+      path of its run directory) → None; raises UsageError. None if the task
+      learns no vectors of texts.
+    reads_sources: whether texts are generated and scored given a source text,
+      not a prompt that they continue.
     is_auxiliary: whether a run can be a draft model, reranker or expert of
       another run, that is, whether it predicts the next token of any text.
     is_stateful: whether `data.order=stateful` is supported.
     learns_words: whether the tokens of the model are words with vectors.
     sums_tables: whether the vector of a word is the sum of both tables.
-    compares: whether the model makes vectors that can be searched.
     distills: whether it can learn from the scores of another run.
   """
 
@@ -76,11 +80,12 @@ class TaskSpec:
   infiller: Loader | None = None
   explainer: Loader | None = None
   checks: Callable[[ConfigDict], None] | None = None
+  check_searchable: Callable[[ConfigDict, str], None] | None = None
+  reads_sources: bool = False
   is_auxiliary: bool = False
   is_stateful: bool = False
   learns_words: bool = False
   sums_tables: bool = False
-  compares: bool = False
   distills: bool = False
 
   @property

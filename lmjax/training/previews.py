@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training shows of a model; chosen by TaskSpec.preview.
+"""Previews of a model during training; selected by TaskSpec.preview.
 
 Each function checks the section `preview` of a config, so that a mistake is
 reported before training, and returns a function from variables to text.
@@ -28,7 +28,7 @@ from lmjax.task_specs import spec_of
 from lmjax.tasks.task import Task
 from lmjax.types import PyTree
 
-Show = Callable[[PyTree], str]
+Show = Callable[[PyTree], str]  # variables of the model → text
 
 
 def continuation(
@@ -38,10 +38,15 @@ def continuation(
   corpus: Corpus,
   renderer: Renderer | None,
 ) -> Show:
-  """Continue the prompt."""
+  """Preview a continuation of `preview.prompt`.
+
+  Raises:
+    UsageError: if the prompt cannot be encoded, or a setting is invalid.
+  """
   del task, renderer
   preview = config.preview
   sampler = make_sampler(config, model, corpus.tokenizer)
+  # Checks of the settings; the results are not needed.
   sampler.encode(preview.prompt, preview.control_code)
   SamplingParams(preview.temperature, preview.top_k, preview.top_p)
   check_minimum(num_tokens=preview.num_tokens)
@@ -55,14 +60,18 @@ def infilling(
   corpus: Corpus,
   renderer: Renderer | None,
 ) -> Show:
-  """Fill the blanks of the prompt."""
+  """Preview the text with which the blanks of `preview.prompt` are filled.
+
+  Raises:
+    UsageError: if the prompt has no blank, or a setting is invalid.
+  """
   del task, renderer
   settings = dict(config.preview)
   prompt, _ = settings.pop("prompt"), settings.pop("control_code")
   if BLANK not in prompt:
     raise UsageError(
-      f"preview.prompt={prompt!r} has no blank {BLANK}, which task="
-      f"{config.task} fills; write one, or set train.preview_every=0."
+      f"preview.prompt={prompt!r} has no blank {BLANK} for task={config.task}; "
+      "add one, or set train.preview_every=0."
     )
   infiller = spec_of(config).infiller()(model, corpus.tokenizer)
   infiller.encode(prompt)
@@ -78,7 +87,7 @@ def infilling_or_continuation(
   corpus: Corpus,
   renderer: Renderer | None,
 ) -> Show:
-  """Fill the blank of the prompt, or continue a prompt without one."""
+  """Preview infilling if the prompt has a blank, else a continuation."""
   show = infilling if BLANK in config.preview.prompt else continuation
   return show(config, task, model, corpus, renderer)
 
@@ -90,7 +99,11 @@ def neighbors(
   corpus: Corpus,
   renderer: Renderer | None,
 ) -> Show:
-  """List the nearest words of each word of the prompt."""
+  """Preview the nearest words of each word of `preview.prompt`.
+
+  Raises:
+    UsageError: if a word is not in the vocabulary.
+  """
   del task, model, renderer
   tokenizer, preview, words = corpus.tokenizer, config.preview, []
   check_minimum(num_tokens=preview.num_tokens)
@@ -101,6 +114,7 @@ def neighbors(
         f"preview.prompt={preview.prompt} contains {word!r}, which is not in "
         "the vocabulary of the training text; choose other words."
       )
+    # The tokenizer may have normalized the word, for example to lower case.
     words.append(tokenizer.names()[tokens[0]])
 
   def show(variables: PyTree) -> str:
@@ -117,10 +131,11 @@ def predictions(
   corpus: Any,
   renderer: Renderer,
 ) -> Show:
-  """Predict the first validation records."""
+  """Preview predictions for the first `preview.num_rows` validation records."""
   del model
   number = config.preview.num_rows
   rows = list(itertools.islice(corpus.rows("valid"), number))
+  # All rows form one batch, so that the preview compiles a single shape.
   predictor = Predictor(task, corpus, renderer, batch_size=max(number, 1))
 
   def show(variables: PyTree) -> str:

@@ -63,7 +63,7 @@ def load(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_is_valid_and_needs_no_data_set(name):
+def test_every_config_is_valid_without_its_dataset(name):
   config = load(name)
   config_lib.finalize(config)
   built_in = (
@@ -106,14 +106,14 @@ def test_every_config_runs(name, tmp_path, cache_dir):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_json_keeps_a_config(name):
+def test_json_preserves_a_config(name):
   config = load(name)
   back = compatibility.from_json(compatibility.to_json(config))
   assert compatibility.difference(config, back) == {}
   assert compatibility.incompatible(config, back) == {}
 
 
-def test_a_stored_config_is_given_the_keys_that_came_later():
+def test_stored_configs_get_defaults_of_new_keys():
   config = load("char_lstm")
   older = config.to_dict()
   del older["model"]["residual"], older["optim"]["ema_decay"], older["init"]
@@ -121,8 +121,8 @@ def test_a_stored_config_is_given_the_keys_that_came_later():
   assert compatibility.difference(config, newer) == {}
 
 
-def test_choices_are_the_names_of_the_registries():
-  """Declarations import nothing, so they repeat the names."""
+def test_choices_match_registries():
+  """Choices are literal, since declarations must not import registries."""
   choices = {}
   for model in MODEL_KEYS:
     for task in TASK_SPECS:
@@ -178,7 +178,7 @@ def test_choices_are_the_names_of_the_registries():
   assert MODEL_KEYS.keys() == MODELS.keys() == SHARDING_RULES.keys()
 
 
-def test_every_task_is_defined_completely():
+def test_every_task_spec_is_complete():
   for name, spec in TASK_SPECS.items():
     assert spec.name == name and callable(spec.preview())
     assert spec.has_records == (spec.examples is None)
@@ -187,7 +187,7 @@ def test_every_task_is_defined_completely():
       assert loader is None or callable(loader())
 
 
-def test_paths_are_kept_absolute(tmp_path, monkeypatch):
+def test_paths_are_made_absolute(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = load("char_lstm")
   config.data.source, config.data.path = "text", "books/*.txt"
@@ -229,7 +229,7 @@ def beyond(key):
   return values
 
 
-def test_every_key_is_checked_at_both_ends():
+def test_checks_both_bounds_of_every_key():
   for model, key, declared in all_declared():
     for value in beyond(declared):
       config = defaults.get_config(model)
@@ -361,7 +361,7 @@ def test_differences_are_named_by_dotted_key():
     ("gated_convolution", "model.tie_embeddings", True, "must equal model.wid"),
   ],
 )
-def test_values_that_cannot_be_are_sentences(model, key, value, message):
+def test_error_names_key_value_and_valid_values(model, key, value, message):
   config = defaults.get_config(model=model)
   if "embedding_width" in config.model:
     config.model.embedding_width = 99
@@ -375,7 +375,7 @@ def test_values_that_cannot_be_are_sentences(model, key, value, message):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_and_a_task_go_together_or_a_sentence_says_why(model):
+def test_every_model_task_pair_works_or_is_rejected(model):
   usual = defaults.get_config(model)
   kinds = build_model(usual, vocab_size=9).kinds
   config_lib.finalize(usual)
@@ -427,9 +427,7 @@ class Recorder(ConfigDict):
     }
 
 
-def test_no_key_is_there_that_nobody_reads(
-  tiny_config, text_folder, tmp_path, monkeypatch
-):
+def test_every_key_is_read(tiny_config, text_folder, tmp_path, monkeypatch):
   """Over all models, sources, optimizers and schedules, every key is read."""
   lines = tmp_path / "lines.jsonl"
   lines.write_text("".join(f'{{"text": "line {n}"}}\n' for n in range(99)))
@@ -502,9 +500,7 @@ def models_of(task: str) -> list[str]:
   return usual or [next(able)]
 
 
-def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
-  tiny_config, tmp_path, monkeypatch
-):
+def test_every_key_of_record_tasks_is_read(tiny_config, tmp_path, monkeypatch):
   """Over all of them and all tables, every key of their own is read."""
   rows = "".join(f"a text of {n},{n % 2}\n" for n in range(99))
   (tmp_path / "train.csv").write_text("text,label\n" + rows)
@@ -541,7 +537,7 @@ def test_no_key_of_tasks_with_records_is_there_that_nobody_reads(
       jax.eval_shape(experiment.make_state)
       trace_preview(experiment)
       reads |= recorder.reads
-      own = ("data.", "model.", "sample.", f"{task}.")
+      own = ("data.", "model.", "preview.", f"{task}.")
       keys = compatibility.flatten(recorder.to_dict())
       all_keys |= {key for key in keys if key.startswith(own)}
   # ... and every table opened.

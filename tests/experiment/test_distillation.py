@@ -72,7 +72,7 @@ def params_of(folder):
   return named_leaves(lmjax.load(folder, "latest").variables["params"])
 
 
-def test_the_gradient_is_the_formula_of_the_paper():
+def test_distillation_gradient_matches_formula():
   """∂/∂s = τ · (softmax(s/τ) − softmax(t/τ)), as large at any temperature."""
   rng = np.random.default_rng(0)
   scores, teacher = rng.normal(size=(2, 5, 3)).astype(np.float32) * 3
@@ -89,7 +89,7 @@ def test_the_gradient_is_the_formula_of_the_paper():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_certain_teacher_is_a_label():
+def test_certain_teacher_equals_hard_label():
   scores = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
   labels = np.array([0, 2, 1, 2])
   certain = jnp.where(jnp.arange(3) == labels[:, None], 100.0, 0.0)
@@ -98,9 +98,7 @@ def test_a_certain_teacher_is_a_label():
   )
 
 
-def test_batches_hold_what_the_teacher_says_of_their_rows(
-  rows, teacher, tmp_path
-):
+def test_batches_contain_teacher_logits_of_their_rows(rows, teacher, tmp_path):
   """Row by row as the teacher says it alone, in every epoch; valid has none."""
   config = make_config(rows, **{"distill.workdir": str(teacher)})
   experiment = Experiment(config, RunDir(tmp_path / "run"))
@@ -121,7 +119,7 @@ def test_batches_hold_what_the_teacher_says_of_their_rows(
   assert "teacher" not in experiment.corpus.eval_batches("train")[0]
 
 
-def test_the_loss_is_mixed_in_training_alone(rows, teacher, tmp_path):
+def test_mixes_distillation_loss_only_in_training(rows, teacher, tmp_path):
   changes = {"distill.workdir": str(teacher), "distill.weight": 0.25}
   config = make_config(rows, **changes)
   experiment = Experiment(config, RunDir(tmp_path / "run"))
@@ -139,7 +137,7 @@ def test_the_loss_is_mixed_in_training_alone(rows, teacher, tmp_path):
   np.testing.assert_allclose(train, 0.75 * hard + 0.25 * soft, rtol=1e-6)
 
 
-def test_no_weight_is_no_teacher(rows, teacher, tmp_path):
+def test_zero_weight_opens_no_teacher(rows, teacher, tmp_path):
   changes = {"distill.workdir": str(teacher), "train.num_steps": 3}
   folders = tmp_path / "alone", tmp_path / "none", tmp_path / "half"
   for folder, weight in zip(folders, (0.5, 0.0, 0.5), strict=True):
@@ -153,7 +151,9 @@ def test_no_weight_is_no_teacher(rows, teacher, tmp_path):
     assert not np.array_equal(half[name], value), name
 
 
-def test_a_student_learns_the_rule_from_wrong_labels(rows, teacher, tmp_path):
+def test_student_learns_from_teacher_despite_wrong_labels(
+  rows, teacher, tmp_path
+):
   """All that is right comes from the teacher, where labels weigh nothing."""
   wrong = tmp_path / "wrong"
   wrong.mkdir()
@@ -173,7 +173,7 @@ def test_a_student_learns_the_rule_from_wrong_labels(rows, teacher, tmp_path):
   assert accuracies["alone"] < 0.8
 
 
-def test_a_run_goes_on_without_its_teacher(rows, teacher, tmp_path):
+def test_resumes_without_teacher_run(rows, teacher, tmp_path):
   """Bit for bit as one that was never interrupted."""
   path = tmp_path / "teacher"
   shutil.copytree(teacher, path)
@@ -199,34 +199,34 @@ def test_a_run_goes_on_without_its_teacher(rows, teacher, tmp_path):
     loop.train(config, tmp_path / "broken")
 
 
-def test_other_labels_are_named(rows, teacher, tmp_path):
+def test_rejects_teacher_with_other_labels(rows, teacher, tmp_path):
   other = tmp_path / "other"
   other.mkdir()
   (other / "train.tsv").write_text(
     lines(range(90), lambda n: "small" if n < 50 else "large")
   )
   config = make_config(other, **{"distill.workdir": str(teacher)})
-  message = "has the labels even, odd, and here are large, small"
+  message = "has the labels even, odd, and this run has large, small"
   with pytest.raises(UserError, match=message):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_what_cannot_teach_is_refused(
+def test_rejects_runs_that_cannot_be_teachers(
   rows, tiny_config, text_folder, teacher, tmp_path
 ):
   changes = {"data.source": "text", "data.path": str(text_folder)}
   config = tiny_config("lstm", **changes, **{"train.num_steps": 1})
   assert loop.train(config, tmp_path / "lm") == 0
   taught = make_config(rows, **{"distill.workdir": str(tmp_path / "lm")})
-  with pytest.raises(
-    UserError, match="is a run of task=language_modeling; give"
-  ):
+  with pytest.raises(UserError, match="run of task=language_modeling; give a"):
     loop.train(taught, tmp_path / "run")
   config.distill.workdir = str(teacher)
-  with pytest.raises(UsageError, match="is not for task=language_modeling"):
+  with pytest.raises(UsageError, match="is not read by task=language_modeling"):
     loop.train(config, tmp_path / "run")
   many = make_config(rows, **{"distill.workdir": str(teacher)})
   many.classification.labels = "many"
-  with pytest.raises(UsageError, match="for classification.labels=many"):
+  with pytest.raises(
+    UsageError, match="not supported with classification.labels=many"
+  ):
     loop.train(many, tmp_path / "run")

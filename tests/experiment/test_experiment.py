@@ -27,7 +27,7 @@ def describe(config, folder):
   return corpus
 
 
-def test_opening_a_run_again_reads_no_text(
+def test_reopening_a_run_reads_no_text(
   tiny_config, text_folder, tmp_path, monkeypatch
 ):
   config = text_config(tiny_config, text_folder)
@@ -44,7 +44,7 @@ def test_opening_a_run_again_reads_no_text(
   assert len(experiment.corpus.eval_batches("valid")) > 1
 
 
-def test_streams_are_shared_through_a_cache_folder(
+def test_runs_share_encoded_data_in_cache_dir(
   tiny_config, text_folder, tmp_path, monkeypatch
 ):
   cache = {"data.cache_dir": str(tmp_path / "cache")}
@@ -56,7 +56,7 @@ def test_streams_are_shared_through_a_cache_folder(
   assert not (tmp_path / "one" / "cache").exists()
 
 
-def test_a_changed_corpus_is_refused(tiny_config, text_folder, tmp_path):
+def test_rejects_changed_corpus(tiny_config, text_folder, tmp_path):
   (tmp_path / "train.txt").write_text("some text " * 99)
   config = text_config(tiny_config, tmp_path)
   describe(config, tmp_path / "run")
@@ -66,7 +66,7 @@ def test_a_changed_corpus_is_refused(tiny_config, text_folder, tmp_path):
     experiment.check_corpus()
 
 
-def test_a_split_without_text_is_named(tiny_config, text_folder, tmp_path):
+def test_error_names_empty_split(tiny_config, text_folder, tmp_path):
   config = text_config(tiny_config, text_folder, **{"data.test_fraction": 0.0})
   experiment = Experiment(config, RunDir(tmp_path / "run"))
   with pytest.raises(UserError, match="no text in split test.*test_fraction"):
@@ -87,7 +87,7 @@ def test_every_tokenizer_trains_a_model(
   assert np.max(batch["targets"]) < table.shape[0]
 
 
-def test_the_same_seed_makes_the_same_parameters(tiny_config, tmp_path):
+def test_equal_seeds_make_equal_parameters(tiny_config, tmp_path):
   def params(seed):
     config = tiny_config("lstm", seed=seed)
     experiment = Experiment(config, RunDir(tmp_path / str(seed)))
@@ -99,7 +99,7 @@ def test_the_same_seed_makes_the_same_parameters(tiny_config, tmp_path):
   assert not all(np.array_equal(a, b) for a, b in other)
 
 
-def test_until_the_first_checkpoint_all_may_be_made_anew(
+def test_run_without_checkpoint_accepts_another_config(
   tiny_config, text_folder, tmp_path
 ):
   config = text_config(tiny_config, text_folder)

@@ -31,7 +31,7 @@ VECTORS = np.arange(6 * 16, dtype=np.float32).reshape(6, 16) - 40
 
 @pytest.fixture
 def make_config(tiny_config, text_folder, tmp_path):
-  """Make configs that begin with a file of vectors of width 16."""
+  """Return a function that makes configs with vectors of width 16."""
   write(tmp_path / "vectors.txt", WORDS, VECTORS, "glove")
 
   def make(model="lstm", **changes):
@@ -46,11 +46,11 @@ def make_config(tiny_config, text_folder, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer", "word_vectors"])
-def test_the_table_of_every_model_is_found(model, make_config, tmp_path):
+def test_finds_embedding_table_of_every_model(model, make_config, tmp_path):
   experiment = Experiment(make_config(model), RunDir(tmp_path / "run"))
   params = jax.eval_shape(experiment.make_state).params
   assert table_of(params, model).shape == (experiment.tokenizer.vocab_size, 16)
-  with pytest.raises(UsageError, match=f"model.name={model} has no table"):
+  with pytest.raises(UsageError, match=f"model.name={model} has no embedding"):
     table_of({"output": params["output"]} if "output" in params else {}, model)
 
 
@@ -69,7 +69,7 @@ def test_the_table_of_every_model_is_found(model, make_config, tmp_path):
     ),
   ],
 )
-def test_covered_rows_begin_with_the_vectors_and_others_at_random(
+def test_initializes_only_covered_rows_from_vectors(
   model, strategy, make_config, tmp_path
 ):
   config = make_config(model, **{"optim.ema_decay": 0.5})
@@ -94,7 +94,7 @@ def test_covered_rows_begin_with_the_vectors_and_others_at_random(
   assert differ == 1
 
 
-def test_coverage_counts_types_and_running_words(make_config, tmp_path):
+def test_coverage_counts_types_and_tokens(make_config, tmp_path):
   tokenizer = TOKENIZERS["word"].train(
     ["is is\n", "17 more words"], 0, 1, False
   )
@@ -107,7 +107,7 @@ def test_coverage_counts_types_and_running_words(make_config, tmp_path):
   assert coverage["tokens"] == 6 / 8  # and <unk>, which has a vector
 
 
-def test_frozen_rows_stay_and_resume_needs_no_file(make_config, tmp_path):
+def test_frozen_rows_stay_and_resuming_needs_no_file(make_config, tmp_path):
   config = make_config(**{"optim.freeze": "^embedding/"})
   config.optim.schedule, config.train.num_steps = "constant", 3
   assert loop.train(config, tmp_path / "straight") == 0
@@ -138,14 +138,14 @@ def test_frozen_rows_stay_and_resume_needs_no_file(make_config, tmp_path):
   assert f"{coverage['tokens']:.1%} of the training text" in text
 
 
-def test_the_wrong_width_names_both_and_leaves_no_run(make_config, tmp_path):
+def test_rejects_vectors_of_other_width(make_config, tmp_path):
   config = make_config(**{"model.embedding_width": 7})
   with pytest.raises(UsageError, match="width 16, .* has width 7"):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_vectors_of_glove_are_the_sum_of_both_tables(tiny_config):
+def test_glove_vectors_sum_both_tables(tiny_config):
   tokenizer = TOKENIZERS["word"].train(["a b\n"], 0, 1, False)
   tables = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
   params = {

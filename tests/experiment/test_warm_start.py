@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new run begins with the parameters and the tokenizer of another."""
+"""A new run starts from the parameters and the tokenizer of another run."""
 
 import json
 import shutil
@@ -28,8 +28,8 @@ TEXT = {"data.tokenizer": "word", "train.num_steps": 2, "train.eval_every": 0}
 
 @pytest.fixture(scope="module")
 def source_runs(tiny_config, text_folder, tmp_path_factory):
-  """Train the runs that others begin with, once each."""
-  folder = tmp_path_factory.mktemp("donors")
+  """Train each source run once."""
+  folder = tmp_path_factory.mktemp("source_runs")
 
   def source_run(model, name="", **changes):
     path = folder / (name or model)
@@ -45,7 +45,7 @@ def source_runs(tiny_config, text_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-  """Write records whose words are partly those of the text."""
+  """Write records some of whose words occur in the text."""
   path = tmp_path_factory.mktemp("rows") / "rows.tsv"
   lines = [
     f"{'odd' if n % 2 else 'even'}\t{n} squared is new" for n in range(60)
@@ -58,7 +58,9 @@ def text_config(tiny_config, text_folder, model, source_run, **changes):
   config = tiny_config(model, **TEXT)
   config.data.source, config.data.path = "text", str(text_folder)
   config.data.split_by, config.init.workdir = "name", str(source_run)
-  config.data.tokenizer = "byte"  # the other run's is taken
+  config.data.tokenizer = (
+    "byte"  # the tokenizer of the source run is used instead
+  )
   config.update_from_flattened_dict(changes)
   return config
 
@@ -94,7 +96,7 @@ def params_of(folder):
 
 
 def check_taken(state, source_run, expected):
-  """See that these paths, and no others, have the values of the other run."""
+  """Check that these paths, and no others, have the values of the source."""
   ours, theirs = named_leaves(state.params), params_of(source_run)
   for name, leaf in ours.items():
     same = name in theirs and np.array_equal(leaf, theirs[name])
@@ -103,7 +105,7 @@ def check_taken(state, source_run, expected):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_layers_of_a_language_model_begin_an_encoder(
+def test_language_model_layers_initialize_text_encoder(
   cell, source_runs, rows, tiny_config, tmp_path
 ):
   source_run = source_runs(cell)
@@ -120,7 +122,7 @@ def test_layers_of_a_language_model_begin_an_encoder(
   assert tokenizers[0].encode("new")[0] == 1  # <unk> to the other run
 
 
-def test_blocks_of_a_masked_language_model_begin_a_classifier(
+def test_masked_lm_blocks_initialize_classifier(
   source_runs, rows, tiny_config, tmp_path
 ):
   source_run = source_runs("encoder")
@@ -130,15 +132,15 @@ def test_blocks_of_a_masked_language_model_begin_a_classifier(
   check_taken(
     state, source_run, [n for n in theirs if not n.startswith("output")]
   )
-  report = experiment.taken.report
+  report = experiment.warm_start.report
   assert [name.split("/")[0] for name in report["new"]] == ["classifier"] * 2
   sizes = {name: leaf.size for name, leaf in named_leaves(state.params).items()}
-  share = sum(sizes[name] for name in report["taken"]) / sum(sizes.values())
-  np.testing.assert_allclose(report["share"], share)
-  assert 0.5 < share < 1.0
+  taken = sum(sizes[name] for name in report["taken"])
+  np.testing.assert_allclose(report["fraction"], taken / sum(sizes.values()))
+  assert 0.5 < report["fraction"] < 1.0
 
 
-def test_a_language_model_goes_on_elsewhere(
+def test_takes_parameters_averages_and_tokenizer(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm")
@@ -150,8 +152,8 @@ def test_a_language_model_goes_on_elsewhere(
   average = named_leaves(averaged_params(state.opt_state))
   for name, value in theirs.items():
     np.testing.assert_array_equal(average[name], value)
-  assert experiment.taken.report["share"] == 1.0
-  # It judges as the other run did.
+  assert experiment.warm_start.report["fraction"] == 1.0
+  # Losses of both runs are comparable only with the same tokenizer.
   assert experiment.tokenizer.fingerprint == (
     RunDir(source_run).load_tokenizer().fingerprint
   )
@@ -164,7 +166,7 @@ def test_a_language_model_goes_on_elsewhere(
     lambda rules: PmapStrategy(jax.devices()[:2], dict(data=-1)),
   ],
 )
-def test_parameters_are_taken_on_many_devices(
+def test_warm_start_on_several_devices(
   strategy, source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm")
@@ -174,7 +176,7 @@ def test_parameters_are_taken_on_many_devices(
   check_taken(state, source_run, list(params_of(source_run)))
 
 
-def test_the_expression_chooses_and_the_average_is_what_is_taken(
+def test_pattern_selects_averaged_parameters(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm", "averaged", **{"optim.ema_decay": 0.5})
@@ -186,10 +188,10 @@ def test_the_expression_chooses_and_the_average_is_what_is_taken(
   average = named_leaves(averaged_params(state.opt_state))
   for name, leaf in named_leaves(state.params).items():
     np.testing.assert_array_equal(average[name], leaf, err_msg=name)
-  assert "embedding/embedding" in experiment.taken.report["left"]
+  assert "embedding/embedding" in experiment.warm_start.report["left"]
 
 
-def test_marks_come_behind_the_tokens_of_a_table(
+def test_special_tokens_of_new_task_keep_initial_rows(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("transformer", **{"model.positions": "none"})
@@ -206,7 +208,7 @@ def test_marks_come_behind_the_tokens_of_a_table(
   assert np.abs(ours[-1]).max() > 0
 
 
-def test_types_are_the_new_runs(
+def test_dtypes_are_those_of_the_new_run(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("lstm")
@@ -219,11 +221,9 @@ def test_types_are_the_new_runs(
   np.testing.assert_array_equal(found, expected)
 
 
-def test_a_run_goes_on_without_the_other(
-  source_runs, rows, tiny_config, tmp_path
-):
+def test_resumes_without_source_run(source_runs, rows, tiny_config, tmp_path):
   """Bit for bit as one that was never interrupted."""
-  source_run = tmp_path / "donor"
+  source_run = tmp_path / "source_run"
   shutil.copytree(source_runs("lstm"), source_run)
   config = classifier(tiny_config, rows, source_run)
   config.optim.schedule, config.train.num_steps = "constant", 4
@@ -243,20 +243,21 @@ def test_a_run_goes_on_without_the_other(
   run = lmjax.load(tmp_path / "broken")
   state = jax.eval_shape(run.experiment.make_state)
   text = overview(run.experiment, state, 1)
-  assert f"begun with step 2 of {source_run}: {report['share']:.1%}" in text
+  line = f"started from step 2 of {source_run}: {report['fraction']:.1%}"
+  assert line in text
   assert f"taken: {', '.join(report['taken'])}" in text
-  assert "new here: " in text and "classifier/bias" in report["new"]
-  assert "left there: output/bias, output/table" in text
+  assert "new in this run: " in text and "classifier/bias" in report["new"]
+  assert "not taken: output/bias, output/table" in text
 
 
-def test_a_record_run_hands_its_tokenizers_on_by_role(
+def test_record_runs_inherit_tokenizers_by_role(
   source_runs, rows, tiny_config, tmp_path
 ):
   config = classifier(tiny_config, rows, source_runs("lstm"))
   assert loop.train(config, tmp_path / "one") == 0
   config = classifier(tiny_config, rows, tmp_path / "one")
   experiment, state = begin(config, tmp_path / "two")
-  assert experiment.taken.report["new"] == []
+  assert experiment.warm_start.report["new"] == []
   check_taken(state, tmp_path / "one", list(named_leaves(state.params)))
 
 
@@ -265,15 +266,18 @@ def test_a_record_run_hands_its_tokenizers_on_by_role(
   [
     (
       {"init.parameters": "^nothing"},
-      "name=lstm in .* has nothing for .*name=",
+      "name=lstm has no parameters for .*name=",
     ),
-    ({"model.cell": "gru"}, r"layer_0/bias has shape \[64\].* \[48\] here"),
+    (
+      {"model.cell": "gru"},
+      r"layer_0/bias has shape \[64\].* \[48\] in this run",
+    ),
     ({"model.width": 24, "model.embedding_width": 16}, "sizes equal"),
     ({"init.checkpoint": "7"}, "checkpoint=7 is not in .* latest or one of 2"),
     ({"init.workdir": "/nowhere"}, "/nowhere holds no run"),
   ],
 )
-def test_what_does_not_fit_is_named_and_leaves_no_run(
+def test_rejects_parameters_that_do_not_fit(
   changes, message, source_runs, rows, tiny_config, tmp_path
 ):
   config = classifier(tiny_config, rows, source_runs("lstm"), **changes)
@@ -282,18 +286,20 @@ def test_what_does_not_fit_is_named_and_leaves_no_run(
   assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_pattern_that_is_none_is_refused(tiny_config, text_folder, tmp_path):
+def test_rejects_invalid_pattern(tiny_config, text_folder, tmp_path):
   config = tiny_config("lstm", **{"init.parameters": "("})
-  with pytest.raises(UsageError, match="init.parameters=. is no regular"):
+  with pytest.raises(
+    UsageError, match="init.parameters=. is not a valid regular"
+  ):
     loop.train(config, tmp_path / "run")
 
 
-def test_counted_models_have_nothing_to_give(
+def test_count_based_models_have_no_parameters_to_take(
   source_runs, tiny_config, text_folder, tmp_path
 ):
   source_run = source_runs("ngram")
   config = text_config(tiny_config, text_folder, "lstm", source_run)
   experiment = Experiment(config, RunDir(tmp_path / "run"))
   with pytest.raises(UserError, match="it has no parameters"):
-    _ = experiment.taken
+    _ = experiment.warm_start
   assert SourceRun(str(source_run), "best").learned[1] == {}

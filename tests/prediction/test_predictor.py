@@ -64,7 +64,7 @@ def scores(pairs) -> np.ndarray:
   return np.array([list(made["probabilities"].values()) for _, made in pairs])
 
 
-def test_batches_and_order_change_nothing(experiment, variables):
+def test_predictions_are_independent_of_batch_and_order(experiment, variables):
   alone = scores(predict(experiment, variables, ROWS, 1))
   assert np.ptp(alone, axis=0).max() > 0.1
   for batch_size in (7, 64):
@@ -76,7 +76,7 @@ def test_batches_and_order_change_nothing(experiment, variables):
   np.testing.assert_allclose(scores(mixed), alone[order], atol=1e-5)
 
 
-def test_what_a_row_says_of_its_label_is_not_looked_at(experiment, variables):
+def test_predictions_ignore_labels_of_rows(experiment, variables):
   rows = [dict(text=text, label="never seen") for text in TEXTS[:3]]
   asked = [dict(text=text) for text in TEXTS[:3]]
   with_labels = scores(predict(experiment, variables, rows, 2))
@@ -84,7 +84,7 @@ def test_what_a_row_says_of_its_label_is_not_looked_at(experiment, variables):
   np.testing.assert_array_equal(with_labels, without)
 
 
-def test_probabilities_are_named_and_sum_to_one(experiment, variables):
+def test_probabilities_are_by_label_and_sum_to_one(experiment, variables):
   names = experiment.corpus.tokenizer.labels["label"].names
   for _, made in predict(experiment, variables, ROWS, 8):
     assert tuple(made["probabilities"]) == names
@@ -92,7 +92,7 @@ def test_probabilities_are_named_and_sum_to_one(experiment, variables):
     assert made["label"] == max(names, key=made["probabilities"].get)
 
 
-def test_answers_come_as_soon_as_a_batch_is_full(experiment, variables):
+def test_yields_predictions_when_a_batch_is_full(experiment, variables):
   read = []
 
   def rows():
@@ -107,7 +107,7 @@ def test_answers_come_as_soon_as_a_batch_is_full(experiment, variables):
   assert seen == [2, 2, 4, 4, 5]
 
 
-def test_malformed_rows_are_reported_and_left_out(experiment, variables):
+def test_reports_and_skips_malformed_rows(experiment, variables):
   rows = [("a:1", ROWS[0]), ("a:2", dict(text=" ")), ("a:3", ROWS[1])]
   problems = []
   pairs = list(predictor_of(experiment, 8)(variables, rows, problems.append))
@@ -132,14 +132,14 @@ def run(folder):
   return Run(folder / "run")
 
 
-def test_a_run_predicts_without_its_data(folder):
+def test_predicts_without_training_data(folder):
   run = Run(folder / "run", overrides={"data.path": "nowhere.tsv"})
   made = list(run.predict(dict(text=text) for text in TEXTS))
   assert len(made) == len(TEXTS)
   assert {each["label"] for each in made} <= set(WORDS)
 
 
-def test_a_row_that_cannot_be_read_is_counted_from_one(run):
+def test_numbers_malformed_rows_from_one(run):
   with pytest.raises(
     UserError, match="^row 2: its text is empty; correct it.$"
   ):
@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_read_is_counted_from_one(run):
     list(run.predict([dict(label="a")]))
 
 
-def test_long_texts_are_cut_as_in_training(run):
+def test_truncates_long_texts_as_in_training(run):
   seq_len = run.experiment.config.data.seq_len
   words = ["good", "bad"] * seq_len
   whole, cut = run.predict(
@@ -157,7 +157,7 @@ def test_long_texts_are_cut_as_in_training(run):
   assert whole == cut
 
 
-def test_accuracy_is_the_share_of_right_predictions(run):
+def test_accuracy_is_the_fraction_of_correct_predictions(run):
   rows = [row for _, row in run.experiment.corpus.rows("train")]
   made = run.predict(rows)
   right = [
@@ -167,7 +167,7 @@ def test_accuracy_is_the_share_of_right_predictions(run):
   assert report["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
 
 
-def test_training_that_was_stopped_within_an_epoch_goes_on(folder, tmp_path):
+def test_resumes_within_an_epoch(folder, tmp_path):
   whole = Run(folder / "run", 6)
   assert 3 % len(whole.experiment.corpus.train_batches()) != 0
   for num_steps in (3, 6):
@@ -182,7 +182,7 @@ def test_training_that_was_stopped_within_an_epoch_goes_on(folder, tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
-def test_another_corpus_is_refused(folder, tmp_path):
+def test_rejects_another_corpus(folder, tmp_path):
   shutil.copytree(folder / "run", tmp_path / "run")
   config = config_of(tmp_path)
   with open(tmp_path / "data.tsv", "a") as file:
@@ -194,7 +194,7 @@ def test_another_corpus_is_refused(folder, tmp_path):
     loop.train(config, tmp_path / "run")
 
 
-def test_another_vocabulary_is_refused(folder, tmp_path):
+def test_rejects_another_vocabulary(folder, tmp_path):
   shutil.copytree(folder / "run", tmp_path / "run")
   path = tmp_path / "run" / "tokenizer.json"
   path.write_text(path.read_text().replace("film", "flim"))
@@ -202,12 +202,12 @@ def test_another_vocabulary_is_refused(folder, tmp_path):
     Run(tmp_path / "run")
 
 
-def test_what_a_run_does_not_have_cannot_be_looked_at_differently(folder):
+def test_rejects_overrides_of_unknown_keys(folder):
   with pytest.raises(UsageError, match="classification has no data.order"):
     Run(folder / "run", overrides={"data.order": "stateful"})
 
 
-def test_a_run_of_running_text_predicts_nothing(tiny_config, tmp_path):
+def test_rejects_prediction_by_language_models(tiny_config, tmp_path):
   loop.train(tiny_config("ngram"), tmp_path / "run")
   with pytest.raises(
     UsageError, match="is a run of task=language_modeling, which"

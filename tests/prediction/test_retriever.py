@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.parametrize("block", [1, 4, 23, 64])
 @pytest.mark.parametrize("number", [1, 5, 99])
-def test_the_index_finds_what_sorting_all_products_finds(block, number):
+def test_index_matches_sorting_of_all_products(block, number):
   rng = np.random.default_rng(0)
   # Small integers: products are exact, and many are equal.
   vectors = rng.integers(-2, 3, (23, 3)).astype(np.float32)
@@ -36,7 +36,7 @@ def test_the_index_finds_what_sorting_all_products_finds(block, number):
 PAIRS = [("ab", "A B"), ("ab", "E B"), ("cd", "C D"), ("kd", "C D"), ("e", "E")]
 
 
-def test_all_variants_are_right_and_the_order_of_pairs_is_nothing():
+def test_all_variants_are_correct_in_any_order_of_pairs():
   question = make_question(PAIRS, 0)
   assert question == (["ab", "cd", "e", "kd"], *question[1:])
   right = {
@@ -51,7 +51,7 @@ def test_all_variants_are_right_and_the_order_of_pairs_is_nothing():
   np.testing.assert_array_equal(turned[2], question[2])
 
 
-def test_fewer_candidates_are_among_more():
+def test_fewer_candidates_are_a_subset_of_more():
   fewer, more = make_question(PAIRS, 2), make_question(PAIRS, 3)
   assert len(fewer.candidates) == 2 and len(more.candidates) == 3
   assert set(fewer.candidates) < set(more.candidates)
@@ -60,7 +60,7 @@ def test_fewer_candidates_are_among_more():
     assert (query in fewer.queries) or right not in fewer.candidates
 
 
-def test_ranks_are_those_of_a_plain_loop():
+def test_ranks_match_a_loop():
   rng = np.random.default_rng(0)
   queries = rng.integers(-2, 3, (1500, 3)).astype(np.float32)
   candidates = rng.integers(-2, 3, (17, 3)).astype(np.float32)
@@ -111,7 +111,7 @@ def workdir(tmp_path_factory):
   return folder / "run"
 
 
-def test_a_run_finds_what_goes_together(workdir):
+def test_trained_run_retrieves_matching_texts(workdir):
   run = Run(workdir)
   texts = ["three two one", "one two three", "two two two", "one two three"]
   retriever = run.retriever(texts)
@@ -129,7 +129,7 @@ def test_a_run_finds_what_goes_together(workdir):
   json.dumps(prediction)
 
 
-def test_figures_are_those_of_searching(workdir):
+def test_retrieval_metrics_match_searching(workdir):
   run = Run(workdir)
   report = run.evaluate("test")
   pairs = [
@@ -146,7 +146,7 @@ def test_figures_are_those_of_searching(workdir):
   assert report["recall@1"] > 0.5 and "in_batch_accuracy" in report
 
 
-def test_the_command_line_answers_queries(workdir, tmp_path):
+def test_command_line_answers_queries(workdir, tmp_path):
   (tmp_path / "lines.txt").write_text("\ufeffone one one\n\none two three\n")
   ended = subprocess.run(
     [
@@ -169,7 +169,7 @@ def test_the_command_line_answers_queries(workdir, tmp_path):
   assert found == ["one two three", "one one one"]
 
 
-def test_what_cannot_be_found_is_a_sentence(workdir):
+def test_rejects_empty_queries_and_texts(workdir):
   run = Run(workdir)
   assert run.retriever(["one", "", "one"]).texts == ["one"]
   with pytest.raises(UsageError, match="there are no texts to search"):

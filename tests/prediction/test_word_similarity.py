@@ -22,7 +22,7 @@ def planted():
   return WordSpace(words, vectors * lengths)
 
 
-def test_planted_analogies_are_found(planted):
+def test_finds_planted_analogies(planted):
   for a in range(8):
     for c in range(8):
       if a != c:
@@ -32,7 +32,7 @@ def test_planted_analogies_are_found(planted):
         assert not given & {word for word, _ in found}
 
 
-def test_neighbours_are_those_of_the_highest_cosine():
+def test_neighbors_have_the_highest_cosine():
   vectors = np.random.default_rng(1).normal(size=(V, D))
   words = [f"w{n}" for n in range(V)]
   space = WordSpace(words, vectors)
@@ -52,12 +52,12 @@ def test_neighbours_are_those_of_the_highest_cosine():
   assert space.nearest("w7", 3) == found[:3]
 
 
-def test_words_that_are_not_there_are_named(planted):
+def test_error_names_unknown_word(planted):
   with pytest.raises(UserError, match="'queen' is not among the 16 words"):
     planted.analogy("noun1", "queen", "noun2")
 
 
-def test_vectors_of_zeros_are_near_nothing():
+def test_zero_vectors_have_cosine_zero():
   space = WordSpace(["zero", "a", "b"], np.array([[0, 0], [1, 0], [0, 1]]))
   assert dict(space.nearest("zero")) == {"a": 0.0, "b": 0.0}
   assert show([("a", 0.712), ("b", -0.1)]) == "a 0.71, b -0.10"

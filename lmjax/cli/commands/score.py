@@ -97,8 +97,9 @@ def main() -> None:
   """Print the scores, and write the page if it is wanted."""
   texts = given()
   run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE())
-  is_pair = run.experiment.config.task == "seq2seq"
-  prompt = check_unicode(app.prompt_or_source(_PROMPT, _SOURCE, is_pair) or "")
+  reads_sources = run.experiment.spec.reads_sources
+  prompt = app.prompt_or_source(_PROMPT, _SOURCE, reads_sources)
+  prompt = check_unicode(prompt or "")
   scores = run.score(texts, _CODE.value, prompt)
   if _OUTPUT.value == "jsonl":
     for score in scores:
