@@ -85,7 +85,7 @@ def test_documents_in_one_row_equal_documents_alone(reader):
 
 def test_an_encoder_draws_no_text(reader):
   model, _ = reader
-  with pytest.raises(UsageError, match="cannot draw any; choose"):
+  with pytest.raises(UsageError, match="cannot generate text; choose"):
     model.initial_carry(B, 9)
 
 

@@ -101,7 +101,7 @@ def test_convolution_equals_a_loop_over_windows():
     for time in range(length):
       expected = []
       for size in sizes:
-        kernel = params[f"window_{size}"]["kernel"]
+        kernel = params[f"conv_{size}"]["kernel"]
         total = np.zeros(features)
         for place in range(size):
           source = time + place - (size - 1) // 2
