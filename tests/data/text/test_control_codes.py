@@ -102,7 +102,7 @@ def test_a_code_by_itself_is_its_files_name(make):
     ),
     ({"objective__control_code_from": "author"}, "must be file or folder"),
     ({"data__order": "stateful"}, "data.order=stateless"),
-    ({"data__window": 1}, "data.seq_len=1 must be at least 2"),
+    ({"data__seq_len": 1}, "data.seq_len=1 must be at least 2"),
     (
       {"data__source": "python_docs", "data__split_by": "ratio"},
       "choose another source",
@@ -125,7 +125,7 @@ def test_a_sample_stands_under_a_code(make):
     *tokenizer.encode("xy"),
   ]
   variables = model.init(jax.random.key(0), np.zeros((1, 1), int))
-  text = sampler(variables, "", num_tokens=5, code="poem")[0]
+  text = sampler(variables, "", num_tokens=5, control_code="poem")[0]
   assert "<" not in text
   with pytest.raises(UsageError, match="choose one of poem, recipe"):
-    sampler(variables, "", code="novel")
+    sampler(variables, "", control_code="novel")
