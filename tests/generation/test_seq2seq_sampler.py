@@ -91,7 +91,7 @@ def searched(name, **settings):
     "character",
     stateful=False,
     length_penalty=0.0,
-    num_top_logprobs=1,
+    num_return_sequences=1,
     max_target_length=NUM_TOKENS,
     first_token=BOS,
     stop_token=EOS,
