@@ -12,7 +12,7 @@ def test_buckets_as_documented():
 
 
 @pytest.mark.parametrize(
-  ("num_heads", "gradients"),
+  ("num_heads", "slopes"),
   [
     (8, [2.0**-n for n in range(1, 9)]),
     # Of four heads, then every other one of eight.
