@@ -138,7 +138,7 @@ CASES = {
   ),
   "a workdir that is no run": (
     [*TRAIN, "--workdir=thesis"],
-    ["thesis is no run directory and holds tokenizer.json"],
+    ["thesis is not a run directory and contains tokenizer.json"],
   ),
   "a workdir that is a file": (
     [*TRAIN, "--workdir=short.txt"],
