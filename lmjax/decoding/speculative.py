@@ -26,13 +26,13 @@ class Model(NamedTuple):
   """A model that can take back what it read; see LanguageModel.
 
   Attributes:
-    read_ahead: (tokens_BT, carry) → logits_BTV, the carry behind all tokens,
-      and a mark behind each, [T, B, ...].
-    go_back: (carry, mark [B, ...]) → the carry as it was.
+    extend: (tokens_BT, carry) → logits_BTV, the carry behind all tokens,
+      and a snapshot behind each, [T, B, ...].
+    rollback: (carry, snapshot [B, ...]) → the carry as it was.
   """
 
-  read_ahead: Callable[[Array, PyTree], tuple[Array, PyTree, PyTree]]
-  go_back: Callable[[PyTree, PyTree], PyTree]
+  extend: Callable[[Array, PyTree], tuple[Array, PyTree, PyTree]]
+  rollback: Callable[[PyTree, PyTree], PyTree]
 
 
 class Proposal(NamedTuple):
@@ -97,28 +97,28 @@ class ModelDraft(NamedTuple):
 
     def draw(loop, key_B: Array):
       token_B, carry, state = loop
-      logits_B1V, carry, marks = self.model.read_ahead(token_B[:, None], carry)
+      logits_B1V, carry, snapshots = self.model.extend(token_B[:, None], carry)
       logits_BV = logits_processor(logits_B1V[:, 0], state)
       log_probs_BV = jax.nn.log_softmax(logits_BV)
       token_B = multinomial.draw(key_B, logits_BV)
       state = logits_processor.advance(
         state, token_B, _pick(log_probs_BV, token_B)
       )
-      mark = jax.tree.map(lambda leaf: leaf[0], marks)
-      return (token_B, carry, state), (token_B, jnp.exp(log_probs_BV), mark)
+      snapshot = jax.tree.map(lambda leaf: leaf[0], snapshots)
+      return (token_B, carry, state), (token_B, jnp.exp(log_probs_BV), snapshot)
 
     loop = last_B, memory, state
     (_, carry, _), sampled = jax.lax.scan(
       draw, loop, jnp.swapaxes(keys_BT, 0, 1)
     )
-    tokens_TB, probs_TBV, marks = sampled
+    tokens_TB, probs_TBV, snapshots = sampled
     probs_BTV = jnp.swapaxes(probs_TBV, 0, 1)
-    return Proposal(tokens_TB[:-1].T, probs_BTV[:, :-1], (carry, marks))
+    return Proposal(tokens_TB[:-1].T, probs_BTV[:, :-1], (carry, snapshots))
 
   def settle(self, kept: PyTree, tokens_BT: Array, accepted_B: Array) -> PyTree:
     """Go back to where the target left the proposal."""
-    carry, marks = kept
-    return self.model.go_back(carry, _at(marks, accepted_B))
+    carry, snapshots = kept
+    return self.model.rollback(carry, _at(snapshots, accepted_B))
 
 
 class Text(NamedTuple):
@@ -294,7 +294,7 @@ def speculate(
     proposed_BT = jnp.pad(proposal.tokens_BK, ((0, 0), (0, 1)))
 
     read_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BK], axis=1)
-    logits_BTV, carry, marks = target.read_ahead(read_BT, carry)
+    logits_BTV, carry, snapshots = target.extend(read_BT, carry)
     by_time = jnp.swapaxes(logits_BTV, 0, 1), proposed_BT.T
     _, (p_TBV, states) = jax.lax.scan(judge, state, by_time)
     p_BTV = jnp.swapaxes(p_TBV, 0, 1)
@@ -326,7 +326,7 @@ def speculate(
     return _Loop(
       add(written, tokens_BT, log_probs_BT, accepted_B + 1),
       last_B,
-      target.go_back(carry, _at(marks, accepted_B)),
+      target.rollback(carry, _at(snapshots, accepted_B)),
       draft.settle(proposal.kept, tokens_BT, accepted_B),
       state,
     )

@@ -125,12 +125,10 @@ def _ahead(
 ) -> speculative.Model:
   options = {} if memory is None else dict(memory=memory)
 
-  def read_ahead(
-    tokens_BT: Array, carry: PyTree
-  ) -> tuple[Array, PyTree, PyTree]:
+  def extend(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree, PyTree]:
     hidden, carry, marks = model.apply(
-      variables, tokens_BT, carry, **options, method="read_ahead"
+      variables, tokens_BT, carry, **options, method="extend"
     )
     return model.apply(variables, hidden, method="logits"), carry, marks
 
-  return speculative.Model(read_ahead, model.go_back)
+  return speculative.Model(extend, model.rollback)

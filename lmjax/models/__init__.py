@@ -20,7 +20,7 @@ decoding are the same call:
 - `model.max_context` is the maximum number of tokens in a carry; None: no
   limit.
 - LanguageModel (language_model.py) documents the other methods: `rewind`,
-  `read_ahead` and `go_back`, `for_decoding`, `choices`, `estimate`,
+  `extend` and `rollback`, `for_decoding`, `choices`, `estimate`,
   `flops_per_token`.
 - Encoder–decoders add `encode(sources_BS, mask_BS) → memory`, and
   `attended(sown)`, the cross-attention weights over source positions (None

@@ -100,48 +100,49 @@ class LanguageModel(nn.Module):
     batch_size = len(jax.tree.leaves(carry)[0])
     return self.initial_carry(batch_size, self.max_context)
 
-  def read_ahead(
+  def extend(
     self, tokens_BT: Array, carry: PyTree, **options: PyTree
   ) -> tuple[PyTree, PyTree, PyTree]:
-    """Read tokens, the last of which may be taken back by `go_back`.
+    """Process several tokens such that `rollback` can undo the last ones.
 
-    One after the other here, for any kind of carry.
+    The default processes them one by one, which works for any kind of carry.
 
     Args:
       tokens_BT: int tokens.
-      carry: what was read before.
-      **options: others of the call.
+      carry: the carry before these tokens.
+      **options: further arguments of `__call__`.
 
     Returns:
-      hidden; the carry behind all tokens; and marks of the carry behind each of
-      them, with T before the axis of rows.
+      hidden, the carry after all tokens, and a snapshot of the carry after each
+      token, stacked along a new first axis: leaves [T, B, ...].
     """
     model, variables = self.unbind()
 
     def read(carry: PyTree, token_B: Array) -> tuple[PyTree, PyTree]:
       hidden, carry = model.apply(variables, token_B[:, None], carry, **options)
       hidden = jax.tree.map(lambda leaf: leaf[:, 0], hidden)
-      return carry, (hidden, model.mark(carry))
+      return carry, (hidden, model.snapshot(carry))
 
-    carry, (hidden, marks) = jax.lax.scan(read, carry, tokens_BT.T)
+    carry, (hidden, snapshots) = jax.lax.scan(read, carry, tokens_BT.T)
     hidden = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), hidden)
-    return hidden, carry, marks
+    return hidden, carry, snapshots
 
   @nn.nowrap
-  def mark(self, carry: PyTree) -> PyTree:
-    """Return what `go_back` needs of a carry, the axis of rows first."""
+  def snapshot(self, carry: PyTree) -> PyTree:
+    """Return what `rollback` needs to restore a carry; leaves [B, ...]."""
     return carry
 
   @nn.nowrap
-  def go_back(self, carry: PyTree, mark: PyTree) -> PyTree:
-    """Return a carry as it was.
+  def rollback(self, carry: PyTree, snapshot: PyTree) -> PyTree:
+    """Restore an earlier carry.
 
     Args:
-      carry: one that has read on since, within its capacity.
-      mark: what was marked then; rows may go back by different numbers.
+      carry: a later carry, which has not exceeded its capacity since.
+      snapshot: the snapshot of the earlier carry; rows may be rolled back by
+        different numbers of tokens.
     """
     del carry
-    return mark
+    return snapshot
 
   @nn.nowrap
   def for_decoding(

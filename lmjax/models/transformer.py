@@ -150,7 +150,7 @@ class Transformer(LanguageModel, kw_only=True):
       self.int8_cache,
     )
 
-  def read_ahead(
+  def extend(
     self, tokens_BT: Array, carry: KeyValueCache, **options: PyTree
   ) -> tuple[Array, KeyValueCache, Array]:
     """Read all tokens in one call; see LanguageModel."""
@@ -159,14 +159,14 @@ class Transformer(LanguageModel, kw_only=True):
     return hidden_BTD, after, carry.length_B + numbers_T1
 
   @nn.nowrap
-  def mark(self, carry: KeyValueCache) -> Array:
+  def snapshot(self, carry: KeyValueCache) -> Array:
     """Return how many tokens each row has seen."""
     return carry.length_B
 
   @nn.nowrap
-  def go_back(self, carry: KeyValueCache, mark: Array) -> KeyValueCache:
+  def rollback(self, carry: KeyValueCache, snapshot: Array) -> KeyValueCache:
     """Forget all later tokens: what slots hold is known by their number."""
-    return carry._replace(length_B=mark)
+    return carry._replace(length_B=snapshot)
 
   @nn.nowrap
   def for_decoding(

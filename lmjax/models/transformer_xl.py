@@ -104,9 +104,9 @@ class TransformerXL(Transformer, kw_only=True):
     )
 
   # A memory has no place for what it lost to later tokens.
-  read_ahead = LanguageModel.read_ahead
-  mark = LanguageModel.mark
-  go_back = LanguageModel.go_back
+  extend = LanguageModel.extend
+  snapshot = LanguageModel.snapshot
+  rollback = LanguageModel.rollback
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> SegmentMemory:

@@ -58,17 +58,17 @@ def table_model(table):
     hashed = (7 * hashed + 3 * tokens + 1) % HASHES
     return hashed, (table[hashed], hashed)
 
-  def read_ahead(tokens, hashed):
+  def extend(tokens, hashed):
     hashed, (logits, marks) = jax.lax.scan(read_one, hashed, tokens.T)
     return jnp.swapaxes(logits, 0, 1), hashed, marks
 
-  return Model(read_ahead, lambda carry, mark: mark)
+  return Model(extend, lambda carry, mark: mark)
 
 
 def step_of(model):
   def step(tokens, carry, resets=None):
     del resets
-    logits, carry, _ = model.read_ahead(tokens, carry)
+    logits, carry, _ = model.extend(tokens, carry)
     return logits[:, -1], carry
 
   return step
@@ -87,7 +87,7 @@ def draw(draft, rows, num_tokens, num_draft, logits_processor, limits, stop):
     draft, memory = PromptLookup(), Text.of(prompt, num_tokens + num_draft + 1)
   else:
     own = table_model(TABLES[draft])
-    _, memory, _ = own.read_ahead(prompt.tokens_BT, nothing)
+    _, memory, _ = own.extend(prompt.tokens_BT, nothing)
     draft = ModelDraft(own)
   keys = jax.random.split(jax.random.key(3), rows)
   return speculate(
@@ -111,9 +111,7 @@ def distribution(logits_processor, num_tokens):
   texts = np.array(list(itertools.product(range(V), repeat=num_tokens)))
   prompt = Prompt(jnp.full((len(texts), 1), FIRST), None)
   inputs = np.concatenate([np.full((len(texts), 1), FIRST), texts], axis=1)
-  logits, _, _ = target.read_ahead(
-    jnp.array(inputs), jnp.zeros(len(texts), int)
-  )
+  logits, _, _ = target.extend(jnp.array(inputs), jnp.zeros(len(texts), int))
   state = logits_processor.start(prompt, V)
   for place in range(num_tokens):
     log_probs = jax.nn.log_softmax(logits_processor(logits[:, place], state))
@@ -175,7 +173,7 @@ def test_log_probs_are_those_of_the_target_before_filters():
   found = draw(1, 8, 9, 2, WARM, jnp.full(8, 9), NEVER)
   tokens = np.array(found.sampled.tokens_BN)
   inputs = np.concatenate([np.full((8, 1), FIRST), tokens], axis=1)
-  logits, _, _ = table_model(TABLES[0]).read_ahead(
+  logits, _, _ = table_model(TABLES[0]).extend(
     jnp.array(inputs), jnp.zeros(8, int)
   )
   log_probs = jax.nn.log_softmax(logits)[:, :-1]
@@ -240,15 +238,15 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
       hidden, carry = model.apply(variables, tokens, carry, resets)
       return score(hidden[:, -1:])[:, 0], carry
 
-    def read_ahead(tokens, carry):
+    def extend(tokens, carry):
       hidden, carry, marks = model.apply(
-        variables, tokens, carry, method="read_ahead"
+        variables, tokens, carry, method="extend"
       )
       return score(hidden), carry, marks
 
     capacity = 5 + number + num_draft + 1
     carry = model.initial_carry(3, capacity)
-    return model, step, Model(read_ahead, model.go_back), carry
+    return model, step, Model(extend, model.rollback), carry
 
   @jax.jit
   def plain():

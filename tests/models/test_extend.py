@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""To read ahead and go back is to have read less, for every family."""
+"""Rolling back a carry equals never having processed the later tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ BACK = np.array([2, 1])
 @pytest.mark.parametrize(
   "name", [*CHOSEN, "sinusoidal, one kv head, windowed", "cache"]
 )
-def test_going_back_is_to_have_read_less(name):
+def test_rollback_equals_processing_fewer_tokens(name):
   model = MODELS["lstm" if name == "cache" else name]
   tokens = jnp.array(np.random.default_rng(0).integers(0, VOCAB_SIZE, (2, 9)))
   variables = draw(model, tokens)
@@ -30,17 +30,17 @@ def test_going_back_is_to_have_read_less(name):
     return model.apply(variables, hidden, method="logits"), carry
 
   @jax.jit
-  def ahead(tokens, carry):
-    hidden, carry, marks = model.apply(
-      variables, tokens, carry, method="read_ahead"
+  def extend(tokens, carry):
+    hidden, carry, snapshots = model.apply(
+      variables, tokens, carry, method="extend"
     )
-    marks = jax.tree.map(lambda x: x[BACK - 1, jnp.arange(2)], marks)
+    snapshots = jax.tree.map(lambda x: x[BACK - 1, jnp.arange(2)], snapshots)
     logits = model.apply(variables, hidden, method="logits")
-    return logits, model.go_back(carry, marks)
+    return logits, model.rollback(carry, snapshots)
 
   first, then, last = jnp.split(tokens, 3, axis=1)
   _, before = read(first, model.initial_carry(2, 12))
-  logits, carry = ahead(then, before)
+  logits, carry = extend(then, before)
   expected, _ = read(then, before)
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
   found, _ = read(last, carry)
