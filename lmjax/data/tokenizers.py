@@ -49,10 +49,15 @@ class Tokenizer:
     has_spaces: whether texts have a space between tokens, but not at a line's
       end.
     special_tokens: names of the marks behind the vocabulary.
+    pad_id: token of padding.
+    unk_id: token of text that is not in the vocabulary.
+    bos_id: token before a target sequence.
+    eos_id: token after a document or a sequence.
   """
 
   kind: str
   unit: str
+  pad_id, unk_id, bos_id, eos_id = range(4)
   has_spaces = False
   special_tokens: tuple[str, ...] = ()
 
