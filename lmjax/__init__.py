@@ -5,7 +5,7 @@
 >>> from lmjax.config import defaults
 >>> config = defaults.get_config(model="lstm")
 >>> run = lmjax.train(config, "runs/a")
->>> lmjax.load("runs/a").generate("The ", num_tokens=100)
+>>> print(run.generate("The ").text)
 
 Importing lmjax imports nothing else: JAX is configured when a run is trained or
 loaded, before the first array is created.

@@ -1,18 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception that reaches a user, and how it leaves the program."""
+"""Errors that users can correct, and the check of counts."""
+
+INT32_MAX = 2**31 - 1
 
 
 class UserError(Exception):
-  """Something that the user can correct: one sentence that says what to do.
+  """A mistake that the user can correct: one sentence that says what to do.
 
-  Command lines print it on stderr and exit with `exit_code`, without a
-  traceback.
+  Commands print it to stderr and exit with `exit_code`, without a traceback.
   """
 
   exit_code = 1
 
 
 class UsageError(UserError):
-  """A command line or a configuration that asks for what does not exist."""
+  """An invalid argument, flag or config."""
 
   exit_code = 2
+
+
+def check_positive(**counts: int) -> None:
+  """Check that counts are at least 1 and fit into an int32.
+
+  Raises:
+    UsageError: naming the first that is out of range.
+  """
+  for name, count in counts.items():
+    if count < 1:
+      raise UsageError(f"{name}={count} must be at least 1.")
+    if count > INT32_MAX:
+      raise UsageError(f"{name}={count} must be at most {INT32_MAX:,}.")

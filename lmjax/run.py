@@ -1,540 +1,254 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained run, opened from its folder alone."""
+"""A trained run, opened from its run directory alone."""
 
-import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
 
-from lmjax.config.compatibility import flatten
-from lmjax.config.finalize import finalize
-from lmjax.data.records.record_corpus import Report
 from lmjax.data.records.schemas.schema import Row
-from lmjax.data.records.tables.table import Problem, Record
-from lmjax.data.text.batching import EVAL_ORDERS, Rows
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.data.word_vectors import WordVectors
-from lmjax.errors import UsageError, UserError
-from lmjax.experiment.experiment import Experiment
+from lmjax.experiment.experiment import open_experiment
 from lmjax.experiment.pretrained_embeddings import learned_vectors, table_of
-from lmjax.experiment.run_dir import RunDir
-from lmjax.generation.decoding_strategy import AuxiliaryModel, Search
-from lmjax.generation.generator import GenerationStats, check_minimum
-from lmjax.generation.infilling import Filled
+from lmjax.generation.decoding_strategies import (
+  SAMPLE,
+  AuxiliaryModel,
+  DecodingStrategy,
+)
+from lmjax.generation.infilling import Infilled
 from lmjax.generation.samplers import make_sampler
 from lmjax.generation.sampling_params import SamplingParams
-from lmjax.generation.text_sampler import Continuation, Control, TextSampler
+from lmjax.generation.steering import Steering
+from lmjax.generation.text_sampler import (
+  GenerationResult,
+  TextDelta,
+  TextSampler,
+)
 from lmjax.interpretability.explainers import Explanation
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.ops.int8 import dense_weights, quantize_weights
-from lmjax.parallel.jit import JitStrategy
 from lmjax.prediction.predictor import Predictor
 from lmjax.prediction.retriever import Retriever
 from lmjax.scoring.conditional import PairScorer
 from lmjax.scoring.language_model import Score, TextScorer
-from lmjax.task_specs import check_searchable, spec_of, tasks_with
-from lmjax.tasks.task import Task
-from lmjax.train_state import TrainState
-from lmjax.training.evaluation import Evaluator
-from lmjax.types import Batch, PyTree
+from lmjax.scoring.split_scores import score_batches
+from lmjax.task_specs import check_searchable, require
+from lmjax.training.evaluation import eval_batches, evaluate_variables
 
 
 class Run:
-  """What a run directory holds, ready to use.
+  """A run directory, ready to generate, score, predict and evaluate.
+
+  Methods raise a UsageError if the task of the run does not support them.
 
   Attributes:
     experiment: the objects of its config.
-    step: the step that the parameters are of.
-    variables: the model's variables.
-    timing: how long it took to continue the last texts.
+    step: the training step of the checkpoint.
+    variables: the variables of the model.
 
   Args:
     workdir: the run directory.
-    checkpoint: "best", as checkpoint.metric says, "latest", or a step.
-    overrides: parts of the config to look at differently, by dotted key.
-    cache: a neural cache to give the model; None for none.
-    int8_weights: whether parameters are rounded to eight bits, in which they
-      lie while texts are drawn.
-    int8_cache: whether a Transformer's keys and values are kept in eight bits.
-    control: constraints and guidance; see lmjax.guidance.options.
-    search: how texts are searched for; None where they are drawn.
+    checkpoint: "best" by checkpoint.metric, "latest", or a step.
+    overrides: config values to replace, by dotted key.
+    cache: options of a neural cache; None for none.
+    int8_weights: whether weights are rounded to int8, which is also how they
+      are stored while text is generated.
+    int8_cache: whether a Transformer's keys and values are stored in int8.
 
   Raises:
-    UserError: if the folder holds no run, or no such checkpoint.
+    UserError: if the directory contains no run, or no such checkpoint.
   """
 
   def __init__(
     self,
     workdir: str | Path,
     checkpoint: str | int = "best",
-    overrides: dict | None = None,
+    overrides: Mapping[str, Any] | None = None,
     cache: CacheOptions | None = None,
     int8_weights: bool = False,
     int8_cache: bool = False,
-    control: Control | None = None,
-    search: Search | None = None,
   ):
-    self._cache, self._search = cache, search
-    self._int8_weights, self._control = int8_weights, control
-    self.timing = GenerationStats()
-    folder = RunDir(workdir)
-    config = folder.load_config()
-    if cache and not spec_of(config).is_stateful:
-      raise UsageError(
-        f"a neural cache needs task={tasks_with('is_stateful')}, not "
-        f"{config.task}."
-      )
-    if "implementation" in config.model:  # any has the same parameters
-      config.model.implementation = "auto"
-    strangers = (overrides or {}).keys() - flatten(config).keys()
-    if strangers:
-      raise UsageError(
-        f"a run of task={config.task} has no {', '.join(sorted(strangers))}."
-      )
-    config.update_from_flattened_dict(overrides or {})
-    self.experiment = Experiment(finalize(config), folder)
+    self.experiment = open_experiment(workdir, overrides or {})
+    self._cache, self._int8_weights = cache, int8_weights
+    if cache:
+      self._require("is_stateful", "does not support a neural cache")
     if int8_cache:
-      self.experiment.model = _with_int8_cache(self.experiment.model)
+      self.experiment.use_int8_cache()
     self.step, self.variables = self.experiment.restore(checkpoint)
     if int8_weights:
       self.variables = dense_weights(quantize_weights(self.variables))
 
   @property
   def tokenizer(self) -> Tokenizer | Vocabularies:
-    """Return what the run's texts are written in."""
+    """The tokenizer, or the vocabularies of a task on records."""
     return self.experiment.tokenizer
 
   @functools.cached_property
   def vectors(self) -> WordVectors:
-    """Return the names of tokens, and what the run knows of each as a vector.
+    """The names of tokens and their learned vectors."""
+    experiment, params = self.experiment, self.variables["params"]
+    tokenizer = experiment.corpus.text_tokenizer
+    return learned_vectors(params, experiment.config, tokenizer)
 
-    Raises:
-      UserError: if its model has no vector a token.
-    """
-    experiment = self.experiment
-    return learned_vectors(
-      self.variables["params"],
-      experiment.config,
-      experiment.corpus.text_tokenizer,
-    )
-
-  def helper(self, name: str) -> AuxiliaryModel:
-    """Return the run as one that helps another to find texts.
-
-    Args:
-      name: what messages call it.
-
-    Raises:
-      UsageError: if the run's task is not to predict the next token.
-    """
-    spec = self.experiment.spec
-    if not spec.is_auxiliary:
-      raise UsageError(
-        f"{name} is a run of task={spec.name}, which cannot assist another "
-        f"run; give a run of task={tasks_with('is_auxiliary')}."
-      )
+  def auxiliary_model(self, name: str = "") -> AuxiliaryModel:
+    """Return the model as a draft or reranker; messages call it `name`."""
+    name = name or str(self.experiment.folder.path)
+    config = self.experiment.config
+    require(config, "is_auxiliary", name, "cannot assist another run")
     return AuxiliaryModel(
       name, self.experiment.model, self.variables, self.tokenizer
     )
 
   @functools.cached_property
   def sampler(self) -> TextSampler:
-    """Make what draws texts.
-
-    Raises:
-      UsageError: if the run's task draws none.
-    """
-    spec = self.experiment.spec
-    if not spec.sampler:
-      tool = "predict.py" if spec.has_records else "embed.py"
-      tool = "fill.py" if spec.infiller else tool
-      raise UsageError(
-        f"a run of task={spec.name} does not generate text; use scripts/{tool}."
-      )
-    model = self.experiment.model
-    if self._cache:
-      model = self._cache.around(model)
-    config = self.experiment.config
+    """The sampler of the task."""
+    experiment = self.experiment
+    model = experiment.model
     return make_sampler(
-      config,
-      model,
+      experiment.config,
+      self._cache.around(model) if self._cache else model,
       self.tokenizer,
-      keeps_layout=True,
       int8_weights=self._int8_weights,
-      control=self._control,
-      search=self._search,
+      caches_layout=True,
     )
 
   def generate(
-    self, prompt: str = "\n", num_samples: int | None = None, **settings
-  ) -> str | list[str]:
-    """Continue a prompt, or write for a source; see TextSampler for settings.
-
-    Returns:
-      A text, or a list of them if `num_samples` is given.
-    """
-    number = 1 if num_samples is None else num_samples
-    texts = self.sampler(self.variables, prompt, num_samples=number, **settings)
-    return texts[0] if num_samples is None else texts
-
-  def continue_texts(
-    self, prompts: Sequence[str], sampling: SamplingParams, **settings: Any
-  ) -> list[Continuation]:
-    """Continue prompts, or write for sources; see `continue_each`."""
-    return list(self.continue_each(prompts, sampling, **settings))
-
-  def continue_each(
     self,
-    prompts: Sequence[str],
-    sampling: SamplingParams,
-    num_tokens: int = 200,
-    num_samples: int = 1,
-    seed: int = 0,
-    stop_strings: Sequence[str] = (),
-    max_seconds: float | None = None,
-    control_code: str = "",
-    batch_size: int = 64,
-  ) -> Iterator[Continuation]:
-    """Continue prompts, or write for sources, some at a time.
+    prompts: str | Sequence[str],
+    sampling_params: SamplingParams | None = None,
+    *,
+    strategy: DecodingStrategy = SAMPLE,
+    constraints: Steering | None = None,
+    guidance: Steering | None = None,
+    stream: bool = False,
+    **options: Any,
+  ) -> GenerationResult | Iterator[TextDelta]:
+    """Generate text for one or many prompts, or sources of a seq2seq run.
+
+    >>> run.generate("The ", SamplingParams(num_tokens=100, top_p=0.9)).text
+    >>> for delta in run.generate("The ", stream=True):
+    ...   print(delta.text, end="", flush=True)
+
+    A second call with the same strategy and shapes compiles nothing.
 
     Args:
-      prompts: of any lengths.
-      sampling: what tokens are chosen by.
-      num_tokens: how many tokens to draw at most; `<eos>` ends a text.
-      num_samples: how many texts for each prompt.
-      seed: the same seed draws the same texts.
-      stop_strings: strings before which a text ends.
-      max_seconds: after which no more is drawn in a batch; None for no limit.
-      control_code: control code that texts stand under; empty for none.
-      batch_size: texts that are drawn together, those of a beam or to choose
-        among counted; none depends on it.
-
-    Returns:
-      All texts of the first prompt, then of the next, as they are made. What
-      all of them took so far is in `timing`.
-
-    Raises:
-      UsageError: if a number is out of range, or a prompt is longer than the
-        model's context.
+      prompts: one or many texts.
+      sampling_params: number of tokens and samples, seed, stop strings, and how
+        tokens are sampled.
+      strategy: how sequences are selected; see
+        lmjax.generation.decoding_strategies.
+      constraints: a Constraints: what the text must match.
+      guidance: a Guidance: other runs that change the distribution.
+      stream: whether to return an iterator of new text instead of a result.
+      **options: `batch_size`, `max_seconds` and, if streaming, `chunk_size`;
+        see TextSampler.
     """
-    check_minimum(batch_size=batch_size)
-    sampler, self.timing = self.sampler, GenerationStats()
-    filters = sampling.filters(sampler.tokenizer)
-    requests = sampler.requests(
-      prompts, num_tokens, num_samples, seed, control_code
+    options |= dict(
+      strategy=strategy, constraints=constraints, guidance=guidance
     )
-    # Samples of a prompt stay together, if that may be: a beam finds them all.
-    most = max(batch_size // (self._search or Search()).num_rows, 1)
-    size = most - most % num_samples or most
-    for start in range(0, len(requests), size):
-      group = requests[start : start + size]
-      texts = sampler.draw(
-        self.variables, group, filters, stop_strings, max_seconds
-      )
-      self.timing = self.timing.plus(sampler.timing)
-      yield from texts
-
-  def stream_text(
-    self,
-    prompt: str,
-    sampling: SamplingParams,
-    num_tokens: int = 200,
-    seed: int = 0,
-    stop_strings: Sequence[str] = (),
-    max_seconds: float | None = None,
-    control_code: str = "",
-    chunk: int = 4,
-  ) -> Iterator[str]:
-    """Continue a prompt piece by piece: no half characters; `continue_each`.
-
-    Args:
-      prompt: the prompt, or the source.
-      sampling: what tokens are chosen by.
-      num_tokens: how many tokens to draw at most.
-      seed: the same seed draws the same text.
-      stop_strings: strings before which the text ends.
-      max_seconds: after which no more is drawn; None for no limit.
-      control_code: control code that the text stands under; empty for none.
-      chunk: how many tokens are drawn at a time.
-    """
-    sampler = self.sampler
-    filters = sampling.filters(sampler.tokenizer)
-    requests = sampler.requests(
-      [prompt], num_tokens, seed=seed, control_code=control_code
-    )
-    for (new,) in sampler.stream(
-      self.variables, requests, filters, stop_strings, max_seconds, chunk
-    ):
-      self.timing = sampler.timing
-      yield new
+    method = self.sampler.stream if stream else self.sampler.generate
+    return method(self.variables, prompts, sampling_params, **options)
 
   @functools.cached_property
   def scorer(self) -> TextScorer | PairScorer:
-    """Make what scores texts, with memory as evaluation keeps it.
-
-    Raises:
-      UsageError: if the run's task is not to predict the next token.
-    """
-    experiment, spec = self.experiment, self.experiment.spec
-    if not spec.scorer:
-      raise UsageError(
-        f"{experiment.folder.path} is a run of task={spec.name}, which scores "
-        f"no text; give a run of task={tasks_with('scorer')}."
-      )
-    return spec.scorer()(
-      experiment.config,
-      experiment.task,
-      experiment.model,
-      self.tokenizer,
-      self._cache,
-    )
+    """The scorer of the task, with the state kept as in evaluation."""
+    self._require("scorer", "cannot score text")
+    experiment = self.experiment
+    args = experiment.config, experiment.task, experiment.model, self.tokenizer
+    return experiment.spec.scorer()(*args, self._cache)
 
   def score(
     self, texts: Sequence[str], control_code: str = "", prompt: str = ""
   ) -> list[Score]:
-    """Score each token of texts given those before it.
-
-    Args:
-      texts: any number of them.
-      control_code: control code that they stand under; empty for none.
-      prompt: what stands before each, or the source that they are written for.
-
-    Raises:
-      UsageError: see TextScorer and PairScorer.
-    """
+    """Score each token given those before it, and a prompt or source."""
     return self.scorer(self.variables, texts, control_code, prompt)
 
-  def fill(self, text: str, **settings) -> Filled:
-    """Fill the blanks `___` of a text; see lmjax.generation.infilling.
-
-    Raises:
-      UsageError: if the run's task fills no blanks.
-    """
-    spec = self.experiment.spec
-    if not spec.infiller:
-      raise UsageError(
-        f"a run of task={spec.name} cannot fill blanks; train one with "
-        f"task={tasks_with('infiller')}."
-      )
-    infiller = spec.infiller()(self.experiment.model, self.tokenizer)
-    return infiller(self.variables, text, **settings)
+  def fill(
+    self, text: str, sampling_params: SamplingParams | None = None
+  ) -> Infilled:
+    """Fill the blanks `___` of a text; see lmjax.generation.infilling."""
+    self._require("infiller", "cannot fill blanks")
+    infiller = self.experiment.spec.infiller()
+    return infiller(self.experiment.model, self.tokenizer)(
+      self.variables, text, sampling_params or SamplingParams()
+    )
 
   def explain(
     self, text: str, target: str = "", num_points: int = 64
   ) -> Explanation:
-    """Say which tokens of a text move the run to what it says of it.
+    """Attribute a prediction to the tokens of a text.
 
     Args:
-      text: any.
-      target: the label, or the next token, to explain; empty for the most
-        likely one.
+      text: the text.
+      target: the label, or next token, to explain; empty for the most likely.
       num_points: see lmjax.interpretability.attribution.integrated_gradients.
-
-    Raises:
-      UsageError: if nothing explains what the run's model says.
     """
-    config = self.experiment.config
-    spec = self.experiment.spec
-    if not spec.explainer:
-      raise UsageError(
-        f"predictions of task={spec.name} cannot be explained; give a run of "
-        f"task={tasks_with('explainer')}."
-      )
-    table_of(self.variables.get("params", {}), config.model.name)
-    task = self.experiment.task
-    return spec.explainer()(
-      task,
-      self.variables,
-      self.tokenizer,
-      text,
-      target,
-      num_points,
-      longest=(
-        config.data.seq_len if spec.has_records else task.model.max_context
-      ),
-    )
+    self._require("explainer", "makes no predictions that can be explained")
+    experiment, params = self.experiment, self.variables.get("params", {})
+    # Raises an error if there are no embeddings to attribute to.
+    table_of(params, experiment.config.model.name)
+    args = experiment.task, self.variables, self.tokenizer, text, target
+    explain = experiment.spec.explainer()
+    return explain(*args, num_points, experiment.max_length)
 
   def evaluate(self, split: str = "valid") -> dict[str, float]:
-    """Judge the parameters on a whole split, "train", "valid" or "test".
+    """Evaluate on a whole split, "train", "valid" or "test".
 
-    A neural cache goes on from window to window whatever `data.order` says of
-    the model's own memory.
+    The neural cache is kept between sequences whatever `data.order` is.
     """
-    self.experiment.check_corpus()
-    task, batches = self._task(split)
-    collections = dict(self.variables)
-    state = TrainState(
-      step=self.step,
-      params=collections.pop("params"),
-      opt_state=(),
-      collections=collections,
-      carry=None,
-      key=jax.random.key(0),
-    )
-    strategy = JitStrategy(jax.devices()[:1], dict(data=1))
-    report = Evaluator(task, strategy, batches)(state)
+    task, batches = eval_batches(self.experiment, split, self._cache)
+    report = evaluate_variables(task, batches, self.variables, self.step)
     if self.experiment.spec.has_records:
       rows = self.experiment.corpus.kept_rows(split)
-      predictor = self._predictor()
+      predictor = self.predictor()
       report |= predictor.evaluate(predictor(self.variables, rows))
     return report
-
-  def _predictor(self, batch_size: int = 0) -> Predictor:
-    experiment = self.experiment
-    return Predictor(
-      experiment.task,
-      experiment.corpus,
-      experiment.renderer,
-      batch_size or experiment.config.data.batch_size,
-    )
 
   def predict(
     self, rows: Iterable[Row], batch_size: int = 0
   ) -> Iterator[dict[str, Any]]:
-    """Say what is predicted of rows, in their order, as JSON has it.
-
-    Args:
-      rows: texts by role, as `config.data.columns` names the roles.
-      batch_size: rows that are read before any is answered; 0 for as many as in
-        a batch of training.
-
-    Raises:
-      UsageError: if the run's task learns from no records.
-      UserError: naming a row that is malformed, counted from 1.
-    """
+    """Predict rows, given as texts by role."""
     columns = self.input_columns
-    records = (
-      Record(f"row {number}", {columns[k]: row[k] for k in row if k in columns})
-      for number, row in enumerate(rows, 1)
-    )
-    for _, prediction in self.predict_records(records, _refuse, batch_size):
-      yield prediction
-
-  def predict_records(
-    self,
-    records: Iterable[Record | Problem],
-    report: Report,
-    batch_size: int = 0,
-  ) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """Say what is predicted of records, as JSON has it, after what was read.
-
-    Args:
-      records: in columns, as `config.data.columns` names them.
-      report: what is told of malformed records, which are left out.
-      batch_size: see `predict`.
-
-    Raises:
-      UsageError: if the run's task learns from no records.
-    """
-    corpus = self.experiment.corpus
-    rows = corpus.select(records, tuple(self.input_columns), report)
-    predictor = self._predictor(batch_size)
-    return predictor(self.variables, rows, report)
+    return self.predictor(batch_size).predict(self.variables, rows, columns)
 
   @property
   def input_columns(self) -> dict[str, str]:
-    """Name the columns that the model sees, by role.
-
-    Raises:
-      UsageError: if the run's task learns from no records.
-    """
-    spec = self.experiment.spec
-    if not spec.has_records:
-      raise UsageError(
-        f"{self.experiment.folder.path} is a run of task={spec.name}, which "
-        f"predicts no records; give a run of task={tasks_with('schema')}."
-      )
+    """The columns that the model reads, by role."""
+    self._require("schema", "makes no predictions for records")
     columns = self.experiment.config.data.columns
-    return {
-      role: columns[role] for role in self.experiment.corpus.schema.inputs
-    }
+    return {x: columns[x] for x in self.experiment.corpus.schema.inputs}
 
   def retriever(
     self, texts: Iterable[str] | None = None, split: str = "test"
   ) -> Retriever:
-    """Index texts, so that they are found by others that go with them.
+    """Index texts for search; None for the second texts of a split.
 
     >>> run.retriever(texts)(["sort a list"], number=1)
     [[Hit(text="sorted(iterable)", similarity=0.71)]]
-
-    Args:
-      texts: what may be found; None for the second texts of a split.
-      split: "train", "valid" or "test".
-
-    Raises:
-      UsageError: if the run has not learned to compare texts.
     """
     experiment = self.experiment
     check_searchable(experiment.config, str(experiment.folder.path))
     if texts is None:
-      rows = self.experiment.corpus.kept_rows(split)
-      texts = (row["second"] for _, row in rows)
-    return Retriever(self._predictor(), self.variables, texts)
+      texts = (row["second"] for _, row in experiment.corpus.kept_rows(split))
+    return Retriever(self.predictor(), self.variables, texts)
 
   def log_probs(self, split: str = "valid") -> np.ndarray:
-    """Score each token of a split but the first, given those before it.
+    """Score a split; see lmjax.scoring.split_scores.score_batches."""
+    self._require("is_stateful", "cannot score running text")
+    task, batches = eval_batches(self.experiment, split, self._cache)
+    return score_batches(task, batches, self.variables)
 
-    Returns:
-      Log-probabilities in nats, float32 [N], in the order of the text.
+  def predictor(self, batch_size: int = 0) -> Predictor:
+    """Return the predictor of the task; 0 for the batch size of training."""
+    experiment = self.experiment
+    batch_size = batch_size or experiment.config.data.batch_size
+    corpus, renderer = experiment.corpus, experiment.renderer
+    return Predictor(experiment.task, corpus, renderer, batch_size)
 
-    Raises:
-      UsageError: if the run's task is not to predict the next token.
-    """
-    spec = self.experiment.spec
-    if not spec.is_stateful:
-      raise UsageError(
-        f"{self.experiment.folder.path} is a run of task={spec.name}, which "
-        "scores no running text; give a run of task="
-        f"{tasks_with('is_stateful')}."
-      )
-    self.experiment.check_corpus()
-    task, batches = self._task(split)
-    model = task.model
-
-    @jax.jit
-    def score(variables: PyTree, batch: Batch, carry: PyTree):
-      hidden, carry = model.apply(
-        variables, batch["inputs"], carry, batch.get("resets")
-      )
-      log_probs_BT = model.apply(
-        variables, hidden, batch["targets"], method="log_probs"
-      )
-      return log_probs_BT, carry
-
-    carry = task.initial_carry(batches.batch_size)
-    scores, counted = [], []
-    for index in range(len(batches)):
-      batch = batches[index]
-      log_probs_BT, carry = score(self.variables, batch, carry)
-      scores.append(np.asarray(log_probs_BT))
-      counted.append(batch["weights"] > 0)
-    # A row goes on in the next batch, or the next row goes on where it ends.
-    axis = 1 if task.stateful else 0
-    return np.concatenate(scores, axis)[np.concatenate(counted, axis)]
-
-  def _task(self, split: str) -> tuple[Task, Rows]:
-    """Return what turns batches into sums, and the batches of a split."""
-    task = self.experiment.task
-    if not self._cache:
-      return task, self.experiment.corpus.eval_batches(split)
-    model = self._cache.around(task.model, keeps_memory=task.stateful)
-    task = dataclasses.replace(task, model=model, stateful=True)
-    return task, self.experiment.corpus.rows(EVAL_ORDERS["stateful"], split)
-
-
-def _with_int8_cache(model: nn.Module) -> nn.Module:
-  if not hasattr(model, "int8_cache"):
-    raise UsageError(
-      f"{type(model).__name__} keeps no keys and values; leave int8_cache out."
-    )
-  return model.clone(int8_cache=True)
-
-
-def _refuse(problem: Problem) -> None:
-  raise UserError(f"{problem.where}: {problem.reason}; correct it.")
+  def _require(self, attribute: str, problem: str) -> None:
+    config, path = self.experiment.config, self.experiment.folder.path
+    require(config, attribute, str(path), problem)

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from lmjax.config import defaults
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.models import MODELS
 from lmjax.run import Run
 from lmjax.task_specs import spec_of
@@ -86,9 +87,8 @@ def test_family(family, strategy, order, dtype, tiny_config, tmp_path):
     changes["model.dtype"] = dtype
   config = tiny_config(family, **changes)
   assert train(config, tmp_path) == 0
-  show = SHOW.get(
-    family, lambda run: run.generate("The ", num_tokens=3, seed=1)
-  )
+  params = SamplingParams(num_tokens=3, seed=1)
+  show = SHOW.get(family, lambda run: run.generate("The ", params).text)
   shown = show(Run(tmp_path, "latest"))
   straight = stored(tmp_path, 2)
   first = stored(tmp_path, 1)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from lmjax.errors import UsageError
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.run import Run
 from lmjax.training.loop import train
 
@@ -74,6 +75,5 @@ def test_a_run_that_forgets_at_documents_begins_its_texts_behind_eos(
   )
   assert train(config, tmp_path / "run") == 0
   run = Run(tmp_path / "run")
-  options = dict(num_tokens=9, temperature=0.0)
-  assert run.generate("", **options) == "abcdef"
-  assert run.generate("abc", **options) == "def"
+  params = SamplingParams(num_tokens=9, temperature=0.0)
+  assert run.generate(["", "abc"], params).texts == ["abcdef", "def"]

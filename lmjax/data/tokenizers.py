@@ -71,6 +71,12 @@ class Tokenizer:
     """Number of tokens without the extras, which come behind them."""
     raise TypeError("use a subclass")
 
+  @property
+  def non_text_ids(self) -> tuple[int, ...]:
+    """Tokens that never stand for text, except `<eos>`, which ends one."""
+    special = range(self.base_vocab_size, self.vocab_size)
+    return (self.pad_id, self.unk_id, self.bos_id, *special)
+
   def with_special_tokens(self, names: Sequence[str]) -> "Tokenizer":
     """Return the same tokenizer with marks of these names."""
     other = copy.copy(self)

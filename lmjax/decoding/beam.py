@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Beam search and greedy search: the most probable texts that were found.
+"""Beam search and greedy search for the most probable sequences.
 
-All are traced as a whole, and know no model: a step turns one token a row and
-a carry into logits and a new carry. In beam search row b · N + n of a step is
-hypothesis n of text b, so what a step knows of a text, such as a source, is
-repeated N times by `repeat`, and every leaf of a carry has these rows as its
+A whole search is one traced loop. Row b · N + n of a decoding step is
+hypothesis n of sequence b: what belongs to a sequence, such as its source, is
+repeated N times (`repeat`), and every leaf of a carry has these rows as its
 first axis.
 """
 
@@ -172,7 +171,7 @@ class BeamSearch:
     last_M = jnp.repeat(first_B.astype(jnp.int32), self.beam_size)
     return self._run(step, self._begin(last_M, carry, state))
 
-  def behind(self, step: Step, decode_state: DecodeState) -> Hypotheses:
+  def continue_from(self, step: Step, decode_state: DecodeState) -> Hypotheses:
     """Search for the texts with the highest scores behind prompts.
 
     Args:

@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contrastive search: likely tokens that do not repeat what was said."""
+"""Contrastive search: likely tokens whose context is unlike earlier ones.
 
-from collections.abc import Callable
+Su et al. 2022 (arXiv:2202.06417).
+"""
+
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lmjax.decoding.beam import repeat
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter, Prompt
 from lmjax.decoding.generate import SampledTokens
+from lmjax.errors import UsageError
 from lmjax.types import Array, PyTree
 
-# (tokens_BT, carry, resets_BT or None) →
-# (logits_BV behind the last token, hidden_BTD of all, carry)
-Step = Callable[..., tuple[Array, Array, PyTree]]
 
-
-class Contrasted(NamedTuple):
-  """Texts that were written.
+class ContrastiveTexts(NamedTuple):
+  """Sequences found by contrastive search.
 
   Attributes:
-    sampled: their tokens, and log-probabilities before any filter.
-    count_B: how many tokens each has.
-    done_B: whether it has stopped.
+    sampled: their tokens, and log-probabilities before logits processors.
+    count_B: number of tokens of each sequence.
+    done_B: whether it ended with the stop token.
   """
 
   sampled: SampledTokens
@@ -31,20 +32,42 @@ class Contrasted(NamedTuple):
   done_B: Array
 
 
+class _Invariants(NamedTuple):
+  """What does not change while the loop runs; see `contrastive_search`."""
+
+  model: DecodingModel
+  limit_B: Array
+  logits_processor: Filter
+  num_candidates: int
+  alpha: Array | float
+  prompt_length: int
+  stop_token: int
+  pad_token: int
+
+
 class _Loop(NamedTuple):
-  """Texts that are being written; seen_BLD has vectors of length 1, or 0."""
+  """State of the loop of `contrastive_search`.
+
+  Attributes:
+    index: number of tokens generated so far.
+    texts: the sequences so far.
+    logits_BV: logits of the next token.
+    hidden_BLD: hidden states of all tokens so far, scaled to length 1; zeros
+      at padding and after the last token.
+    carry: carry of the model.
+    processor_state: state of the logits processor.
+  """
 
   index: Array
-  found: Contrasted
+  texts: ContrastiveTexts
   logits_BV: Array
-  seen_BLD: Array
+  hidden_BLD: Array
   carry: PyTree
-  state: PyTree
+  processor_state: PyTree
 
 
 def contrastive_search(
-  step: Step,
-  carry: PyTree,
+  model: DecodingModel,
   prompt: Prompt,
   limit_B: Array,
   num_tokens: int,
@@ -54,88 +77,150 @@ def contrastive_search(
   alpha: Array | float,
   stop_token: int,
   pad_token: int,
-) -> Contrasted:
-  """Write until all texts have ended.
+) -> ContrastiveTexts:
+  """Generate until all sequences have ended.
 
-  Su et al. 2022 (arXiv:2202.06417). Of the most likely tokens v that is chosen
-  which has the highest (1 - α) · p(v) - α · max cos(h(v), h(x)) over all tokens
-  x of the text, h being hidden vectors. Nothing is drawn at random, and α = 0
-  is greedy search.
+  Among the K most likely tokens v, the one with the highest
+  (1 - α) · p(v) - α · max cos(h(v), h(x)) is chosen, where h are hidden states
+  and x are all tokens of the text. The search is deterministic, and α = 0 is
+  greedy search.
 
   Args:
-    step: see above; it reads K candidates a text, too, in rows b · K + k.
-    carry: an empty one of B rows, with room for prompts and new tokens.
-    prompt: at least one token each.
-    limit_B: how many tokens each text has at most.
-    num_tokens: N, the highest of the limits.
-    logits_processor: turns logits into those of p; tokens that it sets to −∞
-      are not generated.
-    num_candidates: K, how many tokens are compared.
+    model: must have one hidden vector per token.
+    prompt: at least one token per row.
+    limit_B: maximum number of new tokens per row.
+    num_tokens: N, the maximum of the limits.
+    logits_processor: maps logits to those of p; tokens that it sets to −∞ are
+      not generated.
+    num_candidates: K, number of tokens that are compared.
     alpha: α, from 0 to 1.
-    stop_token: ends a text.
-    pad_token: what follows behind the end.
+    stop_token: ends a sequence.
+    pad_token: fills rows after their end.
+
+  Raises:
+    UsageError: if the model has no hidden vectors.
   """
   batch, time = prompt.tokens_BT.shape
-  logits_BV, hidden_BTD, carry = step(prompt.tokens_BT, carry, prompt.resets())
-  number = min(num_candidates, logits_BV.shape[-1])
-  seen_BTD = _unit(hidden_BTD) * prompt.is_text()[..., None]
-  seen_BLD = jnp.pad(seen_BTD, ((0, 0), (0, num_tokens), (0, 0)))
-
-  def is_active(found: Contrasted) -> Array:
-    return ~found.done_B & (found.count_B < limit_B)
-
-  def advance(loop: _Loop) -> _Loop:
-    index, found, logits_BV, seen_BLD, carry, state = loop
-    left_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
-    log_prob_BK, token_BK = jax.lax.top_k(left_BV, number)
-    read = step(token_BK.reshape(-1, 1), repeat(carry, number), None)
-    vector_BKD = _unit(read[1]).reshape(batch, number, -1)
-    is_text_1L = jnp.arange(seen_BLD.shape[1])[None] < time + index
-    is_text_BL = is_text_1L & jnp.any(seen_BLD != 0, axis=-1)
-    cosine_BKL = jnp.einsum("BKD,BLD->BKL", vector_BKD, seen_BLD)
-    nearest_BK = jnp.max(
-      cosine_BKL, axis=-1, initial=-1.0, where=is_text_BL[:, None]
-    )
-    score_BK = (1 - alpha) * jnp.exp(log_prob_BK) - alpha * nearest_BK
-    score_BK = jnp.where(log_prob_BK > -jnp.inf, score_BK, -jnp.inf)
-    best_B = jnp.argmax(score_BK, axis=1)
-    rows_B = jnp.arange(batch)
-
-    active_B = is_active(found)
-    token_B = token_BK[rows_B, best_B]
-    log_probs_BV = jax.nn.log_softmax(logits_BV)
-    drawn_B = jnp.where(active_B, token_B, pad_token)
-    log_prob_B = jnp.where(active_B, log_probs_BV[rows_B, token_B], 0.0)
-    sampled = SampledTokens(
-      found.sampled.tokens_BN.at[:, index].set(drawn_B),
-      found.sampled.log_probs_BN.at[:, index].set(log_prob_B),
-    )
-    stops_B = active_B & (token_B == stop_token)
-    found = Contrasted(
-      sampled, found.count_B + active_B, found.done_B | stops_B
-    )
-    chosen_B = rows_B * number + best_B
-    logits_BV, carry = jax.tree.map(lambda x: x[chosen_B], (read[0], read[2]))
-    seen_BLD = seen_BLD.at[:, time + index].set(vector_BKD[rows_B, best_B])
-    state = logits_processor.advance(
-      state, token_B, log_prob_BK[rows_B, best_B]
-    )
-    return _Loop(index + 1, found, logits_BV, seen_BLD, carry, state)
-
+  carry = model.initial_carry(batch, time + num_tokens)
+  hidden, carry = model.forward(prompt.tokens_BT, carry, prompt.resets())
+  logits_BV = model.last_logits(hidden)
+  hidden_BTD = _normalize(hidden) * prompt.is_text()[..., None]
   blank_BN = jnp.full((batch, num_tokens), pad_token, jnp.int32)
-  none_B = jnp.zeros(batch, jnp.int32)
+  zero_B = jnp.zeros(batch, jnp.int32)
   sampled = SampledTokens(blank_BN, jnp.zeros(blank_BN.shape))
-  found = Contrasted(sampled, none_B, none_B > 0)
-  state = logits_processor.start(prompt, logits_BV.shape[-1])
+  invariants = _Invariants(
+    model,
+    limit_B,
+    logits_processor,
+    min(num_candidates, logits_BV.shape[-1]),
+    alpha,
+    time,
+    stop_token,
+    pad_token,
+  )
+  loop = _Loop(
+    jnp.int32(0),
+    ContrastiveTexts(sampled, zero_B, zero_B > 0),
+    logits_BV,
+    jnp.pad(hidden_BTD, ((0, 0), (0, num_tokens), (0, 0))),
+    carry,
+    logits_processor.start(prompt, logits_BV.shape[-1]),
+  )
   return jax.lax.while_loop(
-    lambda loop: (loop.index < num_tokens) & is_active(loop.found).any(),
-    advance,
-    _Loop(jnp.int32(0), found, logits_BV, seen_BLD, carry, state),
-  ).found
+    lambda loop: (
+      (loop.index < num_tokens) & _is_active(invariants, loop.texts).any()
+    ),
+    functools.partial(_advance, invariants),
+    loop,
+  ).texts
 
 
-def _unit(vectors: Array) -> Array:
-  """Scale vectors to length 1, in float32."""
-  vectors = vectors.astype(jnp.float32)
-  length = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-  return vectors / jnp.maximum(length, 1e-12)
+def _is_active(invariants: _Invariants, texts: ContrastiveTexts) -> Array:
+  return ~texts.done_B & (texts.count_B < invariants.limit_B)
+
+
+def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
+  """Apply the model to all candidates and keep the best of each row."""
+  model, number = invariants.model, invariants.num_candidates
+  processor, time = invariants.logits_processor, invariants.prompt_length
+  batch = len(loop.logits_BV)
+  logits_BV = processor(loop.logits_BV, loop.processor_state)
+  log_prob_BK, token_BK = jax.lax.top_k(jax.nn.log_softmax(logits_BV), number)
+  # Candidate k of row b is row b · K + k of this call.
+  hidden, carry = model.repeat(number).forward(
+    token_BK.reshape(-1, 1), repeat(loop.carry, number)
+  )
+  logits_MV = model.last_logits(hidden)
+  hidden_BKD = _normalize(hidden).reshape(batch, number, -1)
+  similarity_BK = _max_similarity(
+    hidden_BKD, loop.hidden_BLD, time + loop.index
+  )
+  alpha = invariants.alpha
+  score_BK = (1 - alpha) * jnp.exp(log_prob_BK) - alpha * similarity_BK
+  score_BK = jnp.where(log_prob_BK > -jnp.inf, score_BK, -jnp.inf)
+  best_B = jnp.argmax(score_BK, axis=1)
+  rows_B = jnp.arange(batch)
+  token_B = token_BK[rows_B, best_B]
+  selected_B = rows_B * number + best_B
+  next_logits_BV, carry = jax.tree.map(
+    lambda leaf: leaf[selected_B], (logits_MV, carry)
+  )
+  return _Loop(
+    loop.index + 1,
+    _append(invariants, loop, token_B),
+    next_logits_BV,
+    loop.hidden_BLD.at[:, time + loop.index].set(hidden_BKD[rows_B, best_B]),
+    carry,
+    processor.advance(
+      loop.processor_state, token_B, log_prob_BK[rows_B, best_B]
+    ),
+  )
+
+
+def _append(
+  invariants: _Invariants, loop: _Loop, token_B: Array
+) -> ContrastiveTexts:
+  """Append a token to each row that has not ended."""
+  texts = loop.texts
+  active_B = _is_active(invariants, texts)
+  log_probs_BV = jax.nn.log_softmax(loop.logits_BV)
+  log_prob_B = log_probs_BV[jnp.arange(len(token_B)), token_B]
+  token_B = jnp.where(active_B, token_B, invariants.pad_token)
+  sampled = SampledTokens(
+    texts.sampled.tokens_BN.at[:, loop.index].set(token_B),
+    texts.sampled.log_probs_BN.at[:, loop.index].set(
+      jnp.where(active_B, log_prob_B, 0.0)
+    ),
+  )
+  stops_B = active_B & (token_B == invariants.stop_token)
+  return ContrastiveTexts(
+    sampled, texts.count_B + active_B, texts.done_B | stops_B
+  )
+
+
+def _max_similarity(
+  hidden_BKD: Array, hidden_BLD: Array, length: Array
+) -> Array:
+  """Return the highest cosine of each candidate to any token so far, [B, K]."""
+  is_text_1L = jnp.arange(hidden_BLD.shape[1])[None] < length
+  is_text_BL = is_text_1L & jnp.any(hidden_BLD != 0, axis=-1)
+  cosine_BKL = jnp.einsum("BKD,BLD->BKL", hidden_BKD, hidden_BLD)
+  return jnp.max(cosine_BKL, axis=-1, initial=-1.0, where=is_text_BL[:, None])
+
+
+def _normalize(hidden: PyTree) -> Array:
+  """Scale hidden states to length 1, in float32.
+
+  Raises:
+    UsageError: if the model has no hidden vector per token, as n-gram models.
+  """
+  if not isinstance(hidden, jax.Array) or not jnp.issubdtype(
+    hidden.dtype, jnp.floating
+  ):
+    raise UsageError(
+      "contrastive search compares hidden vectors, and this model has none; "
+      "give a run of another model, or use another decoding strategy."
+    )
+  hidden = hidden.astype(jnp.float32)
+  length = jnp.linalg.norm(hidden, axis=-1, keepdims=True)
+  return hidden / jnp.maximum(length, 1e-12)

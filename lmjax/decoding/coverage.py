@@ -1,60 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that remember how much of a source a text has attended to."""
+"""A decoding model that records how much of a source was attended to."""
 
-import flax.linen as nn
+from typing import Self
+
 import jax.numpy as jnp
 
-from lmjax.decoding.generate import Step
+from lmjax.decoding.decoding_model import DecodingModel, register
 from lmjax.errors import UsageError
 from lmjax.types import Array, PyTree
 
 
-def uncovered(carry: PyTree, mask_BS: Array) -> PyTree:
-  """Return a carry for `attending_step`: nothing was attended to so far.
+@register
+class CoverageModel(DecodingModel):
+  """A DecodingModel whose carry also holds the coverage of the source.
 
-  Args:
-    carry: the model's.
-    mask_BS: false on the padding of sources, which needs no coverage.
-  """
-  return carry, jnp.where(mask_BS, 0.0, 1.0)
-
-
-def covered(carry: PyTree) -> Array:
-  """Return how much each place of a source was attended to, [B, S]."""
-  return carry[1]
-
-
-def attending_step(model: nn.Module, variables: PyTree, memory: PyTree) -> Step:
-  """Return what turns a token a row into logits, and counts what is attended.
-
-  Args:
-    model: keeps the contract of lmjax.models, with `attended`.
-    variables: its own.
-    memory: what it made of sources.
-
-  The step raises a UsageError if the model has no attention.
+  Coverage is the attention that each source position received, summed over the
+  target tokens so far (Wu et al. 2016, arXiv:1609.08144). It is part of the
+  carry so that beam search copies it together with each hypothesis.
   """
 
-  def step(
-    tokens_B1: Array, carry: PyTree, resets_B1: Array | None = None
-  ) -> tuple[Array, PyTree]:
+  @classmethod
+  def of(cls, model: DecodingModel) -> Self:
+    """Return a DecodingModel, bound to a source, that also records coverage."""
+    return cls(
+      model.model,
+      model.variables,
+      model.memory,
+      model.source_mask_BS,
+      model.bidirectional_prompt,
+    )
+
+  def initial_carry(self, batch_size: int, capacity: int) -> PyTree:
+    """Return an empty carry; padding of the source counts as covered."""
+    carry = super().initial_carry(batch_size, capacity)
+    return carry, jnp.where(self.source_mask_BS, 0.0, 1.0)
+
+  def forward(
+    self, tokens_BT: Array, carry: PyTree, resets_BT: Array | None = None
+  ) -> tuple[PyTree, PyTree]:
+    """Process tokens and add their attention; see DecodingModel.
+
+    Raises:
+      UsageError: if the model has no attention over the source.
+    """
     carry, covered_BS = carry
-    (hidden, carry), sown = model.apply(
-      variables,
-      tokens_B1,
+    (hidden, carry), sown = self._apply(
+      tokens_BT,
       carry,
-      resets_B1,
-      memory=memory,
+      resets_BT,
+      memory=self.memory,
       mutable=["intermediates"],
     )
-    weights_B1S = model.attended(sown.get("intermediates", {}))
-    if weights_B1S is None:
+    weights_BTS = self.model.attended(sown.get("intermediates", {}))
+    if weights_BTS is None:
       raise UsageError(
-        "a model without attention covers no source; leave the coverage "
-        "penalty out."
+        "coverage_penalty needs a model with attention over the source, and "
+        "this model has none; set coverage_penalty=0."
       )
-    covered_BS += weights_B1S[:, 0]
-    logits_B1V = model.apply(variables, hidden, method="logits")
-    return logits_B1V[:, 0], (carry, covered_BS)
+    return hidden, (carry, covered_BS + jnp.sum(weights_BTS, axis=1))
 
-  return step
+
+def coverage(carry: PyTree) -> Array:
+  """Return the coverage [B, S] in a carry of a CoverageModel."""
+  return carry[1]

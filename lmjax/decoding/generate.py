@@ -3,28 +3,23 @@
 
 `prefill` processes all prompts in one call. `decode` samples any number of
 tokens in one traced loop and returns its state, so a sequence can be generated
-at once or in chunks. Neither depends on a model: a step maps tokens and a carry
-to the logits after the last token and a new carry.
+at once or in chunks.
 
 Each row samples its n-th token with its own key folded with n, and has a carry
 of its own. A sequence therefore does not depend on the other rows, on the
 padding before its prompt, or on the chunk size.
 """
 
-from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter, Prompt
 from lmjax.types import Array, PyTree
-
-# (tokens_BT, carry, resets_BT or None) → (logits_BV after the last, carry)
-Step = Callable[..., tuple[Array, PyTree]]
-# (carry, number of its newest tokens) → a carry from before these tokens
-Rewind = Callable[[PyTree, int], PyTree]
 
 
 class DecodeState(NamedTuple):
@@ -69,29 +64,32 @@ class SampledTokens(NamedTuple):
 
 
 def prefill(
-  step: Step,
-  carry: PyTree,
+  model: DecodingModel,
   prompt: Prompt,
   logits_processor: Filter,
+  capacity: int,
   max_context: int | None,
 ) -> DecodeState:
   """Prefill prompts.
 
   Args:
-    step: see above. Its resets mark the first token of each prompt as the
-      start of a document, so that padding is not visible to it.
-    carry: an empty carry; if `max_context` may be exceeded, with this capacity.
-    prompt: left-padded; 1 to `max_context` tokens per row.
+    model: the model, bound to the sources of the prompts if it has an encoder.
+    prompt: left-padded; 1 to `capacity` tokens per row.
     logits_processor: the processor that `decode` will apply.
+    capacity: tokens that the carry holds; `max_context` if that may be
+      exceeded.
     max_context: capacity of the carry in tokens; None if it cannot be exceeded.
   """
   tokens_BT, starts_B = prompt
   batch, time = tokens_BT.shape
-  logits_BV, carry = step(tokens_BT, carry, prompt.resets())
+  # Each prompt starts with a reset, so that the padding before it is invisible.
+  logits_BV, carry = model.prefill(
+    tokens_BT, model.initial_carry(batch, capacity), prompt.resets()
+  )
   recent_BK = None
   if max_context is not None:
-    padding = ((0, 0), (_num_kept(max_context), 0))
-    recent_BK = jnp.pad(tokens_BT, padding)[:, -_num_kept(max_context) :]
+    number = _refill_length(max_context)
+    recent_BK = jnp.pad(tokens_BT, ((0, 0), (number, 0)))[:, -number:]
   return DecodeState(
     logits_BV,
     carry,
@@ -103,9 +101,43 @@ def prefill(
   )
 
 
+class _Invariants(NamedTuple):
+  """What does not change while the loop of `decode` runs; see its arguments.
+
+  Attributes:
+    carry_shapes: shapes of the carry, which loses its axes of size one in the
+      loop.
+  """
+
+  model: DecodingModel
+  keys_B: Array
+  limit_B: Array
+  num_tokens: int
+  logits_processor: Filter
+  stop_tokens: tuple[int, ...]
+  pad_token: int
+  max_context: int | None
+  control_code_B: Array | None
+  num_top_logprobs: int
+  carry_shapes: PyTree
+
+
+class _Loop(NamedTuple):
+  """State of the loop of `decode`.
+
+  Attributes:
+    index: column of `sampled` that is written next.
+    sampled: the tokens of this call.
+    decode_state: the state after them; its carry has no axes of size one.
+  """
+
+  index: Array
+  sampled: SampledTokens
+  decode_state: DecodeState
+
+
 def decode(
-  step: Step,
-  rewind: Rewind,
+  model: DecodingModel,
   decode_state: DecodeState,
   keys_B: Array,
   limit_B: Array,
@@ -120,12 +152,11 @@ def decode(
 ) -> tuple[SampledTokens, DecodeState]:
   """Sample until all sequences have ended, at most `num_tokens` per row.
 
-  When the context of a row is full, its carry is rewound and refilled with the
-  newest half of the context, so sequences can be of any length.
+  When the context of a row is full, its carry is replaced by that of the newest
+  half of the context, so sequences can be of any length.
 
   Args:
-    step: see above.
-    rewind: see above; not called if `max_context` is None.
+    model: the model that `prefill` used.
     decode_state: state to continue from.
     keys_B: one random key per row, the same in every call for a sequence.
     limit_B: maximum number of new tokens per row, over all calls.
@@ -140,139 +171,144 @@ def decode(
   Returns:
     The new tokens, and the state to continue from.
   """
-  last_allowed = (
-    max_context if max_context is not None else jnp.iinfo(jnp.int32).max
+  invariants = _Invariants(
+    model,
+    keys_B,
+    limit_B,
+    num_tokens,
+    logits_processor,
+    stop_tokens,
+    pad_token,
+    max_context,
+    control_code_B,
+    num_top_logprobs,
+    jax.eval_shape(lambda carry: carry, decode_state.carry),
   )
-
-  def is_active(decode_state: DecodeState) -> Array:
-    return ~decode_state.done_B & (decode_state.count_B < limit_B)
-
-  def draw(decode_state: DecodeState) -> tuple[SampledTokens, DecodeState]:
-    return _draw(
-      decode_state,
-      keys_B,
-      is_active(decode_state),
-      logits_processor,
-      stop_tokens,
-      pad_token,
-      num_top_logprobs,
-    )
-
-  def put(
-    drawn: SampledTokens, index: Array, column: SampledTokens
-  ) -> SampledTokens:
-    return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), drawn, column)
-
-  # XLA's CPU backend updates a cache in place inside a loop only if the array
-  # has no axes of size one: with them it copies the whole cache every step.
-  shaped = jax.eval_shape(lambda x: x, decode_state.carry)
-
-  def squeezed(carry: PyTree) -> PyTree:
-    return jax.tree.map(jnp.squeeze, carry)
-
-  def in_shape(carry: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: x.reshape(y.shape), carry, shaped)
-
-  def advance(loop):
-    """Sample one token per row and feed it to the model."""
-    index, drawn, decode_state = loop
-    column, decode_state = draw(decode_state)
-    logits_BV, carry = step(
-      column.tokens_BN, in_shape(decode_state.carry), None
-    )
-    decode_state = decode_state._replace(
-      logits_BV=logits_BV,
-      carry=squeezed(carry),
-      cache_length_B=decode_state.cache_length_B + 1,
-    )
-    return index + 1, put(drawn, index, column), decode_state
-
-  def has_room(loop) -> Array:
-    index, _, decode_state = loop
-    active_B = is_active(decode_state)
-    full_B = active_B & (decode_state.cache_length_B >= last_allowed)
-    return (index < num_tokens) & active_B.any() & ~full_B.any()
-
-  def advance_past_context(loop):
-    """Decode until the context of a row is full, then refill it."""
-    index, drawn, decode_state = jax.lax.while_loop(has_room, advance, loop)
-
-    def turn(loop):
-      index, drawn, decode_state = loop
-      full_B = decode_state.cache_length_B >= last_allowed
-      column, decode_state = draw(decode_state)
-      # Only the newest half is cached again: refilling the whole context would
-      # have to be repeated after every single token.
-      number, recent_BK = _num_kept(max_context), decode_state.recent_BK
-      if control_code_B is not None:
-        first_B = jnp.where(control_code_B < 0, recent_BK[:, 0], control_code_B)
-        recent_BK = recent_BK.at[:, 0].set(first_B)
-      on = step(column.tokens_BN, in_shape(decode_state.carry), None)
-      again = step(recent_BK, rewind(on[1], number), None)
-      logits_BV, carry = jax.tree.map(
-        lambda a, b: jnp.where(_as_rows(full_B, a), a, b), again, on
-      )
-      cache_length_B = jnp.where(
-        full_B, number, decode_state.cache_length_B + 1
-      )
-      decode_state = decode_state._replace(
-        logits_BV=logits_BV,
-        carry=squeezed(carry),
-        cache_length_B=cache_length_B,
-      )
-      return index + 1, put(drawn, index, column), decode_state
-
-    loop = index, drawn, decode_state
-    more = (index < num_tokens) & is_active(decode_state).any()
-    return jax.lax.cond(more, turn, lambda loop: loop, loop)
-
-  def unfinished(loop) -> Array:
-    index, _, decode_state = loop
-    return (index < num_tokens) & is_active(decode_state).any()
-
   batch = len(limit_B)
-  blank = SampledTokens(
+  sampled = SampledTokens(
     jnp.full((batch, num_tokens), pad_token, jnp.int32),
     jnp.zeros((batch, num_tokens)),
     jnp.full((batch, num_tokens, num_top_logprobs), pad_token, jnp.int32),
     jnp.zeros((batch, num_tokens, num_top_logprobs)),
   )
-  decode_state = decode_state._replace(carry=squeezed(decode_state.carry))
-  loop = jnp.int32(0), blank, decode_state
-  if max_context is None:
-    loop = jax.lax.while_loop(unfinished, advance, loop)
-  else:
-    loop = jax.lax.while_loop(unfinished, advance_past_context, loop)
-  _, drawn, decode_state = loop
-  return drawn, decode_state._replace(carry=in_shape(decode_state.carry))
+  decode_state = decode_state._replace(carry=_squeeze(decode_state.carry))
+  advance = _advance if max_context is None else _advance_past_context
+  loop = jax.lax.while_loop(
+    functools.partial(_is_unfinished, invariants),
+    functools.partial(advance, invariants),
+    _Loop(jnp.int32(0), sampled, decode_state),
+  )
+  carry = _restore_shapes(invariants, loop.decode_state.carry)
+  return loop.sampled, loop.decode_state._replace(carry=carry)
 
 
-def _draw(
-  decode_state: DecodeState,
-  keys_B: Array,
-  active_B: Array,
-  logits_processor: Filter,
-  stop_tokens: tuple[int, ...],
-  pad_token: int,
-  num_top_logprobs: int,
+def _is_active(invariants: _Invariants, decode_state: DecodeState) -> Array:
+  """Return which rows have not ended, bool [B]."""
+  return ~decode_state.done_B & (decode_state.count_B < invariants.limit_B)
+
+
+def _is_unfinished(invariants: _Invariants, loop: _Loop) -> Array:
+  active_B = _is_active(invariants, loop.decode_state)
+  return (loop.index < invariants.num_tokens) & active_B.any()
+
+
+def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
+  """Sample one token per row and apply the model to it."""
+  column, decode_state = _sample(invariants, loop.decode_state)
+  logits_BV, carry = invariants.model.decode_step(
+    column.tokens_BN[:, 0], _restore_shapes(invariants, decode_state.carry)
+  )
+  return _Loop(
+    loop.index + 1,
+    _write_column(loop.sampled, loop.index, column),
+    decode_state._replace(
+      logits_BV=logits_BV,
+      carry=_squeeze(carry),
+      cache_length_B=decode_state.cache_length_B + 1,
+    ),
+  )
+
+
+def _advance_past_context(invariants: _Invariants, loop: _Loop) -> _Loop:
+  """Sample until the context of a row is full, then refill it."""
+
+  def has_room(loop: _Loop) -> Array:
+    # The refill is outside of this inner loop, so that all other steps are the
+    # plain ones of a context without a limit.
+    active_B = _is_active(invariants, loop.decode_state)
+    cache_length_B = loop.decode_state.cache_length_B
+    is_full_B = active_B & (cache_length_B >= invariants.max_context)
+    return _is_unfinished(invariants, loop) & ~is_full_B.any()
+
+  loop = jax.lax.while_loop(
+    has_room, functools.partial(_advance, invariants), loop
+  )
+  return jax.lax.cond(
+    _is_unfinished(invariants, loop),
+    functools.partial(_refill, invariants),
+    lambda loop: loop,
+    loop,
+  )
+
+
+def _refill(invariants: _Invariants, loop: _Loop) -> _Loop:
+  """Sample one token per row; rows with a full context are cached anew."""
+  model, max_context = invariants.model, invariants.max_context
+  is_full_B = loop.decode_state.cache_length_B >= max_context
+  column, decode_state = _sample(invariants, loop.decode_state)
+  # Only the newest half is cached again: refilling the whole context would have
+  # to be repeated after every single token.
+  recent_BK = decode_state.recent_BK
+  if invariants.control_code_B is not None:
+    code_B = invariants.control_code_B
+    first_B = jnp.where(code_B < 0, recent_BK[:, 0], code_B)
+    recent_BK = recent_BK.at[:, 0].set(first_B)
+  continued = model.decode_step(
+    column.tokens_BN[:, 0], _restore_shapes(invariants, decode_state.carry)
+  )
+  refilled = model.refill(recent_BK, continued[1])
+  logits_BV, carry = jax.tree.map(
+    lambda new, old: jnp.where(_expand_like(is_full_B, new), new, old),
+    refilled,
+    continued,
+  )
+  cache_length_B = jnp.where(
+    is_full_B, _refill_length(max_context), decode_state.cache_length_B + 1
+  )
+  return _Loop(
+    loop.index + 1,
+    _write_column(loop.sampled, loop.index, column),
+    decode_state._replace(
+      logits_BV=logits_BV,
+      carry=_squeeze(carry),
+      cache_length_B=cache_length_B,
+    ),
+  )
+
+
+def _sample(
+  invariants: _Invariants, decode_state: DecodeState
 ) -> tuple[SampledTokens, DecodeState]:
-  """Sample a token for each active row, without feeding it to the model."""
-  keys = jax.vmap(jax.random.fold_in)(keys_B, decode_state.count_B)
+  """Sample a token for each active row, without applying the model to it."""
+  active_B = _is_active(invariants, decode_state)
+  logits_processor = invariants.logits_processor
+  keys = jax.vmap(jax.random.fold_in)(invariants.keys_B, decode_state.count_B)
   logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
-  token_B1 = jnp.where(active_B, token_B, pad_token)[:, None]
+  token_B1 = jnp.where(active_B, token_B, invariants.pad_token)[:, None]
   log_prob_B1 = _log_probs(decode_state.logits_BV, token_B1)
-  _, best_BK = jax.lax.top_k(decode_state.logits_BV, num_top_logprobs)
+  _, top_BK = jax.lax.top_k(decode_state.logits_BV, invariants.num_top_logprobs)
   column = SampledTokens(
     token_B1,
     jnp.where(active_B[:, None], log_prob_B1, 0.0),
-    best_BK[:, None],
-    _log_probs(decode_state.logits_BV, best_BK)[:, None],
+    top_BK[:, None],
+    _log_probs(decode_state.logits_BV, top_BK)[:, None],
   )
   recent_BK = decode_state.recent_BK
   if recent_BK is not None:
     recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B1], axis=1)
-  stops_B = jnp.isin(token_B1[:, 0], jnp.array(stop_tokens, jnp.int32))
+  stop_tokens = jnp.array(invariants.stop_tokens, jnp.int32)
+  stops_B = jnp.isin(token_B1[:, 0], stop_tokens)
   return column, decode_state._replace(
     state=logits_processor.advance(
       decode_state.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
@@ -283,17 +319,40 @@ def _draw(
   )
 
 
-def _num_kept(max_context: int) -> int:
+def _write_column(
+  sampled: SampledTokens, index: Array, column: SampledTokens
+) -> SampledTokens:
+  return jax.tree.map(lambda x, y: x.at[:, index].set(y[:, 0]), sampled, column)
+
+
+def _refill_length(max_context: int) -> int:
   """Return the number of tokens that refill a full context."""
   return max(max_context // 2, 1)
 
 
+def _squeeze(carry: PyTree) -> PyTree:
+  """Remove axes of size one.
+
+  XLA's CPU backend updates a cache in place inside a loop only if the array has
+  no axes of size one: with them it copies the whole cache every step.
+  """
+  return jax.tree.map(jnp.squeeze, carry)
+
+
+def _restore_shapes(invariants: _Invariants, carry: PyTree) -> PyTree:
+  return jax.tree.map(
+    lambda x, y: x.reshape(y.shape), carry, invariants.carry_shapes
+  )
+
+
 def _log_probs(logits_BV: Array, tokens_BK: Array) -> Array:
+  """Return log-probabilities of tokens, without writing those of all tokens."""
   highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
   total_B = jnp.sum(jnp.exp(logits_BV - highest_B1), axis=-1)
   logits_BK = jnp.take_along_axis(logits_BV, tokens_BK, axis=-1)
   return (logits_BK - highest_B1) - jnp.log(total_B)[:, None]
 
 
-def _as_rows(flag_B: Array, leaf: Array) -> Array:
+def _expand_like(flag_B: Array, leaf: Array) -> Array:
+  """Append axes to a flag per row, so that it broadcasts against a leaf."""
   return flag_B.reshape(-1, *[1] * (leaf.ndim - 1))

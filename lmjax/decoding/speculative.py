@@ -1,133 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speculative decoding: a draft proposes, the target judges many at once.
+"""Speculative decoding: a draft proposes tokens, the target verifies them.
 
 Leviathan et al. 2023 (arXiv:2211.17192) and Chen et al. 2023
-(arXiv:2302.01318). What is drawn has the distribution of the target alone,
-filters included, whatever the draft: a proposed token x is kept with
-probability min(1, p(x) / q(x)), and where one is not, another is drawn in
-proportion to max(p - q, 0). A better draft makes fewer calls of the target.
+(arXiv:2302.01318). Samples have the distribution of the target alone, logits
+processors included, whatever the draft proposes: a proposed token x is accepted
+with probability min(1, p(x) / q(x)), and after a rejection a token is sampled
+in proportion to max(p - q, 0). A better draft needs fewer calls of the target.
 
-Rows go on at a pace of their own, and draw with keys of their own.
+Rows accept different numbers of tokens and have their own random keys.
 """
 
-from collections.abc import Callable
+import functools
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter, Prompt
 from lmjax.decoding.generate import DecodeState, SampledTokens
 from lmjax.types import Array, PyTree
 
 
-class Model(NamedTuple):
-  """A model that can take back what it read; see LanguageModel.
-
-  Attributes:
-    extend: (tokens_BT, carry) → logits_BTV, the carry behind all tokens,
-      and a snapshot behind each, [T, B, ...].
-    rollback: (carry, snapshot [B, ...]) → the carry as it was.
-  """
-
-  extend: Callable[[Array, PyTree], tuple[Array, PyTree, PyTree]]
-  rollback: Callable[[PyTree, PyTree], PyTree]
-
-
 class Proposal(NamedTuple):
-  """What a draft proposes.
+  """Tokens that a draft proposes.
 
   Attributes:
     tokens_BK: the next tokens.
-    probs_BKV: what each was drawn from; None where nothing was left to chance.
-    kept: what the draft needs to go on.
+    probs_BKV: distribution that each was sampled from; None if the proposal is
+      deterministic.
+    pending: what `Draft.accept` needs to continue.
   """
 
   tokens_BK: Array
   probs_BKV: Array | None
-  kept: PyTree
+  pending: PyTree
 
 
 class Draft(Protocol):
-  """What proposes tokens."""
+  """Proposes tokens; its state is a pytree with leaves [B, ...]."""
 
   def propose(
     self,
-    memory: PyTree,
+    draft_state: PyTree,
     last_B: Array,
     keys_BT: Array,
     logits_processor: Filter,
-    state: PyTree,
+    processor_state: PyTree,
   ) -> Proposal:
-    """Propose K = T - 1 tokens behind a text.
+    """Propose K = T - 1 tokens after a text.
 
     Args:
-      memory: of the text without its last token.
+      draft_state: state after the text without its last token.
       last_B: that token.
-      keys_BT: to draw with.
-      logits_processor: turns logits into those that are drawn from.
-      state: the filter's, behind the text.
+      keys_BT: random keys.
+      logits_processor: the logits processor of the target.
+      processor_state: its state after the text.
     """
 
-  def settle(self, kept: PyTree, tokens_BT: Array, accepted_B: Array) -> PyTree:
-    """Return the memory behind the proposed tokens that were accepted.
+  def accept(self, pending: PyTree, tokens_BT: Array, count_B: Array) -> PyTree:
+    """Return the draft state after the accepted tokens.
 
     Args:
-      kept: of the proposal.
-      tokens_BT: what the text went on with: accepted tokens, and one more.
-      accepted_B: how many were accepted, at most K.
+      pending: `pending` of the proposal.
+      tokens_BT: the accepted tokens, followed by one more token.
+      count_B: how many were accepted, at most K.
     """
 
 
 class ModelDraft(NamedTuple):
-  """A model as a draft; its memory is a carry."""
+  """A smaller model as the draft; its state is a carry."""
 
-  model: Model
+  model: DecodingModel
 
   def propose(
     self,
-    memory: PyTree,
+    draft_state: PyTree,
     last_B: Array,
     keys_BT: Array,
     logits_processor: Filter,
-    state: PyTree,
+    processor_state: PyTree,
   ) -> Proposal:
-    """Draw tokens one after the other; the last one is read too."""
+    """Sample tokens one by one.
 
-    def draw(loop, key_B: Array):
+    The model is applied to the last of them too: its snapshot is needed if all
+    tokens are accepted.
+    """
+
+    def sample(loop, key_B: Array):
       token_B, carry, state = loop
       logits_B1V, carry, snapshots = self.model.extend(token_B[:, None], carry)
       logits_BV = logits_processor(logits_B1V[:, 0], state)
       log_probs_BV = jax.nn.log_softmax(logits_BV)
       token_B = multinomial.draw(key_B, logits_BV)
       state = logits_processor.advance(
-        state, token_B, _pick(log_probs_BV, token_B)
+        state, token_B, _take_tokens(log_probs_BV, token_B)
       )
       snapshot = jax.tree.map(lambda leaf: leaf[0], snapshots)
-      return (token_B, carry, state), (token_B, jnp.exp(log_probs_BV), snapshot)
+      output = token_B, jnp.exp(log_probs_BV), snapshot
+      return (token_B, carry, state), output
 
-    loop = last_B, memory, state
+    loop = last_B, draft_state, processor_state
     (_, carry, _), sampled = jax.lax.scan(
-      draw, loop, jnp.swapaxes(keys_BT, 0, 1)
+      sample, loop, jnp.swapaxes(keys_BT, 0, 1)
     )
     tokens_TB, probs_TBV, snapshots = sampled
     probs_BTV = jnp.swapaxes(probs_TBV, 0, 1)
     return Proposal(tokens_TB[:-1].T, probs_BTV[:, :-1], (carry, snapshots))
 
-  def settle(self, kept: PyTree, tokens_BT: Array, accepted_B: Array) -> PyTree:
-    """Go back to where the target left the proposal."""
-    carry, snapshots = kept
-    return self.model.rollback(carry, _at(snapshots, accepted_B))
+  def accept(self, pending: PyTree, tokens_BT: Array, count_B: Array) -> PyTree:
+    """Roll the carry back to the last accepted token."""
+    del tokens_BT
+    carry, snapshots = pending
+    return self.model.rollback(carry, _take_step(snapshots, count_B))
 
 
-class Text(NamedTuple):
-  """The memory of PromptLookup.
+class LookupState(NamedTuple):
+  """State of PromptLookup.
 
   Attributes:
-    tokens_BL: texts, and anything behind them.
-    starts_B: where each begins.
-    length_B: where it ends.
+    tokens_BL: the texts; anything after their end.
+    starts_B: index of the first token of each text.
+    length_B: index after the last token of each text.
   """
 
   tokens_BL: Array
@@ -135,74 +130,87 @@ class Text(NamedTuple):
   length_B: Array
 
   @classmethod
-  def of(cls, prompt: Prompt, num_tokens: int) -> "Text":
-    """Begin with prompts, and leave room for so many tokens behind them."""
+  def of(cls, prompt: Prompt, num_tokens: int) -> "LookupState":
+    """Start with prompts, with room for `num_tokens` more tokens."""
     tokens_BT, starts_B = map(jnp.asarray, prompt)
     tokens_BL = jnp.pad(tokens_BT, ((0, 0), (0, num_tokens)))
     return cls(tokens_BL, starts_B, jnp.full_like(starts_B, tokens_BT.shape[1]))
 
 
 class PromptLookup(NamedTuple):
-  """Propose what stood behind the newest tokens before (Saxena 2023).
+  """Propose what followed the newest tokens earlier in the text (Saxena 2023).
 
-  No model is asked. Of all places that end in the newest tokens, the one counts
-  that shares the most of them; of equals, the last.
+  No model is needed. Of all earlier positions that end in the newest tokens,
+  the one with the longest match is used; among equals, the last.
 
   Attributes:
-    num_matched: how many of the newest tokens are compared at most.
+    max_match: maximum number of newest tokens that are compared.
   """
 
-  num_matched: int = 3
+  max_match: int = 3
 
   def propose(
     self,
-    memory: Text,
+    draft_state: LookupState,
     last_B: Array,
     keys_BT: Array,
     logits_processor: Filter,
-    state: PyTree,
+    processor_state: PyTree,
   ) -> Proposal:
-    """Copy, in a circle if the text ends; without a match, the last token."""
-    del logits_processor, state
-    end_B1, starts_B1 = memory.length_B[:, None], memory.starts_B[:, None]
-    tokens_BL = _put(memory.tokens_BL, last_B[:, None], memory.length_B)
+    """Copy tokens, cyclically at the end of the text.
+
+    Without a match the last token is repeated.
+    """
+    del logits_processor, processor_state
+    end_B1 = draft_state.length_B[:, None]
+    starts_B1 = draft_state.starts_B[:, None]
+    tokens_BL = _write_rows(
+      draft_state.tokens_BL, last_B[:, None], draft_state.length_B
+    )
     size = tokens_BL.shape[1]
-    places_1L = jnp.arange(size)[None]
+    columns_1L = jnp.arange(size)[None]
 
-    def before(places: Array, number: int) -> Array:
-      places = jnp.maximum(places - number, 0)
-      return jnp.take_along_axis(tokens_BL, places, axis=1)
+    def token_before(columns: Array, number: int) -> Array:
+      columns = jnp.maximum(columns - number, 0)
+      return jnp.take_along_axis(tokens_BL, columns, axis=1)
 
-    places_BL = jnp.broadcast_to(places_1L, tokens_BL.shape)
-    shared_BL = jnp.zeros_like(places_BL)
-    same_BL = places_BL < end_B1
-    for number in range(self.num_matched):
-      same_BL &= places_BL - number >= starts_B1
-      same_BL &= before(places_BL, number) == before(end_B1, number)
-      shared_BL += same_BL
-    rank_BL = jnp.where(places_BL <= end_B1, shared_BL * size + places_BL, -1)
-    found_B1 = jnp.argmax(rank_BL, axis=1)[:, None]  # the end, if none matches
+    columns_BL = jnp.broadcast_to(columns_1L, tokens_BL.shape)
+    match_length_BL = jnp.zeros_like(columns_BL)
+    matches_BL = columns_BL < end_B1
+    for number in range(self.max_match):
+      matches_BL &= columns_BL - number >= starts_B1
+      matches_BL &= token_before(columns_BL, number) == token_before(
+        end_B1, number
+      )
+      match_length_BL += matches_BL
+    # The longest match first, then the last position. Without a match this is
+    # the end of the text itself.
+    rank_BL = match_length_BL * size + columns_BL
+    rank_BL = jnp.where(columns_BL <= end_B1, rank_BL, -1)
+    found_B1 = jnp.argmax(rank_BL, axis=1)[:, None]
     ahead_1K = jnp.arange(keys_BT.shape[1] - 1)[None]
     ahead_BK = ahead_1K % jnp.maximum(end_B1 - found_B1, 1)
     from_B1 = jnp.minimum(found_B1 + 1, end_B1)
     copied_BK = jnp.take_along_axis(tokens_BL, from_B1 + ahead_BK, axis=1)
-    return Proposal(copied_BK, None, memory._replace(tokens_BL=tokens_BL))
+    return Proposal(copied_BK, None, draft_state._replace(tokens_BL=tokens_BL))
 
-  def settle(self, kept: Text, tokens_BT: Array, accepted_B: Array) -> Text:
-    """Write down what was accepted."""
-    length_B = kept.length_B + 1  # of the token that was proposed behind
-    tokens_BL = _put(kept.tokens_BL, tokens_BT, length_B)
-    return kept._replace(tokens_BL=tokens_BL, length_B=length_B + accepted_B)
+  def accept(
+    self, pending: LookupState, tokens_BT: Array, count_B: Array
+  ) -> LookupState:
+    """Append the accepted tokens."""
+    length_B = pending.length_B + 1  # `propose` appended the last token
+    tokens_BL = _write_rows(pending.tokens_BL, tokens_BT, length_B)
+    return pending._replace(tokens_BL=tokens_BL, length_B=length_B + count_B)
 
 
-class Speculated(NamedTuple):
-  """Texts that were written.
+class SpeculativeSamples(NamedTuple):
+  """Sequences sampled by speculative decoding.
 
   Attributes:
-    sampled: their tokens, and log-probabilities.
-    count_B: how many tokens each has.
-    done_B: whether it has stopped.
-    calls_B: how often the target was asked for it, behind the prompt.
+    sampled: their tokens and log-probabilities.
+    count_B: number of tokens of each sequence.
+    done_B: whether it ended with the stop token.
+    calls_B: number of calls of the target per row, after the prefill.
   """
 
   sampled: SampledTokens
@@ -211,21 +219,41 @@ class Speculated(NamedTuple):
   calls_B: Array
 
 
-class _Loop(NamedTuple):
-  """Texts that are being written, all but their last tokens in memory."""
+class _Invariants(NamedTuple):
+  """What does not change while the loop runs; see `speculate`."""
 
-  written: Speculated
+  target: DecodingModel
+  draft: Draft
+  keys_B: Array
+  limit_B: Array
+  num_draft: int
+  logits_processor: Filter
+  stop_token: int
+
+
+class _Loop(NamedTuple):
+  """State of the loop of `speculate`.
+
+  Attributes:
+    samples: the sequences so far.
+    last_B: their last tokens, which neither model has processed.
+    carry: carry of the target.
+    draft_state: state of the draft.
+    processor_state: state of the logits processor.
+  """
+
+  samples: SpeculativeSamples
   last_B: Array
   carry: PyTree
-  memory: PyTree
-  state: PyTree
+  draft_state: PyTree
+  processor_state: PyTree
 
 
 def speculate(
-  target: Model,
+  target: DecodingModel,
   decode_state: DecodeState,
   draft: Draft,
-  memory: PyTree,
+  draft_state: PyTree,
   keys_B: Array,
   limit_B: Array,
   num_tokens: int,
@@ -234,146 +262,203 @@ def speculate(
   *,
   stop_token: int,
   pad_token: int,
-) -> Speculated:
-  """Write until all texts have ended.
+) -> SpeculativeSamples:
+  """Sample until all sequences have ended.
 
   Args:
-    target: the model whose texts these are.
-    decode_state: what `read` made of the prompts with the target.
-    draft: what proposes tokens.
-    memory: the draft's, of the prompts.
-    keys_B: a key a row, the same for all of a text.
-    limit_B: how many tokens each text has at most.
-    num_tokens: N, the highest of the limits. Carries have room for `num_draft`
+    target: the model whose samples these are.
+    decode_state: the state of the target after `prefill`.
+    draft: proposes tokens.
+    draft_state: the state of the draft after the prompts.
+    keys_B: one random key per row.
+    limit_B: maximum number of new tokens per row.
+    num_tokens: N, the maximum of the limits. Carries have room for `num_draft`
       + 1 tokens more.
-    num_draft: K, how many tokens are proposed at a time; at least 1.
-    logits_processor: transforms the logits of the target and of the draft
-      before a token is sampled.
-    stop_token: ends a text.
-    pad_token: what follows behind the end.
+    num_draft: K, number of tokens proposed at a time; at least 1.
+    logits_processor: maps the logits of the target and of the draft to the
+      logits that are sampled from.
+    stop_token: ends a sequence.
+    pad_token: fills rows after their end.
   """
+  invariants = _Invariants(
+    target, draft, keys_B, limit_B, num_draft, logits_processor, stop_token
+  )
   batch, time = len(limit_B), num_draft + 1
-
-  def add(
-    written: Speculated, tokens_BT: Array, log_probs_BT: Array, new_B: Array
-  ) -> Speculated:
-    """Write the first tokens, but none behind an end."""
-    sampled, count_B, done_B, calls_B = written
-    places_T = jnp.arange(tokens_BT.shape[1])
-    stops_BT = tokens_BT == stop_token
-    ended_BT = jnp.cumsum(stops_BT, axis=1) - stops_BT > 0
-    room_B = jnp.where(done_B, 0, jnp.minimum(new_B, limit_B - count_B))
-    kept_BT = (places_T < room_B[:, None]) & ~ended_BT
-    sampled = SampledTokens(
-      _put(sampled.tokens_BN, tokens_BT, count_B),
-      _put(sampled.log_probs_BN, log_probs_BT, count_B),
-    )
-    count_B += jnp.sum(kept_BT, axis=1)
-    done_B |= jnp.any(kept_BT & stops_BT, axis=1)
-    return Speculated(sampled, count_B, done_B, calls_B)
-
-  def is_active(written: Speculated) -> Array:
-    return ~written.done_B & (written.count_B < limit_B)
-
-  def judge(state: PyTree, inputs: tuple[Array, Array]):
-    """Find what a proposed token is judged by."""
-    logits_BV, token_B = inputs
-    log_probs_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
-    after = logits_processor.advance(
-      state, token_B, _pick(log_probs_BV, token_B)
-    )
-    return after, (jnp.exp(log_probs_BV), state)
-
-  def advance(loop: _Loop) -> _Loop:
-    """Let the draft propose and the target judge."""
-    written, last_B, carry, memory, state = loop
-    keys = jax.vmap(jax.random.fold_in)(keys_B, written.count_B)
-    keys_B3 = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
-    keys_BT = jax.vmap(lambda k: jax.random.split(k, time))(keys_B3[:, 0])
-    proposal = draft.propose(memory, last_B, keys_BT, logits_processor, state)
-    proposed_BT = jnp.pad(proposal.tokens_BK, ((0, 0), (0, 1)))
-
-    read_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BK], axis=1)
-    logits_BTV, carry, snapshots = target.extend(read_BT, carry)
-    by_time = jnp.swapaxes(logits_BTV, 0, 1), proposed_BT.T
-    _, (p_TBV, states) = jax.lax.scan(judge, state, by_time)
-    p_BTV = jnp.swapaxes(p_TBV, 0, 1)
-    q_BKV = proposal.probs_BKV
-    if q_BKV is None:
-      q_BKV = jax.nn.one_hot(proposal.tokens_BK, p_BTV.shape[-1])
-    q_BTV = jnp.pad(q_BKV, ((0, 0), (0, 1), (0, 0)))
-
-    uniform_BK = jax.vmap(lambda k: jax.random.uniform(k, (num_draft,)))(
-      keys_B3[:, 1]
-    )
-    p_BT, q_BT = (_pick(x, proposed_BT) for x in (p_BTV, q_BTV))
-    kept_BK = uniform_BK * q_BT[:, :-1] < p_BT[:, :-1]
-    accepted_B = jnp.sum(jnp.cumprod(kept_BK, axis=1), axis=1)
-
-    p_BV, q_BV = (
-      _at(jnp.swapaxes(x, 0, 1), accepted_B) for x in (p_BTV, q_BTV)
-    )
-    rest_BV = jnp.maximum(p_BV - q_BV, 0.0)
-    is_left_B1 = jnp.any(rest_BV > 0, axis=-1, keepdims=True)  # but rounding
-    rest_BV = jnp.where(is_left_B1, rest_BV, p_BV)
-    last_B = multinomial.draw(keys_B3[:, 2], jnp.log(rest_BV))
-    tokens_BT = proposed_BT.at[jnp.arange(batch), accepted_B].set(last_B)
-    state = logits_processor.advance(
-      _at(states, accepted_B), last_B, jnp.log(_pick(p_BV, last_B))
-    )
-    log_probs_BT = _pick(jax.nn.log_softmax(logits_BTV), tokens_BT)
-    written = written._replace(calls_B=written.calls_B + is_active(written))
-    return _Loop(
-      add(written, tokens_BT, log_probs_BT, accepted_B + 1),
-      last_B,
-      target.rollback(carry, _at(snapshots, accepted_B)),
-      draft.settle(proposal.kept, tokens_BT, accepted_B),
-      state,
-    )
-
-  none_B = jnp.zeros(batch, jnp.int32)
+  zero_B = jnp.zeros(batch, jnp.int32)
+  # T columns more than the limit: without them dynamic_update_slice would move
+  # the start of a write near the end of the array backwards.
   blank_BN = jnp.zeros((batch, num_tokens + time), jnp.int32)
-  written = Speculated(
-    SampledTokens(blank_BN, blank_BN.astype(jnp.float32)),
-    none_B,
-    none_B > 0,
-    none_B,
-  )
-  first_BV = logits_processor(decode_state.logits_BV, decode_state.state)
-  keys = jax.vmap(jax.random.fold_in)(keys_B, none_B)
-  first_B = multinomial.draw(keys, first_BV)
-  log_prob_B = _pick(jax.nn.log_softmax(decode_state.logits_BV), first_B)
+  sampled = SampledTokens(blank_BN, blank_BN.astype(jnp.float32))
+  samples = SpeculativeSamples(sampled, zero_B, zero_B > 0, zero_B)
+  logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
+  keys = jax.vmap(jax.random.fold_in)(keys_B, zero_B)
+  first_B = multinomial.draw(keys, logits_BV)
+  log_prob_B = _take_tokens(jax.nn.log_softmax(decode_state.logits_BV), first_B)
   state = logits_processor.advance(
-    decode_state.state, first_B, _pick(jax.nn.log_softmax(first_BV), first_B)
+    decode_state.state,
+    first_B,
+    _take_tokens(jax.nn.log_softmax(logits_BV), first_B),
   )
-  written = add(written, first_B[:, None], log_prob_B[:, None], none_B + 1)
-  written = jax.lax.while_loop(
-    lambda loop: is_active(loop.written).any(),
-    advance,
-    _Loop(written, first_B, decode_state.carry, memory, state),
-  ).written
-  is_text_BN = jnp.arange(num_tokens) < written.count_B[:, None]
-  tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in written.sampled[:2])
+  samples = _append(
+    invariants, samples, first_B[:, None], log_prob_B[:, None], zero_B + 1
+  )
+  samples = jax.lax.while_loop(
+    lambda loop: _is_active(invariants, loop.samples).any(),
+    functools.partial(_advance, invariants),
+    _Loop(samples, first_B, decode_state.carry, draft_state, state),
+  ).samples
+  is_text_BN = jnp.arange(num_tokens) < samples.count_B[:, None]
+  tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in samples.sampled[:2])
   sampled = SampledTokens(
     jnp.where(is_text_BN, tokens_BN, pad_token),
     jnp.where(is_text_BN, log_probs_BN, 0.0),
   )
-  return written._replace(sampled=sampled)
+  return samples._replace(sampled=sampled)
 
 
-def _pick(values: Array, tokens: Array) -> Array:
-  """Take the values of tokens, [..., V] and [...] to [...]."""
+def _is_active(invariants: _Invariants, samples: SpeculativeSamples) -> Array:
+  return ~samples.done_B & (samples.count_B < invariants.limit_B)
+
+
+def _append(
+  invariants: _Invariants,
+  samples: SpeculativeSamples,
+  tokens_BT: Array,
+  log_probs_BT: Array,
+  new_B: Array,
+) -> SpeculativeSamples:
+  """Append the first `new_B` tokens of each row, but none after its end."""
+  sampled, count_B, done_B, calls_B = samples
+  columns_T = jnp.arange(tokens_BT.shape[1])
+  stops_BT = tokens_BT == invariants.stop_token
+  ended_BT = jnp.cumsum(stops_BT, axis=1) - stops_BT > 0
+  room_B = jnp.minimum(new_B, invariants.limit_B - count_B)
+  room_B = jnp.where(done_B, 0, room_B)
+  appended_BT = (columns_T < room_B[:, None]) & ~ended_BT
+  # All tokens are written: those that do not count are overwritten by the next
+  # ones, or masked at the end.
+  sampled = SampledTokens(
+    _write_rows(sampled.tokens_BN, tokens_BT, count_B),
+    _write_rows(sampled.log_probs_BN, log_probs_BT, count_B),
+  )
+  count_B += jnp.sum(appended_BT, axis=1)
+  done_B |= jnp.any(appended_BT & stops_BT, axis=1)
+  return SpeculativeSamples(sampled, count_B, done_B, calls_B)
+
+
+def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
+  """Let the draft propose tokens and the target verify them."""
+  samples, last_B, carry, draft_state, state = loop
+  target, draft = invariants.target, invariants.draft
+  logits_processor, time = invariants.logits_processor, invariants.num_draft + 1
+  keys = jax.vmap(jax.random.fold_in)(invariants.keys_B, samples.count_B)
+  keys_B3 = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+  keys_BT = jax.vmap(lambda k: jax.random.split(k, time))(keys_B3[:, 0])
+  proposal = draft.propose(
+    draft_state, last_B, keys_BT, logits_processor, state
+  )
+  proposed_BT = jnp.pad(proposal.tokens_BK, ((0, 0), (0, 1)))
+  inputs_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BK], axis=1)
+  logits_BTV, carry, snapshots = target.extend(inputs_BT, carry)
+
+  p_BTV, states = _target_probs(
+    logits_processor, logits_BTV, proposed_BT, state
+  )
+  q_BKV = proposal.probs_BKV
+  if q_BKV is None:
+    q_BKV = jax.nn.one_hot(proposal.tokens_BK, p_BTV.shape[-1])
+  q_BTV = jnp.pad(q_BKV, ((0, 0), (0, 1), (0, 0)))
+  count_B = _count_accepted(keys_B3[:, 1], p_BTV, q_BTV, proposed_BT)
+  last_B, p_BV = _sample_residual(keys_B3[:, 2], p_BTV, q_BTV, count_B)
+
+  rows_B = jnp.arange(len(count_B))
+  tokens_BT = proposed_BT.at[rows_B, count_B].set(last_B)
+  state = logits_processor.advance(
+    _take_step(states, count_B), last_B, jnp.log(_take_tokens(p_BV, last_B))
+  )
+  log_probs_BT = _take_tokens(jax.nn.log_softmax(logits_BTV), tokens_BT)
+  active_B = _is_active(invariants, samples)
+  samples = samples._replace(calls_B=samples.calls_B + active_B)
+  return _Loop(
+    _append(invariants, samples, tokens_BT, log_probs_BT, count_B + 1),
+    last_B,
+    target.rollback(carry, _take_step(snapshots, count_B)),
+    draft.accept(proposal.pending, tokens_BT, count_B),
+    state,
+  )
+
+
+def _target_probs(
+  logits_processor: Filter,
+  logits_BTV: Array,
+  proposed_BT: Array,
+  processor_state: PyTree,
+) -> tuple[Array, PyTree]:
+  """Return the target's distributions, after the logits processor.
+
+  Returns:
+    Probabilities [B, T, V], and the state of the logits processor before each
+    token: leaves [T, B, ...].
+  """
+
+  def advance(state: PyTree, inputs: tuple[Array, Array]):
+    logits_BV, token_B = inputs
+    log_probs_BV = jax.nn.log_softmax(logits_processor(logits_BV, state))
+    after = logits_processor.advance(
+      state, token_B, _take_tokens(log_probs_BV, token_B)
+    )
+    return after, (jnp.exp(log_probs_BV), state)
+
+  by_time = jnp.swapaxes(logits_BTV, 0, 1), proposed_BT.T
+  _, (p_TBV, states) = jax.lax.scan(advance, processor_state, by_time)
+  return jnp.swapaxes(p_TBV, 0, 1), states
+
+
+def _count_accepted(
+  keys_B: Array, p_BTV: Array, q_BTV: Array, proposed_BT: Array
+) -> Array:
+  """Return how many proposed tokens are accepted before the first rejection."""
+  num_draft = proposed_BT.shape[1] - 1
+  uniform_BK = jax.vmap(lambda k: jax.random.uniform(k, (num_draft,)))(keys_B)
+  p_BT, q_BT = (_take_tokens(x, proposed_BT) for x in (p_BTV, q_BTV))
+  # u < p / q, written without the division, which may be 0 / 0.
+  accepted_BK = uniform_BK * q_BT[:, :-1] < p_BT[:, :-1]
+  return jnp.sum(jnp.cumprod(accepted_BK, axis=1), axis=1)
+
+
+def _sample_residual(
+  keys_B: Array, p_BTV: Array, q_BTV: Array, count_B: Array
+) -> tuple[Array, Array]:
+  """Sample the token after the accepted ones in proportion to max(p - q, 0).
+
+  If all were accepted q is 0 there, so the token is sampled from p.
+
+  Returns:
+    The tokens [B], and p at their positions [B, V].
+  """
+  p_BV, q_BV = (
+    _take_step(jnp.swapaxes(x, 0, 1), count_B) for x in (p_BTV, q_BTV)
+  )
+  residual_BV = jnp.maximum(p_BV - q_BV, 0.0)
+  # Where p equals q up to rounding, nothing is left of the difference.
+  is_positive_B1 = jnp.any(residual_BV > 0, axis=-1, keepdims=True)
+  residual_BV = jnp.where(is_positive_B1, residual_BV, p_BV)
+  return multinomial.draw(keys_B, jnp.log(residual_BV)), p_BV
+
+
+def _take_tokens(values: Array, tokens: Array) -> Array:
+  """Take the values of tokens: [..., V] and [...] to [...]."""
   return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
 
 
-def _at(tree: PyTree, place_B: Array) -> PyTree:
-  """Take a place of each row, of leaves [T, B, ...]."""
-  rows_B = jnp.arange(len(place_B))
-  return jax.tree.map(lambda leaf: leaf[place_B, rows_B], tree)
+def _take_step(tree: PyTree, step_B: Array) -> PyTree:
+  """Take one step per row from leaves [T, B, ...]."""
+  rows_B = jnp.arange(len(step_B))
+  return jax.tree.map(lambda leaf: leaf[step_B, rows_B], tree)
 
 
-def _put(array_BL: Array, values_BT: Array, start_B: Array) -> Array:
-  """Write values into rows, each from a place of its own on."""
+def _write_rows(array_BL: Array, values_BT: Array, start_B: Array) -> Array:
+  """Write values into rows, each from its own start."""
   return jax.vmap(
     lambda row, values, start: jax.lax.dynamic_update_slice(
       row, values.astype(row.dtype), (start,)

@@ -2,6 +2,7 @@
 """A config and its run directory as objects."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from lmjax.config.compatibility import flatten
+from lmjax.config.finalize import finalize
 from lmjax.data.corpus import Corpus
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.errors import UserError
+from lmjax.errors import UsageError, UserError
 from lmjax.experiment.checkpoints import open_checkpoint
 from lmjax.experiment.distillation import Teacher, load_scores, save_scores
 from lmjax.experiment.pretrained_embeddings import (
@@ -33,6 +36,34 @@ from lmjax.task_specs.build import build_model, open_corpus
 from lmjax.tasks.task import Task
 from lmjax.train_state import TrainState, create_state
 from lmjax.types import PyTree
+
+
+def open_experiment(
+  workdir: str | Path, overrides: Mapping[str, Any]
+) -> "Experiment":
+  """Open the experiment of a run directory.
+
+  Args:
+    workdir: the run directory.
+    overrides: config values to replace, by dotted key.
+
+  Raises:
+    UserError: if the directory contains no run, or a key does not exist.
+  """
+  folder = RunDir(workdir)
+  config = folder.load_config()
+  # All implementations of a model have the same parameters, and the fastest one
+  # depends on the device.
+  if "implementation" in config.model:
+    config.model.implementation = "auto"
+  unknown = overrides.keys() - flatten(config).keys()
+  if unknown:
+    raise UsageError(
+      f"a run of task={config.task} has no config key "
+      f"{', '.join(sorted(unknown))}."
+    )
+  config.update_from_flattened_dict(dict(overrides))
+  return Experiment(finalize(config), folder)
 
 
 class Experiment:
@@ -76,6 +107,26 @@ class Experiment:
   def tokenizer(self) -> Tokenizer | Vocabularies:
     """Return the tokenizer, or the vocabularies of a task on records."""
     return self.corpus.tokenizer
+
+  @property
+  def max_length(self) -> int | None:
+    """Maximum number of tokens of a text; None if there is no limit."""
+    if self.spec.has_records:
+      return self.config.data.seq_len
+    return self.model.max_context
+
+  def use_int8_cache(self) -> None:
+    """Store the keys and values of the model's cache in int8.
+
+    Raises:
+      UsageError: if the model has no keys and values.
+    """
+    if not hasattr(self.model, "int8_cache"):
+      raise UsageError(
+        f"model.name={self.config.model.name} has no keys and values; omit "
+        "int8_cache."
+      )
+    self.model = self.model.clone(int8_cache=True)
 
   def check_corpus(self) -> None:
     """Check that the data are still those that the run started with."""

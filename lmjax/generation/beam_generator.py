@@ -1,143 +1,146 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best texts that beam search finds, in place of texts that are drawn."""
+"""Beam search over tokens."""
 
 import dataclasses
+import functools
+import time
 from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from lmjax.data.tokenizers import EOS, PAD
-from lmjax.decoding.beam import BeamSearch, Hypotheses, repeat
-from lmjax.decoding.coverage import attending_step, covered, uncovered
+from lmjax.decoding.beam import BeamSearch, Hypotheses
+from lmjax.decoding.coverage import CoverageModel, coverage
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.generate import prefill
 from lmjax.errors import UsageError
 from lmjax.generation.continuation_scorer import ContinuationScorer
-from lmjax.generation.generator import (
-  GeneratedChunk,
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.requests import (
   Request,
   RequestBatch,
-  reading_step,
+  check_fits,
+  check_request,
 )
-from lmjax.generation.one_shot_generator import OneShotGenerator
+from lmjax.generation.results import Generated, GeneratedChunk, search_stats
 from lmjax.types import PyTree
 
 
-class BeamGenerator(OneShotGenerator):
-  """Give the best text to the first sample of a prompt, the next to the second.
+class BeamGenerator:
+  """Search for the most probable sequences; a Generator.
 
-  Where fewer texts can be, the last samples are empty.
+  Sample i of a prompt is its sequence with the i-th highest score. If there are
+  fewer sequences, the last samples are empty.
 
   Args:
-    model: see OneShotGenerator.
-    bidirectional_prompt: see OneShotGenerator.
-    **settings: of lmjax.decoding.beam.BeamSearch.
+    binder: makes the model.
+    search: the search; `num_tokens` and the logits processor are those of the
+      requests.
   """
 
-  def __init__(
-    self, model: nn.Module, bidirectional_prompt: bool = False, **settings
-  ):
-    super().__init__(model, bidirectional_prompt)
-    self._search = BeamSearch(
-      num_tokens=1, stop_token=EOS, pad_token=PAD, **settings
-    )
-    self._score = ContinuationScorer(model, bidirectional_prompt)
-    self._run = jax.jit(
-      self._find, static_argnames=("num_tokens", "num_return_sequences")
-    )
+  def __init__(self, binder: ModelBinder, search: BeamSearch):
+    self._binder, self._search = binder, search
+    self._scorer = ContinuationScorer(binder, search.pad_token)
 
-  def decode(
+  def complete(
     self,
     variables: PyTree,
     requests: Sequence[Request],
     logits_processor: Filter,
-  ) -> list[GeneratedChunk]:
-    """Search once for all samples of a prompt; see OneShotGenerator.
+  ) -> Generated:
+    """Search once for all samples of a prompt; see Generator.
 
     Raises:
-      UsageError: if more samples of a prompt are wanted than the beam has, or
-        if texts are to cover sources and have none.
+      UsageError: also if there are more samples of a prompt than the beam has
+        hypotheses, or if coverage is scored without sources.
     """
-    covers = self._search.coverage_penalty
-    if covers and requests[0].source is None:
-      raise UsageError(
-        f"coverage_penalty={covers} is of texts that are written for sources, "
-        "by a run of task=seq2seq; leave it out."
+    started = time.perf_counter()
+    num_samples = self._check(requests)
+    tokens, scores = [[]] * len(requests), [None] * len(requests)
+    groups = _group_samples(requests)
+    for num_tokens in sorted({key[0] for key in groups}):
+      indices = [own for key, own in groups.items() if key[0] == num_tokens]
+      batch = RequestBatch.of(
+        [requests[own[0]] for own in indices], None, self._search.pad_token
       )
-    samples = {}
-    for place, request in enumerate(requests):
-      source = None if request.source is None else tuple(request.source)
-      key = request.num_tokens, tuple(request.tokens), source
-      samples.setdefault(key, []).append(place)
-    most = 1 + max(request.sample for request in requests)
-    if most > self._search.beam_size:
-      raise UsageError(
-        f"num_samples={most} must not exceed beam_size="
-        f"{self._search.beam_size}: a beam finds so many texts."
+      model = self._binder.bind(
+        variables, len(batch.limit_B) * self._search.beam_size
       )
-    texts, found_by = [[]] * len(requests), [None] * len(requests)
-    for num_tokens in sorted({key[0] for key in samples}):
-      places = [own for key, own in samples.items() if key[0] == num_tokens]
-      batch = RequestBatch.of([requests[own[0]] for own in places], None)
-      found = self._run(variables, batch, logits_processor, num_tokens, most)
-      tokens_BNT, scores_BN = map(np.asarray, found)
-      for row, own in enumerate(places):
-        for place in own:
-          rank = requests[place].sample
-          if np.isfinite(scores_BN[row, rank]):  # else there is none
-            texts[place] = _until_end(tokens_BNT[row, rank])
-            found_by[place] = float(scores_BN[row, rank])
-    each_log_probs = self._score(variables, requests, texts)
-    return [
+      search = dataclasses.replace(
+        self._search,
+        num_tokens=num_tokens,
+        num_return_sequences=num_samples,
+      )
+      found = jax.device_get(_search(model, batch, logits_processor, search))
+      for row, own in enumerate(indices):
+        for index in own:
+          sample = requests[index].sample
+          if np.isfinite(found.scores_BN[row, sample]):
+            tokens[index] = self._until_stop(found.tokens_BNT[row, sample])
+            scores[index] = float(found.scores_BN[row, sample])
+    log_probs = self._scorer(variables, requests, tokens)
+    stop = self._search.stop_token
+    chunks = [
       GeneratedChunk(
-        text,
-        log_probs,
-        "stop" if text[-1:] in ([], [EOS]) else "length",
-        score=score,
+        tokens[index],
+        log_probs[index],
+        "stop" if tokens[index][-1:] in ([], [stop]) else "length",
+        score=scores[index],
       )
-      for text, log_probs, score in zip(
-        texts, each_log_probs, found_by, strict=True
-      )
+      for index in range(len(requests))
     ]
+    return Generated(chunks, search_stats(requests, chunks, started))
 
-  def _find(
-    self,
-    variables: PyTree,
-    batch: RequestBatch,
-    logits_processor: Filter,
-    num_tokens: int,
-    num_return_sequences: int,
-  ) -> Hypotheses:
-    rows, size = len(batch.limit_B), self._search.beam_size
-    model, variables = self._model.for_decoding(variables, rows * size)
-    memory = batch.encode(model, variables)
-    many = repeat(memory, size)
-    capacity = batch.prompt.tokens_BT.shape[1] + num_tokens
-    carry = model.initial_carry(rows, capacity)
-    search = dataclasses.replace(
-      self._search,
-      num_tokens=num_tokens,
-      num_return_sequences=num_return_sequences,
-      logits_processor=logits_processor,
-    )
-    if search.coverage_penalty:
-      carry = uncovered(carry, batch.source_mask_BS)
-      search = dataclasses.replace(search, coverage=covered)
-      first, step = (
-        attending_step(model, variables, each) for each in (memory, many)
+  def _check(self, requests: Sequence[Request]) -> int:
+    """Check requests; return the number of samples per prompt."""
+    for request in requests:
+      check_request(self._binder.max_context, request)
+      check_fits(self._binder.max_context, request)
+    penalty = self._search.coverage_penalty
+    if penalty and requests[0].source is None:
+      raise UsageError(
+        f"coverage_penalty={penalty} needs source texts, which only runs of "
+        "task=seq2seq have; set coverage_penalty=0."
       )
-    else:
-      first = reading_step(model, variables, memory, self._bidirectional_prompt)
-      step = reading_step(model, variables, many, bidirectional_prompt=False)
-    decode_state = prefill(first, carry, batch.prompt, logits_processor, None)
-    return search.behind(
-      lambda tokens_M, carry: step(tokens_M[:, None], carry, None), decode_state
-    )
+    num_samples = 1 + max(request.sample for request in requests)
+    if num_samples > self._search.beam_size:
+      raise UsageError(
+        f"num_samples={num_samples} must not exceed beam_size="
+        f"{self._search.beam_size}: a beam finds no more sequences."
+      )
+    return num_samples
+
+  def _until_stop(self, tokens_T: np.ndarray) -> list[int]:
+    """Remove the padding after the end of a sequence."""
+    ends = np.flatnonzero(tokens_T == self._search.stop_token)
+    return tokens_T[: ends[0] + 1].tolist() if len(ends) else tokens_T.tolist()
 
 
-def _until_end(tokens_T: np.ndarray) -> list[int]:
-  """Leave out what stands behind the end of a text."""
-  ends = np.flatnonzero(tokens_T == EOS)
-  return tokens_T[: ends[0] + 1].tolist() if len(ends) else tokens_T.tolist()
+def _group_samples(requests: Sequence[Request]) -> dict[tuple, list[int]]:
+  """Return the indices of requests that differ in their sample only."""
+  groups = {}
+  for index, request in enumerate(requests):
+    source = None if request.source is None else tuple(request.source)
+    key = request.num_tokens, tuple(request.tokens), source
+    groups.setdefault(key, []).append(index)
+  return groups
+
+
+@functools.partial(jax.jit, static_argnames="search")
+def _search(
+  model: DecodingModel,
+  batch: RequestBatch,
+  logits_processor: Filter,
+  search: BeamSearch,
+) -> Hypotheses:
+  """Search for sequences after the prompts of a batch."""
+  search = dataclasses.replace(search, logits_processor=logits_processor)
+  model = model.encode_source(batch.sources_BS, batch.source_mask_BS)
+  if search.coverage_penalty:
+    model = CoverageModel.of(model)
+    search = dataclasses.replace(search, coverage=coverage)
+  capacity = batch.prompt.tokens_BT.shape[1] + search.num_tokens
+  decode_state = prefill(model, batch.prompt, logits_processor, capacity, None)
+  step = model.repeat(search.beam_size).decode_step
+  return search.continue_from(step, decode_state)

@@ -1,159 +1,144 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best of several texts that are drawn: by a model, or by one another."""
+"""Sampling several sequences and keeping the one with the highest score."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import flax.linen as nn
 import numpy as np
 
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.decoding.filters import Filter
 from lmjax.generation.continuation_scorer import ContinuationScorer
-from lmjax.generation.generator import (
-  DoneCheck,
-  GeneratedChunk,
-  GenerationStats,
-  Generator,
-  Request,
-)
+from lmjax.generation.detokenizer import truncate_at_stop_string
+from lmjax.generation.generator import Generator
 from lmjax.generation.minimum_bayes_risk import Utility, expected_utilities
+from lmjax.generation.requests import Request
+from lmjax.generation.results import Generated, GeneratedChunk
 from lmjax.types import PyTree
 
-# One request as often as it was drawn, and what was drawn → a score each.
-Judge = Callable[[Sequence[Request], Sequence[GeneratedChunk]], Sequence[float]]
-# The number of a request, and what was drawn → what is kept of it.
-Cut = Callable[[int, GeneratedChunk], GeneratedChunk]
+# Requests for the sequences of one prompt, and the sequences → scores.
+SequenceScorer = Callable[
+  [Sequence[Request], Sequence[GeneratedChunk]], Sequence[float]
+]
 
 
-class BestOf:
-  """Draw texts for each request and keep the one with the highest score.
+class BestOfGenerator:
+  """Keep the best of several sequences; a Generator.
 
   Args:
-    generator: what draws.
-    number: how many texts are drawn.
-    judge: what scores texts of one request; of equals the first is kept.
-    check: called with the requests before anything is drawn.
+    generator: samples the sequences.
+    tokenizer: finds stop strings, at which sequences are truncated before they
+      are scored.
+    num_sequences: number of sequences sampled per request.
+    scorer: scores them; of equal scores the first is kept.
+    check: called with the requests before anything is sampled.
   """
 
   def __init__(
     self,
     generator: Generator,
-    number: int,
-    judge: Judge,
+    tokenizer: Tokenizer,
+    num_sequences: int,
+    scorer: SequenceScorer,
     check: Callable[[Sequence[Request]], None] = lambda requests: None,
   ):
+    self._generator, self._tokenizer = generator, tokenizer
+    self._num_sequences, self._scorer = num_sequences, scorer
     self._check = check
-    self._generator, self._number, self._judge = generator, number, judge
-    self.timing = GenerationStats()
 
-  def __call__(
+  def complete(
     self,
     variables: PyTree,
     requests: Sequence[Request],
     logits_processor: Filter,
-    chunk: int = 0,
-    is_done: DoneCheck | None = None,
-    num_top_logprobs: int = 0,
-    cut: Cut | None = None,
-  ) -> Iterator[list[GeneratedChunk]]:
-    """Write texts for requests; see Generator.
-
-    Args:
-      variables: the model's variables.
-      requests: any number of them; all have a source, or none.
-      logits_processor: turns logits into those that are drawn from.
-      chunk: ignored; sequences are complete at once.
-      is_done: ignored.
-      num_top_logprobs: see Generator.
-      cut: ends texts before they are judged; None where they end by themselves.
-
-    Returns:
-      One piece for each request, once.
-    """
-    del chunk, is_done
+  ) -> Generated:
+    """Generate the best sequence of each request; see Generator."""
     self._check(requests)
-    number = self._number
-    many = [
+    number = self._num_sequences
+    # Sample i of a prompt is chosen among its samples i · n to i · n + n - 1,
+    # so that it does not depend on how many samples are requested.
+    repeated = [
       request._replace(sample=request.sample * number + index)
       for request in requests
       for index in range(number)
     ]
-    (pieces,) = self._generator(
-      variables, many, logits_processor, num_top_logprobs=num_top_logprobs
+    chunks, stats = self._generator.complete(
+      variables, repeated, logits_processor
     )
-    began, best = time.perf_counter(), []
-    if cut is not None:
-      pieces = [cut(n // number, piece) for n, piece in enumerate(pieces)]
-    for start in range(0, len(many), number):
-      own = slice(start, start + number)
-      scores = self._judge(many[own], pieces[own])
+    started, best = time.perf_counter(), []
+    chunks = [
+      truncate_at_stop_string(self._tokenizer, chunk, request.stop_strings)
+      for request, chunk in zip(repeated, chunks, strict=True)
+    ]
+    for start in range(0, len(repeated), number):
+      group = slice(start, start + number)
+      scores = self._scorer(repeated[group], chunks[group])
       index = int(np.argmax(scores))
-      best.append(pieces[start + index]._replace(score=float(scores[index])))
-    seconds = time.perf_counter() - began
-    timing = self._generator.timing
-    self.timing = timing._replace(
-      decode_seconds=timing.decode_seconds + seconds,
-      first_seconds=timing.first_seconds + seconds,
+      best.append(chunks[start + index]._replace(score=float(scores[index])))
+    seconds = time.perf_counter() - started
+    stats = stats._replace(
+      decode_seconds=stats.decode_seconds + seconds,
+      first_seconds=stats.first_seconds + seconds,
     )
-    yield best
+    return Generated(best, stats)
 
 
-def by_log_probs(per_token: bool) -> Judge:
-  """Score texts by the log-probabilities in nats that they were drawn with.
+def score_by_log_probs(per_token: bool) -> SequenceScorer:
+  """Score by the log-probabilities in nats under the model that samples.
 
   Args:
-    per_token: whether the mean over tokens counts, or the sum.
+    per_token: whether to take the mean over tokens instead of the sum.
   """
-  combine = np.mean if per_token else np.sum
+  reduce = np.mean if per_token else np.sum
 
-  def judge(
-    requests: Sequence[Request], pieces: Sequence[GeneratedChunk]
+  def score(
+    requests: Sequence[Request], chunks: Sequence[GeneratedChunk]
   ) -> list[float]:
     del requests
-    return [float(combine(piece.log_probs)) for piece in pieces]
+    return [float(reduce(chunk.log_probs)) for chunk in chunks]
 
-  return judge
+  return score
 
 
-def by_model(model: nn.Module, variables: PyTree, per_token: bool) -> Judge:
-  """Score texts by their log-probabilities in nats, as another model has them.
+def score_by_model(
+  scorer: ContinuationScorer, variables: PyTree, per_token: bool
+) -> SequenceScorer:
+  """Score by the log-probabilities in nats under another language model.
 
   Args:
-    model: a language model, of the tokenizer that texts are drawn with.
-    variables: its own.
-    per_token: see by_log_probs.
+    scorer: scores with that model, which has the same tokenizer.
+    variables: its variables.
+    per_token: see score_by_log_probs.
   """
-  scorer, judge_scores = ContinuationScorer(model), by_log_probs(per_token)
+  score_log_probs = score_by_log_probs(per_token)
 
-  def judge(
-    requests: Sequence[Request], pieces: Sequence[GeneratedChunk]
+  def score(
+    requests: Sequence[Request], chunks: Sequence[GeneratedChunk]
   ) -> list[float]:
     prompts = [request._replace(source=None) for request in requests]
-    texts = [piece.tokens for piece in pieces]
-    scores = scorer(variables, prompts, texts)
-    pairs = zip(pieces, scores, strict=True)
-    return judge_scores(
-      requests, [piece._replace(log_probs=own) for piece, own in pairs]
+    log_probs = scorer(variables, prompts, [chunk.tokens for chunk in chunks])
+    pairs = zip(chunks, log_probs, strict=True)
+    return score_log_probs(
+      requests, [chunk._replace(log_probs=x) for chunk, x in pairs]
     )
 
-  return judge
+  return score
 
 
-def by_themselves(
+def score_by_utility(
   decode: Callable[[list[int]], str], utility: Utility
-) -> Judge:
-  """Score texts by what the others say: minimum Bayes risk.
+) -> SequenceScorer:
+  """Score by the mean utility against all sequences (minimum Bayes risk).
 
   Args:
     decode: turns tokens into text.
     utility: see expected_utilities.
   """
 
-  def judge(
-    requests: Sequence[Request], pieces: Sequence[GeneratedChunk]
+  def score(
+    requests: Sequence[Request], chunks: Sequence[GeneratedChunk]
   ) -> list[float]:
     del requests
-    texts = [decode(piece.tokens) for piece in pieces]
-    return expected_utilities(texts, utility)
+    return expected_utilities([decode(x.tokens) for x in chunks], utility)
 
-  return judge
+  return score

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How likely a model holds texts behind prompts."""
+"""Log-probabilities of given tokens after prompts."""
 
 from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from lmjax.data.tokenizers import PAD
-from lmjax.generation.generator import (
+from lmjax.decoding.decoding_model import DecodingModel
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.requests import (
   Request,
   RequestBatch,
   bucket,
@@ -19,67 +18,75 @@ from lmjax.types import Array, PyTree
 
 
 class ContinuationScorer:
-  """Score the tokens of texts behind prompts.
+  """Score the tokens of continuations.
 
   Args:
-    model: keeps the contract of lmjax.models.
-    bidirectional_prompt: whether the model reads prompts in both directions.
+    binder: makes the model.
+    pad_id: token of padding.
   """
 
-  def __init__(self, model: nn.Module, bidirectional_prompt: bool = False):
-    self._model, self._bidirectional_prompt = model, bidirectional_prompt
-    self._read = jax.jit(self._log_probs)
+  def __init__(self, binder: ModelBinder, pad_id: int):
+    self._binder, self._pad_id = binder, pad_id
 
   def __call__(
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    texts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
   ) -> list[list[float]]:
-    """Score texts, all in one batch.
+    """Score continuations, all in one batch.
 
     Args:
-      variables: the model's variables.
-      requests: the prompts, and sources if the model has any.
-      texts: tokens behind each prompt.
+      variables: variables of the model.
+      requests: the prompts, with sources if the model has an encoder.
+      continuations: the tokens after each prompt.
 
     Returns:
       The log-probability of each token in nats.
 
     Raises:
-      UsageError: if a text with its prompt is longer than the model's context.
+      UsageError: if a continuation with its prompt is longer than the model's
+        context.
     """
-    batch = RequestBatch.of(requests, None)
+    batch = RequestBatch.of(requests, None, self._pad_id)
     rows = [
-      np.array([*request.tokens, *text], np.int32)
-      for request, text in zip(requests, texts, strict=True)
+      np.array([*request.tokens, *tokens], np.int32)
+      for request, tokens in zip(requests, continuations, strict=True)
     ]
     name = "text" if batch.sources_BS is not None else "text with its prompt"
     for row in rows:
-      check_length(self._model.max_context, row[1:], name)
+      check_length(self._binder.max_context, row[1:], name)
     width = bucket(max(map(len, rows)))
-    tokens_BT = np.full((len(batch.limit_B), width + 1), PAD, np.int32)
-    for number, row in enumerate(rows):
-      tokens_BT[number, : len(row)] = row
-    begins_B = np.ones(len(tokens_BT), np.int32)
-    begins_B[: len(rows)] = [len(request.tokens) for request in requests]
-    scores_BT = np.asarray(self._read(variables, batch, tokens_BT, begins_B))
+    tokens_BT = np.full((len(batch.limit_B), width + 1), self._pad_id, np.int32)
+    for index, row in enumerate(rows):
+      tokens_BT[index, : len(row)] = row
+    prompt_lengths_B = np.ones(len(tokens_BT), np.int32)
+    prompt_lengths_B[: len(rows)] = [len(x.tokens) for x in requests]
+    model = self._binder.bind_for_scoring(variables)
+    log_probs_BT = jax.device_get(
+      _score(
+        model,
+        batch.sources_BS,
+        batch.source_mask_BS,
+        tokens_BT,
+        prompt_lengths_B,
+      )
+    )
     return [
-      scores_BT[number, begin - 1 : len(row) - 1].tolist()
-      for number, (begin, row) in enumerate(zip(begins_B, rows, strict=False))
+      log_probs_BT[index, length - 1 : len(row) - 1].tolist()
+      for index, (length, row) in enumerate(
+        zip(prompt_lengths_B, rows, strict=False)
+      )
     ]
 
-  def _log_probs(
-    self, variables: PyTree, batch: RequestBatch, tokens_BT: Array, begins_B
-  ) -> Array:
-    options, inputs_BT = {}, tokens_BT[:, :-1]
-    memory = batch.encode(self._model, variables)
-    if memory is not None:
-      options["memory"] = memory
-    if self._bidirectional_prompt:
-      places_T = jnp.arange(inputs_BT.shape[1])
-      options["bidirectional_BT"] = places_T < begins_B[:, None]
-    hidden, _ = self._model.apply(variables, inputs_BT, **options)
-    return self._model.apply(
-      variables, hidden, tokens_BT[:, 1:], method="log_probs"
-    )
+
+@jax.jit
+def _score(
+  model: DecodingModel,
+  sources_BS: Array | None,
+  source_mask_BS: Array | None,
+  tokens_BT: Array,
+  prompt_lengths_B: Array,
+) -> Array:
+  model = model.encode_source(sources_BS, source_mask_BS)
+  return model.log_probs(tokens_BT[:, :-1], tokens_BT[:, 1:], prompt_lengths_B)

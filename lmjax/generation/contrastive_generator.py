@@ -1,116 +1,110 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that contrastive search writes, in place of texts that are drawn."""
+"""Contrastive search over tokens."""
 
+import functools
+import time
 from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from lmjax.data.tokenizers import EOS, PAD
-from lmjax.decoding.beam import repeat
-from lmjax.decoding.contrastive import Contrasted, contrastive_search
+from lmjax.decoding.contrastive import ContrastiveTexts, contrastive_search
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter
-from lmjax.errors import UsageError
-from lmjax.generation.generator import (
-  GeneratedChunk,
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.requests import (
   Request,
   RequestBatch,
   bucket,
+  check_fits,
+  check_request,
 )
-from lmjax.generation.one_shot_generator import OneShotGenerator, pieces_of
-from lmjax.types import Array, PyTree
+from lmjax.generation.results import Generated, make_chunks, search_stats
+from lmjax.types import PyTree
 
 
-class ContrastiveGenerator(OneShotGenerator):
-  """Search contrastively; see lmjax.decoding.contrastive.
+class ContrastiveGenerator:
+  """Search contrastively; a Generator. All samples of a prompt are equal.
 
   Args:
-    model: see OneShotGenerator.
-    bidirectional_prompt: see OneShotGenerator.
-    num_candidates: how many tokens are compared in each step.
-    alpha: how much similarity to the text counts, from 0 to 1.
+    binder: makes the model.
+    pad_id: token of padding.
+    stop_token: ends a sequence.
+    num_candidates: number of tokens that are compared in each step.
+    alpha: weight of the similarity to earlier tokens, from 0 to 1.
   """
 
   def __init__(
     self,
-    model: nn.Module,
-    bidirectional_prompt: bool = False,
-    num_candidates: int = 4,
-    alpha: float = 0.6,
+    binder: ModelBinder,
+    pad_id: int,
+    stop_token: int,
+    num_candidates: int,
+    alpha: float,
   ):
-    super().__init__(model, bidirectional_prompt)
-    self._num_candidates, self._alpha = num_candidates, alpha
-    self._run = jax.jit(self._find, static_argnames="num_tokens")
+    self._binder, self._pad_id = binder, pad_id
+    self._num_candidates = num_candidates
+    self._search = functools.partial(
+      _search,
+      num_candidates=num_candidates,
+      alpha=alpha,
+      stop_token=stop_token,
+      pad_token=pad_id,
+    )
 
-  def decode(
+  def complete(
     self,
     variables: PyTree,
     requests: Sequence[Request],
     logits_processor: Filter,
-  ) -> list[GeneratedChunk]:
-    """Write a text for each request; all samples of a prompt are alike."""
-    batch = RequestBatch.of(requests, self._model.max_context)
-    most = bucket(max(request.num_tokens for request in requests))
-    found = self._run(variables, batch, logits_processor, num_tokens=most)
-    sampled, count_B, done_B = jax.tree.map(
-      lambda leaf: np.asarray(leaf)[: len(requests)], found
+  ) -> Generated:
+    """Search for one sequence per request; see Generator."""
+    started = time.perf_counter()
+    for request in requests:
+      check_request(self._binder.max_context, request)
+      check_fits(self._binder.max_context, request)
+    batch = RequestBatch.of(requests, self._binder.max_context, self._pad_id)
+    model = self._binder.bind(
+      variables, len(batch.limit_B) * self._num_candidates
     )
-    return pieces_of(sampled.tokens_BN, sampled.log_probs_BN, count_B, done_B)
-
-  def _find(
-    self,
-    variables: PyTree,
-    batch: RequestBatch,
-    logits_processor: Filter,
-    num_tokens: int,
-  ) -> Contrasted:
-    rows, number = len(batch.limit_B), self._num_candidates
-    model, variables = self._model.for_decoding(variables, rows * number)
-    memory = batch.encode(model, variables)
-
-    def step(
-      tokens_BT: Array, carry: PyTree, resets_BT: Array | None
-    ) -> tuple[Array, Array, PyTree]:
-      options, times = {}, len(tokens_BT) // rows
-      if memory is not None:
-        options["memory"] = repeat(memory, times)
-      if self._bidirectional_prompt and tokens_BT.shape[1] > 1:
-        options["bidirectional_BT"] = jnp.ones(tokens_BT.shape, bool)
-      hidden, carry = model.apply(
-        variables, tokens_BT, carry, resets_BT, **options
-      )
-      last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-      logits_B1V = model.apply(variables, last, method="logits")
-      return logits_B1V[:, 0], _vectors(hidden), carry
-
-    capacity = batch.prompt.tokens_BT.shape[1] + num_tokens
-    return contrastive_search(
-      step,
-      model.initial_carry(rows, capacity),
-      batch.prompt,
-      batch.limit_B,
-      num_tokens,
-      logits_processor,
-      num_candidates=number,
-      alpha=self._alpha,
-      stop_token=EOS,
-      pad_token=PAD,
+    max_tokens = bucket(max(request.num_tokens for request in requests))
+    found = jax.device_get(
+      self._search(model, batch, logits_processor, num_tokens=max_tokens)
     )
-
-
-def _vectors(hidden: PyTree) -> Array:
-  """Return hidden vectors, of models that have one a token.
-
-  Raises:
-    UsageError: if the model has none.
-  """
-  if not isinstance(hidden, jax.Array) or not jnp.issubdtype(
-    hidden.dtype, jnp.floating
-  ):
-    raise UsageError(
-      "contrastive search compares hidden vectors, and this model has none; "
-      "give a run of another model, or leave contrastive_k at 0."
+    finish_reasons = [
+      "stop" if done else "length" for done in found.done_B[: len(requests)]
+    ]
+    chunks = make_chunks(
+      found.sampled,
+      np.zeros_like(found.count_B),
+      found.count_B,
+      finish_reasons,
     )
-  return hidden
+    return Generated(chunks, search_stats(requests, chunks, started))
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("num_tokens", "num_candidates", "stop_token", "pad_token"),
+)
+def _search(
+  model: DecodingModel,
+  batch: RequestBatch,
+  logits_processor: Filter,
+  num_tokens: int,
+  num_candidates: int,
+  alpha: float,
+  stop_token: int,
+  pad_token: int,
+) -> ContrastiveTexts:
+  return contrastive_search(
+    model.encode_source(batch.sources_BS, batch.source_mask_BS),
+    batch.prompt,
+    batch.limit_B,
+    num_tokens,
+    logits_processor,
+    num_candidates=num_candidates,
+    alpha=alpha,
+    stop_token=stop_token,
+    pad_token=pad_token,
+  )

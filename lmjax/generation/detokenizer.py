@@ -1,117 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens to text while they come, without half characters or stop strings."""
+"""Streaming detokenization, without partial characters or stop strings."""
 
 from collections.abc import Sequence
 
-from lmjax.data.tokenizers import EOS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.generator import GeneratedChunk
+from lmjax.generation.results import GeneratedChunk
 
-BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
+# What decoders write for bytes that do not form a character (yet).
+REPLACEMENT = "\ufffd"
 
 
 class StreamingDetokenizer:
-  """A text that grows.
+  """The text of a growing sequence of tokens.
 
   Attributes:
-    text: what is sure to stay; it never ends in half a character, nor in what
-      may be the begin of a stop string.
-    tokens: all tokens so far, without `<eos>`; where a stop string ends the
-      text, its last token is the one that completes the string.
-    log_probs: of each token, in nats.
-    best: the likeliest tokens in the place of each; see GeneratedChunk.
-    finish_reason: "stop", "length", or "" where the text goes on.
+    text: the text that later tokens cannot change: it ends neither within a
+      character nor within what may become a stop string.
+    tokens: all tokens so far, without `<eos>`. If a stop string ends the text,
+      the last token is the one that completes it.
+    log_probs: log-probability of each token, in nats.
+    top_logprobs: most likely tokens at each position; see GeneratedChunk.
+    finish_reason: "stop", "length", or "" if the text is not finished.
     score: see GeneratedChunk.
 
   Args:
-    tokenizer: what turns tokens into text.
-    stop_strings: strings before which the text ends.
+    tokenizer: decodes tokens.
+    stop_strings: the text ends before the first of these.
 
   Raises:
-    UsageError: if one of them is empty.
+    UsageError: if a stop string is empty.
   """
 
   def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()):
     if "" in stop_strings:
-      raise UsageError("a stop string must not be empty; give some text.")
+      raise UsageError("a stop string must not be empty.")
     self._tokenizer, self._stop_strings = tokenizer, tuple(stop_strings)
     self.text, self.finish_reason = "", ""
     self.tokens: list[int] = []
     self.log_probs: list[float] = []
-    self.best: list[list[tuple[int, float]]] = []
+    self.top_logprobs: list[list[tuple[int, float]]] = []
     self.score: float | None = None
 
-  def push(self, piece: GeneratedChunk) -> str:
-    """Add tokens; return the text that is new."""
+  def push(self, chunk: GeneratedChunk) -> str:
+    """Append tokens and return the new text."""
     if self.finish_reason:
       return ""
-    known = len(self.tokens)
-    length = len(piece.tokens)
-    if EOS in piece.tokens:
-      length = piece.tokens.index(EOS)
-    self.tokens += piece.tokens[:length]
-    self.log_probs += piece.log_probs[:length]
-    self.best += piece.best[:length]
-    self.finish_reason, self.score = piece.finish_reason, piece.score
+    start, length = len(self.tokens), len(chunk.tokens)
+    if self._tokenizer.eos_id in chunk.tokens:
+      length = chunk.tokens.index(self._tokenizer.eos_id)
+    self.tokens += chunk.tokens[:length]
+    self.log_probs += chunk.log_probs[:length]
+    self.top_logprobs += chunk.top_logprobs[:length]
+    self.finish_reason, self.score = chunk.finish_reason, chunk.score
     text = self._tokenizer.decode(self.tokens)
-    if self._end(text) is not None:
-      text, self.finish_reason = self._cut(known), "stop"
+    if self._find_stop(text) is not None:
+      text, self.finish_reason = self._truncate(start), "stop"
     elif not self.finish_reason:
-      text = text[: len(text) - self._num_unsure(text)]
+      text = text[: len(text) - self._num_unstable(text)]
     new, self.text = text[len(self.text) :], text
     return new
 
-  def cut(self, piece: GeneratedChunk) -> GeneratedChunk:
-    """Leave out what follows a stop string of a text that is there at once.
-
-    Nothing is added.
-    """
-    if self._end(self._tokenizer.decode(piece.tokens)) is None:
-      return piece
-    other = StreamingDetokenizer(self._tokenizer, self._stop_strings)
-    other.push(piece)
-    return GeneratedChunk(
-      other.tokens, other.log_probs, other.finish_reason, other.best
-    )
-
-  def end(self) -> None:
-    """Let the text end here."""
+  def finish(self) -> None:
+    """Finish the text here."""
     self.finish_reason = self.finish_reason or "stop"
 
-  def _end(self, text: str) -> int | None:
-    """Find the stop string that was complete first."""
+  def _find_stop(self, text: str) -> int | None:
+    """Return the start of the stop string that was complete first."""
     found = [
-      (at + len(stop), at)
+      (start + len(stop), start)
       for stop in self._stop_strings
-      if (at := text.find(stop)) >= 0
+      if (start := text.find(stop)) >= 0
     ]
     return min(found)[1] if found else None
 
-  def _cut(self, known: int) -> str:
-    """Forget tokens behind a stop string, however many came at a time.
+  def _truncate(self, start: int) -> str:
+    """Remove the tokens after a stop string.
+
+    The result does not depend on the chunk size: tokens are added one by one
+    until the text contains a stop string.
 
     Args:
-      known: how many of the tokens complete none.
+      start: number of tokens whose text contains none.
 
     Returns:
-      The text before it.
+      The text before the stop string.
     """
-    length, end = known, None
-    while end is None:
+    length, stop = start, None
+    while stop is None:
       length += 1
       text = self._tokenizer.decode(self.tokens[:length])
-      end = self._end(text)
-    del self.tokens[length:], self.log_probs[length:], self.best[length:]
-    return text[:end]
+      stop = self._find_stop(text)
+    del self.tokens[length:], self.log_probs[length:]
+    del self.top_logprobs[length:]
+    return text[:stop]
 
-  def _num_unsure(self, text: str) -> int:
-    """Count the last characters that more tokens may change or take away."""
-    whole = text.rstrip(BROKEN)
-    unsure = len(text) - len(whole)
-    begun = (
+  def _num_unstable(self, text: str) -> int:
+    """Count the last characters that later tokens may change or remove.
+
+    With the stop string "end", the last two characters of "depen" are held
+    back: the text would end before them if the next token were "d".
+    """
+    complete = text.rstrip(REPLACEMENT)
+    partial = len(text) - len(complete)
+    prefix_lengths = (
       length
       for stop in self._stop_strings
       for length in range(1, len(stop))
-      if whole.endswith(stop[:length])
+      if complete.endswith(stop[:length])
     )
-    return unsure + max(begun, default=0)
+    return partial + max(prefix_lengths, default=0)
+
+
+def truncate_at_stop_string(
+  tokenizer: Tokenizer, chunk: GeneratedChunk, stop_strings: Sequence[str]
+) -> GeneratedChunk:
+  """Remove what follows a stop string from a complete sequence."""
+  text = tokenizer.decode(chunk.tokens)
+  if not any(stop in text for stop in stop_strings):
+    return chunk
+  detokenizer = StreamingDetokenizer(tokenizer, stop_strings)
+  detokenizer.push(chunk)
+  return GeneratedChunk(
+    detokenizer.tokens,
+    detokenizer.log_probs,
+    detokenizer.finish_reason,
+    detokenizer.top_logprobs,
+  )

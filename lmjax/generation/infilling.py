@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling blanks: a text with `___` in it, and what belongs there."""
+"""Infilling: replacing the blanks `___` of a text."""
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,29 +12,30 @@ import numpy as np
 
 from lmjax.data.text.objectives.fill_in_the_middle import MIDDLE, PREFIX, SUFFIX
 from lmjax.data.text.objectives.masking import MASK
-from lmjax.data.tokenizers import BOS, EOS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Request, check_length, check_minimum
+from lmjax.generation.detokenizer import StreamingDetokenizer
+from lmjax.generation.requests import Request, check_length
 from lmjax.generation.sampling_params import SamplingParams
-from lmjax.generation.text_sampler import TextSampler, no_text
+from lmjax.generation.text_sampler import TextSampler
 from lmjax.types import Array, PyTree
 
 BLANK = "___"
 
 
 class Candidate(NamedTuple):
-  """A token that may stand in a blank, and its probability."""
+  """A token for a blank, and its probability."""
 
   text: str
   probability: float
 
 
-class Filled(NamedTuple):
-  """What was made of a text with blanks.
+class Infilled(NamedTuple):
+  """Texts without blanks.
 
   Attributes:
-    texts: the text without blanks; several of them if they were drawn.
-    candidates: the best tokens for each blank, if blanks are tokens.
+    texts: one text per sample.
+    candidates: the most likely tokens of each blank, if blanks are tokens.
   """
 
   texts: list[str]
@@ -45,81 +46,84 @@ class MaskInfiller:
   """Fill blanks, one token each, with a masked language model.
 
   Args:
-    model: an encoder, with the contract of lmjax.models.
-    tokenizer: the one that it was trained with.
+    model: an encoder with the contract of lmjax.models.
+    tokenizer: the tokenizer that it was trained with.
   """
 
   def __init__(self, model: nn.Module, tokenizer: Tokenizer):
     self._model, self._tokenizer = model, tokenizer
     self._mask = tokenizer.extra(MASK)
-    self._impossible = jnp.array((*no_text(tokenizer), EOS))
-    self._chances = jax.jit(self._predict)
+    self._excluded = jnp.array((*tokenizer.non_text_ids, tokenizer.eos_id))
+    self._probabilities = jax.jit(self._predict)
 
   def __call__(
-    self, variables: PyTree, text: str, number: int = 5, **sampling: Any
-  ) -> Filled:
+    self, variables: PyTree, text: str, params: SamplingParams
+  ) -> Infilled:
     """Fill the blanks of a text; `______` is two of them.
 
     Args:
-      variables: the model's variables.
+      variables: variables of the model.
       text: a text with blanks.
-      number: how many candidates to name.
-      **sampling: read by other fillers; nothing is drawn here.
+      params: its `num_samples` is the number of candidates. Nothing is sampled,
+        so that the others do not apply.
 
     Returns:
       The candidates of each blank while all others are blank too, and the text
-      with blanks filled one after the other, the surest first.
+      with blanks filled one by one, the most certain first.
 
     Raises:
-      UsageError: if there is no blank, or `number` is below 1.
+      UsageError: if there is no blank.
     """
-    del sampling
-    check_minimum(number=number)
     tokens = self.encode(text)
-    (places,) = np.nonzero(tokens == self._mask)
+    (positions,) = np.nonzero(tokens == self._mask)
     candidates = []
     while len(blanks := np.flatnonzero(tokens == self._mask)):
-      chances_TV = np.array(self._chances(variables, tokens))
+      probs_TV = np.array(self._probabilities(variables, tokens))
       if not candidates:
-        candidates = [self._best(chances_TV[i], number) for i in blanks]
-      surest = blanks[chances_TV[blanks].max(axis=1).argmax()]
-      tokens[surest] = chances_TV[surest].argmax()
-    answers = [self._tokenizer.decode([token]) for token in tokens[places]]
-    return Filled([put_in(split(text, self._tokenizer), answers)], candidates)
+        candidates = [
+          self._candidates(probs_TV[i], params.num_samples) for i in blanks
+        ]
+      most_certain = blanks[probs_TV[blanks].max(axis=1).argmax()]
+      tokens[most_certain] = probs_TV[most_certain].argmax()
+    fillings = [self._tokenizer.decode([token]) for token in tokens[positions]]
+    parts = split_at_blanks(text, self._tokenizer)
+    return Infilled([fill_blanks(parts, fillings)], candidates)
 
   def encode(self, text: str) -> np.ndarray:
-    """Turn a text into tokens, with `<mask>` for every blank.
+    """Return the tokens of a text, with `<mask>` for every blank.
 
     Raises:
       UsageError: if there is no blank, or the model's context is too short.
     """
     tokens = []
-    for part in split(text, self._tokenizer):
+    for part in split_at_blanks(text, self._tokenizer):
       tokens += [self._tokenizer.encode(part), [self._mask]]
     tokens = np.concatenate(tokens[:-1]).astype(np.int32)
     check_length(self._model.max_context, tokens)
     return tokens
 
-  def _best(self, chances_V: np.ndarray, number: int) -> list[Candidate]:
-    order = np.argsort(-chances_V, kind="stable")[:number]
+  def _candidates(self, probs_V: np.ndarray, number: int) -> list[Candidate]:
+    order = np.argsort(-probs_V, kind="stable")[:number]
     return [
-      Candidate(self._tokenizer.decode([token]), float(chances_V[token]))
+      Candidate(self._tokenizer.decode([token]), float(probs_V[token]))
       for token in order
     ]
 
   def _predict(self, variables: PyTree, tokens_T: Array) -> Array:
     hidden, _ = self._model.apply(variables, tokens_T[None])
     logits_BTV = self._model.apply(variables, hidden, method="logits")
-    logits_TV = logits_BTV[0].at[:, self._impossible].set(-jnp.inf)
+    logits_TV = logits_BTV[0].at[:, self._excluded].set(-jnp.inf)
     return jax.nn.softmax(logits_TV)
 
 
 class FIMInfiller:
-  """Fill one blank of any length with a model that learned it.
+  """Fill one blank of any length with a fill-in-the-middle model.
+
+  Bavarian et al. 2022 (arXiv:2207.14255).
 
   Args:
-    model: a decoder, with the contract of lmjax.models.
-    tokenizer: the one that it was trained with.
+    model: a decoder with the contract of lmjax.models.
+    tokenizer: the tokenizer that it was trained with.
   """
 
   def __init__(self, model: nn.Module, tokenizer: Tokenizer):
@@ -127,143 +131,141 @@ class FIMInfiller:
     self._model, self._tokenizer = model, tokenizer
 
   def __call__(
-    self,
-    variables: PyTree,
-    text: str,
-    number: int = 1,
-    num_tokens: int = 100,
-    seed: int = 0,
-    **sampling: Any,
-  ) -> Filled:
+    self, variables: PyTree, text: str, params: SamplingParams
+  ) -> Infilled:
     """Fill the blank of a text.
 
     Args:
-      variables: the model's variables.
+      variables: variables of the model.
       text: a text with one blank.
-      number: how many texts to draw.
-      num_tokens: how many tokens the blank stands for at most; it ends where
-        the model's context does.
-      seed: the same seed draws the same text.
-      **sampling: fields of lmjax.generation.sampling_params.SamplingParams.
+      params: see SamplingParams. `num_tokens` is the maximum length of the
+        blank, which also ends where the model's context does.
 
     Raises:
-      UsageError: if there is not one blank, or a number is out of range.
+      UsageError: if there is not exactly one blank.
     """
-    check_minimum(number=number)
-    filters = SamplingParams(**sampling).filters(self._tokenizer)
     tokens = self.encode(text)
-    if (
-      self._model.max_context is not None
-    ):  # what was before it would be forgotten
+    num_tokens = params.num_tokens
+    if self._model.max_context is not None:
+      # A refill of the context would forget the prefix.
       num_tokens = min(num_tokens, self._model.max_context - len(tokens) + 1)
-    requests = [Request(tokens, num_tokens, seed, i) for i in range(number)]
-    sampled = self._sampler.draw(variables, requests, filters)
-    return Filled(
-      [put_in(self._divide(text), [new.text]) for new in sampled], []
-    )
+    requests = _samples(params, tokens, num_tokens)
+    sampled = _sample(self._sampler, variables, requests, params)
+    parts = self._prefix_and_suffix(text)
+    return Infilled([fill_blanks(parts, [new.text]) for new in sampled], [])
 
   def encode(self, text: str) -> np.ndarray:
-    """Turn a text into tokens: prefix and suffix, each behind its mark.
+    """Return the tokens of a text: `<prefix>` … `<suffix>` … `<middle>`.
 
     Raises:
-      UsageError: if there is not one blank, or the model's context is too
-        short.
+      UsageError: if there is not exactly one blank, or the model's context is
+        too short.
     """
-    encode, mark = self._tokenizer.encode, self._tokenizer.extra
-    prefix, suffix = self._divide(text)
-    tokens = [[mark(PREFIX)], encode(prefix), [mark(SUFFIX)], encode(suffix)]
-    tokens = np.concatenate([*tokens, [mark(MIDDLE)]]).astype(np.int32)
+    encode, special = self._tokenizer.encode, self._tokenizer.extra
+    prefix, suffix = self._prefix_and_suffix(text)
+    tokens = [
+      [special(PREFIX)],
+      encode(prefix),
+      [special(SUFFIX)],
+      encode(suffix),
+      [special(MIDDLE)],
+    ]
+    tokens = np.concatenate(tokens).astype(np.int32)
     check_length(self._model.max_context, tokens)
     return tokens
 
-  def _divide(self, text: str) -> tuple[str, str]:
-    prefix, *suffixes = split(text, self._tokenizer)
+  def _prefix_and_suffix(self, text: str) -> tuple[str, str]:
+    prefix, *suffixes = split_at_blanks(text, self._tokenizer)
     if len(suffixes) > 1:
       raise UsageError(
-        f"the text has {len(suffixes)} blanks {BLANK} and this model fills one."
+        f"the text has {len(suffixes)} blanks {BLANK}, but fill-in-the-middle "
+        "models fill one; leave one blank."
       )
     return prefix, suffixes[0]
 
 
 class SpanInfiller:
-  """Fill blanks of any length with a model that learned span corruption.
+  """Fill blanks of any length with a span corruption model (T5).
+
+  Raffel et al. 2020 (arXiv:1910.10683).
 
   Args:
-    model: an encoder–decoder, with the contract of lmjax.models.
-    tokenizer: the one that it was trained with.
+    model: an encoder–decoder with the contract of lmjax.models.
+    tokenizer: the tokenizer that it was trained with.
   """
 
   def __init__(self, model: nn.Module, tokenizer: Tokenizer):
-    self._sampler = TextSampler(model, tokenizer, writes_marks=True)
+    self._sampler = TextSampler(model, tokenizer, allow_special_tokens=True)
     self._model, self._tokenizer = model, tokenizer
 
   def __call__(
-    self,
-    variables: PyTree,
-    text: str,
-    number: int = 1,
-    num_tokens: int = 100,
-    seed: int = 0,
-    **sampling: Any,
-  ) -> Filled:
-    """Fill the blanks of a text; see FIMInfiller.
+    self, variables: PyTree, text: str, params: SamplingParams
+  ) -> Infilled:
+    """Fill the blanks of a text.
+
+    Args:
+      variables: variables of the model.
+      text: a text with blanks.
+      params: see SamplingParams. `num_tokens` is the maximum length of all
+        blanks together.
 
     Raises:
-      UsageError: if there is no blank, or more than the tokenizer has marks,
-        or a number is out of range.
+      UsageError: if there is no blank, or more than the tokenizer has sentinel
+        tokens.
     """
-    check_minimum(number=number)
-    if (
-      self._model.max_context is not None
-    ):  # what was before it would be forgotten
+    num_tokens = params.num_tokens
+    if self._model.max_context is not None:
       num_tokens = min(num_tokens, self._model.max_context)
     source = self.encode(text)
-    requests = [
-      Request(np.array([BOS]), num_tokens, seed, i, source)
-      for i in range(number)
-    ]
-    filters = SamplingParams(**sampling).filters(self._tokenizer)
-    sampled = self._sampler.draw(variables, requests, filters)
-    parts = split(text, self._tokenizer)
-    return Filled([put_in(parts, self._answers(x.tokens)) for x in sampled], [])
+    first = np.array([self._tokenizer.bos_id])
+    requests = _samples(params, first, num_tokens, source)
+    sampled = _sample(self._sampler, variables, requests, params)
+    parts = split_at_blanks(text, self._tokenizer)
+    return Infilled(
+      [fill_blanks(parts, self._split_fillings(x.tokens)) for x in sampled], []
+    )
 
   def encode(self, text: str) -> np.ndarray:
-    """Turn a text into tokens, with a mark of its own for every blank.
+    """Return the tokens of a text, with a sentinel token for every blank.
 
     Raises:
-      UsageError: if there is no blank, more than the tokenizer has marks, or
-        the model's context is too short.
+      UsageError: if there is no blank, more than the tokenizer has sentinel
+        tokens, or the model's context is too short.
     """
-    first, *others = split(text, self._tokenizer)
-    if len(others) > len(self._tokenizer.special_tokens):
+    first, *others = split_at_blanks(text, self._tokenizer)
+    num_sentinels = len(self._tokenizer.special_tokens)
+    if len(others) > num_sentinels:
       raise UsageError(
-        f"the text has {len(others)} blanks {BLANK} and this model fills "
-        f"{len(self._tokenizer.special_tokens)} at most."
+        f"the text has {len(others)} blanks {BLANK}, but this model fills at "
+        f"most {num_sentinels}; leave fewer blanks."
       )
     tokens = [self._tokenizer.encode(first)]
-    for mark, part in enumerate(others, self._tokenizer.base_vocab_size):
-      tokens += [[mark], self._tokenizer.encode(part)]
-    tokens = np.concatenate([*tokens, [EOS]]).astype(np.int32)
+    for sentinel, part in enumerate(others, self._tokenizer.base_vocab_size):
+      tokens += [[sentinel], self._tokenizer.encode(part)]
+    tokens = np.concatenate([*tokens, [self._tokenizer.eos_id]])
+    tokens = tokens.astype(np.int32)
     check_length(self._model.max_context, tokens)
     return tokens
 
-  def _answers(self, sampled: list[int]) -> list[str]:
-    """Return what was drawn behind each mark, in the order of the marks."""
-    answers = [[] for _ in self._tokenizer.special_tokens]
-    answer = []
+  def _split_fillings(self, sampled: list[int]) -> list[str]:
+    """Return the text after each sentinel, in the order of the sentinels."""
+    fillings = [[] for _ in self._tokenizer.special_tokens]
+    filling = []
     for token in sampled:
       if token >= self._tokenizer.base_vocab_size:
-        answer = answers[token - self._tokenizer.base_vocab_size]
+        filling = fillings[token - self._tokenizer.base_vocab_size]
       else:
-        answer.append(token)
-    return [self._tokenizer.decode(tokens) for tokens in answers]
+        filling.append(token)
+    return [self._tokenizer.decode(tokens) for tokens in fillings]
 
 
-def split(text: str, tokenizer: Tokenizer) -> list[str]:
-  """Cut a text at its blanks.
+def split_at_blanks(text: str, tokenizer: Tokenizer) -> list[str]:
+  """Split a text at its blanks.
 
-  BPE has the space before a word in the word's own token, which the blank
-  stands for.
+  >>> split_at_blanks("the ___ of it", tokenizer)
+  ["the ", " of it"]
+
+  BPE tokens include the space before a word, so that a blank replaces it too.
 
   Raises:
     UsageError: if there is no blank.
@@ -271,17 +273,55 @@ def split(text: str, tokenizer: Tokenizer) -> list[str]:
   parts = re.split(f" ?{BLANK}" if tokenizer.kind == "bpe" else BLANK, text)
   if len(parts) == 1:
     raise UsageError(
-      f"the text {text!r} has no blank; write {BLANK} where it has one."
+      f"the text {text!r} has no blank; write {BLANK} where text is missing."
     )
   return parts
 
 
-def put_in(parts: Sequence[str], answers: Iterable[str]) -> str:
-  """Put an answer between each part of a text and the next; the first count.
+def fill_blanks(parts: Sequence[str], fillings: Iterable[str]) -> str:
+  """Join the parts of a text with the first fillings between them.
 
-  >>> put_in(["the ", " of ", ""], ["size", "it"])
+  >>> fill_blanks(["the ", " of ", ""], ["size", "it"])
   "the size of it"
   """
   first, *others = parts
-  pairs = zip(answers, others, strict=False)
-  return first + "".join(answer + part for answer, part in pairs)
+  pairs = zip(fillings, others, strict=False)
+  return first + "".join(filling + part for filling, part in pairs)
+
+
+def _samples(
+  params: SamplingParams,
+  tokens: np.ndarray,
+  num_tokens: int,
+  source: np.ndarray | None = None,
+) -> list[Request]:
+  """Return one request for each sample."""
+  return [
+    Request(
+      tokens,
+      num_tokens,
+      params.seed,
+      sample,
+      source,
+      stop_strings=tuple(params.stop),
+    )
+    for sample in range(params.num_samples)
+  ]
+
+
+def _sample(
+  sampler: TextSampler,
+  variables: PyTree,
+  requests: Sequence[Request],
+  params: SamplingParams,
+) -> list[StreamingDetokenizer]:
+  """Sample the text of each request."""
+  processors = params.logits_processors(sampler.tokenizer)
+  detokenizers = [
+    StreamingDetokenizer(sampler.tokenizer, x.stop_strings) for x in requests
+  ]
+  for _ in sampler.stream_requests(
+    variables, requests, sampler.chain(requests, processors), detokenizers
+  ):
+    pass
+  return detokenizers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sampler of a run, chosen by its task."""
+"""The sampler of a run; selected by TaskSpec.sampler."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
+from lmjax.errors import UsageError
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.task_specs import spec_of
 
@@ -18,13 +19,24 @@ def make_sampler(
   tokenizer: Tokenizer | Vocabularies,
   **options: Any,
 ) -> TextSampler:
-  """Return what generates text as a run has learned to; see TextSampler."""
+  """Return the sampler of a run; `options` are those of TextSampler.
+
+  Raises:
+    UsageError: if its task does not generate text.
+  """
   spec = spec_of(config)
+  if not spec.sampler:
+    command = "predict" if spec.has_records else "embed"
+    command = "fill" if spec.infiller else command
+    raise UsageError(
+      f"a run of task={spec.name} does not generate text; use "
+      f"scripts/{command}.py."
+    )
   if not spec.has_records:
-    options["opens_documents"] = opens_documents(config)
+    options["starts_documents"] = starts_documents(config)
   return spec.sampler()(model, tokenizer, **options)
 
 
-def opens_documents(config: ConfigDict) -> bool:
-  """Return whether documents started after `<eos>` in training."""
+def starts_documents(config: ConfigDict) -> bool:
+  """Return whether documents start after `<eos>` in training."""
   return config.data.reset_at_documents and config.data.append_eos

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in, another text out: an encoder–decoder and the generation loop."""
+"""Source text in, target text out, with an encoder–decoder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,23 +8,23 @@ import flax.linen as nn
 import numpy as np
 
 from lmjax.data.records.schemas.seq2seq import target_tokenizer
-from lmjax.data.tokenizers import BOS, EOS
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Request, check_length, check_minimum
+from lmjax.generation.requests import Request, check_length
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 
 
 class Seq2SeqSampler(TextSampler):
-  """Draw texts for other texts, as a model has learned from pairs.
+  """Generate target texts for source texts.
 
-  All that TextSampler calls a prompt is a source here, which the encoder reads;
-  what is drawn begins behind `<bos>`, as targets do.
+  The prompts of TextSampler are source texts here. Targets start after `<bos>`,
+  as in training.
 
   Args:
-    model: an encoder–decoder, with the contract of lmjax.models.
-    vocabularies: what sources and targets are written in.
-    **options: see Generator.
+    model: an encoder–decoder with the contract of lmjax.models.
+    vocabularies: the tokenizers of sources and targets.
+    **options: see TextSampler.
   """
 
   reads_sources = True
@@ -36,44 +36,47 @@ class Seq2SeqSampler(TextSampler):
     self._source_tokenizer = vocabularies.tokenizers["source"]
 
   def requests(
-    self,
-    prompts: Sequence[str],
-    num_tokens: int,
-    num_samples: int = 1,
-    seed: int = 0,
-    control_code: str = "",
+    self, prompts: Sequence[str], params: SamplingParams
   ) -> list[Request]:
-    """Ask for targets of sources, all of the first one first.
+    """Return the requests of sources, all samples of the first source first.
 
-    A target ends where the model's context does, for what is before it would
-    be forgotten.
+    Targets end at the model's context: earlier tokens would be forgotten.
 
     Raises:
-      UsageError: if a number is out of range, or a source has no token or more
-        than the model's context holds.
+      UsageError: if a source has no token, or more than the model's context
+        holds.
     """
-    check_minimum(num_samples=num_samples, num_tokens=num_tokens)
+    num_tokens = params.num_tokens
     if self._max_context is not None:
       num_tokens = min(num_tokens, self._max_context)
     return [
-      Request(np.array([BOS]), num_tokens, seed, sample, source)
-      for source in (self.encode(prompt, control_code) for prompt in prompts)
-      for sample in range(num_samples)
+      Request(
+        np.array([self.tokenizer.bos_id]),
+        num_tokens,
+        params.seed,
+        sample,
+        source,
+        stop_strings=tuple(params.stop),
+      )
+      for source in (self.encode(x, params.control_code) for x in prompts)
+      for sample in range(params.num_samples)
     ]
 
   def encode(self, prompt: str, control_code: str = "") -> np.ndarray:
-    """Turn a source into tokens, `<eos>` behind them.
+    """Return the tokens of a source, followed by `<eos>`.
 
     Raises:
-      UsageError: if it has no token or more than the model's context holds, or
+      UsageError: if it has no token, or more than the model's context holds, or
         if there is a control code.
     """
     if control_code:
       raise UsageError(
-        f"texts for others stand under no code, as {control_code!r} is."
+        "control codes are not supported by seq2seq runs (got control_code="
+        f"{control_code})."
       )
-    tokens = np.append(self._source_tokenizer.encode(prompt), EOS)
+    tokenizer = self._source_tokenizer
+    tokens = np.append(tokenizer.encode(prompt), tokenizer.eos_id)
     if len(tokens) == 1:
-      raise UsageError("the source has no token; give some text.")
+      raise UsageError("the source text is empty; give some text.")
     check_length(self._max_context, tokens, "source")
     return tokens

@@ -1,134 +1,157 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that are drawn with the help of a draft: fewer calls, the same law."""
+"""Speculative sampling over tokens: fewer calls, the same distribution."""
 
+import functools
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from lmjax.data.tokenizers import EOS, PAD
-from lmjax.decoding import speculative
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.generate import prefill
 from lmjax.decoding.speculative import (
+  LookupState,
   ModelDraft,
   PromptLookup,
-  Speculated,
-  Text,
+  SpeculativeSamples,
   speculate,
 )
-from lmjax.generation.generator import (
-  GeneratedChunk,
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.requests import (
   Request,
   RequestBatch,
   bucket,
-  check_length,
-  reading_step,
-)
-from lmjax.generation.one_shot_generator import (
-  OneShotGenerator,
   check_fits,
-  pieces_of,
+  check_request,
 )
-from lmjax.types import Array, PyTree
+from lmjax.generation.results import Generated, make_chunks, search_stats
+from lmjax.types import PyTree
 
 
-class SpeculativeGenerator(OneShotGenerator):
-  """Draw texts; see lmjax.decoding.speculative.
+class DraftModel(NamedTuple):
+  """A model that proposes tokens.
+
+  Attributes:
+    binder: makes the model.
+    variables: its variables.
+    name: what users call it.
+  """
+
+  binder: ModelBinder
+  variables: PyTree
+  name: str
+
+
+class SpeculativeGenerator:
+  """Sample with a draft; a Generator. See lmjax.decoding.speculative.
 
   Args:
-    model: see OneShotGenerator.
-    bidirectional_prompt: see OneShotGenerator.
-    draft: a model that proposes tokens, and its variables; None to look them up
-      in the text so far.
-    num_draft: how many tokens are proposed at a time.
+    binder: makes the model.
+    pad_id: token of padding.
+    stop_token: ends a sequence.
+    num_draft: number of tokens that are proposed at a time.
+    draft: proposes tokens; None for prompt lookup, which copies what followed
+      the newest tokens earlier in the text.
   """
 
   def __init__(
     self,
-    model: nn.Module,
-    bidirectional_prompt: bool = False,
-    draft: tuple[nn.Module, PyTree] | None = None,
-    num_draft: int = 4,
+    binder: ModelBinder,
+    pad_id: int,
+    stop_token: int,
+    num_draft: int,
+    draft: DraftModel | None = None,
   ):
-    super().__init__(model, bidirectional_prompt)
-    self._num_draft = num_draft
-    self._draft, self._draft_variables = draft or (None, None)
-    self._run = jax.jit(self._decode, static_argnames="num_tokens")
+    self._binder, self._pad_id, self._draft = binder, pad_id, draft
+    self._sample = functools.partial(
+      _sample, num_draft=num_draft, stop_token=stop_token, pad_token=pad_id
+    )
 
-  def decode(
+  def complete(
     self,
     variables: PyTree,
     requests: Sequence[Request],
     logits_processor: Filter,
-  ) -> list[GeneratedChunk]:
-    """Draw a text for each request; see OneShotGenerator."""
+  ) -> Generated:
+    """Sample one sequence per request; see Generator.
+
+    Raises:
+      UsageError: also if a sequence does not fit into the context of the draft.
+    """
+    started = time.perf_counter()
+    for request in requests:
+      check_request(self._binder.max_context, request)
+      check_fits(self._binder.max_context, request)
+      if self._draft is not None:
+        check_fits(self._draft.binder.max_context, request, self._draft.name)
+    batch = RequestBatch.of(requests, self._binder.max_context, self._pad_id)
+    rows, draft = len(batch.limit_B), None
     if self._draft is not None:
-      for request in requests:
-        check_length(self._draft.max_context, request.tokens)
-        check_fits(self._draft.max_context, request)
-    batch = RequestBatch.of(requests, self._model.max_context)
-    most = bucket(max(request.num_tokens for request in requests))
-    written = self._run(
-      variables, self._draft_variables, batch, logits_processor, num_tokens=most
+      draft = self._draft.binder.bind(self._draft.variables, rows)
+    found = jax.device_get(
+      self._sample(
+        self._binder.bind(variables, rows),
+        draft,
+        batch,
+        logits_processor,
+        num_tokens=bucket(max(request.num_tokens for request in requests)),
+      )
     )
-    sampled, count_B, done_B, calls_B = jax.tree.map(
-      lambda leaf: np.asarray(leaf)[: len(requests)], written
+    number = len(requests)
+    count_B, calls_B = found.count_B[:number], found.calls_B[:number]
+    finish_reasons = [
+      "stop" if done else "length" for done in found.done_B[:number]
+    ]
+    chunks = make_chunks(
+      found.sampled, np.zeros_like(count_B), count_B, finish_reasons
     )
-    # The first token of each comes of reading the prompt.
-    if calls_B.sum():
-      self._tokens_per_call = float((count_B - 1).sum() / calls_B.sum())
-    return pieces_of(sampled.tokens_BN, sampled.log_probs_BN, count_B, done_B)
-
-  def _decode(
-    self,
-    variables: PyTree,
-    draft_variables: PyTree,
-    batch: RequestBatch,
-    logits_processor: Filter,
-    num_tokens: int,
-  ) -> Speculated:
-    rows, prompt = len(batch.limit_B), batch.prompt
-    spare = num_tokens + self._num_draft + 1
-    capacity = prompt.tokens_BT.shape[1] + spare
-    model, variables = self._model.for_decoding(variables, rows)
-    memory = batch.encode(model, variables)
-    step = reading_step(model, variables, memory, self._bidirectional_prompt)
-    carry = model.initial_carry(rows, capacity)
-    decode_state = prefill(step, carry, prompt, logits_processor, None)
-    if self._draft is None:
-      draft, known = PromptLookup(), Text.of(prompt, spare)
-    else:
-      other, others = self._draft.for_decoding(draft_variables, rows)
-      step = reading_step(other, others, None, bidirectional_prompt=False)
-      carry = other.initial_carry(rows, capacity)
-      known = prefill(step, carry, prompt, logits_processor, None).carry
-      draft = ModelDraft(_ahead(other, others, None))
-    return speculate(
-      _ahead(model, variables, memory),
-      decode_state,
-      draft,
-      known,
-      batch.keys_B,
-      batch.limit_B,
-      num_tokens,
-      self._num_draft,
-      logits_processor,
-      stop_token=EOS,
-      pad_token=PAD,
+    # The first token of each sequence comes from the prefill.
+    calls = float(calls_B.sum())
+    tokens_per_call = float((count_B - 1).sum()) / calls if calls else 1.0
+    return Generated(
+      chunks, search_stats(requests, chunks, started, tokens_per_call)
     )
 
 
-def _ahead(
-  model: nn.Module, variables: PyTree, memory: PyTree
-) -> speculative.Model:
-  options = {} if memory is None else dict(memory=memory)
-
-  def extend(tokens_BT: Array, carry: PyTree) -> tuple[Array, PyTree, PyTree]:
-    hidden, carry, marks = model.apply(
-      variables, tokens_BT, carry, **options, method="extend"
-    )
-    return model.apply(variables, hidden, method="logits"), carry, marks
-
-  return speculative.Model(extend, model.rollback)
+@functools.partial(
+  jax.jit,
+  static_argnames=("num_tokens", "num_draft", "stop_token", "pad_token"),
+)
+def _sample(
+  model: DecodingModel,
+  draft_model: DecodingModel | None,
+  batch: RequestBatch,
+  logits_processor: Filter,
+  num_tokens: int,
+  num_draft: int,
+  stop_token: int,
+  pad_token: int,
+) -> SpeculativeSamples:
+  prompt = batch.prompt
+  spare = num_tokens + num_draft + 1
+  capacity = prompt.tokens_BT.shape[1] + spare
+  model = model.encode_source(batch.sources_BS, batch.source_mask_BS)
+  decode_state = prefill(model, prompt, logits_processor, capacity, None)
+  if draft_model is None:
+    draft, draft_state = PromptLookup(), LookupState.of(prompt, spare)
+  else:
+    draft = ModelDraft(draft_model)
+    draft_state = prefill(
+      draft_model, prompt, logits_processor, capacity, None
+    ).carry
+  return speculate(
+    model,
+    decode_state,
+    draft,
+    draft_state,
+    batch.keys_B,
+    batch.limit_B,
+    num_tokens,
+    num_draft,
+    logits_processor,
+    stop_token=stop_token,
+    pad_token=pad_token,
+  )

@@ -1,46 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in, text out: a model, its tokenizer and the generation loop."""
+"""Text in, text out: prompts are encoded, continued and decoded."""
 
+import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import numpy as np
 
 from lmjax.data.text.stream import find_control_code
-from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
-from lmjax.decoding.filters import Ban, Filter, Greedy, chain
-from lmjax.errors import UsageError
-from lmjax.generation.decoding_strategy import Search
-from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import (
-  GeneratedChunk,
-  GenerationStats,
-  Request,
-  check_length,
-  check_minimum,
+from lmjax.data.tokenizers import Tokenizer
+from lmjax.decoding.filters import Ban, Chain, Filter, chain
+from lmjax.errors import UsageError, check_positive
+from lmjax.generation.decoding_strategies import (
+  SAMPLE,
+  Beam,
+  DecodingStrategy,
+  Sample,
 )
+from lmjax.generation.detokenizer import StreamingDetokenizer
+from lmjax.generation.generator import Generator, ModelBinder
+from lmjax.generation.requests import Request, check_length
+from lmjax.generation.results import GeneratedChunk, GenerationStats
 from lmjax.generation.sampling_params import SamplingParams
+from lmjax.generation.steering import Steering
 from lmjax.types import PyTree
 
-# Texts that are drawn together → filters that come before all others.
-Steer = Callable[[Sequence[Request]], Sequence[Filter]]
-Control = Callable[[Tokenizer], Steer]
-
-_CHUNK = 16  # tokens drawn before stop strings and time are looked at
+# Tokens that are sampled between two checks of stop strings and time.
+_CHECK_INTERVAL = 16
 
 
-class Continuation(NamedTuple):
-  """A text that was drawn.
+class Completion(NamedTuple):
+  """A generated text.
 
   Attributes:
     text: the text, without the prompt.
     tokens: its tokens, without `<eos>`.
-    log_probs: of each, in nats, as the model has it before any filter.
-    finish_reason: "stop" or "length".
-    score: what it was chosen by, where it was searched for: that of a beam, or
-      of who chose among many; else None.
+    log_probs: log-probability of each in nats under the model, before logits
+      processors.
+    finish_reason: "stop" (the text is complete) or "length".
+    score: the score by which a search selected it; None if it was sampled.
   """
 
   text: str
@@ -50,27 +50,62 @@ class Continuation(NamedTuple):
   score: float | None = None
 
 
-class TextSampler:
-  """Draw text from a language model.
+class GenerationResult(NamedTuple):
+  """Generated texts.
 
   Attributes:
-    tokenizer: what texts are written in.
-    reads_sources: whether prompts are texts that others are written for.
-    timing: of the last call.
+    completions: `num_samples` texts of the first prompt, then of the second.
+    stats: speed of the generation.
+  """
+
+  completions: list[Completion]
+  stats: GenerationStats
+
+  @property
+  def text(self) -> str:
+    """The first text."""
+    return self.completions[0].text
+
+  @property
+  def texts(self) -> list[str]:
+    """All texts."""
+    return [completion.text for completion in self.completions]
+
+
+class TextDelta(NamedTuple):
+  """New text of one sample.
+
+  Attributes:
+    text: the new text.
+    index: index of the sample among all completions; see GenerationResult.
+    completion: the whole completion when it is finished, else None.
+    stats: speed of the generation so far.
+  """
+
+  text: str
+  index: int
+  completion: Completion | None
+  stats: GenerationStats
+
+
+class TextSampler:
+  """Generate text with a language model.
+
+  Attributes:
+    tokenizer: tokenizer of the generated text.
+    reads_sources: whether prompts are source texts of an encoder–decoder.
 
   Args:
     model: keeps the contract of lmjax.models.
-    tokenizer: the one that it was trained with.
-    bidirectional_prompt: whether attention is bidirectional in prompts (prefix
-      LM).
-    writes_marks: whether the tokenizer's extras may be drawn.
-    opens_documents: whether prompts begin a document, behind `<eos>`, as those
-      of training do where memory is emptied at documents.
-    keeps_layout: see Generator, as for the following.
-    int8_weights: whether large matrices lie in memory in eight bits.
-    control: constraints and guidance of the generated text; see
-      lmjax.control. None for nothing.
-    search: how texts are found; None where they are drawn.
+    tokenizer: the tokenizer that the model was trained with.
+    bidirectional_prompt: whether attention is bidirectional within a prompt
+      (prefix LM).
+    allow_special_tokens: whether special tokens after the vocabulary may be
+      generated.
+    starts_documents: whether prompts are preceded by `<eos>`, as documents are
+      in training if they reset the state of the model.
+    int8_weights: whether large matrices are stored in int8.
+    caches_layout: see ModelBinder.
   """
 
   reads_sources = False
@@ -80,198 +115,290 @@ class TextSampler:
     model: nn.Module,
     tokenizer: Tokenizer,
     bidirectional_prompt: bool = False,
-    writes_marks: bool = False,
-    opens_documents: bool = False,
-    keeps_layout: bool = False,
+    allow_special_tokens: bool = False,
+    starts_documents: bool = False,
     int8_weights: bool = False,
-    control: Control | None = None,
-    search: Search | None = None,
+    caches_layout: bool = False,
   ):
     self.tokenizer, self._max_context = tokenizer, model.max_context
-    self._steer = control(tokenizer) if control else (lambda requests: ())
-    self._opens_documents = opens_documents
-    self._ban = Ban((PAD, UNK, BOS) if writes_marks else no_text(tokenizer))
-    self._search = search or Search()
-    self._generator = self._search.generator(
-      model,
-      tokenizer,
-      bidirectional_prompt=bidirectional_prompt,
-      keeps_layout=keeps_layout,
-      int8_weights=int8_weights,
+    self._starts_documents = starts_documents
+    forbidden = tokenizer.non_text_ids
+    if allow_special_tokens:
+      forbidden = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id)
+    self._ban = Ban(forbidden)
+    self._binder = ModelBinder(
+      model, bidirectional_prompt, int8_weights, caches_layout
+    )
+    # Building a strategy or binding a constraint may open runs and build
+    # automata, so that calls with equal arguments share them.
+    self._generator = functools.lru_cache(maxsize=16)(self._build)
+    self._bind_steering = functools.lru_cache(maxsize=16)(
+      lambda steering: steering.bind(tokenizer)
     )
 
-  @property
-  def timing(self) -> GenerationStats:
-    """How long the last call took."""
-    return self._generator.timing
-
-  def __call__(
+  def generate(
     self,
     variables: PyTree,
-    prompt: str,
-    num_tokens: int = 200,
-    num_samples: int = 1,
-    seed: int = 0,
-    control_code: str = "",
-    **sampling: Any,
-  ) -> list[str]:
-    """Continue a prompt.
-
-    Args:
-      variables: the model's variables.
-      prompt: text to go on from; an empty one stands for the begin of a
-        document.
-      num_tokens: how many tokens to draw at most; `<eos>` ends a sample.
-      num_samples: how many continuations.
-      seed: the same seed draws the same text; sample i does not depend on how
-        many there are.
-      control_code: control code that the text stands under; empty for none.
-      **sampling: fields of lmjax.generation.sampling_params.SamplingParams.
-
-    Returns:
-      The continuations, without the prompt.
-
-    Raises:
-      UsageError: if a number is out of range, or the prompt is longer than the
-        model's context.
-    """
-    filters = SamplingParams(**sampling).filters(self.tokenizer)
-    requests = self.requests(
-      [prompt], num_tokens, num_samples, seed, control_code
-    )
-    return [x.text for x in self.draw(variables, requests, filters)]
-
-  def requests(
-    self,
-    prompts: Sequence[str],
-    num_tokens: int,
-    num_samples: int = 1,
-    seed: int = 0,
-    control_code: str = "",
-  ) -> list[Request]:
-    """Ask for continuations of prompts, all of the first one first.
-
-    Raises:
-      UsageError: if a number is out of range, or a prompt is longer than the
-        model's context.
-    """
-    check_minimum(num_samples=num_samples, num_tokens=num_tokens)
-    token = (
-      find_control_code(control_code, self.tokenizer) if control_code else -1
-    )
-    return [
-      Request(tokens, num_tokens, seed, sample, control_code=token)
-      for tokens in (self.encode(prompt, control_code) for prompt in prompts)
-      for sample in range(num_samples)
-    ]
-
-  def draw(
-    self,
-    variables: PyTree,
-    requests: Sequence[Request],
-    filters: Sequence[Filter],
-    stop_strings: Sequence[str] = (),
+    prompts: str | Sequence[str],
+    params: SamplingParams | None = None,
+    *,
+    strategy: DecodingStrategy = SAMPLE,
+    constraints: Steering | None = None,
+    guidance: Steering | None = None,
+    batch_size: int = 64,
     max_seconds: float | None = None,
-  ) -> list[Continuation]:
-    """Continue texts.
+  ) -> GenerationResult:
+    """Continue one or many prompts.
 
     Args:
-      variables: the model's variables.
-      requests: any number of them.
-      filters: what tokens are chosen by.
-      stop_strings: strings before which a text ends.
-      max_seconds: after which no more is drawn; None for no limit.
+      variables: variables of the model.
+      prompts: texts of any length; an empty one is the start of a document.
+      params: number of tokens and samples, seed, stop strings, and how tokens
+        are sampled; None for the defaults.
+      strategy: how sequences are selected.
+      constraints: what the text must match; None for anything.
+      guidance: other models that change the distribution; None for none.
+      batch_size: maximum number of rows of a batch. The result does not depend
+        on it.
+      max_seconds: after this time, sequences of a batch are not continued; None
+        for no limit. Only `Sample` supports it.
 
     Raises:
-      UsageError: see Generator; and if a beam would search among the most
-        likely tokens alone.
+      UsageError: if a value is out of range, or a prompt is longer than the
+        model's context.
     """
-    streams = self._streams(requests, stop_strings)
-    for _ in self.stream(
-      variables, requests, filters, stop_strings, max_seconds, streams=streams
+    completions = {}
+    stats = GenerationStats()
+    for delta in self.stream(
+      variables,
+      prompts,
+      params,
+      strategy=strategy,
+      constraints=constraints,
+      guidance=guidance,
+      batch_size=batch_size,
+      max_seconds=max_seconds,
+      chunk_size=0,
     ):
-      pass
-    return [
-      Continuation(
-        s.text, s.tokens, s.log_probs, s.finish_reason or "length", s.score
-      )
-      for s in streams
-    ]
+      stats = delta.stats
+      if delta.completion is not None:
+        completions[delta.index] = delta.completion
+    return GenerationResult(
+      [completions[i] for i in sorted(completions)], stats
+    )
 
   def stream(
     self,
     variables: PyTree,
-    requests: Sequence[Request],
-    filters: Sequence[Filter],
-    stop_strings: Sequence[str] = (),
+    prompts: str | Sequence[str],
+    params: SamplingParams | None = None,
+    *,
+    strategy: DecodingStrategy = SAMPLE,
+    constraints: Steering | None = None,
+    guidance: Steering | None = None,
+    batch_size: int = 64,
     max_seconds: float | None = None,
-    chunk: int = 0,
-    streams: Sequence[StreamingDetokenizer] | None = None,
-    num_top_logprobs: int = 0,
-  ) -> Iterator[list[str]]:
-    """Continue texts, some tokens at a time; see `draw`.
+    chunk_size: int = 4,
+  ) -> Iterator[TextDelta]:
+    """Continue prompts and yield new text as it is generated; see `generate`.
+
+    Strategies other than `Sample` yield whole texts.
 
     Args:
-      variables: the model's variables.
-      requests: any number of them.
-      filters: what tokens are chosen by.
-      stop_strings: strings before which a text ends.
-      max_seconds: after which no more is drawn; None for no limit.
-      chunk: tokens at a time; 0 for all, or some where there are other ends
-        to look for than `<eos>`.
-      streams: what texts grow in; None for new ones.
-      num_top_logprobs: number of most likely tokens returned per position.
-
-    Returns:
-      What is new of each text, again and again.
+      variables: variables of the model.
+      prompts: see `generate`.
+      params: see `generate`.
+      strategy: see `generate`.
+      constraints: see `generate`.
+      guidance: see `generate`.
+      batch_size: see `generate`.
+      max_seconds: see `generate`.
+      chunk_size: number of tokens sampled at a time; 0 for as many as possible.
     """
-    is_greedy = any(isinstance(each, Greedy) for each in filters)
-    if is_greedy and self._search.beam_size > 1:
-      raise UsageError(
-        f"beam_size={self._search.beam_size} searches for the most likely "
-        "texts without drawing, and temperature=0 leaves it a single one; give "
-        "temperature=1."
-      )
-    began = time.monotonic()
-    streams = streams or self._streams(requests, stop_strings)
-    watched = bool(stop_strings) or max_seconds is not None
-    new = [""] * len(streams)
+    params = params or SamplingParams()
+    check_positive(batch_size=batch_size)
+    _check_strategy(strategy, params, max_seconds)
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    requests = self.requests(prompts, params)
+    processors = params.logits_processors(self.tokenizer)
+    steering = [each for each in (constraints, guidance) if each is not None]
+    # Samples of a prompt stay together if possible: a beam finds all of them
+    # in one search.
+    rows = max(batch_size // strategy.rows_per_sequence, 1)
+    rows = rows - rows % params.num_samples or rows
+    before = GenerationStats()
+    for start in range(0, len(requests), rows):
+      group = requests[start : start + rows]
+      stats = before
+      for delta in self._stream_batch(
+        variables,
+        group,
+        self.chain(group, processors, steering),
+        strategy,
+        chunk_size,
+        max_seconds,
+      ):
+        stats = before.plus(delta.stats)
+        yield delta._replace(index=start + delta.index, stats=stats)
+      before = stats
 
-    def is_done(pieces: list[GeneratedChunk]) -> list[bool]:
-      del pieces
-      late = max_seconds is not None and time.monotonic() - began > max_seconds
-      return [late or bool(stream.finish_reason) for stream in streams]
+  def requests(
+    self, prompts: Sequence[str], params: SamplingParams
+  ) -> list[Request]:
+    """Return the requests of prompts, all samples of the first prompt first.
 
-    options = {}
-    if self._search.best_of:
-      options["cut"] = lambda row, piece: streams[row].cut(piece)
-    for pieces in self._generator(
-      variables,
-      requests,
-      chain([self._ban, *self._steer(requests), *filters]),
-      chunk or (_CHUNK if watched else 0),
-      is_done,
-      num_top_logprobs,
-      **options,
-    ):
-      new = [
-        stream.push(piece)
-        for stream, piece in zip(streams, pieces, strict=True)
-      ]
-      yield new
-    rest = [stream.push(GeneratedChunk([], [], "length")) for stream in streams]
-    if any(rest):  # time has ended them
-      yield rest
-
-  def _streams(
-    self, requests: Sequence[Request], stop_strings: Sequence[str]
-  ) -> list[StreamingDetokenizer]:
+    Raises:
+      UsageError: if a prompt is longer than the model's context.
+    """
+    control_code = -1
+    if params.control_code:
+      control_code = find_control_code(params.control_code, self.tokenizer)
     return [
-      StreamingDetokenizer(self.tokenizer, stop_strings) for _ in requests
+      Request(
+        tokens,
+        params.num_tokens,
+        params.seed,
+        sample,
+        control_code=control_code,
+        stop_strings=tuple(params.stop),
+      )
+      for tokens in (self.encode(x, params.control_code) for x in prompts)
+      for sample in range(params.num_samples)
     ]
 
+  def chain(
+    self,
+    requests: Sequence[Request],
+    processors: Sequence[Filter],
+    steering: Sequence[Steering] = (),
+  ) -> Chain:
+    """Return the logits processors of a batch in the order of their effect."""
+    # Steering comes before truncation, which might remove the tokens that it
+    # favors. Constraints come before guidance, because a classifier is only
+    # applied to the most likely tokens of those that are allowed.
+    bound = [
+      processor
+      for each in steering
+      for processor in self._bind_steering(each).logits_processors(requests)
+    ]
+    return chain([self._ban, *bound, *processors])
+
+  def stream_requests(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+    detokenizers: Sequence[StreamingDetokenizer],
+    chunk_size: int = 0,
+    num_top_logprobs: int = 0,
+    max_seconds: float | None = None,
+  ) -> Iterator[tuple[list[str], GenerationStats]]:
+    """Sample a batch of requests in chunks.
+
+    Args:
+      variables: variables of the model.
+      requests: one or more requests.
+      logits_processor: a chain made by `chain`.
+      detokenizers: receive the tokens of each request.
+      chunk_size: number of tokens sampled at a time; 0 for as many as possible.
+      num_top_logprobs: number of most likely tokens returned per position.
+      max_seconds: see `generate`.
+
+    Returns:
+      The new text of each request and the speed so far, after every chunk.
+    """
+    started = time.monotonic()
+    has_stop = any(request.stop_strings for request in requests)
+    is_checked = has_stop or max_seconds is not None
+
+    def is_done(chunks: list[GeneratedChunk]) -> list[bool]:
+      del chunks
+      elapsed = time.monotonic() - started
+      is_late = max_seconds is not None and elapsed > max_seconds
+      return [is_late or bool(x.finish_reason) for x in detokenizers]
+
+    stats = GenerationStats()
+    for chunks, stats in self._generator(SAMPLE).stream(
+      variables,
+      requests,
+      logits_processor,
+      chunk_size or (_CHECK_INTERVAL if is_checked else 0),
+      is_done,
+      num_top_logprobs,
+    ):
+      pairs = zip(detokenizers, chunks, strict=True)
+      yield [detokenizer.push(chunk) for detokenizer, chunk in pairs], stats
+    # Sequences that ran out of time: what was held back as the start of a stop
+    # string is text now.
+    end = GeneratedChunk([], [], "length")
+    unfinished = [not x.finish_reason for x in detokenizers]
+    rest = [detokenizer.push(end) for detokenizer in detokenizers]
+    if any(unfinished):
+      yield rest, stats
+
+  def _stream_batch(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+    strategy: DecodingStrategy,
+    chunk_size: int,
+    max_seconds: float | None,
+  ) -> Iterator[TextDelta]:
+    detokenizers = [
+      StreamingDetokenizer(self.tokenizer, request.stop_strings)
+      for request in requests
+    ]
+    if isinstance(strategy, Sample):
+      batches = self.stream_requests(
+        variables,
+        requests,
+        logits_processor,
+        detokenizers,
+        chunk_size,
+        max_seconds=max_seconds,
+      )
+    else:
+      batches = self._complete(
+        variables, requests, logits_processor, detokenizers, strategy
+      )
+    is_finished = [False] * len(requests)
+    for texts, stats in batches:
+      for index, (text, each) in enumerate(
+        zip(texts, detokenizers, strict=True)
+      ):
+        completion = None
+        if each.finish_reason and not is_finished[index]:
+          is_finished[index] = True
+          completion = Completion(
+            each.text,
+            each.tokens,
+            each.log_probs,
+            each.finish_reason,
+            each.score,
+          )
+        if text or completion:
+          yield TextDelta(text, index, completion, stats)
+
+  def _complete(
+    self,
+    variables: PyTree,
+    requests: Sequence[Request],
+    logits_processor: Filter,
+    detokenizers: Sequence[StreamingDetokenizer],
+    strategy: DecodingStrategy,
+  ) -> Iterator[tuple[list[str], GenerationStats]]:
+    chunks, stats = self._generator(strategy).complete(
+      variables, requests, logits_processor
+    )
+    pairs = zip(detokenizers, chunks, strict=True)
+    yield [detokenizer.push(chunk) for detokenizer, chunk in pairs], stats
+
+  def _build(self, strategy: DecodingStrategy) -> Generator:
+    return strategy.build(self._binder, self.tokenizer)
+
   def encode(self, prompt: str, control_code: str = "") -> np.ndarray:
-    """Turn a prompt into tokens; without any, it is the end of a document.
+    """Return the tokens of a prompt; an empty prompt is encoded as `<eos>`.
 
     Raises:
       UsageError: if it is longer than the model's context, or the training
@@ -279,20 +406,33 @@ class TextSampler:
     """
     tokens = self.tokenizer.encode(prompt)
     if control_code:
-      tokens = np.array(
-        [find_control_code(control_code, self.tokenizer), *tokens]
-      )
-    if self._opens_documents or not len(tokens):
-      tokens = np.array([EOS, *tokens])
+      code = find_control_code(control_code, self.tokenizer)
+      tokens = np.array([code, *tokens])
+    if self._starts_documents or not len(tokens):
+      tokens = np.array([self.tokenizer.eos_id, *tokens])
     check_length(self._max_context, tokens)
     return tokens
 
 
-def no_text(tokenizer: Tokenizer) -> tuple[int, ...]:
-  """List the tokens that no text holds; `<eos>` ends it and is not listed."""
-  return (
-    PAD,
-    UNK,
-    BOS,
-    *range(tokenizer.base_vocab_size, tokenizer.vocab_size),
-  )
+def _check_strategy(
+  strategy: DecodingStrategy,
+  params: SamplingParams,
+  max_seconds: float | None,
+) -> None:
+  """Check that arguments of a call go together.
+
+  Raises:
+    UsageError: if they do not.
+  """
+  name = type(strategy).__name__
+  if max_seconds is not None and not isinstance(strategy, Sample):
+    raise UsageError(
+      f"max_seconds={max_seconds} needs strategy=Sample(); {name}() generates "
+      "whole sequences."
+    )
+  is_search = isinstance(strategy, Beam) and strategy.beam_size > 1
+  if is_search and not params.temperature:
+    raise UsageError(
+      f"{name}() with beam_size={strategy.beam_size} compares several tokens, "
+      "and temperature=0 leaves one; set temperature=1."
+    )

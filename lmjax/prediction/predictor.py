@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions for records, batch by batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,8 @@ import numpy as np
 from lmjax.data.records.encoded import Encoded
 from lmjax.data.records.record_corpus import RecordCorpus, Report
 from lmjax.data.records.schemas.schema import Example, Row
+from lmjax.data.records.tables.table import Problem, Record
+from lmjax.errors import UserError
 from lmjax.prediction.renderer import Renderer
 from lmjax.types import PyTree
 
@@ -85,6 +87,49 @@ class Predictor:
     if pending:
       yield from self._answer(variables, pending)
 
+  def predict_records(
+    self,
+    variables: PyTree,
+    records: Iterable[Record | Problem],
+    columns: Mapping[str, str],
+    report: Report,
+  ) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Predict the records of a table; see `__call__`.
+
+    Args:
+      variables: variables of the model.
+      records: the records, or why one could not be read.
+      columns: role → column of the table.
+      report: called with malformed records, which are skipped.
+    """
+    rows = self._corpus.select(records, tuple(columns), report)
+    return self(variables, rows, report)
+
+  def predict(
+    self,
+    variables: PyTree,
+    rows: Iterable[Row],
+    columns: Mapping[str, str],
+  ) -> Iterator[dict[str, Any]]:
+    """Predict rows given as texts by role.
+
+    Args:
+      variables: variables of the model.
+      rows: texts by role; roles that the model does not read are ignored.
+      columns: role → column of the table.
+
+    Raises:
+      UserError: naming a malformed row, counted from 1.
+    """
+    records = (
+      Record(f"row {n}", {columns[k]: row[k] for k in row if k in columns})
+      for n, row in enumerate(rows, 1)
+    )
+    for _, prediction in self.predict_records(
+      variables, records, columns, _raise
+    ):
+      yield prediction
+
   def evaluate(
     self, pairs: Iterable[tuple[Row, dict[str, Any]]]
   ) -> dict[str, float]:
@@ -120,3 +165,7 @@ class Predictor:
 def _rounded(length: int) -> int:
   """Round a length up to a power of two, at least SHORTEST."""
   return max(SHORTEST, 1 << (int(length) - 1).bit_length())
+
+
+def _raise(problem: Problem) -> None:
+  raise UserError(f"{problem.where}: {problem.reason}; correct it.")

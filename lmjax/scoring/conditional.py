@@ -11,6 +11,8 @@ import numpy as np
 from lmjax.data.tokenizers import EOS, Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.continuation_scorer import ContinuationScorer
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.interpretability.attention import AttentionMap, read_maps
 from lmjax.interpretability.spans import Span, readable, spans
@@ -40,7 +42,10 @@ class PairScorer:
     self._model, self._sampler = model, sampler
     self._source_tokenizer = source_tokenizer
     self._has_sources = sampler.reads_sources
-    self._score = ContinuationScorer(model, not self._has_sources)
+    self._score = ContinuationScorer(
+      ModelBinder(model, bidirectional_prompt=not self._has_sources),
+      sampler.tokenizer.pad_id,
+    )
 
   def __call__(
     self,
@@ -61,7 +66,8 @@ class PairScorer:
       UsageError: if a text or the source has no token, or either, or a text
         with its prompt, is longer than the model's context.
     """
-    (request,) = self._sampler.requests([prompt], 1, control_code=control_code)
+    params = SamplingParams(control_code=control_code)
+    (request,) = self._sampler.requests([prompt], params)
     encoded = [self._encode(text) for text in texts]
     order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
     found = {}
@@ -99,7 +105,8 @@ class PairScorer:
       control_code: empty.
       prompt: see `__call__`.
     """
-    (request,) = self._sampler.requests([prompt], 1, control_code=control_code)
+    params = SamplingParams(control_code=control_code)
+    (request,) = self._sampler.requests([prompt], params)
     every = [*request.tokens, *self._encode(text)]
     tokens = every[:most]
     is_whole = len(tokens) == len(every)

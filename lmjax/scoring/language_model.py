@@ -12,7 +12,7 @@ import numpy as np
 from lmjax.data.text.stream import find_control_code
 from lmjax.data.tokenizers import EOS, PAD, Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.generator import bucket, bucket_rows
+from lmjax.generation.requests import bucket, bucket_rows
 from lmjax.interpretability.attention import AttentionMap, read_maps
 from lmjax.interpretability.spans import Span, readable, spans
 from lmjax.metrics.sums import perplexity
@@ -184,7 +184,7 @@ class TextScorer:
     tokenizer: the one that it was trained with.
     seq_len: see Scorer.
     carries: see Scorer.
-    opens_documents: whether texts begin behind `<eos>`, as those of training
+    starts_documents: whether texts begin behind `<eos>`, as those of training
       do where memory is emptied at documents; else the first token of a text
       has no score, unless there is a control code before it.
   """
@@ -195,11 +195,11 @@ class TextScorer:
     tokenizer: Tokenizer,
     seq_len: int,
     carries: bool,
-    opens_documents: bool = False,
+    starts_documents: bool = False,
   ):
     self.tokenizer = tokenizer
     self._model, self._seq_len = model, seq_len
-    self._opens_documents = opens_documents
+    self._starts_documents = starts_documents
     self._scorer = Scorer(model, seq_len, carries)
 
   def __call__(
@@ -264,7 +264,7 @@ class TextScorer:
 
   def _begin(self, control_code: str, prompt: str) -> list[int]:
     """Return what stands before a text."""
-    begin = [EOS] if self._opens_documents else []
+    begin = [EOS] if self._starts_documents else []
     begin = (
       [*begin, find_control_code(control_code, self.tokenizer)]
       if control_code

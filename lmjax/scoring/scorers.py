@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.generation.samplers import make_sampler, opens_documents
+from lmjax.generation.samplers import make_sampler, starts_documents
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.scoring.conditional import PairScorer
 from lmjax.scoring.language_model import TextScorer
@@ -27,7 +27,9 @@ def text_scorer(
   seq_len = config.data.seq_len if carries else max_context
   if cache:
     model, carries = cache.around(model, keeps_memory=carries), True
-  return TextScorer(model, tokenizer, seq_len, carries, opens_documents(config))
+  return TextScorer(
+    model, tokenizer, seq_len, carries, starts_documents(config)
+  )
 
 
 def continuation_scorer(

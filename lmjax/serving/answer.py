@@ -50,7 +50,7 @@ class Answer:
         question.echo,
       )
       for prompt in question.prompts
-      for _ in range(question.num_samples)
+      for _ in range(question.sampling.num_samples)
     ]
 
   def part(self, index: int, news: Delta) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from lmjax import strict_json
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.bias import LogitBias
 from lmjax.decoding.filters.stacking import stack
-from lmjax.errors import UsageError
+from lmjax.errors import UsageError, check_positive
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import bucket_rows, check_minimum
+from lmjax.generation.requests import bucket_rows
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.serving.answer import Answer
 from lmjax.serving.api_error import ApiError
@@ -95,7 +95,7 @@ class Service:
     key: str = "",
   ):
     for name, limit in limits._asdict().items():
-      check_minimum(**{f"max_{name}": limit})
+      check_positive(**{f"max_{name}": limit})
     if not key.isascii():
       raise UsageError("api_key must be of ASCII, as the headers of HTTP are.")
     self._sampler, self._model = sampler, model
@@ -119,7 +119,8 @@ class Service:
     for power in range(bucket_rows(largest).bit_length()):
       size = min(1 << power, largest)
       try:
-        rows = self._rows(dataclasses.replace(question, num_samples=size))
+        sampling = dataclasses.replace(question.sampling, num_samples=size)
+        rows = self._rows(dataclasses.replace(question, sampling=sampling))
       except ApiError:  # not available to clients
         return
       next(self._draw(rows))
@@ -195,7 +196,7 @@ class Service:
       self._model,
       self._sampler.tokenizer,
       self._names,
-      sum(_length(row) for row in rows[:: question.num_samples]),
+      sum(_length(row) for row in rows[:: question.sampling.num_samples]),
     )
     try:
       self._batcher.add(rows)
@@ -213,7 +214,7 @@ class Service:
     Raises:
       ApiError: if it asks for more than the limits allow.
     """
-    number = len(question.prompts) * question.num_samples
+    number = len(question.prompts) * question.sampling.num_samples
     if number > self._limits.queue:
       raise ApiError(
         400,
@@ -231,23 +232,17 @@ class Service:
       )
     try:
       filters = self._filters(question)
-      requests = sampler.requests(
-        question.prompts,
-        question.num_tokens,
-        question.num_samples,
-        question.seed or 0,
-        question.control_code,
-      )
+      requests = sampler.requests(question.prompts, question.sampling)
     except UsageError as error:
       raise ApiError(400, str(error)) from error
-    if question.seed is None:
+    if not question.has_seed:
       requests = [x._replace(seed=secrets.randbits(32)) for x in requests]
     inbox = asyncio.Queue()
     rows = [
       Row(
         request,
         filters,
-        StreamingDetokenizer(sampler.tokenizer, question.stop_strings),
+        StreamingDetokenizer(sampler.tokenizer, request.stop_strings),
         MAX_TOP_LOGPROBS
         if question.num_top_logprobs
         else 0,  # or more would be compiled
@@ -268,7 +263,7 @@ class Service:
 
   def _filters(self, question: Question) -> tuple[Filter, ...]:
     """Return what tokens are chosen by."""
-    filters = question.sampling.filters(self._sampler.tokenizer)
+    filters = question.sampling.logits_processors(self._sampler.tokenizer)
     if not question.bias:
       return tuple(filters)
     bias_V = np.zeros(len(self._names), np.float32)
@@ -291,15 +286,17 @@ def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
   """Return what draws rows of one kind."""
 
   def draw(rows: Sequence[Row]) -> Iterator[list[str]]:
-    filters = [row.filters for row in rows]
-    return sampler.stream(
+    requests = [row.request for row in rows]
+    processors = stack([row.filters for row in rows], bucket_rows(len(rows)))
+    for texts, _ in sampler.stream_requests(
       variables,
-      [row.request for row in rows],
-      stack(filters, bucket_rows(len(rows))),
-      chunk=_CHUNK,
-      streams=[row.text for row in rows],
+      requests,
+      sampler.chain(requests, processors),
+      [row.text for row in rows],
+      chunk_size=_CHUNK,
       num_top_logprobs=max(row.num_top_logprobs for row in rows),
-    )
+    ):
+      yield texts
 
   return draw
 

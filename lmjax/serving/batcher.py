@@ -26,7 +26,7 @@ from typing import NamedTuple
 from lmjax.decoding.filters import Filter
 from lmjax.decoding.filters.stacking import kind
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import Request
+from lmjax.generation.requests import Request
 
 _PAUSE = 0.005  # seconds without a new row behind which no more are waited for
 _MOST_PAUSES = 10
@@ -47,15 +47,15 @@ class Delta(NamedTuple):
     text: the characters that are new.
     tokens: the tokens that are new; their text may come later.
     log_probs: of each of them, in nats.
-    best: the most likely tokens at each position; see
-      lmjax.generation.generator.GeneratedChunk.
+    top_logprobs: the most likely tokens at each position; see
+      lmjax.generation.results.GeneratedChunk.
     finish_reason: "stop", "length", or "" where the text goes on.
   """
 
   text: str
   tokens: list[int]
   log_probs: list[float]
-  best: list[list[tuple[int, float]]]
+  top_logprobs: list[list[tuple[int, float]]]
   finish_reason: str
 
 
@@ -93,13 +93,13 @@ class Row:
     new = slice(self.num_sent, None)
     self.num_sent = len(self.text.tokens)
     if not self.wanted:
-      self.text.end()
+      self.text.finish()
       return
     news = Delta(
       text,
       self.text.tokens[new],
       self.text.log_probs[new],
-      self.text.best[new],
+      self.text.top_logprobs[new],
       self.text.finish_reason,
     )
     self.inbox.put_nowait((self.index, news))

@@ -29,32 +29,24 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """A request for texts.
+  """A request for completions.
 
   Attributes:
     prompts: at least one.
-    control_code: control code that texts stand under; empty for none.
-    bias: what is added to the logits of tokens.
-    sampling: how tokens are chosen.
-    num_tokens: how many to draw at most for each text.
-    num_samples: texts a prompt.
-    seed: the same seed draws the same texts; None for any.
-    stop_strings: strings before which a text ends.
+    sampling: sampling parameters.
+    has_seed: whether the client set the seed.
+    bias: token → what is added to its logit.
     num_top_logprobs: number of most likely tokens returned per position; None
       to return no log-probabilities.
-    echo: whether texts begin with their prompts.
-    streams: whether texts are sent while they grow.
-    counts: whether a stream ends with how many tokens there were.
+    echo: whether completions start with their prompts.
+    streams: whether text is sent while it is generated.
+    counts: whether a stream ends with the numbers of tokens.
   """
 
   prompts: tuple[str, ...]
-  control_code: str
-  bias: dict[int, float]
   sampling: SamplingParams
-  num_tokens: int
-  num_samples: int
-  seed: int | None
-  stop_strings: tuple[str, ...]
+  has_seed: bool
+  bias: dict[int, float]
   num_top_logprobs: int | None
   echo: bool
   streams: bool
@@ -81,32 +73,28 @@ def read_question(body: bytes, model: str, most_tokens: int) -> Question:
       "model",
       "model_not_found",
     )
+  seed = fields.take("seed", int, None, -(2**63), 2**63 - 1)
   question = Question(
     prompts=fields.take_strings("prompt", ("",)),
-    control_code=fields.take("control_code", str, ""),
     bias=fields.take_bias(),
-    sampling=fields.take_sampling(),
-    num_tokens=fields.take(
-      "max_tokens", int, min(16, most_tokens), 1, most_tokens
+    sampling=fields.take_sampling(
+      num_tokens=fields.take(
+        "max_tokens", int, min(16, most_tokens), 1, most_tokens
+      ),
+      num_samples=fields.take("n", int, 1, 1, _MOST_SAMPLES),
+      seed=seed or 0,
+      stop=fields.take_stop(),
     ),
-    num_samples=fields.take("n", int, 1, 1, _MOST_SAMPLES),
-    seed=fields.take("seed", int, None, -(2**63), 2**63 - 1),
-    stop_strings=fields.take_strings("stop", ()),
+    has_seed=seed is not None,
     num_top_logprobs=fields.take("logprobs", int, None, 0, MAX_TOP_LOGPROBS),
     echo=fields.take("echo", bool, False),
     streams=fields.take("stream", bool, False),
     counts=fields.take_counts(),
   )
-  fields.check_best_of(question.num_samples)
+  fields.check_best_of(question.sampling.num_samples)
   fields.check_none_left()
   if not question.prompts:
     raise ApiError(400, "prompt must hold a text.", "prompt")
-  if len(question.stop_strings) > _MOST_STOPS or "" in question.stop_strings:
-    raise ApiError(
-      400,
-      f"stop must be up to {_MOST_STOPS} strings that are not empty.",
-      "stop",
-    )
   if question.echo and question.num_top_logprobs is not None:
     raise ApiError(
       400,
@@ -172,15 +160,29 @@ class _Fields:
       bias[int(token)] = number
     return bias
 
-  def take_sampling(self) -> SamplingParams:
-    """Take what says how tokens are chosen."""
+  def take_stop(self) -> tuple[str, ...]:
+    """Take the stop strings."""
+    stop = self.take_strings("stop", ())
+    if len(stop) > _MOST_STOPS or "" in stop:
+      raise ApiError(
+        400, f"stop must be up to {_MOST_STOPS} non-empty strings.", "stop"
+      )
+    return stop
+
+  def take_sampling(self, **taken: Any) -> SamplingParams:
+    """Take sampling parameters.
+
+    Args:
+      **taken: those that have another name or form in the API.
+    """
     kinds = typing.get_type_hints(SamplingParams)
-    settings = {
+    values = {
       field.name: self.take(field.name, kinds[field.name], field.default)
       for field in dataclasses.fields(SamplingParams)
+      if field.name not in taken
     }
     try:
-      return SamplingParams(**settings)
+      return SamplingParams(**values, **taken)
     except UsageError as error:
       raise ApiError(400, str(error)) from error
 

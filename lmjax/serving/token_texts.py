@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.generation.detokenizer import BROKEN
+from lmjax.generation.detokenizer import REPLACEMENT
 from lmjax.serving.batcher import Delta
 
 _RECENT = 8  # tokens before a token that may say how it is written
@@ -55,7 +55,7 @@ class TokenTexts:
     """Add tokens; return those whose text is sure."""
     self._text += news.text
     for token, log_prob, best in zip(
-      news.tokens, news.log_probs, news.best, strict=True
+      news.tokens, news.log_probs, news.top_logprobs, strict=True
     ):
       likely = [
         (self._written(other) or self._names[other], value)
@@ -86,4 +86,4 @@ class TokenTexts:
     return self._tokenizer.gap(self._prompt, new) + new
 
   def _sure(self, tokens: Sequence[int]) -> str:
-    return self._tokenizer.decode(tokens).rstrip(BROKEN)
+    return self._tokenizer.decode(tokens).rstrip(REPLACEMENT)

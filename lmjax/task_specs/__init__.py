@@ -54,13 +54,33 @@ def check_searchable(config: ConfigDict, path: str) -> None:
   Raises:
     UsageError: if they cannot.
   """
-  spec = spec_of(config)
-  if spec.check_searchable is None:
+  require(config, "check_searchable", path, "cannot search texts")
+  spec_of(config).check_searchable(config, path)
+
+
+def require(
+  config: ConfigDict, attribute: str, name: str, problem: str
+) -> None:
+  """Check that a run's task has an attribute.
+
+  >>> require(config, "scorer", "runs/a", "cannot score text")
+  UsageError: runs/a is a run of task=tagging, which cannot score text; give a
+  run of task=language_modeling or …
+
+  Args:
+    config: the config of the run.
+    attribute: an attribute of its spec.
+    name: what the message calls the run: its run directory, or a flag.
+    problem: what the task cannot do.
+
+  Raises:
+    UsageError: if it has not.
+  """
+  if not getattr(spec_of(config), attribute):
     raise UsageError(
-      f"{path} is a run of task={spec.name}, which cannot search texts; give a "
-      f"run of task={tasks_with('check_searchable')}."
+      f"{name} is a run of task={config.task}, which {problem}; give a run of "
+      f"task={tasks_with(attribute)}."
     )
-  spec.check_searchable(config, path)
 
 
 def tasks_with(attribute: str) -> str:

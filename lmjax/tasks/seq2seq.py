@@ -2,13 +2,13 @@
 """Predicting one text from another."""
 
 import dataclasses
-import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lmjax.decoding.beam import BeamSearch, greedy_search, repeat
-from lmjax.decoding.coverage import attending_step, covered, uncovered
+from lmjax.decoding.beam import BeamSearch, greedy_search
+from lmjax.decoding.coverage import CoverageModel, coverage
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Ban
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
 from lmjax.types import Array, Batch, PyTree
@@ -74,20 +74,18 @@ class Seq2Seq(DenoisingSeq2Seq):
     """
     batch_size, number = len(batch["sources"]), self.beam_size
     rows, length = batch_size * number, self.max_target_length
-    model, variables = self.model.for_decoding(variables, rows)
-    memory = model.apply(
-      variables, batch["sources"], batch["source_mask"], method="encode"
+    model = DecodingModel.create(self.model, variables, rows).encode_source(
+      batch["sources"], batch["source_mask"]
     )
-    memory = repeat(memory, number)
-    ban, covers = Ban(self.banned), self.coverage_penalty > 0
-    read = functools.partial(_read_token, model, variables, memory)
+    has_coverage = self.coverage_penalty > 0
+    if has_coverage:
+      model = CoverageModel.of(model)
+    model = model.repeat(number)
     carry = model.initial_carry(rows, length)
-    if covers:
-      read = attending_step(model, variables, memory)
-      carry = uncovered(carry, repeat(batch["source_mask"], number))
+    ban = Ban(self.banned)
 
-    def step(tokens_N: Array, carry: PyTree) -> tuple[Array, PyTree]:
-      logits_NV, carry = read(tokens_N[:, None], carry)
+    def step(token_N: Array, carry: PyTree) -> tuple[Array, PyTree]:
+      logits_NV, carry = model.decode_step(token_N, carry)
       return ban(logits_NV), carry
 
     first_B = jnp.full(batch_size, self.first_token)
@@ -104,20 +102,8 @@ class Seq2Seq(DenoisingSeq2Seq):
         beam_size=number,
         num_return_sequences=self.num_return_sequences,
         coverage_penalty=self.coverage_penalty,
-        coverage=covered if covers else None,
+        coverage=coverage if has_coverage else None,
         **settings,
       )
       found = search(step, carry, first_B)
     return dict(targets=found.tokens_BNT, scores=found.scores_BN)
-
-
-def _read_token(
-  model: nn.Module,
-  variables: PyTree,
-  memory: PyTree,
-  tokens_N1: Array,
-  carry: PyTree,
-) -> tuple[Array, PyTree]:
-  """Read a token a row; return the logits behind it, [N, V], and a carry."""
-  hidden, carry = model.apply(variables, tokens_N1, carry, memory=memory)
-  return model.apply(variables, hidden, method="logits")[:, 0], carry

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation on a split: sums over all its batches, divided once."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -8,8 +9,12 @@ import jax
 import numpy as np
 
 from lmjax.data.loader import Batches, load
+from lmjax.data.text.batching import EVAL_ORDERS
+from lmjax.experiment.experiment import Experiment
 from lmjax.metrics.sums import add_to, divide
+from lmjax.models.neural_cache import CacheOptions
 from lmjax.parallel import Strategy
+from lmjax.parallel.jit import JitStrategy
 from lmjax.tasks.task import Task
 from lmjax.train_state import TrainState
 from lmjax.training.step import eval_step
@@ -77,3 +82,42 @@ class Evaluator:
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes)
     report = self._task.report(ones.means())
     return [k for k, v in report.items() if isinstance(v, float)]
+
+
+def evaluate_variables(
+  task: Task, batches: Batches, variables: PyTree, step: int
+) -> dict[str, float]:
+  """Evaluate the variables of a model once, on the first local device.
+
+  Args:
+    task: turns batches into sums.
+    batches: the batches of the split.
+    variables: the parameters and other collections of the task's model.
+    step: the training step that they are of.
+  """
+  collections = dict(variables)
+  params = collections.pop("params")
+  key = jax.random.key(0)  # unused: evaluation draws no random numbers
+  state = TrainState(step, params, (), collections, None, key)
+  strategy = JitStrategy(jax.devices()[:1], dict(data=1))
+  return Evaluator(task, strategy, batches)(state)
+
+
+def eval_batches(
+  experiment: Experiment, split: str, cache: CacheOptions | None = None
+) -> tuple[Task, Batches]:
+  """Return the task of an experiment and its batches of a split.
+
+  Args:
+    experiment: the experiment.
+    split: "train", "valid" or "test".
+    cache: a neural cache to add to the model, which is kept between sequences
+      whatever `data.order` is; None for none.
+  """
+  experiment.check_corpus()
+  task, corpus = experiment.task, experiment.corpus
+  if not cache:
+    return task, corpus.eval_batches(split)
+  model = cache.around(task.model, keeps_memory=task.stateful)
+  task = dataclasses.replace(task, model=model, stateful=True)
+  return task, corpus.rows(EVAL_ORDERS["stateful"], split)

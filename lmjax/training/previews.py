@@ -14,10 +14,8 @@ from ml_collections import ConfigDict
 
 from lmjax import strict_json
 from lmjax.data.corpus import Corpus
-from lmjax.data.tokenizers import UNK
-from lmjax.errors import UsageError
+from lmjax.errors import UsageError, check_positive
 from lmjax.experiment.pretrained_embeddings import learned_vectors
-from lmjax.generation.generator import check_minimum
 from lmjax.generation.infilling import BLANK
 from lmjax.generation.samplers import make_sampler
 from lmjax.generation.sampling_params import SamplingParams
@@ -46,11 +44,11 @@ def continuation(
   del task, renderer
   preview = config.preview
   sampler = make_sampler(config, model, corpus.tokenizer)
-  # Checks of the settings; the results are not needed.
-  sampler.encode(preview.prompt, preview.control_code)
-  SamplingParams(preview.temperature, preview.top_k, preview.top_p)
-  check_minimum(num_tokens=preview.num_tokens)
-  return lambda variables: sampler(variables, **preview)[0]
+  params = _sampling_params(preview)
+  sampler.requests([preview.prompt], params)  # checks prompt and control code
+  return lambda variables: (
+    sampler.generate(variables, preview.prompt, params).text
+  )
 
 
 def infilling(
@@ -66,8 +64,7 @@ def infilling(
     UsageError: if the prompt has no blank, or a setting is invalid.
   """
   del task, renderer
-  settings = dict(config.preview)
-  prompt, _ = settings.pop("prompt"), settings.pop("control_code")
+  prompt = config.preview.prompt
   if BLANK not in prompt:
     raise UsageError(
       f"preview.prompt={prompt!r} has no blank {BLANK} for task={config.task}; "
@@ -75,9 +72,8 @@ def infilling(
     )
   infiller = spec_of(config).infiller()(model, corpus.tokenizer)
   infiller.encode(prompt)
-  SamplingParams(settings["temperature"], settings["top_k"], settings["top_p"])
-  check_minimum(num_tokens=settings["num_tokens"])
-  return lambda variables: infiller(variables, prompt, **settings).texts[0]
+  params = _sampling_params(config.preview)
+  return lambda variables: infiller(variables, prompt, params).texts[0]
 
 
 def infilling_or_continuation(
@@ -106,10 +102,10 @@ def neighbors(
   """
   del task, model, renderer
   tokenizer, preview, words = corpus.tokenizer, config.preview, []
-  check_minimum(num_tokens=preview.num_tokens)
+  check_positive(num_tokens=preview.num_tokens)
   for word in preview.prompt.split():
     tokens = tokenizer.encode(word)
-    if len(tokens) != 1 or tokens[0] == UNK:
+    if len(tokens) != 1 or tokens[0] == tokenizer.unk_id:
       raise UsageError(
         f"preview.prompt={preview.prompt} contains {word!r}, which is not in "
         "the vocabulary of the training text; choose other words."
@@ -145,3 +141,9 @@ def predictions(
     )
 
   return show
+
+
+def _sampling_params(preview: ConfigDict) -> SamplingParams:
+  """Return the sampling parameters of the section `preview`."""
+  names = ("num_tokens", "temperature", "top_k", "top_p", "control_code")
+  return SamplingParams(**{name: preview[name] for name in names})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmjax as its users run it: configs, the step of train.py, the sampler."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -273,12 +274,19 @@ class Generate:
     folder = experiment.folder.path.parent
     weights = named_leaves(jax.device_get(self._variables["params"]))
     parameters.save(folder, weights)
-    self._sampler = TextSampler(experiment.model, tokenizer, keeps_layout=True)
+    self._sampler = TextSampler(experiment.model, tokenizer, caches_layout=True)
     preview = experiment.config.preview
-    self._choice = dict(temperature=preview.temperature, top_k=preview.top_k)
-    requests = self._sampler.requests([self._prompt], NUM_COMPARED)
-    greedy = SamplingParams(temperature=0.0).filters(tokenizer)
-    (first,) = self._sampler.draw(self._variables, requests, greedy)
+    self._params = SamplingParams(
+      num_tokens=NUM_TOKENS,
+      num_samples=self._batch_size,
+      temperature=preview.temperature,
+      top_k=preview.top_k,
+    )
+    greedy = SamplingParams(num_tokens=NUM_COMPARED, temperature=0.0)
+    requests = self._sampler.requests([self._prompt], greedy)
+    (first,) = self._sampler.generate(
+      self._variables, self._prompt, greedy
+    ).completions
     self.run(1)  # compiles
     parameters.save_text(folder, requests[0].tokens, first.tokens)
     losses = [-log_prob for log_prob in first.log_probs]
@@ -288,13 +296,12 @@ class Generate:
     """Time calls; return seconds of one."""
     began = time.perf_counter()
     for seed in range(count):
-      self._sampler(
+      params = dataclasses.replace(self._params, seed=seed)
+      self._sampler.generate(
         self._variables,
         self._prompt,
-        num_tokens=NUM_TOKENS,
-        num_samples=self._batch_size,
-        seed=seed,
-        **self._choice,
+        params,
+        batch_size=self._batch_size,
       )
     return (time.perf_counter() - began) / count
 

@@ -17,14 +17,30 @@ VECTORS = RNG.normal(size=(HASHES, D)) + 0.5
 PROMPTS = [[2, 3, 4], [5], [6, 3]]
 
 
-def step(tokens, hashed, resets=None):
-  hidden = []
-  for column in range(tokens.shape[1]):
-    if resets is not None:
-      hashed = jnp.where(resets[:, column], 0, hashed)
-    hashed = (7 * hashed + 3 * tokens[:, column] + 1) % HASHES
-    hidden.append(jnp.array(VECTORS)[hashed])
-  return jnp.array(SCORES)[hashed], jnp.stack(hidden, axis=1), hashed
+class HashModel:
+  """A DecodingModel with tables of logits and hidden vectors."""
+
+  def initial_carry(self, batch_size, capacity):
+    del capacity
+    return jnp.zeros(batch_size, int)
+
+  def repeat(self, times):
+    del times
+    return self
+
+  def forward(self, tokens, hashed, resets=None):
+    hashes = []
+    for column in range(tokens.shape[1]):
+      if resets is not None:
+        hashed = jnp.where(resets[:, column], 0, hashed)
+      hashed = (7 * hashed + 3 * tokens[:, column] + 1) % HASHES
+      hashes.append(hashed)
+    self.last = hashed
+    return jnp.array(VECTORS)[jnp.stack(hashes, axis=1)], hashed
+
+  def last_logits(self, hidden):
+    del hidden
+    return jnp.array(SCORES)[self.last]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -32,8 +48,7 @@ def search(number, alpha, limits):
   tokens = jnp.array([[PAD] * (3 - len(p)) + p for p in PROMPTS])
   prompt = Prompt(tokens, jnp.array([3 - len(p) for p in PROMPTS]))
   return contrastive_search(
-    step,
-    jnp.zeros(3, int),
+    HashModel(),
     prompt,
     limits,
     N,

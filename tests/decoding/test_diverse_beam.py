@@ -39,10 +39,22 @@ def step(tables, tokens, hashed):
   return tables[jnp.arange(len(hashed)), hashed], hashed
 
 
+class TableModel:
+  """A DecodingModel whose logits depend on all tokens, by their hash."""
+
+  def initial_carry(self, batch_size, capacity):
+    del capacity
+    return jnp.zeros(batch_size, int)
+
+  def prefill(self, tokens, hashed, resets=None):
+    del resets
+    return step(jnp.array(TABLES), tokens[:, -1], hashed)
+
+
 @functools.partial(
-  jax.jit, static_argnames=("groups", "early", "banned", "once", "behind")
+  jax.jit, static_argnames=("groups", "early", "banned", "once", "from_prompt")
 )
-def search(groups, diversity, early, banned=(), once=False, behind=False):
+def search(groups, diversity, early, banned=(), once=False, from_prompt=False):
   logits_processor = chain([Ban(banned), *([Once()] if once else [])])
   how = BeamSearch(
     num_tokens=T,
@@ -57,15 +69,10 @@ def search(groups, diversity, early, banned=(), once=False, behind=False):
     logits_processor=logits_processor,
   )
   own = functools.partial(step, repeat(jnp.array(TABLES), N))
-  if behind:
-
-    def read_step(tokens_BT, hashed, resets_BT):
-      return step(jnp.array(TABLES), tokens_BT[:, -1], hashed)
-
+  if from_prompt:
     prompt = Prompt(jnp.full((B, 1), FIRST), jnp.zeros(B, int))
-    carry = jnp.zeros(B, int)
-    return how.behind(
-      own, prefill(read_step, carry, prompt, logits_processor, None)
+    return how.continue_from(
+      own, prefill(TableModel(), prompt, logits_processor, 0, None)
     )
   prompt = Prompt(jnp.full((B * N, 1), FIRST), None)
   state = logits_processor.start(prompt, V)
@@ -168,7 +175,7 @@ def test_filters_apply_and_their_memory_goes_with_the_hypotheses():
   check(search(**ONCE), **ONCE)
 
 
-def test_behind_a_prompt_is_behind_its_last_token():
-  one, other = search(**ONCE), search(**ONCE, behind=True)
+def test_from_prompt_a_prompt_is_from_prompt_its_last_token():
+  one, other = search(**ONCE), search(**ONCE, from_prompt=True)
   np.testing.assert_array_equal(one.tokens_BNT, other.tokens_BNT)
   np.testing.assert_allclose(one.scores_BN, other.scores_BN, rtol=1e-6)

@@ -319,18 +319,25 @@ def test_the_loop_writes_by_the_rules_of_the_text_so_far():
     jnp.array([4 - len(text) for text in prompts]),
   )
 
-  def step(tokens_BT, carry, resets):
-    return table[tokens_BT[:, -1]], carry
+  class TableModel:
+    def initial_carry(self, batch_size, capacity):
+      del capacity
+      return jnp.zeros((batch_size, 1))
+
+    def prefill(self, tokens_BT, carry, resets_BT):
+      del resets_BT
+      return table[tokens_BT[:, -1]], carry
+
+    def decode_step(self, token_B, carry):
+      return table[token_B], carry
 
   @jax.jit
   def draw(keys):
-    decode_state = prefill(
-      step, jnp.zeros((3, 1)), padded, logits_processor, None
-    )
+    model = TableModel()
+    decode_state = prefill(model, padded, logits_processor, 0, None)
     limits = jnp.full(3, number)
     sampled, _ = decode(
-      step,
-      None,
+      model,
       decode_state,
       keys,
       limits,

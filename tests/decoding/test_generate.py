@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import CharacterTokenizer
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
 from lmjax.decoding.generate import decode, prefill
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Generator, Request
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.requests import Request
+from lmjax.generation.sample_generator import SampleGenerator
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.neural_cache import NeuralCache
 from tests.helpers.frequencies import assert_frequencies
@@ -49,15 +53,6 @@ def model(request):
   return model, variables
 
 
-def step_of(model, variables):
-  def step(tokens, carry, resets=None):
-    hidden, carry = model.apply(variables, tokens, carry, resets)
-    last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-    return model.apply(variables, last, method="logits")[:, 0], carry
-
-  return step
-
-
 class Watch(Filter):
   """Choose nothing; call back with the logits."""
 
@@ -80,26 +75,26 @@ def draw(
   starts=None,
   at_a_time=0,
 ):
-  """Draw in one call, or in calls of so many tokens each."""
-  step, logits_processor = (
-    step_of(model, variables),
-    logits_processor or chain([]),
-  )
+  """Sample in one call, or in calls of so many tokens each."""
+  bound = DecodingModel(model, variables)
+  logits_processor = logits_processor or chain([])
   starts = np.zeros(len(keys), int) if starts is None else starts
   max_context = model.max_context
 
   @jax.jit
   def begin(prompt, starts):
-    carry = model.initial_carry(len(keys), max_context or 0)
     return prefill(
-      step, carry, Prompt(prompt, starts), logits_processor, max_context
+      bound,
+      Prompt(prompt, starts),
+      logits_processor,
+      max_context or 0,
+      max_context,
     )
 
   @jax.jit
-  def go_on(decode_state, keys):
+  def resume(decode_state, keys):
     return decode(
-      step,
-      model.rewind,
+      bound,
       decode_state,
       keys,
       jnp.full(len(keys), num_tokens),
@@ -112,7 +107,7 @@ def draw(
 
   decode_state, parts = begin(prompt, starts), []
   for _ in range(0, num_tokens, at_a_time or num_tokens):
-    sampled, decode_state = go_on(decode_state, keys)
+    sampled, decode_state = resume(decode_state, keys)
     parts.append(np.array(sampled.tokens_BN))
   return np.concatenate(parts, axis=1)[:, :num_tokens]
 
@@ -250,21 +245,24 @@ def test_the_likeliest_tokens_are_told_beside_the_drawn_one():
   model = MODELS["lstm"]
   variables = draw_variables(model, jnp.zeros((1, 1), int))
   requests = [Request(np.array([1, 2]), 5, seed) for seed in (0, 1)]
+  generator = SampleGenerator(ModelBinder(model), PAD, stop_tokens=())
   sampled, greedy = (
-    [*Generator(model, stop_tokens=())(
-      variables, requests, chain(filters), num_top_logprobs=V
-    )][0]
-    for filters in ([], [Greedy()])
-  )  # fmt: skip
+    next(
+      generator.stream(
+        variables, requests, chain(processors), num_top_logprobs=V
+      )
+    ).chunks
+    for processors in ([], [Greedy()])
+  )
   for piece in sampled:
     for token, log_prob, best in zip(
-      piece.tokens, piece.log_probs, piece.best, strict=True
+      piece.tokens, piece.log_probs, piece.top_logprobs, strict=True
     ):
       assert dict(best)[token] == log_prob and len(dict(best)) == V
       log_probs = [value for _, value in best]
       assert log_probs == sorted(log_probs, reverse=True)
       np.testing.assert_allclose(np.exp(log_probs).sum(), 1, rtol=1e-5)
-  assert [best[0][0] for best in greedy[0].best] == greedy[0].tokens
+  assert [best[0][0] for best in greedy[0].top_logprobs] == greedy[0].tokens
 
 
 def test_frequencies_are_those_of_the_softmax():
@@ -275,11 +273,12 @@ def test_frequencies_are_those_of_the_softmax():
   rows = 5000
   keys = jax.random.split(jax.random.key(4), rows)
   sampled = draw(model, variables, np.full((rows, 1), 3), keys, 2)
-  step = step_of(model, variables)
-  logits, carry = step(jnp.array([[3]]), model.initial_carry(1, CONTEXT))
+  bound = DecodingModel(model, variables)
+  carry = model.initial_carry(1, CONTEXT)
+  logits, carry = bound.decode_step(jnp.array([3]), carry)
   first = jax.nn.softmax(logits[0])
   carries = jax.tree.map(lambda leaf: jnp.repeat(leaf, V, 0), carry)
-  after, _ = step(jnp.arange(V)[:, None], carries)
+  after, _ = bound.decode_step(jnp.arange(V), carries)
   second = first @ jax.nn.softmax(after)
   for column, probability in enumerate((first, second)):
     counts = np.bincount(sampled[:, column], minlength=V)
@@ -293,7 +292,17 @@ def sampler():
   assert tokenizer.vocab_size == V
   model = MODELS["learned"]
   variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
-  return TextSampler(model, tokenizer), variables
+  return text_sampler(model, tokenizer), variables
+
+
+def text_sampler(model, tokenizer):
+  """Return a function from a prompt and sampling parameters to texts."""
+  sampler = TextSampler(model, tokenizer)
+
+  def sample(variables, prompt, **params):
+    return sampler.generate(variables, prompt, SamplingParams(**params)).texts
+
+  return sample
 
 
 def test_text_never_holds_specials(sampler):
@@ -315,7 +324,7 @@ def test_half_precision_is_drawn_alike_for_one_row_and_for_more():
   tokenizer = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
   model = recurrent("lstm", V, dtype=jnp.bfloat16)
   variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
-  sample = TextSampler(model, tokenizer)
+  sample = text_sampler(model, tokenizer)
   options = dict(prompt="a", num_tokens=5, temperature=0.0)
   alone = sample(variables, num_samples=1, **options)
   assert sample(variables, num_samples=2, **options) == alone * 2

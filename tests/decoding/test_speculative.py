@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import (
   Filter,
   Greedy,
@@ -20,10 +21,9 @@ from lmjax.decoding.filters import (
 from lmjax.decoding.filters.filter import filter_class
 from lmjax.decoding.generate import decode, prefill
 from lmjax.decoding.speculative import (
-  Model,
+  LookupState,
   ModelDraft,
   PromptLookup,
-  Text,
   speculate,
 )
 from tests.helpers.frequencies import assert_frequencies
@@ -50,44 +50,48 @@ class Shun(Filter):
     return state + amount[:, None] * jax.nn.one_hot(token, state.shape[-1])
 
 
-def table_model(table):
-  """A model whose scores depend on all tokens, by what they hash to."""
-  table = jnp.array(table)
+class TableModel:
+  """A DecodingModel whose logits depend on all tokens, by their hash."""
 
-  def read_one(hashed, tokens):
-    hashed = (7 * hashed + 3 * tokens + 1) % HASHES
-    return hashed, (table[hashed], hashed)
+  def __init__(self, table):
+    self._table = jnp.array(table)
 
-  def extend(tokens, hashed):
-    hashed, (logits, marks) = jax.lax.scan(read_one, hashed, tokens.T)
-    return jnp.swapaxes(logits, 0, 1), hashed, marks
+  def initial_carry(self, batch_size, capacity):
+    del capacity
+    return jnp.zeros(batch_size, int)
 
-  return Model(extend, lambda carry, mark: mark)
+  def extend(self, tokens, hashed):
+    def step(hashed, tokens):
+      hashed = (7 * hashed + 3 * tokens + 1) % HASHES
+      return hashed, (self._table[hashed], hashed)
 
+    hashed, (logits, snapshots) = jax.lax.scan(step, hashed, tokens.T)
+    return jnp.swapaxes(logits, 0, 1), hashed, snapshots
 
-def step_of(model):
-  def step(tokens, carry, resets=None):
+  def prefill(self, tokens, hashed, resets=None):
     del resets
-    logits, carry, _ = model.extend(tokens, carry)
-    return logits[:, -1], carry
+    logits, hashed, _ = self.extend(tokens, hashed)
+    return logits[:, -1], hashed
 
-  return step
+  def rollback(self, hashed, snapshot):
+    del hashed
+    return snapshot
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def draw(draft, rows, num_tokens, num_draft, logits_processor, limits, stop):
   """Write with TABLES[0] as the target."""
-  target = table_model(TABLES[0])
+  target = TableModel(TABLES[0])
   prompt = Prompt(jnp.full((rows, 1), FIRST), jnp.zeros(rows, int))
-  nothing = jnp.zeros(rows, int)
-  decode_state = prefill(
-    step_of(target), nothing, prompt, logits_processor, None
-  )
+  decode_state = prefill(target, prompt, logits_processor, 0, None)
   if draft == "lookup":
-    draft, memory = PromptLookup(), Text.of(prompt, num_tokens + num_draft + 1)
+    draft, memory = (
+      PromptLookup(),
+      LookupState.of(prompt, num_tokens + num_draft + 1),
+    )
   else:
-    own = table_model(TABLES[draft])
-    _, memory, _ = own.extend(prompt.tokens_BT, nothing)
+    own = TableModel(TABLES[draft])
+    _, memory, _ = own.extend(prompt.tokens_BT, jnp.zeros(rows, int))
     draft = ModelDraft(own)
   keys = jax.random.split(jax.random.key(3), rows)
   return speculate(
@@ -107,7 +111,7 @@ def draw(draft, rows, num_tokens, num_draft, logits_processor, limits, stop):
 
 def distribution(logits_processor, num_tokens):
   """Give each text its probability, by asking for all of them."""
-  target, total = table_model(TABLES[0]), 0.0
+  target, total = TableModel(TABLES[0]), 0.0
   texts = np.array(list(itertools.product(range(V), repeat=num_tokens)))
   prompt = Prompt(jnp.full((len(texts), 1), FIRST), None)
   inputs = np.concatenate([np.full((len(texts), 1), FIRST), texts], axis=1)
@@ -173,7 +177,7 @@ def test_log_probs_are_those_of_the_target_before_filters():
   found = draw(1, 8, 9, 2, WARM, jnp.full(8, 9), NEVER)
   tokens = np.array(found.sampled.tokens_BN)
   inputs = np.concatenate([np.full((8, 1), FIRST), tokens], axis=1)
-  logits, _, _ = table_model(TABLES[0]).extend(
+  logits, _, _ = TableModel(TABLES[0]).extend(
     jnp.array(inputs), jnp.zeros(8, int)
   )
   log_probs = jax.nn.log_softmax(logits)[:, :-1]
@@ -187,7 +191,7 @@ def test_lookup_copies_what_followed_the_longest_match():
   def propose(text, start=0, number=4):
     prompt = Prompt(jnp.array([text[:-1]]), jnp.array([start]))
     keys = jnp.zeros((1, number + 1))
-    memory, last = Text.of(prompt, number + 1), jnp.array(text[-1:])
+    memory, last = LookupState.of(prompt, number + 1), jnp.array(text[-1:])
     found = PromptLookup().propose(memory, last, keys, None, ())
     return found.tokens_BK[0].tolist()
 
@@ -228,57 +232,38 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
   limits, logits_processor = jnp.array([number, number - 5, number]), Greedy()
   fixed = dict(pad_token=PAD)
 
+  capacity = 5 + number + num_draft + 1
+
   def bound(name):
     model, variables = models[name]
-
-    def score(hidden):
-      return model.apply(variables, hidden, method="logits")
-
-    def step(tokens, carry, resets=None):
-      hidden, carry = model.apply(variables, tokens, carry, resets)
-      return score(hidden[:, -1:])[:, 0], carry
-
-    def extend(tokens, carry):
-      hidden, carry, marks = model.apply(
-        variables, tokens, carry, method="extend"
-      )
-      return score(hidden), carry, marks
-
-    capacity = 5 + number + num_draft + 1
-    carry = model.initial_carry(3, capacity)
-    return model, step, Model(extend, model.rollback), carry
+    return DecodingModel(model, variables)
 
   @jax.jit
   def plain():
-    model, step, _, carry = bound(target)
-    decode_state = prefill(step, carry, prompt, logits_processor, None)
+    model = bound(target)
+    decode_state = prefill(model, prompt, logits_processor, capacity, None)
     how = dict(stop_tokens=(NEVER,), max_context=None, **fixed)
     return decode(
-      step,
-      model.rewind,
-      decode_state,
-      keys,
-      limits,
-      number,
-      logits_processor,
-      **how,
+      model, decode_state, keys, limits, number, logits_processor, **how
     )[0]
 
   @jax.jit
   def speculative():
-    _, step, own, carry = bound(target)
-    decode_state = prefill(step, carry, prompt, logits_processor, None)
+    model = bound(target)
+    decode_state = prefill(model, prompt, logits_processor, capacity, None)
     if draft == "lookup":
-      ahead, memory = PromptLookup(), Text.of(prompt, number + num_draft + 1)
+      proposer = PromptLookup()
+      state = LookupState.of(prompt, number + num_draft + 1)
     else:
-      _, draft_step, other, carry = bound(draft)
-      memory = prefill(draft_step, carry, prompt, logits_processor, None).carry
-      ahead = ModelDraft(other)
+      proposer = ModelDraft(bound(draft))
+      state = prefill(
+        proposer.model, prompt, logits_processor, capacity, None
+      ).carry
     return speculate(
-      own,
+      model,
       decode_state,
-      ahead,
-      memory,
+      proposer,
+      state,
       keys,
       limits,
       number,

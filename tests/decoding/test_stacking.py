@@ -26,7 +26,7 @@ def test_numbers_alone_may_differ_within_a_kind():
   tokenizer = ByteTokenizer()
 
   def kind_of(**settings):
-    return kind(SamplingParams(**settings).filters(tokenizer))
+    return kind(SamplingParams(**settings).logits_processors(tokenizer))
 
   usual = kind_of(temperature=0.5, top_p=0.5)
   assert usual == kind_of(temperature=0.7, top_p=0.9)

@@ -6,8 +6,11 @@ import pytest
 
 from lmjax.data.tokenizers import EOS, ByteTokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import GeneratedChunk
+from lmjax.generation.detokenizer import (
+  StreamingDetokenizer,
+  truncate_at_stop_string,
+)
+from lmjax.generation.results import GeneratedChunk
 
 TEXT = "Fußgänger: 三国演义, naïve 🦜 END of it."
 
@@ -59,15 +62,13 @@ def test_tokens_end_with_the_stop_string(size):
   assert len(grown.log_probs) == len(grown.tokens)
 
 
-def test_a_text_that_is_there_at_once_is_cut_behind_its_stop_string():
-  grown = StreamingDetokenizer(ByteTokenizer(), ["cd"])
+def test_complete_sequences_are_truncated_at_stop_strings():
   tokens = [*ByteTokenizer().encode("abcdef").tolist(), EOS]
   piece = GeneratedChunk(tokens, [*range(7)], "stop")
-  assert grown.cut(piece) == GeneratedChunk(
-    tokens[:4], [0, 1, 2, 3], "stop", []
-  )
+  truncated = truncate_at_stop_string(ByteTokenizer(), piece, ["cd"])
+  assert truncated == GeneratedChunk(tokens[:4], [0, 1, 2, 3], "stop", [])
   whole = GeneratedChunk(tokens[4:], [1, 2, 3], "stop")
-  assert grown.cut(whole) == whole and not grown.tokens
+  assert truncate_at_stop_string(ByteTokenizer(), whole, ["cd"]) == whole
 
 
 def test_an_empty_stop_string_is_refused():

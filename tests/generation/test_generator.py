@@ -8,10 +8,12 @@ import pytest
 
 from lmjax.config.finalize import finalize
 from lmjax.config.model_keys import DEFAULT_TASKS
-from lmjax.data.tokenizers import EOS
+from lmjax.data.tokenizers import EOS, PAD
 from lmjax.decoding.filters import Ban, Greedy, Temperature, chain
 from lmjax.errors import UsageError
-from lmjax.generation.generator import Generator, Request, bucket, bucket_rows
+from lmjax.generation.generator import ModelBinder
+from lmjax.generation.requests import Request, bucket, bucket_rows
+from lmjax.generation.sample_generator import SampleGenerator
 from lmjax.models import MODELS
 from lmjax.task_specs.build import build_model
 
@@ -24,7 +26,7 @@ ALWAYS = ("ngram", "lstm")
 def make(tiny_config):
   """Make a generator of a family and variables with some life in them."""
 
-  def make(family, **options):
+  def make(family, stop_tokens=(EOS,)):
     config = finalize(tiny_config(family))
     model = build_model(config, vocab_size=V)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 1), int))
@@ -38,7 +40,8 @@ def make(tiny_config):
         lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape),
         variables,
       )
-    return Generator(model, keeps_layout=True, **options), variables
+    binder = ModelBinder(model, caches_layout=True)
+    return SampleGenerator(binder, PAD, stop_tokens), variables
 
   return make
 
@@ -49,16 +52,16 @@ def lstm(make):
 
 
 def texts(generator, variables, requests, logits_processor=None, **options):
-  """Draw all tokens of each request."""
+  """Sample all tokens of each request."""
   sampled = [[] for _ in requests]
-  for pieces in generator(
+  for chunks, _ in generator.stream(
     variables,
     requests,
     logits_processor or chain([Temperature(1.0)]),
     **options,
   ):
-    for text, piece in zip(sampled, pieces, strict=True):
-      text += piece.tokens
+    for text, chunk in zip(sampled, chunks, strict=True):
+      text += chunk.tokens
   return sampled
 
 
@@ -80,7 +83,7 @@ def test_together_is_alone_and_some_at_a_time_is_all_at_once(family, make):
   generator, variables = make(family, stop_tokens=())
   together = texts(generator, variables, REQUESTS)
   assert [len(text) for text in together] == [12, 3, 12]
-  assert texts(generator, variables, REQUESTS, chunk=5) == together
+  assert texts(generator, variables, REQUESTS, chunk_size=5) == together
   turned = texts(generator, variables, REQUESTS[::-1])
   assert turned[::-1] == together
   for request, text in zip(REQUESTS, together, strict=True):
@@ -101,8 +104,9 @@ def test_pieces_say_how_texts_end(lstm):
   generator, variables = lstm
   requests = [Request(np.array([4]), 20, seed) for seed in range(8)]
   ends = {}
-  for pieces in generator(variables, requests, chain([]), chunk=7):
-    for index, piece in enumerate(pieces):
+  stream = generator.stream(variables, requests, chain([]), chunk_size=7)
+  for chunks, _ in stream:
+    for index, piece in enumerate(chunks):
       assert len(piece.tokens) == len(piece.log_probs)
       assert EOS not in piece.tokens[:-1]
       if piece.finish_reason == "stop" and index not in ends:
@@ -120,7 +124,7 @@ def test_who_is_told_to_stop_draws_no_more(lstm):
     variables,
     requests,
     chain([Greedy()]),
-    chunk=3,
+    chunk_size=3,
     is_done=lambda pieces: [True, False],
   )
   assert len(sampled[0]) <= 3 < len(sampled[1])
@@ -129,7 +133,7 @@ def test_who_is_told_to_stop_draws_no_more(lstm):
 def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
   """Greedy, every token from the whole window; a row without a code beside."""
   generator, variables = make("transformer")
-  model = generator._model
+  model = generator._binder.model
   control_code, prompt, kept = 3, [5, 6, 7], model.max_context // 2
   requests = [
     Request(np.array([control_code, *prompt]), 20, control_code=control_code),
@@ -165,20 +169,22 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
 def test_log_probs_are_the_models_own_whatever_is_drawn_by(lstm):
   generator, variables = lstm
   request = Request(np.array([4, 5]), 1)
-  (piece,) = next(generator(variables, [request], chain([Greedy()])))
-  (other,) = next(generator(variables, [request], chain([Temperature(9.0)])))
+
+  def sample(*processors):
+    return generator.complete(variables, [request], chain(processors)).chunks
+
+  (piece,) = sample(Greedy())
+  (other,) = sample(Temperature(9.0))
   assert piece.log_probs[0] >= other.log_probs[0]
-  again = next(generator(variables, [request], chain([Temperature(0.01)])))
-  assert again[0].log_probs == piece.log_probs
+  assert sample(Temperature(0.01))[0].log_probs == piece.log_probs
 
 
-def test_a_timing_counts_what_was_read_and_drawn(lstm):
+def test_statistics_count_prompt_and_new_tokens(lstm):
   generator, variables = lstm
-  sampled = texts(generator, variables, REQUESTS)
-  timing = generator.timing
-  assert timing.prompt_tokens == 8
-  assert timing.new_tokens == sum(map(len, sampled))
-  assert "tokens/s" in str(timing) and timing.first_seconds > 0
+  chunks, stats = generator.complete(variables, REQUESTS, chain([]))
+  assert stats.prompt_tokens == 8
+  assert stats.new_tokens == sum(len(chunk.tokens) for chunk in chunks)
+  assert "tokens/s" in str(stats) and stats.first_seconds > 0
 
 
 def test_sizes_are_few_and_large_enough():
@@ -195,4 +201,4 @@ def test_sizes_are_few_and_large_enough():
 def test_nothing_to_draw_is_a_sentence(lstm):
   generator, variables = lstm
   with pytest.raises(UsageError, match="num_tokens=0 must be at least 1"):
-    next(generator(variables, [Request(np.array([4]), 0)], chain([])))
+    generator.complete(variables, [Request(np.array([4]), 0)], chain([]))

@@ -19,6 +19,7 @@ from lmjax.generation.infilling import (
   MaskInfiller,
   SpanInfiller,
 )
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.run import Run
 from lmjax.training import loop
@@ -63,7 +64,7 @@ def masked():
 
 def test_candidates_are_the_likeliest_words_of_the_blank(masked):
   fill, model, tokenizer, variables = masked
-  filled = fill(variables, f"a {BLANK} of lists", number=3)
+  filled = fill(variables, f"a {BLANK} of lists", SamplingParams(num_samples=3))
   a, of, lists = tokenizer.encode("a of lists")
   tokens = np.array([[a, tokenizer.extra(MASK), of, lists]])
   logits = np.array(score(model, variables, tokens))[0, 1]
@@ -82,20 +83,20 @@ def test_blanks_are_filled_the_surest_first(masked):
   text = f"{BLANK} cells {BLANK} or {BLANK}"
   by_hand = text
   while BLANK in by_hand:
-    best = [c[0] for c in fill(variables, by_hand).candidates]
+    best = [c[0] for c in fill(variables, by_hand, SamplingParams()).candidates]
     surest = int(np.argmax([c.probability for c in best]))
     parts = by_hand.split(BLANK)
     left = BLANK.join(parts[: surest + 1])
     right = BLANK.join(parts[surest + 1 :])
     by_hand = left + best[surest].text + right
-  assert fill(variables, text).texts == [by_hand]
+  assert fill(variables, text, SamplingParams()).texts == [by_hand]
 
 
 def test_the_text_around_blanks_stays_as_it_is(masked):
   fill, _, _, variables = masked
   text = f"A  {BLANK} of CELLS, {BLANK}\n(or lists)  "
   before, between, behind = text.split(BLANK)
-  (filled,) = fill(variables, text).texts
+  (filled,) = fill(variables, text, SamplingParams()).texts
   assert filled.startswith(before) and filled.endswith(behind)
   assert between in filled and "<unk>" not in filled
   model, tokenizer, variables = make(
@@ -103,11 +104,11 @@ def test_the_text_around_blanks_stays_as_it_is(masked):
   )
   options = dict(temperature=0.0, num_tokens=99)
   (filled,) = SpanInfiller(model, tokenizer)(
-    variables, "?" + BLANK, **options
+    variables, "?" + BLANK, SamplingParams(**options)
   ).texts
   assert filled.startswith("?")
   (same,) = SpanInfiller(model, tokenizer)(
-    variables, "?" + BLANK, **(options | dict(num_tokens=16))
+    variables, "?" + BLANK, SamplingParams(**options | dict(num_tokens=16))
   ).texts
   assert filled == same  # the context ends it
 
@@ -130,13 +131,14 @@ def test_a_middle_is_drawn_behind_its_marks():
   )
   fill = FIMInfiller(model, tokenizer)
   options = dict(num_tokens=9, temperature=0.0)
-  (text,) = fill(variables, f"a l{BLANK} of", **options).texts
+  (text,) = fill(variables, f"a l{BLANK} of", SamplingParams(**options)).texts
   prefix, suffix, middle = (tokenizer.extra(mark) for mark in MARKS)
   tokens = [prefix, *tokenizer.encode("a l"), suffix, *tokenizer.encode(" of")]
   tokens.append(middle)
   middle = go_on(model, tokenizer, variables, tokens, 9)
   assert text == f"a l{middle} of"
-  (text,) = fill(variables, f"a l{BLANK} of", num_tokens=99, seed=1).texts
+  params = SamplingParams(num_tokens=99, seed=1)
+  (text,) = fill(variables, f"a l{BLANK} of", params).texts
   assert len(text) <= 20 + 1 - 3  # marks and text fill the context
 
 
@@ -152,20 +154,21 @@ def test_spans_are_put_in_where_their_marks_are():
   assert sources.tolist() == expected
   sampled = [first, *tokenizer.encode("list"), first + 1]
   sampled += tokenizer.encode("cell").tolist()
-  assert fill._answers(sampled) == ["list", "cell", ""]
-  assert fill._answers(sampled[:3]) == ["li", "", ""]  # cut off
-  options = dict(number=2, num_tokens=7, seed=3)
-  texts = fill(variables, f"a {BLANK} of {BLANK}s", **options).texts
+  assert fill._split_fillings(sampled) == ["list", "cell", ""]
+  assert fill._split_fillings(sampled[:3]) == ["li", "", ""]  # cut off
+  params = SamplingParams(num_samples=2, num_tokens=7, seed=3)
+  texts = fill(variables, f"a {BLANK} of {BLANK}s", params).texts
   assert len(texts) == 2 and texts[0] != texts[1]
   assert all(text.startswith("a ") and text[-1] == "s" for text in texts)
-  with pytest.raises(UsageError, match="has 4 blanks ___ and .* fills 3 at"):
+  with pytest.raises(UsageError, match="has 4 blanks ___, but .* at most 3"):
     fill.encode(BLANK * 4)
 
 
 def test_a_prompt_of_a_prefix_model_is_read_in_both_directions():
   model, tokenizer, variables = make("character", transformer, ())
   sampler = TextSampler(model, tokenizer, bidirectional_prompt=True)
-  text = sampler(variables, "a list", num_tokens=6, temperature=0.0)[0]
+  params = SamplingParams(num_tokens=6, temperature=0.0)
+  text = sampler.generate(variables, "a list", params).text
   prefix = (np.arange(20) < 6)[None]
   expected = go_on(
     *(model, tokenizer, variables, tokenizer.encode("a list"), 6),
@@ -179,7 +182,7 @@ def test_a_prompt_of_a_prefix_model_is_read_in_both_directions():
   [
     (MaskInfiller, (MASK,), "a list", "'a list' has no blank; write ___"),
     (MaskInfiller, (MASK,), "a" * 30 + BLANK, "context holds 16; shorten"),
-    (FIMInfiller, MARKS, f"{BLANK} a {BLANK}", "has 2 blanks ___ and .* one"),
+    (FIMInfiller, MARKS, f"{BLANK} a {BLANK}", "has 2 blanks ___, but .* one"),
     (FIMInfiller, MARKS, "a" * 30 + BLANK, "context holds 16; shorten"),
   ],
 )
@@ -207,7 +210,7 @@ def test_runs_do_what_their_tasks_taught_them(
   shown = f"unigram entropy of valid: {entropy:.4f} nats a token"
   assert shown in capsys.readouterr().err
   assert run.tokenizer.special_tokens == (MASK,)
-  filled = run.fill(f"7 {BLANK} is", number=2)
+  filled = run.fill(f"7 {BLANK} is", SamplingParams(num_samples=2))
   assert len(filled.candidates[0]) == 2 and BLANK not in filled.texts[0]
   with pytest.raises(
     UsageError, match="task=masked_lm does not generate text; use .*fill"
@@ -216,7 +219,7 @@ def test_runs_do_what_their_tasks_taught_them(
   script = str(Path(__file__).parent.parent.parent / "scripts" / "fill.py")
   flags = [f"--workdir={tmp_path / 'masked'}", f"--text=7 {BLANK} is"]
   printed = subprocess.check_output(
-    [sys.executable, script, *flags, "--number=2"], cwd=tmp_path, text=True
+    [sys.executable, script, *flags, "--num_samples=2"], cwd=tmp_path, text=True
   )
   lines = printed.splitlines()
   assert lines[0] == "blank 1:" and lines[-1] == filled.texts[0]

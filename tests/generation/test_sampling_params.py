@@ -15,6 +15,11 @@ from lmjax.generation.sampling_params import SamplingParams
 
 TOKENIZER = CharacterTokenizer.train(["abcde "], 0, 1, False)
 ALL = dict(
+  num_tokens=7,
+  num_samples=2,
+  seed=3,
+  stop=("zz",),
+  control_code="poem",
   temperature=0.5,
   top_k=4,
   top_p=0.9,
@@ -53,11 +58,11 @@ def test_each_setting_is_one_that_cases_here_change():
 
 
 def test_defaults_draw_from_the_model_as_it_is():
-  assert SamplingParams().filters(TOKENIZER) == (Temperature(1.0),)
+  assert SamplingParams().logits_processors(TOKENIZER) == (Temperature(1.0),)
 
 
 def test_filters_are_in_the_order_that_their_room_states():
-  chosen = names(SamplingParams(**ALL).filters(TOKENIZER))
+  chosen = names(SamplingParams(**ALL).logits_processors(TOKENIZER))
   table = [
     line for line in filters.__doc__.splitlines() if line[:5].strip().isdigit()
   ]
@@ -75,12 +80,14 @@ def test_temperature_zero_leaves_nothing_to_truncate():
   sampling = SamplingParams(
     temperature=0, top_k=3, mirostat_tau=2.0, min_tokens=1
   )
-  assert names(sampling.filters(TOKENIZER)) == ["MinLength", "Greedy"]
-  assert SamplingParams(temperature=0.0).filters(TOKENIZER) == (Greedy(),)
+  assert names(sampling.logits_processors(TOKENIZER)) == ["MinLength", "Greedy"]
+  assert SamplingParams(temperature=0.0).logits_processors(TOKENIZER) == (
+    Greedy(),
+  )
 
 
 def left(sampling, prompt, tokenizer=TOKENIZER):
-  logits_processor = chain(sampling.filters(tokenizer))
+  logits_processor = chain(sampling.logits_processors(tokenizer))
   tokens = jnp.array([tokenizer.encode(prompt)])
   size = tokenizer.vocab_size
   state = logits_processor.start(Prompt(tokens, jnp.array([0])), size)
@@ -105,14 +112,14 @@ def test_texts_become_tokens():
 def test_words_are_banned_with_the_space_before_them_and_unknown_ones_are_not():
   """A word that the tokenizer does not know is never written."""
   tokenizer = WordTokenizer.train(["the cat sat ."], 0, 1, False)
-  assert not SamplingParams(bad_words=("dog", "the dog")).filters(tokenizer)[
-    :-1
-  ]
+  assert not SamplingParams(bad_words=("dog", "the dog")).logits_processors(
+    tokenizer
+  )[:-1]
   banned = np.isinf(
     left(SamplingParams(bad_words=("the cat",)), "the", tokenizer)
   )
   assert np.flatnonzero(banned) == tokenizer.encode("cat")
-  spaced, _ = SamplingParams(bad_words=("b",)).filters(TOKENIZER)
+  spaced, _ = SamplingParams(bad_words=("b",)).logits_processors(TOKENIZER)
   assert {tuple(word) for word in spaced.words.tolist()} == {
     (-1, token("b")),
     (token(" "), token("b")),
@@ -166,11 +173,11 @@ def test_wrong_settings_are_sentences(name, value):
 @pytest.mark.parametrize(
   ("setting", "message"),
   [
-    (dict(logit_bias=("ab=1",)), "one token, and it has 2"),
+    (dict(logit_bias=("ab=1",)), "must name one token, but it has 2"),
     (dict(logit_bias=("z=1",)), "'z' is not in the vocabulary"),
     (dict(forced="az"), "'az' is not in the vocabulary"),
   ],
 )
 def test_texts_that_the_model_does_not_know_are_sentences(setting, message):
   with pytest.raises(UsageError, match=message):
-    SamplingParams(**setting).filters(TOKENIZER)
+    SamplingParams(**setting).logits_processors(TOKENIZER)

@@ -10,7 +10,7 @@ import pytest
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
-from lmjax.generation.decoding_strategy import Search
+from lmjax.generation.decoding_strategies import Beam
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.tasks.seq2seq import Seq2Seq
@@ -48,9 +48,8 @@ def made(name):
 
 def sampled(name, sources, **sampling):
   sampler, variables = made(name)
-  requests = sampler.requests(sources, NUM_TOKENS)
-  filters = SamplingParams(**sampling).filters(sampler.tokenizer)
-  return sampler.draw(variables, requests, filters)
+  params = SamplingParams(num_tokens=NUM_TOKENS, **sampling)
+  return sampler.generate(variables, sources, params).completions
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -66,21 +65,25 @@ def test_beams_cover_sources_as_those_of_the_task_do():
   """With a model that finds what is banned unlikely: scores leave it in."""
   name, settings = "transformer", dict(beam_size=3, coverage_penalty=2.0)
   model, variables = MODELS[name], made(name)[1]
-  sampler = Seq2SeqSampler(model, KNOWN, search=Search(**settings))
-  requests = sampler.requests(SOURCES, NUM_TOKENS)
+  found = Seq2SeqSampler(model, KNOWN).generate(
+    variables,
+    SOURCES,
+    SamplingParams(num_tokens=NUM_TOKENS),
+    strategy=Beam(**settings),
+  )
   found_BT = searched(name, **settings)
-  check_same(sampler.draw(variables, requests, ()), found_BT)
+  check_same(found.completions, found_BT)
   plain = searched(name, beam_size=3, coverage_penalty=0.0)
   assert not np.array_equal(found_BT, plain)
 
 
 def test_without_attention_nothing_is_covered():
   model = built("recurrent_seq2seq", cell="gru", attention="none")
-  search = Search(beam_size=2, coverage_penalty=0.2)
-  sampler = Seq2SeqSampler(model, KNOWN, search=search)
+  strategy = Beam(beam_size=2, coverage_penalty=0.2)
+  sampler = Seq2SeqSampler(model, KNOWN)
   variables = draw(model, np.zeros((1, 2), int))
-  with pytest.raises(UsageError, match="without attention covers no source"):
-    sampler.draw(variables, sampler.requests(["ab"], 2), ())
+  with pytest.raises(UsageError, match="needs a model with attention over"):
+    sampler.generate(variables, "ab", strategy=strategy)
 
 
 def searched(name, **settings):
@@ -120,9 +123,11 @@ def check_same(texts, found_BT):
 def test_what_is_no_source_is_a_sentence():
   sampler, _ = made("transformer")
   for source, message in (
-    ("", "source has no token"),
+    ("", "source text is empty"),
     ("abcdefga", "source has 9 tokens .* holds 8; shorten the source"),
   ):
     with pytest.raises(UsageError, match=message):
-      sampler.requests([source], 5)
-  assert sampler.requests(["a"], 99)[0].num_tokens == 8
+      sampler.requests([source], SamplingParams())
+  assert (
+    sampler.requests(["a"], SamplingParams(num_tokens=99))[0].num_tokens == 8
+  )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run folders steered by what users ask for."""
+"""Constraints and guidance of runs."""
 
+import dataclasses
 import json
 import re
 
@@ -11,8 +12,10 @@ from absl import flags
 from lmjax.cli.dataclass_flags import define_flags
 from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.errors import UsageError, UserError
+from lmjax.generation.constraints.constraints import Constraints
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
-from lmjax.guidance.options import Control
+from lmjax.guidance.guidance import Guidance
 from lmjax.run import Run
 from lmjax.training import loop
 from tests.tiny_models import draw, recurrent
@@ -53,33 +56,49 @@ def runs(tiny_config, text_folder, tmp_path_factory):
 
 
 def write(runs, name="lstm", num_tokens=20, **settings):
-  run = Run(runs + name, control=Control(**settings))
-  return run.generate(
-    "5 is", num_samples=3, num_tokens=num_tokens, temperature=0.9
+  names = [field.name for field in dataclasses.fields(Constraints)]
+  constraints = {k: v for k, v in settings.items() if k in names}
+  guidance = {k: v for k, v in settings.items() if k not in names}
+  params = SamplingParams(num_samples=3, num_tokens=num_tokens, temperature=0.9)
+  return (
+    Run(runs + name)
+    .generate(
+      "5 is",
+      params,
+      constraints=Constraints(**constraints),
+      guidance=Guidance(**guidance),
+    )
+    .texts
   )
 
 
-def test_constraints_hold_for_what_a_sampler_draws():
-  """Some tokens at a time as at once; numbers of tokens may differ."""
+def test_constraints_hold_for_samples():
+  """For streams as for whole texts; numbers of tokens may differ."""
   tokens = ["<pad>", "<unk>", "<bos>", "<eos>", *"abc ."]
   tokenizer = CharacterTokenizer(tokens, lower_case=False)
   model = recurrent("lstm", tokenizer.vocab_size, num_layers=1)
   pattern = "([abc]{1,3}[ .])+"
-  control = Control(regex=pattern, required_words=("ab", "c"))
-  sampler = TextSampler(model, tokenizer, control=control)
-  requests = sampler.requests(["a b"], 9, num_samples=3)
-  requests += sampler.requests(["c"], 20)
+  constraints = Constraints(regex=pattern, required_words=("ab", "c"))
+  sampler = TextSampler(model, tokenizer)
   variables = draw(model, jnp.zeros((1, 1), int))
-  sampled = [each.text for each in sampler.draw(variables, requests, [])]
-  for text in sampled:
-    assert re.fullmatch(pattern, text)
-    assert {"ab", "c"} <= set(re.split("[ .]", text))
-  pieces = sampler.stream(variables, requests, [], chunk=4)
-  assert sampled == ["".join(parts) for parts in zip(*pieces, strict=True)]
+  for prompts, num_samples, num_tokens in (("a b", 3, 9), (["c", "a"], 1, 20)):
+    args = (
+      variables,
+      prompts,
+      SamplingParams(num_samples=num_samples, num_tokens=num_tokens),
+    )
+    texts = sampler.generate(*args, constraints=constraints).texts
+    for text in texts:
+      assert re.fullmatch(pattern, text)
+      assert {"ab", "c"} <= set(re.split("[ .]", text))
+    streamed = [""] * len(texts)
+    for delta in sampler.stream(*args, constraints=constraints):
+      streamed[delta.index] += delta.text
+    assert streamed == texts
 
 
 @pytest.mark.slow
-def test_constraints_hold_for_what_runs_draw(runs, tmp_path):
+def test_constraints_hold_for_samples_of_runs(runs, tmp_path):
   pattern = r"( [a-z]+){2,4}, \d+\."
   texts = write(runs, regex=pattern, required_words=("all", "squared is"))
   for text in texts:
@@ -93,7 +112,7 @@ def test_constraints_hold_for_what_runs_draw(runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_who_has_a_say_changes_what_is_drawn_and_keeps_to_constraints(runs):
+def test_guidance_changes_samples_and_respects_constraints(runs):
   """Weights of 0 change nothing; all of them go together."""
   plain = write(runs)
   experts = dict(
@@ -127,11 +146,11 @@ def test_who_has_a_say_changes_what_is_drawn_and_keeps_to_constraints(runs):
     ("lstm", dict(regex="a{30}"), "30 tokens, more than num_tokens=20"),
     ("lstm", dict(regex="é"), "no text that the run's tokenizer can write"),
     ("lstm", dict(expert_workdir="ngram"), "has another tokenizer"),
-    ("lstm", dict(expert_workdir="recurrent_encoder"), "is no expert"),
+    ("lstm", dict(expert_workdir="recurrent_encoder"), "cannot be an expert"),
     (
       "lstm",
       dict(expert_workdir="transformer", num_tokens=CONTEXT),
-      f"make 44 tokens and the context of .* holds {CONTEXT}",
+      f"add up to 44 tokens, but the context of .* holds {CONTEXT}",
     ),
     (
       "ngram",
@@ -141,7 +160,7 @@ def test_who_has_a_say_changes_what_is_drawn_and_keeps_to_constraints(runs):
     (
       "lstm",
       dict(classifier_workdir="lstm", classifier_label="low"),
-      "knows no classes",
+      "has no classes",
     ),
     (
       "lstm",
@@ -164,33 +183,42 @@ def test_runs_that_do_not_fit_are_named_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-  ("settings", "sentence"),
+  ("cls", "settings", "sentence"),
   [
-    (dict(required_words=(" ",)), "must holds an empty word"),
-    (dict(guidance=-1.0), "guidance=-1.0 must be at least 0"),
-    (dict(classifier_weight=float("nan")), "classifier_weight=nan must be"),
-    (dict(guidance=1e300), "guidance=1e[+]300 must be at least 0, and at most"),
-    (dict(classifier_candidates=0), "classifier_candidates=0 must be"),
-    (dict(classifier_label="low"), "give both classifier_workdir and"),
+    (Constraints, dict(required_words=(" ",)), "must not contain an empty"),
+    (Guidance, dict(guidance=-1.0), "guidance=-1.0 must be from 0 to"),
+    (
+      Guidance,
+      dict(classifier_weight=float("nan")),
+      "classifier_weight=nan must be",
+    ),
+    (Guidance, dict(guidance=1e300), r"guidance=1e[+]300 must be from 0 to"),
+    (
+      Guidance,
+      dict(classifier_candidates=0),
+      "classifier_candidates=0 must be at least 1",
+    ),
+    (Guidance, dict(classifier_label="low"), "need each other; give both"),
   ],
 )
-def test_settings_that_cannot_be_are_one_sentence(settings, sentence):
+def test_invalid_settings_are_one_sentence(cls, settings, sentence):
   with pytest.raises(UsageError, match=sentence):
-    Control(**settings)
+    cls(**settings)
 
 
-def test_a_schema_may_have_the_mark_that_editors_put_before_it(tmp_path):
+def test_a_schema_may_start_with_a_byte_order_mark(tmp_path):
   tokenizer = CharacterTokenizer(
     ["<pad>", "<unk>", "<bos>", "<eos>", *"truefals"], lower_case=False
   )
   schema = tmp_path / "schema.json"
   schema.write_text('{"type": "boolean"}', encoding="utf-8-sig")
-  steering = Control(json_schema=str(schema))(tokenizer)
-  assert steering.automaton.distance_S[0] == len("true")
+  bound = Constraints(json_schema=str(schema)).bind(tokenizer)
+  assert bound.automaton.distance_S[0] == len("true")
 
 
-def test_flags_are_the_settings():
-  read = define_flags(Control)
+def test_flags_are_the_fields():
+  read_constraints = define_flags(Constraints)
+  read_guidance = define_flags(Guidance)
   given = [
     "--required_words=a b",
     "--required_words=c,d",
@@ -198,6 +226,7 @@ def test_flags_are_the_settings():
     "--classifier_weight=2",
   ]
   flags.FLAGS(["sample.py", *given])
-  assert read() == Control(
-    regex="x+", required_words=("a b", "c,d"), classifier_weight=2
+  assert read_constraints() == Constraints(
+    regex="x+", required_words=("a b", "c,d")
   )
+  assert read_guidance() == Guidance(classifier_weight=2)

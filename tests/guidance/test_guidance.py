@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.filters import Classifier, Expert, Prompt, chain
 from lmjax.decoding.generate import decode, prefill
 from tests.tiny_models import draw as draw_variables
@@ -33,32 +34,13 @@ def padded(texts, length):
 
 
 @functools.cache
-def step_of(name):
-  model = MODELS[name]
-
-  def step(variables, tokens_BT, carry, resets_BT):
-    hidden, carry = model.apply(variables, tokens_BT, carry, resets_BT)
-    last = jax.tree.map(lambda leaf: leaf[:, -1:], hidden)
-    return model.apply(variables, last, method="logits")[:, 0], carry
-
-  return step
-
-
-@functools.cache
 def variables_of(name):
   return draw_variables(MODELS[name], jnp.zeros((1, 1), int))
 
 
 def expert(name, weight):
-  model = MODELS[name]
-  return Expert(
-    variables_of(name),
-    weight,
-    step_of(name),
-    model.initial_carry,
-    NUM_TOKENS,
-    model.max_context,
-  )
+  model = DecodingModel(MODELS[name], variables_of(name))
+  return Expert(model, weight, NUM_TOKENS)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -78,14 +60,12 @@ def log_probs(name, text):
 
 @functools.partial(jax.jit, static_argnames="max_context")
 def continue_texts(prompt, logits_processor, max_context):
-  """Let an LSTM write, with one call of the loop."""
-  step = functools.partial(step_of("lstm"), variables_of("lstm"))
+  """Sample from an LSTM, with one call of the loop."""
+  model = DecodingModel(MODELS["lstm"], variables_of("lstm"))
   rows = len(prompt.starts_B)
-  carry = MODELS["lstm"].initial_carry(rows, 0)
   sampled, _ = decode(
-    step,
-    MODELS["lstm"].rewind,
-    prefill(step, carry, prompt, logits_processor, max_context),
+    model,
+    prefill(model, prompt, logits_processor, 0, max_context),
     jax.random.split(jax.random.key(1), rows),
     jnp.full(rows, NUM_TOKENS),
     NUM_TOKENS,
@@ -147,14 +127,20 @@ def test_an_expert_that_takes_back_what_the_model_says_leaves_all_alike():
 
 
 def test_what_an_expert_is_sure_cannot_be_stays_finite():
-  def step(variables, tokens_BT, carry, resets_BT):
-    return variables[tokens_BT[:, -1]], carry
+  class TableModel:
+    max_context = None
+
+    def initial_carry(self, batch_size, capacity):
+      del batch_size, capacity
+      return ()
+
+    def prefill(self, tokens_BT, carry, resets_BT):
+      del resets_BT
+      return table_VV[tokens_BT[:, -1]], carry
 
   table_VV = jnp.full((V, V), -jnp.inf).at[:, 4].set(0.0)
   for weight in (2.0, -2.0, 0.0):
-    logits_processor = Expert(
-      table_VV, weight, step, lambda rows, size: (), 1, None
-    )
+    logits_processor = Expert(TableModel(), weight, 1)
     made = logits_processor(
       jnp.zeros((3, V)), logits_processor.start(padded(TEXTS, 4), V)
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lmjax.errors import UserError
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.models.ngram import MAX_ORDER, SMOOTHINGS, NGram, build, levels_of
 from lmjax.ngrams import arpa, smoothing
 from lmjax.ngrams.backoff import score
@@ -210,8 +211,9 @@ def test_a_run_is_counted_judged_sampled_and_gone_on_with(
   run = Run(tmp_path / "run")
   report = run.evaluate("valid")
   assert 1 < report["perplexity"] < 8
-  assert run.generate("The ", num_tokens=20, seed=1) == run.generate(
-    "The ", num_tokens=20, seed=1
+  params = SamplingParams(num_tokens=20, seed=1)
+  assert (
+    run.generate("The ", params).texts == run.generate("The ", params).texts
   )
   # The same tables by way of a file, from another start.
   tables = tmp_path / "tables.arpa.gz"

@@ -14,8 +14,9 @@ from lmjax import strict_json
 from lmjax.data.text.batching import EVAL_ORDERS
 from lmjax.data.tokenizers import EOS, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.decoding.filters import Ban, TopK
+from lmjax.decoding.filters import Ban
 from lmjax.errors import UsageError
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.neural_cache import CacheOptions
@@ -100,8 +101,9 @@ def test_what_was_drawn_scores_as_it_was_told(name):
   model, variables = MODELS[name], variables_of(name)
   sampler = TextSampler(model, TOKENIZER)
   prompts = ["abc", "g"]
-  requests = sampler.requests(prompts, num_tokens=3, num_samples=2, seed=1)
-  drawn = sampler.draw(variables, requests, [TopK(5)])
+  params = SamplingParams(num_tokens=3, num_samples=2, seed=1, top_k=5)
+  requests = sampler.requests(prompts, params)
+  drawn = sampler.generate(variables, prompts, params).completions
   pairs = list(zip(requests, drawn, strict=True))
   texts = [np.array([*asked.tokens, *made.tokens]) for asked, made in pairs]
   all_scores = scorer_of(name)(variables, texts)
@@ -116,7 +118,7 @@ def test_texts_begin_behind_eos_where_documents_do():
   variables = variables_of("lstm")
   make = functools.partial(TextScorer, MODELS["lstm"], TOKENIZER, WINDOW, True)
   (plain,) = make()(variables, ["abcd"])
-  (opened,) = make(opens_documents=True)(variables, ["abcd"])
+  (opened,) = make(starts_documents=True)(variables, ["abcd"])
   assert plain.tokens == opened.tokens == TOKENIZER.encode("abcd").tolist()
   assert np.isnan(plain.log_probs[0]) and plain.num_scored == 3
   assert opened.num_scored == 4

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lmjax.generation.decoding_strategy import Search
+from lmjax.generation.decoding_strategies import Beam
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.run import Run
 from lmjax.training import loop
@@ -48,14 +48,11 @@ def test_samples_and_scores_are_objects_and_agree(folder):
   assert errors.startswith("prefill 14 tokens") and "decode 36 tok" in errors
   texts = [sample["prompt"] + sample["text"] for sample in samples]
   run = Run(folder / "run")
-  together = run.continue_texts(
-    ["7 squa", "2"],
-    SamplingParams(temperature=0.8, top_k=8),
-    num_tokens=9,
-    num_samples=2,
-    stop_strings=["zz"],
+  params = SamplingParams(
+    num_tokens=9, num_samples=2, stop=("zz",), temperature=0.8, top_k=8
   )
-  assert [x.text for x in together] == [sample["text"] for sample in samples]
+  together = run.generate(["7 squa", "2"], params).texts
+  assert together == [sample["text"] for sample in samples]
   scores = run.score(texts)
   for sample, score in zip(samples, scores, strict=True):
     assert len(sample["tokens"]) == 9 and sample["finish_reason"] == "length"
@@ -67,9 +64,8 @@ def test_samples_and_scores_are_objects_and_agree(folder):
 def test_a_stream_is_the_text(folder):
   flags = ["--prompt=7 squa", "--num_tokens=9", "--seed=3", "--stream"]
   output, errors = ask(folder, "sample.py", *flags, "--temperature=.5")
-  (made,) = Run(folder / "run").continue_texts(
-    ["7 squa"], SamplingParams(temperature=0.5), num_tokens=9, seed=3
-  )
+  params = SamplingParams(num_tokens=9, seed=3, temperature=0.5)
+  (made,) = Run(folder / "run").generate("7 squa", params).completions
   assert output == f"7 squa{made.text}\n" and len(made.tokens) == 9
   assert "first token after" in errors
 
@@ -78,18 +74,22 @@ def test_a_beam_looks_at_the_scores_as_they_are(folder):
   flags = ["--prompt=7 squa", "--num_tokens=6", "--num_samples=4"]
   flags += ["--epsilon_cutoff=0.045"]  # who passes depends on the temperature
   output, _ = ask(folder, "sample.py", *flags, "--beam_size=4", *JSONL)
-  run = Run(folder / "run", search=Search(beam_size=4))
+  run = Run(folder / "run")
   found, sharper = (
-    run.continue_texts(
-      ["7 squa"],
-      SamplingParams(temperature=number, epsilon_cutoff=0.045),
-      num_tokens=6,
-      num_samples=4,
-    )
-    for number in (1.0, 0.8)
+    run.generate(
+      "7 squa",
+      SamplingParams(
+        num_tokens=6,
+        num_samples=4,
+        temperature=temperature,
+        epsilon_cutoff=0.045,
+      ),
+      strategy=Beam(beam_size=4),
+    ).texts
+    for temperature in (1.0, 0.8)
   )
   texts = [json.loads(line)["text"] for line in output.splitlines()]
-  assert texts == [x.text for x in found] != [x.text for x in sharper]
+  assert texts == found != sharper
 
 
 def test_lines_are_answered_though_one_is_too_long(folder):

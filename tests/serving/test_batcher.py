@@ -10,7 +10,8 @@ import pytest
 from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.decoding.filters import Greedy, Temperature
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import GeneratedChunk, Request
+from lmjax.generation.requests import Request
+from lmjax.generation.results import GeneratedChunk
 from lmjax.serving.batcher import (
   Batcher,
   QueueFull,

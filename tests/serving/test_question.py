@@ -19,9 +19,9 @@ def test_fields_become_a_question():
     logprobs=0, stream=True, stream_options={"include_usage": True}, user="me",
     temperature=0, echo=None, logit_bias={"3": -100},
   )  # fmt: skip
-  assert question.prompts == ("a", "b") and question.stop_strings == ("x",)
-  assert (question.num_samples, question.num_tokens) == (2, 9)
-  assert (question.seed, question.num_top_logprobs) == (-1, 0)
+  assert question.prompts == ("a", "b") and question.sampling.stop == ("x",)
+  assert (question.sampling.num_samples, question.sampling.num_tokens) == (2, 9)
+  assert (question.sampling.seed, question.num_top_logprobs) == (-1, 0)
   assert question.bias == {3: -100.0}
   assert question.streams and question.counts and not question.echo
   assert question.sampling == SamplingParams(temperature=0.0)
@@ -29,11 +29,11 @@ def test_fields_become_a_question():
 
 def test_nothing_said_is_what_openai_takes_it_for():
   question = read()
-  assert question.prompts == ("",) and question.num_tokens == 16
+  assert question.prompts == ("",) and question.sampling.num_tokens == 16
   assert (
     question.sampling == SamplingParams() and question.num_top_logprobs is None
   )
-  assert question.seed is None
+  assert not question.has_seed
 
 
 def test_every_setting_of_sampling_is_a_field():

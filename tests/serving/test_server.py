@@ -19,6 +19,7 @@ import pytest
 
 from lmjax.data.tokenizers import EOS
 from lmjax.errors import UsageError
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.serving.app import Limits, Service
 from lmjax.serving.server import serve
 
@@ -75,7 +76,9 @@ def wait_until(address, **wanted):
 
 def test_texts_are_those_of_the_run(run, client):
   answer = ask(client, "1 squ", n=2, seed=5, max_tokens=16)
-  wanted = run.generate("1 squ", num_samples=2, num_tokens=16, seed=5)
+  wanted = run.generate(
+    "1 squ", SamplingParams(num_samples=2, num_tokens=16, seed=5)
+  ).texts
   assert [choice.text for choice in answer.choices] == wanted
   assert [choice.index for choice in answer.choices] == [0, 1]
   assert answer.usage.prompt_tokens == len("1 squ")

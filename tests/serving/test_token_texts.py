@@ -12,7 +12,7 @@ from lmjax.data.tokenizers import (
   WordTokenizer,
 )
 from lmjax.generation.detokenizer import StreamingDetokenizer
-from lmjax.generation.generator import GeneratedChunk
+from lmjax.generation.results import GeneratedChunk
 from lmjax.serving.answer import Answer
 from lmjax.serving.batcher import Delta
 from lmjax.serving.question import read_question
@@ -44,7 +44,7 @@ def told(tokenizer, tokens, size, stop_strings=()):
         new,
         stream.tokens[sent:],
         stream.log_probs[sent:],
-        stream.best[sent:],
+        stream.top_logprobs[sent:],
         stream.finish_reason,
       )
       found += texts.push(news)
@@ -91,8 +91,8 @@ def test_what_is_no_text_shows_by_its_name():
   likely = [[(tokenizer.encode("b")[0], -0.5), (3, -0.7), (4 + 0xC3, -2.0)]]
   a = tokenizer.encode("a").tolist()
   (token,) = texts.push(Delta("a", a, [-3.0], likely, "length"))
-  assert token.best(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
-  assert token.best(3)["<0xC3>"] == -2.0
+  assert token.top_logprobs(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
+  assert token.top_logprobs(3)["<0xC3>"] == -2.0
 
 
 @pytest.mark.parametrize("echo", [True, False])

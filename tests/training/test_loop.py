@@ -16,6 +16,7 @@ from lmjax.errors import UsageError, UserError
 from lmjax.experiment.checkpoints import Checkpoints
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.models.neural_cache import CacheOptions
 from lmjax.optim.averaging import averaged_params
 from lmjax.optim.transforms import plateau_scale
@@ -326,8 +327,9 @@ def test_it_learns(tiny_config, tmp_path, text_folder):
   sample = records(tmp_path / "run", "preview")[-1]["text"]
   assert "squared" in sample
   run = lmjax.load(tmp_path / "run")
-  assert run.generate("3", num_tokens=30).count("\n") <= 2
-  assert len(run.generate("3", num_samples=3, num_tokens=5)) == 3
+  assert run.generate("3", SamplingParams(num_tokens=30)).text.count("\n") <= 2
+  params = SamplingParams(num_samples=3, num_tokens=5)
+  assert len(run.generate("3", params).texts) == 3
   logged = records(tmp_path / "run", "valid")[-1]
   for name, value in run.evaluate("valid").items():
     np.testing.assert_allclose(logged[name], value, rtol=1e-5)
@@ -385,8 +387,9 @@ def test_judging_another_text_is_refused(tiny_config, tmp_path):
   # Generation needs no corpus; greedy, it repeats what the text repeats.
   shutil.rmtree(tmp_path / "run" / "cache", ignore_errors=True)
   (tmp_path / "train.txt").unlink()
-  assert lmjax.load(tmp_path / "run").generate("some", num_tokens=3) == (
-    run.generate("some", num_tokens=3)
+  params = SamplingParams(num_tokens=3)
+  assert lmjax.load(tmp_path / "run").generate("some", params).texts == (
+    run.generate("some", params).texts
   )
 
 

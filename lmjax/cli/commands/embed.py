@@ -9,8 +9,7 @@ python scripts/embed.py --workdir=runs/a --export=vectors.txt
 from absl import flags
 
 from lmjax.data.word_vectors import check_format, name_in_file, read, write
-from lmjax.errors import UsageError
-from lmjax.generation.generator import check_minimum
+from lmjax.errors import UsageError, check_positive
 from lmjax.prediction.word_similarity import WordSpace, show
 from lmjax.run import Run
 
@@ -37,7 +36,7 @@ _EXPORT_FORMAT = flags.DEFINE_string(
 
 def main() -> None:
   """Print a line for each question, and write the file that is asked for."""
-  check_minimum(number=_NUMBER.value)
+  check_positive(number=_NUMBER.value)
   for format in (_FORMAT.value, _EXPORT_FORMAT.value):
     if format != "auto":
       check_format(format)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lmjax.generation.generator import check_minimum
+from lmjax.errors import check_positive
 from lmjax.interpretability.projection import choose
 from lmjax.interpretability.report import shown, write_report
 from lmjax.run import Run
@@ -37,7 +37,7 @@ flags.mark_flags_as_required(["workdir", "text"])
 
 def main() -> None:
   """Print the attributions, and write what is to be looked at."""
-  check_minimum(num_points=_NUM_POINTS.value, number=_NUMBER.value)
+  check_positive(num_points=_NUM_POINTS.value, number=_NUMBER.value)
   run = Run(_WORKDIR.value, _CHECKPOINT.value)
   explanation = run.explain(_TEXT.value, _TARGET.value, _NUM_POINTS.value)
   print(shown(explanation))

@@ -92,7 +92,9 @@ def main() -> None:
   records = read_requests(
     _INPUT.value, _FORMAT.value, data, list(columns.values())
   )
-  answers = run.predict_records(records, report, _BATCH_SIZE.value)
+  answers = run.predictor(_BATCH_SIZE.value).predict_records(
+    run.variables, records, columns, report
+  )
   for number, (row, prediction) in enumerate(answers):
     answer = {**row, **prediction}
     if _OUTPUT.value == "jsonl":

@@ -10,8 +10,7 @@ from lmjax import strict_json
 from lmjax.data.records.tables.requests import open_lines
 from lmjax.data.records.tables.table import Problem
 from lmjax.data.sources.splits import SPLITS
-from lmjax.errors import UserError
-from lmjax.generation.generator import check_minimum
+from lmjax.errors import UserError, check_positive
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -31,7 +30,7 @@ flags.mark_flags_as_required(["workdir", "query"])
 
 def main() -> None:
   """Print what is found for each query."""
-  check_minimum(number=_NUMBER.value)
+  check_positive(number=_NUMBER.value)
   run = Run(_WORKDIR.value, _CHECKPOINT.value)
   texts = None
   if _INDEX.value is not None:

@@ -6,80 +6,79 @@ python scripts/sample.py --workdir=runs/a --prompt_file=FILE --output=jsonl
 python scripts/sample.py --workdir=runs/a --interactive --stop=.
 python scripts/sample.py --workdir=runs/de-en --source="ein Hund"
 
-Texts go to stdout; how many tokens a second were read and drawn, to stderr.
+Text is printed to stdout, and the number of tokens per second to stderr.
 """
 
 import dataclasses
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from absl import flags
 
 from lmjax import strict_json
 from lmjax.cli import app
 from lmjax.cli.dataclass_flags import define_flags
-from lmjax.cli.decoding_flags import define_search_flags
+from lmjax.cli.decoding_flags import define_strategy_flags
 from lmjax.cli.repl import converse, line_reader, show
 from lmjax.cli.text_input import check_unicode, read_lines
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
-from lmjax.generation.decoding_strategy import Search
+from lmjax.generation.constraints.constraints import Constraints
+from lmjax.generation.decoding_strategies import Beam, DecodingStrategy
+from lmjax.generation.results import GenerationStats
 from lmjax.generation.sampling_params import SamplingParams
-from lmjax.generation.text_sampler import Continuation
-from lmjax.guidance.options import Control
+from lmjax.generation.text_sampler import Completion
+from lmjax.guidance.guidance import Guidance
 from lmjax.run import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
-_PROMPT = flags.DEFINE_string("prompt", None, "Text to go on from: a new line.")
+_PROMPT = flags.DEFINE_string(
+  "prompt", None, "Text to continue; by default a newline."
+)
 _SOURCE = flags.DEFINE_string(
-  "source", None, "Text to write another for, by a run of task=seq2seq."
+  "source", None, "Source text, for runs of task=seq2seq."
 )
 _PROMPT_FILE = flags.DEFINE_string(
-  "prompt_file", None, "A prompt or a source a line; -: standard input."
+  "prompt_file", None, "File with one prompt or source per line; - for stdin."
 )
-_CODE = flags.DEFINE_string("control_code", "", "Control code of the text.")
-_NUM_TOKENS = flags.DEFINE_integer("num_tokens", 300, "Tokens a sample.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "Samples of each prompt.")
 _BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size",
-  64,
-  "Texts drawn at once, those of a beam or to choose among counted.",
+  "batch_size", 64, "Maximum number of rows of a batch.", lower_bound=1
 )
-_SAMPLING = define_flags(SamplingParams, temperature=0.8)
-_SEED = flags.DEFINE_integer("seed", 0, "The same seed, the same text.")
-_STOP = flags.DEFINE_multi_string(
-  "stop", [], "Text before which a sample ends. May be repeated."
-)
+_SAMPLING = define_flags(SamplingParams, num_tokens=300, temperature=0.8)
 _MAX_SECONDS = flags.DEFINE_float(
   "max_seconds",
   None,
-  "After which no more is drawn in a batch.",
+  "Seconds after which the texts of a batch are not continued.",
   lower_bound=0.0,
 )
 _OUTPUT = flags.DEFINE_enum(
   "output",
   "text",
   ["text", "jsonl"],
-  "jsonl: an object a sample, with tokens and log-probabilities in nats, and "
-  "the score by which a search found it.",
+  "jsonl prints one object per sample, with tokens, their log-probabilities in "
+  "nats, and the score of a search.",
 )
-_STREAM = flags.DEFINE_boolean("stream", False, "Print text as it is made.")
+_STREAM = flags.DEFINE_boolean(
+  "stream", False, "Print text while it is generated."
+)
 _INTERACTIVE = flags.DEFINE_boolean(
-  "interactive", False, "Go on from each line that is typed."
+  "interactive", False, "Continue each line of stdin."
 )
 _CACHE = app.define_cache_flags()
 _INT8 = app.define_int8_flags()
-_CONTROL = define_flags(Control)
-_SEARCH = define_search_flags()
+_CONSTRAINTS = define_flags(Constraints)
+_GUIDANCE = define_flags(Guidance)
+_STRATEGY = define_strategy_flags()
 flags.mark_flag_as_required("workdir")
 
-_LINE = "─" * 72 + "\n"
+_RULE = "─" * 72 + "\n"
 
 
 def check_flags() -> None:
-  """See that what was asked for goes together."""
+  """Raise a UsageError if flags contradict each other."""
   given = [
     flag.name
     for flag in (_PROMPT, _SOURCE, _PROMPT_FILE, _INTERACTIVE)
@@ -87,119 +86,131 @@ def check_flags() -> None:
   ]
   if len(given) > 1:
     raise UsageError(f"give either --{given[0]} or --{given[1]}.")
-  as_made = _STREAM.value or _INTERACTIVE.value
-  if as_made and (_NUM_SAMPLES.value != 1 or _PROMPT_FILE.value):
+  streams = _STREAM.value or _INTERACTIVE.value
+  if streams and (flags.FLAGS.num_samples != 1 or _PROMPT_FILE.value):
     raise UsageError(
       "--stream and --interactive print one text at a time; give one prompt "
       "and --num_samples=1, or neither flag."
     )
-  if as_made and _OUTPUT.value != "text":
+  if streams and _OUTPUT.value != "text":
     raise UsageError(
       "--stream and --interactive print text; give --output=text, or neither "
       "flag."
     )
 
 
-def sampling(search: Search) -> SamplingParams:
-  """Return what tokens are chosen by; a beam looks at the model's own scores.
+def sampling_params(strategy: DecodingStrategy) -> SamplingParams:
+  """Return the sampling parameters.
 
-  The default temperature sharpens them, which is for drawing.
+  The default temperature sharpens a distribution that is sampled from; a beam
+  search maximizes the probabilities of the model itself.
   """
-  chosen = _SAMPLING()
-  if search.beam_size and not flags.FLAGS["temperature"].present:
-    chosen = dataclasses.replace(chosen, temperature=1.0)
-  return chosen
+  params = _SAMPLING()
+  if isinstance(strategy, Beam) and not flags.FLAGS["temperature"].present:
+    params = dataclasses.replace(params, temperature=1.0)
+  return params
 
 
-def asked(reads_sources: bool) -> list[str]:
-  """Return the prompts, or the sources."""
+def read_prompts(reads_sources: bool) -> list[str]:
+  """Return the prompts or sources."""
   if _PROMPT_FILE.value:
     return read_lines(_PROMPT_FILE.value)
   prompt = app.prompt_or_source(_PROMPT, _SOURCE, reads_sources)
   return [check_unicode("\n" if prompt is None else prompt)]
 
 
-def lines(
-  texts: Iterable[tuple[str, Continuation]], role: str
+def format_json(role: str, prompt: str, completion: Completion) -> str:
+  """Return a completion as a JSON object."""
+  fields = completion._asdict()
+  if completion.score is None:
+    del fields["score"]
+  return strict_json.dumps({role: prompt, **fields}, ensure_ascii=False)
+
+
+def with_prompt(
+  prompt: str, pieces: Iterable[str], tokenizer: Tokenizer
 ) -> Iterator[str]:
-  """Write an object a text."""
-  for asked, drawn in texts:
-    told = {k: v for k, v in drawn._asdict().items() if v is not None}
-    yield strict_json.dumps({role: asked, **told}, ensure_ascii=False)
+  """Yield a prompt and the text after it.
 
-
-def behind(
-  prompt: str, made: Iterable[str], tokenizer: Tokenizer
-) -> Iterator[str]:
-  """Write a prompt, and behind it a text as it is made.
-
-  Nothing is written before there is some text, for till then mistakes are told.
+  The prompt is only yielded with the first text, since mistakes are reported
+  until then.
   """
-  made = iter(made)
-  first = next(made, "")
+  pieces = iter(pieces)
+  first = next(pieces, "")
   yield prompt
-  for new in itertools.chain([first], made):
+  for new in itertools.chain([first], pieces):
     yield tokenizer.gap(prompt, new) + new
     prompt = prompt if not new else ""
 
 
-def draw(run: Run, prompts: Sequence[str], **settings) -> None:
-  """Print samples as they are made, prompts included."""
-  number, echoes = _NUM_SAMPLES.value, not run.sampler.reads_sources
-  drawn = run.continue_each(
-    prompts, num_samples=number, batch_size=_BATCH_SIZE.value, **settings
-  )
-  each = (prompt for prompt in prompts for _ in range(number))
-  texts = zip(each, drawn, strict=True)
-  if _OUTPUT.value == "jsonl":
-    for line in lines(texts, "prompt" if echoes else "source"):
-      print(line, flush=True)
-    return
-  gap = run.sampler.tokenizer.gap
-  for index, (prompt, made) in enumerate(texts):
-    before = (prompt + gap(prompt, made.text)) * echoes
-    print(_LINE * (index > 0) + before + made.text, flush=True)
+def stream(
+  run: Run, prompt: str, params: SamplingParams, **options: Any
+) -> Iterator[str]:
+  """Yield the text after a prompt; print the statistics at its end."""
+  for delta in run.generate(prompt, params, stream=True, **options):
+    yield delta.text
+    if delta.completion and not _INTERACTIVE.value:
+      print(delta.stats, file=sys.stderr)
+
+
+def print_samples(
+  run: Run, prompts: Sequence[str], params: SamplingParams, **options: Any
+) -> None:
+  """Print samples batch by batch, with their prompts."""
+  sampler, stats = run.sampler, GenerationStats()
+  echoes, gap = not sampler.reads_sources, sampler.tokenizer.gap
+  # Groups of prompts, so that samples are printed as early as possible. They do
+  # not depend on the other prompts of their batch.
+  strategy = options["strategy"]
+  rows = params.num_samples * strategy.rows_per_sequence
+  size = max(_BATCH_SIZE.value // rows, 1)
+  number = 0
+  for start in range(0, len(prompts), size):
+    group = prompts[start : start + size]
+    result = run.generate(
+      group, params, batch_size=_BATCH_SIZE.value, **options
+    )
+    stats = stats.plus(result.stats)
+    repeated = (prompt for prompt in group for _ in range(params.num_samples))
+    for prompt, made in zip(repeated, result.completions, strict=True):
+      if _OUTPUT.value == "jsonl":
+        line = format_json("prompt" if echoes else "source", prompt, made)
+        print(line, flush=True)
+      else:
+        before = (prompt + gap(prompt, made.text)) * echoes
+        print(_RULE * (number > 0) + before + made.text, flush=True)
+      number += 1
+  print(stats, file=sys.stderr)
 
 
 def main() -> None:
-  """Print samples, and how fast they came."""
+  """Print samples, and how fast they were generated."""
   check_flags()
-  search = _SEARCH()
-  if _MAX_SECONDS.value is not None and not search.draws:
-    raise UsageError(
-      "--max_seconds ends texts that are drawn one by one; leave it out where "
-      "they are searched for."
-    )
-  settings = dict(
-    sampling=sampling(search),
-    num_tokens=_NUM_TOKENS.value,
-    stop_strings=_STOP.value,
+  strategy = _STRATEGY()
+  params = sampling_params(strategy)
+  options = dict(
+    strategy=strategy,
+    constraints=_CONSTRAINTS(),
+    guidance=_GUIDANCE(),
     max_seconds=_MAX_SECONDS.value,
-    control_code=_CODE.value,
   )
-  run = Run(
-    _WORKDIR.value,
-    _CHECKPOINT.value,
-    cache=_CACHE(),
-    control=_CONTROL(),
-    search=search,
-    **_INT8(),
-  )
+  run = Run(_WORKDIR.value, _CHECKPOINT.value, cache=_CACHE(), **_INT8())
   sampler = run.sampler
   if _INTERACTIVE.value:
-    seeds = itertools.count(_SEED.value)
+    seeds = itertools.count(params.seed)
     converse(
       line_reader(),
-      lambda line: run.stream_text(line, seed=next(seeds), **settings),
+      lambda line: stream(
+        run, line, dataclasses.replace(params, seed=next(seeds)), **options
+      ),
     )
     return
-  prompts, settings["seed"] = asked(sampler.reads_sources), _SEED.value
-  if _STREAM.value:
-    (prompt,) = prompts
-    made = run.stream_text(prompt, **settings)
-    if not sampler.reads_sources:
-      made = behind(prompt, made, sampler.tokenizer)
-    show(made)
-  else:
-    draw(run, prompts, **settings)
-  print(run.timing, file=sys.stderr)
+  prompts = read_prompts(sampler.reads_sources)
+  if not _STREAM.value:
+    print_samples(run, prompts, params, **options)
+    return
+  (prompt,) = prompts
+  pieces = stream(run, prompt, params, **options)
+  if not sampler.reads_sources:
+    pieces = with_prompt(prompt, pieces, sampler.tokenizer)
+  show(pieces)

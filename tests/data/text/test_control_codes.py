@@ -9,6 +9,7 @@ from lmjax.data.tokenizers import EOS
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
+from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from tests.tiny_models import recurrent
 
@@ -125,7 +126,8 @@ def test_a_sample_stands_under_a_code(make):
     *tokenizer.encode("xy"),
   ]
   variables = model.init(jax.random.key(0), np.zeros((1, 1), int))
-  text = sampler(variables, "", num_tokens=5, control_code="poem")[0]
+  params = SamplingParams(num_tokens=5, control_code="poem")
+  text = sampler.generate(variables, "", params).text
   assert "<" not in text
   with pytest.raises(UsageError, match="choose one of poem, recipe"):
-    sampler(variables, "", control_code="novel")
+    sampler.generate(variables, "", SamplingParams(control_code="novel"))
