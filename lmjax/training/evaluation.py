@@ -77,8 +77,12 @@ class Evaluator:
     """
     state = jax.eval_shape(make_state)
     batch = jax.eval_shape(lambda: dict(self._batches[0]))
+    # A process has its own rows of a batch, but the carry is that of all rows.
+    rows = len(jax.tree.leaves(batch)[0])
+    carry = jax.eval_shape(lambda: self._task.initial_carry(rows))
+    model_state = state.model_state._replace(carry=carry)
     loss = functools.partial(self._task.loss, rngs={}, train=False)
-    shapes = jax.eval_shape(loss, state.params, state.model_state, batch).sums
+    shapes = jax.eval_shape(loss, state.params, model_state, batch).sums
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes)
     report = self._task.report(ones.means())
     return [k for k, v in report.items() if isinstance(v, float)]

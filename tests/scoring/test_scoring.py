@@ -14,7 +14,6 @@ from lmjax import strict_json
 from lmjax.data.text.batching import EVAL_ORDERS
 from lmjax.data.tokenizers import EOS, CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.decoding.filters import Ban
 from lmjax.errors import UsageError
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
@@ -225,9 +224,8 @@ def test_texts_behind_others_are_scored_as_they_are_drawn(name):
   score, sampler, variables = pair_scorer(name)
   texts = []
   for number in (2, 5):
-    requests = sampler.requests(["abcde"], number)
-    (drawn,) = sampler.draw(variables, requests, [Ban((EOS,))])
-    texts.append(drawn)
+    params = SamplingParams(num_tokens=number, min_tokens=number)
+    texts += sampler.generate(variables, "abcde", params).completions
   scores = score(variables, [x.text for x in texts], prompt="abcde")
   ends = sampler.reads_sources
   for drawn, scored in zip(texts, scores, strict=True):

@@ -198,7 +198,7 @@ CASES = {
   ),
   "a time limit on a search": (
     ["scripts/sample.py", "--workdir=run", "--beam_size=2", "--max_seconds=1"],
-    ["--max_seconds", "leave it out where they are searched for"],
+    ["--max_seconds", "does not apply to --beam_size"],
   ),
   "an unknown output": (
     ["scripts/sample.py", "--workdir=run", "--output=xml"],
@@ -210,11 +210,11 @@ CASES = {
   ),
   "an empty stop string": (
     ["scripts/sample.py", "--workdir=run", "--stop="],
-    ["stop string must not be empty"],
+    ["stop=('',) must be a sequence of non-empty strings"],
   ),
   "a stream to an empty stop string": (
     ["scripts/sample.py", "--workdir=run", "--stop=", "--stream"],
-    ["stop string must not be empty"],
+    ["stop=('',) must be a sequence of non-empty strings"],
   ),
   "scoring nothing": (
     ["scripts/score.py", "--workdir=run"],

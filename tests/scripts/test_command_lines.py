@@ -166,7 +166,7 @@ def test_verify_resume_finds_a_difference(tmp_path):
   broken = tmp_path / "broken.py"
   script = (ROOT / "scripts" / "verify_resume.py").read_text()
   patch = """
-from lmjax.data import batching
+from lmjax.data.text import batching
 for order in set(batching.TRAIN_ORDERS.values()):
   read = order.__getitem__
   offset = int.from_bytes(__import__("os").urandom(2), "big")

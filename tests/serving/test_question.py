@@ -24,21 +24,23 @@ def test_fields_become_a_question():
   assert (question.sampling.seed, question.num_top_logprobs) == (-1, 0)
   assert question.bias == {3: -100.0}
   assert question.streams and question.counts and not question.echo
-  assert question.sampling == SamplingParams(temperature=0.0)
+  assert question.sampling == SamplingParams(
+    num_tokens=9, num_samples=2, seed=-1, stop=("x",), temperature=0.0
+  )
 
 
 def test_nothing_said_is_what_openai_takes_it_for():
   question = read()
   assert question.prompts == ("",) and question.sampling.num_tokens == 16
-  assert (
-    question.sampling == SamplingParams() and question.num_top_logprobs is None
-  )
+  assert question.sampling == SamplingParams(num_tokens=16)
+  assert question.num_top_logprobs is None
   assert not question.has_seed
 
 
 def test_every_setting_of_sampling_is_a_field():
+  renamed = ("num_tokens", "num_samples")  # "max_tokens" and "n" in the API
   for field in dataclasses.fields(SamplingParams):
-    if field.type in (int, float) and field.default is not None:
+    if field.type in (int, float) and field.name not in renamed:
       value = {int: 1, float: 0.5}[field.type]
       sampling = read(**{field.name: value}).sampling
       assert getattr(sampling, field.name) == value

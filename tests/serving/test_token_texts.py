@@ -91,8 +91,8 @@ def test_what_is_no_text_shows_by_its_name():
   likely = [[(tokenizer.encode("b")[0], -0.5), (3, -0.7), (4 + 0xC3, -2.0)]]
   a = tokenizer.encode("a").tolist()
   (token,) = texts.push(Delta("a", a, [-3.0], likely, "length"))
-  assert token.top_logprobs(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
-  assert token.top_logprobs(3)["<0xC3>"] == -2.0
+  assert token.best(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
+  assert token.best(3)["<0xC3>"] == -2.0
 
 
 @pytest.mark.parametrize("echo", [True, False])

@@ -160,7 +160,7 @@ def copy(trained, tmp_path):
 
 
 def test_a_run_that_learned_no_blanks_fills_none(trained):
-  with pytest.raises(UsageError, match="language_modeling cannot fill blanks"):
+  with pytest.raises(UsageError, match="which cannot fill blanks; give"):
     lmjax.load(trained[1]).fill("a ___")
 
 

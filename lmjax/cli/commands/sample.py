@@ -26,7 +26,11 @@ from lmjax.cli.text_input import check_unicode, read_lines
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.constraints.constraints import Constraints
-from lmjax.generation.decoding_strategies import Beam, DecodingStrategy
+from lmjax.generation.decoding_strategies import (
+  SAMPLE,
+  Beam,
+  DecodingStrategy,
+)
 from lmjax.generation.results import GenerationStats
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import Completion
@@ -187,6 +191,11 @@ def main() -> None:
   """Print samples, and how fast they were generated."""
   check_flags()
   strategy = _STRATEGY()
+  if _MAX_SECONDS.value is not None and strategy is not SAMPLE:
+    raise UsageError(
+      "--max_seconds does not apply to --beam_size and other decoding "
+      "strategies, which generate whole texts; omit one of them."
+    )
   params = sampling_params(strategy)
   options = dict(
     strategy=strategy,
