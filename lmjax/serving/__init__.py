@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model behind HTTP: many clients, few batches."""
+"""An HTTP server for generation with dynamic batching."""

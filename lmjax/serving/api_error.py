@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server answers when it cannot do what was asked."""
+"""Errors in the format of the OpenAI API."""
 
 
 class ApiError(Exception):
-  """A refusal, as OpenAI's clients read it.
+  """An error response that clients of the OpenAI API understand.
 
   Args:
-    status: of HTTP.
-    message: a sentence that says what to do.
-    param: the field of the request that is at fault, if one is.
+    status: HTTP status.
+    message: one sentence that tells the client what to do.
+    param: the invalid field of the request; None if it is not one field.
     code: machine-readable name of the error.
   """
 
@@ -23,7 +23,7 @@ class ApiError(Exception):
     self.status, self.param, self.code = status, param, code
 
   def body(self) -> dict:
-    """Return the answer."""
+    """Return the JSON body of the response."""
     kind = "server_error" if self.status >= 500 else "invalid_request_error"
     kind = "rate_limit_error" if self.status == 429 else kind
     error = dict(

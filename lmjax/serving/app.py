@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's HTTP server, in the shape of OpenAI's completions.
+"""The HTTP application, compatible with the OpenAI completions API.
 
-GET / is a page for trying the model, GET /health says how busy it is, GET
-/v1/models names it, and POST /v1/completions goes on from texts; see
-lmjax.serving.question for what may be asked.
+GET / is a page for trying the model, GET /health returns the load, GET
+/v1/models the name of the model, and POST /v1/completions generates text; see
+lmjax.serving.completion_request for its fields.
 """
 
 import asyncio
@@ -31,21 +31,25 @@ from lmjax.errors import UsageError, check_positive
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.requests import bucket_rows
 from lmjax.generation.text_sampler import TextSampler
-from lmjax.serving.answer import Answer
 from lmjax.serving.api_error import ApiError
 from lmjax.serving.batcher import (
   Batcher,
-  Draw,
+  GenerateBatch,
   QueueFull,
   Row,
   ServerClosing,
-  news_of,
+  receive,
 )
-from lmjax.serving.question import MAX_TOP_LOGPROBS, Question, read_question
+from lmjax.serving.completion_request import (
+  MAX_TOP_LOGPROBS,
+  CompletionRequest,
+  parse_request,
+)
+from lmjax.serving.completion_response import CompletionResponse
 from lmjax.types import PyTree
 
-_CHUNK = 16  # tokens drawn before they are sent
-_MOST_BYTES = 1 << 20  # of a request's body
+_CHUNK_SIZE = 16  # tokens generated before they are sent
+_MAX_BYTES = 1 << 20  # of the body of a request
 _PAGE = resources.files(__package__).joinpath("page.html").read_text("utf-8")
 _PAGE_HEADERS = {
   "Content-Security-Policy": "default-src 'none'; connect-src 'self'; "
@@ -56,13 +60,13 @@ _PAGE_HEADERS = {
 
 
 class Limits(NamedTuple):
-  """How much may be asked for.
+  """Limits of a server.
 
   Attributes:
-    batch: texts that are drawn at once.
-    queue: texts that may wait.
-    tokens: of a continuation.
-    prompt: tokens of a prompt.
+    batch: maximum number of texts generated at once.
+    queue: maximum number of waiting texts.
+    tokens: maximum number of new tokens of a request.
+    prompt: maximum number of tokens of a prompt.
   """
 
   batch: int = 64
@@ -72,18 +76,17 @@ class Limits(NamedTuple):
 
 
 class Service:
-  """What the server's paths do.
+  """The handlers of all paths.
 
   Args:
-    sampler: goes on from a text.
-    variables: the model's variables.
-    model: its name.
-    limits: how much may be asked for.
-    key: what clients must know; empty for nothing.
+    sampler: generates the texts.
+    variables: the variables of its model.
+    model: name of the model.
+    limits: limits of the server.
+    key: API key that clients must send; empty for none.
 
   Raises:
-    UsageError: if a limit is below 1, or the key has characters that clients
-      write differently.
+    UsageError: if a limit is below 1, or the key is not ASCII.
   """
 
   def __init__(
@@ -97,36 +100,35 @@ class Service:
     for name, limit in limits._asdict().items():
       check_positive(**{f"max_{name}": limit})
     if not key.isascii():
-      raise UsageError("api_key must be of ASCII, as the headers of HTTP are.")
+      raise UsageError("api_key must be ASCII, because HTTP headers are.")
     self._sampler, self._model = sampler, model
     self._limits, self._key = limits, key
     self._names = sampler.tokenizer.names()
-    self._draw = _drawing(sampler, variables)
-    self._batcher = Batcher(self._draw, limits.batch, limits.queue)
+    self._generate = _batch_generator(sampler, variables)
+    self._batcher = Batcher(self._generate, limits.batch, limits.queue)
 
   def warm_up(self, num_tokens: int) -> None:
-    """Compile what draws so many tokens, for batches of all sizes.
+    """Compile the programs for `num_tokens` tokens and all batch sizes.
 
-    That is for requests with short prompts that ask for no log-probabilities
-    and say no more of how tokens are chosen than a temperature above 0. For
-    others, and where no prompt of some tokens is allowed, it is compiled when
-    they come.
+    These are the programs of requests with short prompts, without
+    log-probabilities, and with no sampling parameters but a temperature above
+    0. Others are compiled by their first request.
     """
     number = min(num_tokens, self._limits.tokens)
     body = strict_json.dumps(dict(prompt="a a a a", max_tokens=number)).encode()
-    question = read_question(body, self._model, self._limits.tokens)
+    parsed = parse_request(body, self._model, self._limits.tokens)
     largest = min(self._limits.batch, self._limits.queue)
     for power in range(bucket_rows(largest).bit_length()):
       size = min(1 << power, largest)
       try:
-        sampling = dataclasses.replace(question.sampling, num_samples=size)
-        rows = self._rows(dataclasses.replace(question, sampling=sampling))
-      except ApiError:  # not available to clients
+        sampling = dataclasses.replace(parsed.sampling, num_samples=size)
+        rows = self._rows(dataclasses.replace(parsed, sampling=sampling))
+      except ApiError:  # the limits do not allow such a request
         return
-      next(self._draw(rows))
+      next(self._generate(rows))
 
   def app(self) -> Starlette:
-    """Return what a server of ASGI runs."""
+    """Return the ASGI application."""
     return Starlette(
       routes=[
         Route("/", self._show_page),
@@ -144,7 +146,7 @@ class Service:
     )
 
   def close(self) -> None:
-    """Answer no more requests but those that are being drawn."""
+    """Refuse further requests; texts in progress are finished."""
     self._batcher.close()
 
   @contextlib.asynccontextmanager
@@ -171,7 +173,7 @@ class Service:
     self._check_key(request)
     name = request.path_params["name"]
     if name != self._model:
-      raise ApiError(404, f"there is no model {name!r} here.", "model")
+      raise ApiError(404, f"the model {name!r} does not exist.", "model")
     return _json(self._about())
 
   def _about(self) -> dict:
@@ -186,56 +188,57 @@ class Service:
   async def _complete(self, request: Request) -> Response:
     self._check_key(request)
     body = await _body(request)
-    question = read_question(body, self._model, self._limits.tokens)
-    rows = await asyncio.to_thread(self._rows, question)
-    if self._sampler.reads_sources:  # behind which no text stands
-      nothing = ("",) * len(question.prompts)
-      question = dataclasses.replace(question, prompts=nothing)
-    answer = Answer(
-      question,
+    parsed = parse_request(body, self._model, self._limits.tokens)
+    rows = await asyncio.to_thread(self._rows, parsed)
+    if self._sampler.reads_sources:
+      # Targets do not continue their sources, so no space is put between them.
+      empty = ("",) * len(parsed.prompts)
+      parsed = dataclasses.replace(parsed, prompts=empty)
+    response = CompletionResponse(
+      parsed,
       self._model,
       self._sampler.tokenizer,
       self._names,
-      sum(_length(row) for row in rows[:: question.sampling.num_samples]),
+      sum(_length(row) for row in rows[:: parsed.sampling.num_samples]),
     )
     try:
       self._batcher.add(rows)
-      if not question.streams:
-        return await _unless_gone(request, rows, answer)
+      if not parsed.streams:
+        return await _complete_if_connected(request, rows, response)
     except Exception as error:
       raise _api_error(error) from error
-    events = _events(rows, answer, question.counts)
+    events = _events(rows, response, parsed.counts)
     headers = {"cache-control": "no-store"}
     return StreamingResponse(events, 200, headers, "text/event-stream")
 
-  def _rows(self, question: Question) -> list[Row]:
-    """Turn a request into rows.
+  def _rows(self, parsed: CompletionRequest) -> list[Row]:
+    """Return the rows of a request.
 
     Raises:
-      ApiError: if it asks for more than the limits allow.
+      ApiError: if it exceeds the limits.
     """
-    number = len(question.prompts) * question.sampling.num_samples
+    number = len(parsed.prompts) * parsed.sampling.num_samples
     if number > self._limits.queue:
       raise ApiError(
         400,
-        f"{number} texts are more than the {self._limits.queue} that may wait; "
-        "ask for fewer at a time.",
+        f"the request has {number} texts, but the queue holds "
+        f"{self._limits.queue}; send fewer at a time.",
         "n",
       )
     sampler = self._sampler
-    if question.echo and sampler.reads_sources:
+    if parsed.echo and sampler.reads_sources:
       raise ApiError(
         400,
-        "texts that are written for others do not stand behind them; leave "
-        "echo away.",
+        "echo is not supported by seq2seq models, whose texts do not continue "
+        "their sources; omit echo.",
         "echo",
       )
     try:
-      filters = self._filters(question)
-      requests = sampler.requests(question.prompts, question.sampling)
+      filters = self._filters(parsed)
+      requests = sampler.requests(parsed.prompts, parsed.sampling)
     except UsageError as error:
       raise ApiError(400, str(error)) from error
-    if not question.has_seed:
+    if not parsed.has_seed:
       requests = [x._replace(seed=secrets.randbits(32)) for x in requests]
     inbox = asyncio.Queue()
     rows = [
@@ -243,9 +246,8 @@ class Service:
         request,
         filters,
         StreamingDetokenizer(sampler.tokenizer, request.stop_strings),
-        MAX_TOP_LOGPROBS
-        if question.num_top_logprobs
-        else 0,  # or more would be compiled
+        # All or none, so that two programs are compiled instead of six.
+        MAX_TOP_LOGPROBS if parsed.num_top_logprobs else 0,
         index,
         inbox,
       )
@@ -255,23 +257,25 @@ class Service:
     if longest > self._limits.prompt:
       raise ApiError(
         400,
-        f"the prompt has {longest} tokens, and {self._limits.prompt} are "
-        "allowed; shorten it.",
+        f"the prompt has {longest} tokens, but the limit is "
+        f"{self._limits.prompt}; shorten it.",
         "prompt",
       )
     return rows
 
-  def _filters(self, question: Question) -> tuple[Filter, ...]:
-    """Return what tokens are chosen by."""
-    filters = question.sampling.logits_processors(self._sampler.tokenizer)
-    if not question.bias:
+  def _filters(self, parsed: CompletionRequest) -> tuple[Filter, ...]:
+    """Return the logits processors of a request."""
+    filters = parsed.sampling.logits_processors(self._sampler.tokenizer)
+    if not parsed.bias:
       return tuple(filters)
     bias_V = np.zeros(len(self._names), np.float32)
-    if max(question.bias) >= len(bias_V):
+    if max(parsed.bias) >= len(bias_V):
       raise ApiError(
-        400, f"logit_bias: there are {len(bias_V)} tokens.", "logit_bias"
+        400,
+        f"logit_bias must be of token ids below {len(bias_V)}.",
+        "logit_bias",
       )
-    bias_V[list(question.bias)] = list(question.bias.values())
+    bias_V[list(parsed.bias)] = list(parsed.bias.values())
     return (LogitBias(bias_V), *filters)
 
   def _check_key(self, request: Request) -> None:
@@ -279,13 +283,17 @@ class Service:
     if self._key and not hmac.compare_digest(
       given, f"Bearer {self._key}".encode()
     ):
-      raise ApiError(401, "give the server's API key.", code="invalid_api_key")
+      raise ApiError(
+        401,
+        "the API key is missing or wrong; send Authorization: Bearer KEY.",
+        code="invalid_api_key",
+      )
 
 
-def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
-  """Return what draws rows of one kind."""
+def _batch_generator(sampler: TextSampler, variables: PyTree) -> GenerateBatch:
+  """Return a function that generates the texts of rows of one kind."""
 
-  def draw(rows: Sequence[Row]) -> Iterator[list[str]]:
+  def generate(rows: Sequence[Row]) -> Iterator[list[str]]:
     requests = [row.request for row in rows]
     processors = stack([row.filters for row in rows], bucket_rows(len(rows)))
     for texts, _ in sampler.stream_requests(
@@ -293,78 +301,81 @@ def _drawing(sampler: TextSampler, variables: PyTree) -> Draw:
       requests,
       sampler.chain(requests, processors),
       [row.text for row in rows],
-      chunk_size=_CHUNK,
+      chunk_size=_CHUNK_SIZE,
       num_top_logprobs=max(row.num_top_logprobs for row in rows),
     ):
       yield texts
 
-  return draw
+  return generate
 
 
 def _length(row: Row) -> int:
-  """Count the tokens of a row's prompt."""
+  """Return the number of tokens of a row's prompt or source."""
   source = row.request.source
   return len(row.request.tokens if source is None else source)
 
 
 async def _body(request: Request) -> bytes:
-  """Read the body of a request, if it is of ordinary size."""
+  """Read the body of a request, up to the maximum size."""
   body = bytearray()
   async for part in request.stream():
     body += part
-    if len(body) > _MOST_BYTES:
-      raise ApiError(413, f"a request may have {_MOST_BYTES} bytes.")
+    if len(body) > _MAX_BYTES:
+      raise ApiError(
+        413, f"the body of a request may have at most {_MAX_BYTES} bytes."
+      )
   return bytes(body)
 
 
 async def _events(
-  rows: Sequence[Row], answer: Answer, counts: bool
+  rows: Sequence[Row], response: CompletionResponse, counts: bool
 ) -> AsyncIterator[str]:
-  """Write what comes of rows as server-sent events."""
+  """Yield the new text of rows as server-sent events."""
   try:
-    async for index, news in news_of(rows):
-      yield _event(answer.part(index, news))
+    async for index, delta in receive(rows):
+      yield _event(response.chunk(index, delta))
     if counts:
-      yield _event(answer.counts())
+      yield _event(response.usage_chunk())
     yield "data: [DONE]\n\n"
-  except Exception as error:  # the status was sent long ago
+  except Exception as error:
+    # The status was sent before, so the error is an event.
     yield _event(_api_error(error).body())
   finally:
-    _leave(rows)
+    _disconnect(rows)
 
 
 def _event(value: dict) -> str:
   return f"data: {strict_json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-async def _unless_gone(
-  request: Request, rows: Sequence[Row], answer: Answer
+async def _complete_if_connected(
+  request: Request, rows: Sequence[Row], response: CompletionResponse
 ) -> Response:
-  """Wait for rows as long as the client does."""
+  """Wait for all rows, unless the client disconnects."""
 
   async def gather() -> Response:
-    parts = [answer.part(*news) async for news in news_of(rows)]
-    return _json(answer.whole(parts))
+    chunks = [response.chunk(*each) async for each in receive(rows)]
+    return _json(response.complete(chunks))
 
   async def watch() -> Response:
     while (await request.receive())["type"] != "http.disconnect":
       pass
-    return Response(status_code=204)  # the client is gone
+    return Response(status_code=204)  # nobody receives it
 
   tasks = [asyncio.create_task(gather()), asyncio.create_task(watch())]
   try:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     return (tasks[0] if tasks[0] in done else tasks[1]).result()
   finally:
-    _leave(rows)
+    _disconnect(rows)
     for task in tasks:
       task.cancel()
 
 
-def _leave(rows: Sequence[Row]) -> None:
-  """Mark rows whose client is gone."""
+def _disconnect(rows: Sequence[Row]) -> None:
+  """Mark rows of a disconnected client, which stops their generation."""
   for row in rows:
-    row.wanted = False
+    row.is_connected = False
 
 
 def _json(value: dict, status: int = 200, **headers: str) -> Response:
@@ -373,18 +384,18 @@ def _json(value: dict, status: int = 200, **headers: str) -> Response:
 
 
 def _api_error(error: Exception) -> ApiError:
-  """Say in a client's words what went wrong."""
+  """Return the error response of an exception."""
   if isinstance(error, ApiError):
     return error
   if isinstance(error, QueueFull):
-    message = "too many texts wait to be written; try again soon."
+    message = "too many requests are waiting; try again later."
     return ApiError(429, message, code="rate_limit_exceeded")
   if isinstance(error, ServerClosing):
-    return ApiError(503, "the server is closing; ask another.")
+    return ApiError(503, "the server is shutting down; try another one.")
   if isinstance(error, UsageError):
     return ApiError(400, str(error))
   logging.error("The server failed.", exc_info=error)
-  return ApiError(500, "the server failed; its log says more.")
+  return ApiError(500, "the server failed; see its log.")
 
 
 async def _show_error(request: Request, error: ApiError) -> Response:
@@ -394,8 +405,8 @@ async def _show_error(request: Request, error: ApiError) -> Response:
 
 async def _show_http_error(request: Request, error: HTTPException) -> Response:
   message = (
-    f"{request.method} {request.url.path} is not offered; there are GET "
-    "/v1/models and POST /v1/completions."
+    f"{request.method} {request.url.path} does not exist; use GET /v1/models "
+    "or POST /v1/completions."
   )
   return await _show_error(request, ApiError(error.status_code, message))
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts of many clients, drawn in few batches.
+"""Dynamic batching of the requests of many clients.
 
-One thread draws; everything else is done on the event loop between two chunks
-of tokens, while that thread waits, so that nothing needs a lock. Rows wait in a
-queue of bounded length. The oldest is taken together with those behind it whose
-filters differ from its own in numbers alone; they are drawn to their end, and
-only then the next batch begins. A text flows to its client chunk by chunk, and
-one whose client is gone is ended at the next chunk.
+One thread generates. Everything else runs on the event loop between two chunks
+of tokens, while that thread waits, so nothing needs a lock. Rows wait in a
+bounded queue. The oldest row forms a batch with later ones whose logits
+processors differ in numbers only, because these share a compiled program. A
+batch is generated to its end before the next one starts. Text is sent to its
+client chunk by chunk, and rows of disconnected clients stop at the next chunk.
 """
 
 import asyncio
@@ -28,28 +28,30 @@ from lmjax.decoding.filters.stacking import kind
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.requests import Request
 
-_PAUSE = 0.005  # seconds without a new row behind which no more are waited for
-_MOST_PAUSES = 10
+# Requests that are sent at the same time arrive within milliseconds. A batch
+# waits until no row came for this many seconds, at most this many times.
+_WAIT_SECONDS = 0.005
+_MAX_WAITS = 10
 
 
 class QueueFull(Exception):
-  """The queue has no room for so many rows."""
+  """The queue has no room for all rows of a request."""
 
 
 class ServerClosing(Exception):
-  """No more rows are drawn."""
+  """The server accepts no more requests."""
 
 
 class Delta(NamedTuple):
-  """What is new of a text.
+  """New text and tokens of a row.
 
   Attributes:
-    text: the characters that are new.
-    tokens: the tokens that are new; their text may come later.
-    log_probs: of each of them, in nats.
+    text: the new text.
+    tokens: the new tokens; their text may follow later.
+    log_probs: log-probability of each token, in nats.
     top_logprobs: the most likely tokens at each position; see
       lmjax.generation.results.GeneratedChunk.
-    finish_reason: "stop", "length", or "" where the text goes on.
+    finish_reason: "stop", "length", or "" if the text is not finished.
   """
 
   text: str
@@ -61,17 +63,18 @@ class Delta(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Row:
-  """A text that a client asked for.
+  """One text to generate for a client.
 
   Attributes:
-    request: what is to be gone on from.
-    filters: what its tokens are chosen by.
-    text: what the text grows in.
-    num_top_logprobs: how many likely tokens to tell beside each that is drawn.
-    index: its number among those that share the inbox.
-    inbox: gets (index, news), or an exception as news.
-    wanted: whether somebody waits for it.
-    num_sent: how many tokens were sent.
+    request: the prompt to continue.
+    filters: logits processors.
+    text: receives the generated tokens.
+    num_top_logprobs: number of most likely tokens returned per position.
+    index: index of the text in its request.
+    inbox: receives (index, Delta), or (index, exception) after a failure; the
+      rows of a request share it.
+    is_connected: whether the client still waits for the text.
+    num_sent: number of tokens that were sent.
   """
 
   request: Request
@@ -80,73 +83,76 @@ class Row:
   num_top_logprobs: int
   index: int
   inbox: asyncio.Queue
-  wanted: bool = True
+  is_connected: bool = True
   num_sent: int = 0
 
   @functools.cached_property
   def kind(self) -> Hashable:
-    """Name what rows of a batch have in common."""
+    """Key that all rows of a batch share."""
     return kind(self.filters)
 
   def send(self, text: str) -> None:
-    """Send the delta, and end the text if its client is gone."""
+    """Send new text, or finish the row if its client has disconnected."""
     new = slice(self.num_sent, None)
     self.num_sent = len(self.text.tokens)
-    if not self.wanted:
+    if not self.is_connected:
       self.text.finish()
       return
-    news = Delta(
+    delta = Delta(
       text,
       self.text.tokens[new],
       self.text.log_probs[new],
       self.text.top_logprobs[new],
       self.text.finish_reason,
     )
-    self.inbox.put_nowait((self.index, news))
-    self.wanted = not news.finish_reason
+    self.inbox.put_nowait((self.index, delta))
+    self.is_connected = not delta.finish_reason
 
-  def fail(self, error: Exception) -> None:
-    """Send why there is no more of the text."""
-    if self.wanted:
+  def send_error(self, error: Exception) -> None:
+    """Send an error instead of more text."""
+    if self.is_connected:
       self.inbox.put_nowait((self.index, error))
 
 
-# Rows whose filters are of one kind → what is new of each text, chunk by chunk.
-Draw = Callable[[Sequence[Row]], Iterator[list[str]]]
+# Rows of one kind → the new text of each row, chunk by chunk.
+GenerateBatch = Callable[[Sequence[Row]], Iterator[list[str]]]
 
 
 class Batcher:
-  """Draw rows as they come.
+  """Generate the texts of waiting rows in batches.
 
   Args:
-    draw: runs in a thread of its own.
-    max_batch: rows that are drawn at once.
-    max_queue: rows that may wait.
+    generate_batch: generates a batch; runs in a thread of its own.
+    max_batch: maximum number of rows of a batch.
+    max_queue: maximum number of waiting rows.
   """
 
-  def __init__(self, draw: Draw, max_batch: int, max_queue: int):
-    self._draw, self._max_batch, self._max_queue = draw, max_batch, max_queue
+  def __init__(
+    self, generate_batch: GenerateBatch, max_batch: int, max_queue: int
+  ):
+    self._generate_batch = generate_batch
+    self._max_batch, self._max_queue = max_batch, max_queue
     self._queue: list[Row] = []
     self._running: list[Row] = []
     self._arrived, self._closing = asyncio.Event(), False
-    self._thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
+    self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
 
   @property
   def num_waiting(self) -> int:
-    """Count the rows in the queue that somebody waits for."""
-    return sum(row.wanted for row in self._queue)
+    """Number of waiting rows of connected clients."""
+    return sum(row.is_connected for row in self._queue)
 
   @property
   def num_running(self) -> int:
-    """Count the rows being drawn that somebody waits for."""
-    return sum(row.wanted for row in self._running)
+    """Number of rows in the current batch of connected clients."""
+    return sum(row.is_connected for row in self._running)
 
   def add(self, rows: Sequence[Row]) -> None:
-    """Put rows into the queue.
+    """Add the rows of a request to the queue.
 
     Raises:
       QueueFull: if it has no room for all of them.
-      ServerClosing: if it was closed.
+      ServerClosing: if the server is shutting down.
     """
     if self._closing:
       raise ServerClosing
@@ -156,66 +162,66 @@ class Batcher:
     self._arrived.set()
 
   def close(self) -> None:
-    """Take no more rows, and send those away that wait; others are drawn."""
+    """Refuse waiting and new rows; the current batch is finished."""
     self._closing = True
     for row in self._queue:
-      row.fail(ServerClosing())
+      row.send_error(ServerClosing())
     self._queue.clear()
     self._arrived.set()
 
   async def run(self) -> None:
-    """Draw until the queue is closed."""
+    """Generate batches until `close` is called."""
     while not self._closing:
       await self._arrived.wait()
       await self._gather()
       self._running = self._take()
       if self._running:
-        await self._write(self._running)
+        await self._generate(self._running)
         self._running = []
     self._thread.shutdown(wait=False)
 
   async def _gather(self) -> None:
-    """Wait while rows come, as those do that were sent together."""
-    for _ in range(_MOST_PAUSES):
+    """Wait while rows keep arriving, so that they share a batch."""
+    for _ in range(_MAX_WAITS):
       known = len(self._queue)
-      await asyncio.sleep(_PAUSE)
+      await asyncio.sleep(_WAIT_SECONDS)
       if len(self._queue) == known or known >= self._max_batch:
         return
 
   def _take(self) -> list[Row]:
-    """Take the oldest row, and those that can be drawn with it."""
-    queue = [row for row in self._queue if row.wanted]
-    alike = [row for row in queue if row.kind == queue[0].kind]
-    batch = alike[: self._max_batch]
+    """Take the oldest row and those that can share its batch."""
+    queue = [row for row in self._queue if row.is_connected]
+    same_kind = [row for row in queue if row.kind == queue[0].kind]
+    batch = same_kind[: self._max_batch]
     self._queue = [row for row in queue if row not in batch]
     if not self._queue:
       self._arrived.clear()
     return batch
 
-  async def _write(self, rows: Sequence[Row]) -> None:
+  async def _generate(self, rows: Sequence[Row]) -> None:
     loop = asyncio.get_running_loop()
-    chunks = self._draw(rows)
+    chunks = self._generate_batch(rows)
     step = functools.partial(next, chunks, None)
     try:
       while (new := await loop.run_in_executor(self._thread, step)) is not None:
         for row, text in zip(rows, new, strict=True):
           row.send(text)
-    except Exception as error:  # of one batch; the next may do better
+    except Exception as error:  # the next batch may succeed
       logging.exception("A batch of %d texts failed.", len(rows))
       for row in rows:
-        row.fail(error)
+        row.send_error(error)
 
 
-async def news_of(rows: Sequence[Row]) -> AsyncIterator[tuple[int, Delta]]:
-  """Follow rows that share an inbox until all texts have ended.
+async def receive(rows: Sequence[Row]) -> AsyncIterator[tuple[int, Delta]]:
+  """Yield (index, delta) of rows that share an inbox until all are finished.
 
   Raises:
-    Exception: what a row failed of.
+    Exception: the error of a row.
   """
   unfinished = len(rows)
   while unfinished:
-    index, news = await rows[0].inbox.get()
-    if isinstance(news, Exception):
-      raise news
-    unfinished -= bool(news.finish_reason)
-    yield index, news
+    index, delta = await rows[0].inbox.get()
+    if isinstance(delta, Exception):
+      raise delta
+    unfinished -= bool(delta.finish_reason)
+    yield index, delta

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A service behind a socket, until a signal ends it."""
+"""The HTTP server process, which runs until a signal stops it."""
 
 import socket
 from collections.abc import Callable
@@ -10,7 +10,8 @@ import uvicorn
 from lmjax.errors import UsageError
 from lmjax.serving.app import Service
 
-_PATIENCE = 30  # seconds in which texts may come to their end
+# Seconds that texts in progress may take after a signal.
+_SHUTDOWN_TIMEOUT = 30
 
 
 def serve(
@@ -19,19 +20,19 @@ def serve(
   port: int,
   prepare: Callable[[], None] = lambda: None,
 ) -> None:
-  """Answer requests until SIGINT or SIGTERM.
+  """Serve requests until SIGINT or SIGTERM.
 
-  What is being drawn then is drawn to its end; what waits is sent away.
+  Texts in progress are then finished, and waiting requests are refused.
 
   Args:
-    service: what answers.
-    host: the address to listen on.
-    port: 0 for any that is free.
-    prepare: called before anything is answered, once the address is ours; who
-      asks meanwhile waits.
+    service: handles the requests.
+    host: address to listen on.
+    port: port to listen on; 0 for any free one.
+    prepare: called after the socket is open and before the first request is
+      handled; requests that arrive meanwhile wait.
 
   Raises:
-    UsageError: if that cannot be listened on.
+    UsageError: if the server cannot listen on this address.
   """
   listener = _listen(host, port)
   prepare()
@@ -39,7 +40,7 @@ def serve(
     service.app(),
     log_config=None,
     access_log=False,
-    timeout_graceful_shutdown=_PATIENCE,
+    timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
   )
   shown = f"[{host}]" if ":" in host else host
   print(f"Listening on http://{shown}:{listener.getsockname()[1]}/", flush=True)
@@ -47,14 +48,14 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-  """A server that tells its service of the end."""
+  """A uvicorn server that closes its service on a signal."""
 
   def __init__(self, config: uvicorn.Config, service: Service):
     super().__init__(config)
     self._service = service
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-    """Begin to close, on SIGINT or SIGTERM."""
+    """Start the shutdown on SIGINT or SIGTERM."""
     self._service.close()
     super().handle_exit(sig, frame)
 
@@ -65,6 +66,6 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
   except OSError as error:
     raise UsageError(
-      f"{host}:{port} cannot be listened on ({error.strerror}); choose another "
-      "--host or --port."
+      f"the server cannot listen on {host}:{port} ({error.strerror}); choose "
+      "another --host or --port."
     ) from error

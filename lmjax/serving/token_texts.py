@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each token of a text stands for, while tokens come."""
+"""The text of each token of a stream."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,82 +8,89 @@ from lmjax.data.tokenizers import Tokenizer
 from lmjax.generation.detokenizer import REPLACEMENT
 from lmjax.serving.batcher import Delta
 
-_RECENT = 8  # tokens before a token that may say how it is written
+# Tokens before a token on which its text may depend: characters of several
+# bytes, and spaces between words.
+_NUM_CONTEXT = 8
 
 
-class Told(NamedTuple):
+class TokenText(NamedTuple):
   """A token of a text.
 
   Attributes:
-    text: what it adds to the text before it; a character of several tokens
-      stands with the last of them.
-    offset: where that begins, in characters.
-    log_prob: of the token, in nats.
-    likely: log-probabilities of the likeliest tokens in its place, by their
-      text, or by their name where they are no text by themselves.
+    text: what it adds to the text before it. A character of several tokens
+      belongs to the last of them.
+    offset: start of this text, in characters.
+    log_prob: log-probability of the token, in nats.
+    alternatives: text and log-probability of the most likely tokens at its
+      position; the name of a token that is no text by itself.
   """
 
   text: str
   offset: int
   log_prob: float
-  likely: list[tuple[str, float]]
+  alternatives: list[tuple[str, float]]
 
-  def best(self, number: int) -> dict[str, float]:
-    """Return so many of the likeliest tokens, and the token itself."""
-    return {**dict(self.likely[:number]), self.text: self.log_prob}
+  def top_logprobs(self, number: int) -> dict[str, float]:
+    """Return the `number` most likely tokens, and the token itself."""
+    return {**dict(self.alternatives[:number]), self.text: self.log_prob}
 
 
 class TokenTexts:
-  """Cut a text at its tokens; their texts add up to it.
+  """Split a stream of text at its tokens; the parts concatenate to the text.
 
   Args:
-    tokenizer: turns tokens into text.
-    names: of all tokens.
-    prompt: what the text goes on from; a space between them is the first's.
+    tokenizer: tokenizer of the text.
+    names: names of all tokens.
+    prompt: the text before; a space after it belongs to the first token.
   """
 
   def __init__(
     self, tokenizer: Tokenizer, names: Sequence[str], prompt: str = ""
   ):
     self._tokenizer, self._names = tokenizer, names
-    self._prompt = prompt  # until there is text behind it
-    self._recent: list[int] = []  # the newest tokens
+    self._prompt = prompt  # until there is text after it
+    self._context: list[int] = []  # the newest tokens
     self._end, self._text = 0, ""
-    self._held: list[Told] = []  # tokens whose text is not sure yet
+    self._pending: list[TokenText] = []  # tokens whose text may still change
 
-  def push(self, news: Delta) -> list[Told]:
-    """Add tokens; return those whose text is sure."""
-    self._text += news.text
-    for token, log_prob, best in zip(
-      news.tokens, news.log_probs, news.top_logprobs, strict=True
+  def push(self, delta: Delta) -> list[TokenText]:
+    """Add tokens; return those whose text is final."""
+    self._text += delta.text
+    for token, log_prob, top in zip(
+      delta.tokens, delta.log_probs, delta.top_logprobs, strict=True
     ):
-      likely = [
-        (self._written(other) or self._names[other], value)
-        for other, value in best
+      alternatives = [
+        (self._decode_next(other) or self._names[other], value)
+        for other, value in top
       ]
-      text = self._written(token)
-      self._held.append(Told(text, self._end, log_prob, likely))
+      text = self._decode_next(token)
+      self._pending.append(TokenText(text, self._end, log_prob, alternatives))
       self._end += len(text)
       self._prompt = "" if text else self._prompt
-      self._recent = [*self._recent, token][-_RECENT:]
-    if news.finish_reason:
+      self._context = [*self._context, token][-_NUM_CONTEXT:]
+    if delta.finish_reason:
       return self._finish()
-    sure = [x for x in self._held if x.offset + len(x.text) <= len(self._text)]
-    self._held = self._held[len(sure) :]
-    return sure
+    length = len(self._text)
+    final = [x for x in self._pending if x.offset + len(x.text) <= length]
+    self._pending = self._pending[len(final) :]
+    return final
 
-  def _finish(self) -> list[Told]:
-    """Return the tokens up to the end of the text."""
-    kept = [told for told in self._held if told.offset < len(self._text)]
-    if kept:
-      kept[-1] = kept[-1]._replace(text=self._text[kept[-1].offset :])
-    return kept
+  def _finish(self) -> list[TokenText]:
+    """Return the tokens up to the end of the text.
 
-  def _written(self, token: int) -> str:
-    """Return what a token adds to those before it."""
-    known = len(self._sure(self._recent))
-    new = self._sure([*self._recent, token])[known:]
+    A stop string may end the text within a token.
+    """
+    tokens = [x for x in self._pending if x.offset < len(self._text)]
+    if tokens:
+      tokens[-1] = tokens[-1]._replace(text=self._text[tokens[-1].offset :])
+    return tokens
+
+  def _decode_next(self, token: int) -> str:
+    """Return what a token adds to the text of those before it."""
+    start = len(self._decode(self._context))
+    new = self._decode([*self._context, token])[start:]
     return self._tokenizer.gap(self._prompt, new) + new
 
-  def _sure(self, tokens: Sequence[int]) -> str:
+  def _decode(self, tokens: Sequence[int]) -> str:
+    # Without the bytes of a character that is not complete yet.
     return self._tokenizer.decode(tokens).rstrip(REPLACEMENT)

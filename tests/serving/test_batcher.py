@@ -17,7 +17,7 @@ from lmjax.serving.batcher import (
   QueueFull,
   Row,
   ServerClosing,
-  news_of,
+  receive,
 )
 
 GREEDY = (Greedy(),)
@@ -75,7 +75,7 @@ def run(draw, ask, max_batch=4, max_queue=6):
 
 
 async def text_of(*rows):
-  return "".join([news.text async for _, news in news_of(rows)])
+  return "".join([delta.text async for _, delta in receive(rows)])
 
 
 def test_rows_of_one_kind_share_a_batch_and_none_is_overtaken_for_good(draw):
@@ -133,7 +133,7 @@ def test_rows_that_nobody_waits_for_are_drawn_no_further(draw):
     batcher.add([never])
     while batcher.num_running < 1:
       await asyncio.sleep(0.001)
-    long.wanted = never.wanted = False
+    long.is_connected = never.is_connected = False
     assert batcher.num_waiting == batcher.num_running == 0
     draw.may_go_on.set()
     last = row()
@@ -182,7 +182,7 @@ def test_rows_of_one_client_come_as_they_are_drawn(draw):
     rows = [row(num_tokens=n, inbox=inbox, index=n) for n in (1, 2)]
     batcher.add(rows)
     told = [
-      (i, news.text, news.finish_reason) async for i, news in news_of(rows)
+      (i, delta.text, delta.finish_reason) async for i, delta in receive(rows)
     ]
     assert told == [(1, "a", "length"), (2, "a", ""), (2, "a", "length")]
 

@@ -69,14 +69,14 @@ def test_samples_stand_side_by_side_with_their_probabilities(page, address):
 
 def test_a_key_is_asked_for_and_a_text_can_be_stopped(page, start):
   address, service = start(key="secret")
-  draw, stopped = service._batcher._draw, threading.Event()
+  draw, stopped = service._batcher._generate_batch, threading.Event()
 
   def draw_some(rows):
     for new in draw(rows):
       yield new
       stopped.wait(timeout=30)
 
-  service._batcher._draw = draw_some
+  service._batcher._generate_batch = draw_some
   page.goto(address)
   playwright.expect(page.locator("#status")).to_contain_text("API key")
   page.fill("#key", "secret")

@@ -49,11 +49,11 @@ def ask(client, prompt="1 squared", **fields):
 
 
 def get(url, data=None, **headers):
-  """Return the status, the headers and the body of an answer."""
+  """Return the status, the headers and the body of an response."""
   request = urllib.request.Request(url, data, headers)
   try:
-    with urllib.request.urlopen(request, timeout=60) as answer:
-      return answer.status, answer.headers, answer.read().decode()
+    with urllib.request.urlopen(request, timeout=60) as response:
+      return response.status, response.headers, response.read().decode()
   except urllib.error.HTTPError as error:
     return error.code, error.headers, error.read().decode()
 
@@ -75,14 +75,14 @@ def wait_until(address, **wanted):
 
 
 def test_texts_are_those_of_the_run(run, client):
-  answer = ask(client, "1 squ", n=2, seed=5, max_tokens=16)
+  response = ask(client, "1 squ", n=2, seed=5, max_tokens=16)
   wanted = run.generate(
     "1 squ", SamplingParams(num_samples=2, num_tokens=16, seed=5)
   ).texts
-  assert [choice.text for choice in answer.choices] == wanted
-  assert [choice.index for choice in answer.choices] == [0, 1]
-  assert answer.usage.prompt_tokens == len("1 squ")
-  assert answer.model == "small" and answer.object == "text_completion"
+  assert [choice.text for choice in response.choices] == wanted
+  assert [choice.index for choice in response.choices] == [0, 1]
+  assert response.usage.prompt_tokens == len("1 squ")
+  assert response.model == "small" and response.object == "text_completion"
   assert [model.id for model in client.models.list()] == ["small"]
   assert client.models.retrieve("small").owned_by == "lmjax"
 
@@ -101,9 +101,9 @@ def test_only_a_seed_makes_texts_alike(client):
 
 def test_a_bias_decides_what_is_written(run, client):
   (token,) = run.tokenizer.encode("q")
-  answer = ask(client, logit_bias={str(token): 100}, max_tokens=4)
-  assert answer.choices[0].text == "qqqq"
-  with pytest.raises(openai.BadRequestError, match="there are"):
+  response = ask(client, logit_bias={str(token): 100}, max_tokens=4)
+  assert response.choices[0].text == "qqqq"
+  with pytest.raises(openai.BadRequestError, match="token ids below"):
     ask(client, logit_bias={"99999": 1})
 
 
@@ -137,8 +137,10 @@ def test_64_clients_at_once_get_what_each_gets_alone(start):
   """While one text is written they all come, and are drawn in one batch."""
   address, service = start(Limits(queue=64, tokens=MOST))
   batches = []
-  draw = service._batcher._draw
-  service._batcher._draw = lambda rows: batches.append(len(rows)) or draw(rows)
+  draw = service._batcher._generate_batch
+  service._batcher._generate_batch = lambda rows: (
+    batches.append(len(rows)) or draw(rows)
+  )
   questions = [
     dict(
       prompt="the square of 12"[: 1 + number % 16],
@@ -156,10 +158,10 @@ def test_64_clients_at_once_get_what_each_gets_alone(start):
     waiting = [threads.submit(ask, client, **fields) for fields in questions]
     wait_until(address, running=1, waiting=64)
     running.close()
-    together = [answer.result().choices[0] for answer in waiting]
+    together = [response.result().choices[0] for response in waiting]
   assert batches == [1, 64]
-  for question, choice in zip(questions, together, strict=True):
-    (alone,) = ask(client, **question).choices
+  for parsed, choice in zip(questions, together, strict=True):
+    (alone,) = ask(client, **parsed).choices
     assert choice.text == alone.text
     assert choice.finish_reason == alone.finish_reason
   assert batches == [1, 64] + [1] * 64
@@ -187,7 +189,7 @@ def test_a_full_queue_refuses_and_clients_that_go_away_make_room(start):
 
 
 def _ask_and_go(address, fields):
-  """Ask for a whole answer, and close the connection before it is there."""
+  """Ask for a whole response, and close the connection before it is there."""
   body = json.dumps(fields).encode()
   host, port = address.removeprefix("http://").split(":")
   with socket.create_connection((host, int(port))) as connection:
@@ -202,7 +204,7 @@ def _ask_and_go(address, fields):
   "path, body, status, words",
   [
     ("/v1/completions", b"{", 400, "not JSON"),
-    ("/v1/completions", b'{"n": 1000}', 400, "n must be between"),
+    ("/v1/completions", b'{"n": 1000}', 400, "n must be from"),
     ("/v1/completions", MANY, 400, "384 texts"),
     (
       "/v1/completions",
@@ -212,7 +214,7 @@ def _ask_and_go(address, fields):
     ),
     ("/v1/completions", LONG, 400, "5000 tokens"),
     ("/v1/completions", b"a" * (1 << 21), 413, "bytes"),
-    ("/v1/completions", b'{"model": "gpt"}', 404, "ask for 'small'"),
+    ("/v1/completions", b'{"model": "gpt"}', 404, "use 'small'"),
     ("/v1/completions", None, 405, "POST /v1/completions"),
     ("/v1/chat/completions", b"{}", 404, "POST /v1/completions"),
     ("/v1/models/gpt", None, 404, "'gpt'"),
@@ -223,7 +225,7 @@ def test_refusals_are_sentences_and_the_server_lives_on(
 ):
   try:
     found, _, text = get(address + path, body)
-  except ConnectionError:  # the answer came before all of the body was sent
+  except ConnectionError:  # the response came before all of the body was sent
     assert status == 413
   else:
     assert found == status
@@ -244,7 +246,9 @@ def test_a_key_is_asked_for(start):
 def test_a_server_that_closes_says_so(start):
   address, service = start()
   service.close()
-  with pytest.raises(openai.InternalServerError, match="closing") as caught:
+  with pytest.raises(
+    openai.InternalServerError, match="shutting down"
+  ) as caught:
     ask(client_of(address))
   assert caught.value.status_code == 503
 
@@ -252,12 +256,12 @@ def test_a_server_that_closes_says_so(start):
 def test_a_failure_outside_of_a_batch_is_in_the_log(start, caplog):
   address, service = start()
 
-  def fail(rows):
+  def send_error(rows):
     raise ValueError("a broken queue")
 
-  service._batcher.add = fail
+  service._batcher.add = send_error
   status, _, text = get(f"{address}/v1/completions", b"{}")
-  assert status == 500 and "its log says more" in text
+  assert status == 500 and "see its log" in text
   assert "a broken queue" in caplog.text
 
 
@@ -292,7 +296,7 @@ def test_a_server_of_the_shortest_prompts_warms_up(start):
 def test_what_cannot_be_served_is_a_sentence(run):
   with pytest.raises(UsageError, match="max_batch=0"):
     Service(run.sampler, run.variables, "small", Limits(batch=0))
-  with pytest.raises(UsageError, match="api_key must be of ASCII"):
+  with pytest.raises(UsageError, match="api_key must be ASCII"):
     Service(run.sampler, run.variables, "small", Limits(), "caf\u00e9")
   service = Service(run.sampler, run.variables, "small", Limits())
   with (

@@ -13,9 +13,9 @@ from lmjax.data.tokenizers import (
 )
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.results import GeneratedChunk
-from lmjax.serving.answer import Answer
 from lmjax.serving.batcher import Delta
-from lmjax.serving.question import read_question
+from lmjax.serving.completion_request import parse_request
+from lmjax.serving.completion_response import CompletionResponse
 from lmjax.serving.token_texts import TokenTexts
 
 TEXT = "Né à 東京, the 🙂 and\nthe end of it. And the rest of the text."
@@ -40,14 +40,14 @@ def told(tokenizer, tokens, size, stop_strings=()):
     )
     new = stream.push(piece)
     if not before:
-      news = Delta(
+      delta = Delta(
         new,
         stream.tokens[sent:],
         stream.log_probs[sent:],
         stream.top_logprobs[sent:],
         stream.finish_reason,
       )
-      found += texts.push(news)
+      found += texts.push(delta)
       sent = len(stream.tokens)
   return stream.text, found
 
@@ -77,10 +77,12 @@ def test_tokens_add_up_to_the_text_however_many_come_at_a_time(
 def test_an_echo_stands_apart_from_the_words_behind_it(prompt):
   tokenizer = WordPunctuationTokenizer.train([TEXT], 0, 1, False)
   body = json.dumps({"prompt": prompt, "echo": True}).encode()
-  question = read_question(body, "small", 9)
-  answer = Answer(question, "small", tokenizer, tokenizer.names(), 1)
-  news = [("", ""), ("end", ""), (" of", ""), ("", "length")]
-  parts = [answer.part(0, Delta(x, [], [], [], end)) for x, end in news]
+  parsed = parse_request(body, "small", 9)
+  response = CompletionResponse(
+    parsed, "small", tokenizer, tokenizer.names(), 1
+  )
+  delta = [("", ""), ("end", ""), (" of", ""), ("", "length")]
+  parts = [response.chunk(0, Delta(x, [], [], [], end)) for x, end in delta]
   text = "".join(part["choices"][0]["text"] for part in parts)
   assert text == f"{prompt.strip()} end of".strip()
 
@@ -91,8 +93,8 @@ def test_what_is_no_text_shows_by_its_name():
   likely = [[(tokenizer.encode("b")[0], -0.5), (3, -0.7), (4 + 0xC3, -2.0)]]
   a = tokenizer.encode("a").tolist()
   (token,) = texts.push(Delta("a", a, [-3.0], likely, "length"))
-  assert token.best(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
-  assert token.best(3)["<0xC3>"] == -2.0
+  assert token.top_logprobs(2) == {"b": -0.5, "<eos>": -0.7, "a": -3.0}
+  assert token.top_logprobs(3)["<0xC3>"] == -2.0
 
 
 @pytest.mark.parametrize("echo", [True, False])
@@ -101,15 +103,17 @@ def test_words_stand_apart_from_their_prompt(echo):
   body = json.dumps(dict(prompt="the", echo=echo))
   if not echo:
     body = json.dumps(dict(prompt="the", logprobs=1))
-  question = read_question(body.encode(), "m", 9)
-  answer = Answer(question, "m", tokenizer, tokenizer.names(), 1)
+  parsed = parse_request(body.encode(), "m", 9)
+  response = CompletionResponse(parsed, "m", tokenizer, tokenizer.names(), 1)
   first, second = tokenizer.encode("end of").tolist()
   parts = [
-    answer.part(0, Delta("", [], [], [], "")),
-    answer.part(0, Delta("end", [first], [-1.0], [[(second, -0.5)]], "")),
-    answer.part(0, Delta(" of", [second], [-2.0], [[(first, -1.5)]], "length")),
+    response.chunk(0, Delta("", [], [], [], "")),
+    response.chunk(0, Delta("end", [first], [-1.0], [[(second, -0.5)]], "")),
+    response.chunk(
+      0, Delta(" of", [second], [-2.0], [[(first, -1.5)]], "length")
+    ),
   ]
-  (choice,) = answer.whole(parts)["choices"]
+  (choice,) = response.complete(parts)["choices"]
   assert choice["text"] == "the" * echo + " end of"
   if not echo:
     told = choice["logprobs"]

@@ -27,10 +27,10 @@ def test_a_text_for_a_source_is_no_text_behind_it():
   service = Service(sampler, variables, "small", Limits())
   body = dict(prompt="b c", max_tokens=3, min_tokens=3, seed=1, logprobs=0)
   with TestClient(service.app()) as client:
-    answer = client.post("/v1/completions", json=body)
+    response = client.post("/v1/completions", json=body)
     refused = client.post("/v1/completions", json=dict(prompt="b", echo=True))
-  (choice,) = answer.json()["choices"]
+  (choice,) = response.json()["choices"]
   assert choice["text"] == choice["text"].strip() != ""
   assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
   assert refused.status_code == 400
-  assert "leave echo away" in refused.json()["error"]["message"]
+  assert "omit echo" in refused.json()["error"]["message"]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clients ask for: the body of a request, read and checked.
+"""Parsing and validation of completion requests.
 
-The fields are those of OpenAI's completions, all fields of
-lmjax.generation.sampling_params.SamplingParams, and a control code. A field
-whose value is null counts as absent.
+The fields are those of the OpenAI completions API and all fields of
+lmjax.generation.sampling_params.SamplingParams. A field whose value is null
+counts as absent.
 """
 
 import dataclasses
@@ -13,22 +13,23 @@ import types
 import typing
 from typing import Any
 
-from lmjax.errors import UsageError
+from lmjax.errors import INT32_MAX, UsageError
 from lmjax.generation.sampling_params import LARGEST, SMALLEST, SamplingParams
 from lmjax.serving.api_error import ApiError
 
-MAX_TOP_LOGPROBS = 5  # alternatives of a token that are told
-_MOST_STOPS, _MOST_SAMPLES, _MOST_BIAS = 4, 128, 100
-_WORDS = {
+# Limits of the OpenAI API.
+MAX_TOP_LOGPROBS = 5
+_MAX_STOPS, _MAX_SAMPLES, _MAX_BIAS = 4, 128, 100
+_EXPECTED = {
   int: "an integer",
-  float: "a number of ordinary size",
+  float: f"0 or a number of a size from {SMALLEST} to {LARGEST:.0e}",
   bool: "true or false",
-  str: "a string of whole characters",
+  str: "a string of valid Unicode",
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class CompletionRequest:
   """A request for completions.
 
   Attributes:
@@ -53,35 +54,37 @@ class Question:
   counts: bool
 
 
-def read_question(body: bytes, model: str, most_tokens: int) -> Question:
-  """Read the body of a request.
+def parse_request(
+  body: bytes, model: str, max_tokens: int
+) -> CompletionRequest:
+  """Parse the body of a request.
 
   Args:
     body: JSON.
-    model: the name that requests must give, if they give one.
-    most_tokens: how many they may ask for.
+    model: name of the model, which requests may omit.
+    max_tokens: maximum number of tokens that a request may ask for.
 
   Raises:
-    ApiError: if it cannot be answered.
+    ApiError: if the request is invalid.
   """
   fields = _Fields(body)
   name = fields.take("model", str, model)
   if name != model:
     raise ApiError(
       404,
-      f"there is no model {name!r} here; ask for {model!r}.",
+      f"the model {name!r} does not exist; use {model!r}.",
       "model",
       "model_not_found",
     )
   seed = fields.take("seed", int, None, -(2**63), 2**63 - 1)
-  question = Question(
+  parsed = CompletionRequest(
     prompts=fields.take_strings("prompt", ("",)),
     bias=fields.take_bias(),
     sampling=fields.take_sampling(
       num_tokens=fields.take(
-        "max_tokens", int, min(16, most_tokens), 1, most_tokens
+        "max_tokens", int, min(16, max_tokens), 1, max_tokens
       ),
-      num_samples=fields.take("n", int, 1, 1, _MOST_SAMPLES),
+      num_samples=fields.take("n", int, 1, 1, _MAX_SAMPLES),
       seed=seed or 0,
       stop=fields.take_stop(),
     ),
@@ -91,21 +94,22 @@ def read_question(body: bytes, model: str, most_tokens: int) -> Question:
     streams=fields.take("stream", bool, False),
     counts=fields.take_counts(),
   )
-  fields.check_best_of(question.sampling.num_samples)
+  fields.check_best_of(parsed.sampling.num_samples)
   fields.check_none_left()
-  if not question.prompts:
-    raise ApiError(400, "prompt must hold a text.", "prompt")
-  if question.echo and question.num_top_logprobs is not None:
+  if not parsed.prompts:
+    raise ApiError(400, "prompt must contain at least one text.", "prompt")
+  if parsed.echo and parsed.num_top_logprobs is not None:
     raise ApiError(
       400,
-      "the tokens of prompts are not scored here; leave echo or logprobs away.",
+      "log-probabilities of prompt tokens are not supported; omit echo or "
+      "logprobs.",
       "echo",
     )
-  return question
+  return parsed
 
 
 class _Fields:
-  """The fields of a request that were not taken yet."""
+  """The fields of a request that have not been taken yet."""
 
   def __init__(self, body: bytes):
     try:
@@ -122,16 +126,16 @@ class _Fields:
     name: str,
     kind: type,
     default: Any,
-    least: int = -(2**31),
-    most: int = 2**31 - 1,
+    minimum: int = -(2**31),
+    maximum: int = INT32_MAX,
   ) -> Any:
-    """Take a value of a kind, within limits."""
+    """Take a value of a type, within limits."""
     value = self._pop(name, None)
     if value is None:
       return default
     value = _typed(name, kind, value)
-    if kind is int and not least <= value <= most:
-      raise ApiError(400, f"{name} must be between {least} and {most}.", name)
+    if kind is int and not minimum <= value <= maximum:
+      raise ApiError(400, f"{name} must be from {minimum} to {maximum}.", name)
     return value
 
   def take_strings(
@@ -150,11 +154,11 @@ class _Fields:
     bias = {}
     for token, value in self._pop("logit_bias", {}).items():
       number = _typed("logit_bias", float, value)
-      if not token.isdecimal() or len(token) > 9 or abs(number) > _MOST_BIAS:
+      if not token.isdecimal() or len(token) > 9 or abs(number) > _MAX_BIAS:
         raise ApiError(
           400,
-          f"logit_bias must have numbers from -{_MOST_BIAS} to {_MOST_BIAS} by "
-          "the numbers of tokens.",
+          "logit_bias must map token ids to numbers from "
+          f"-{_MAX_BIAS} to {_MAX_BIAS}.",
           "logit_bias",
         )
       bias[int(token)] = number
@@ -163,9 +167,9 @@ class _Fields:
   def take_stop(self) -> tuple[str, ...]:
     """Take the stop strings."""
     stop = self.take_strings("stop", ())
-    if len(stop) > _MOST_STOPS or "" in stop:
+    if len(stop) > _MAX_STOPS or "" in stop:
       raise ApiError(
-        400, f"stop must be up to {_MOST_STOPS} non-empty strings.", "stop"
+        400, f"stop must be up to {_MAX_STOPS} non-empty strings.", "stop"
       )
     return stop
 
@@ -187,24 +191,24 @@ class _Fields:
       raise ApiError(400, str(error)) from error
 
   def take_counts(self) -> bool:
-    """Take whether a stream ends with its counts."""
+    """Take whether a stream ends with the numbers of tokens."""
     options = self._pop("stream_options", {})
     if not isinstance(options, dict):
       raise ApiError(400, "stream_options must be an object.", "stream_options")
     return options.get("include_usage") is True
 
   def check_best_of(self, number: int) -> None:
-    """See that no text is to be drawn only to be thrown away."""
+    """Refuse a `best_of` other than `n`, which is not supported."""
     if self.take("best_of", int, number, 1) != number:
-      raise ApiError(400, "best_of must be n, or absent.", "best_of")
+      raise ApiError(400, "best_of must equal n or be omitted.", "best_of")
 
   def check_none_left(self) -> None:
-    """See that all fields are known."""
+    """Refuse unknown fields."""
     self._pop("user", None)
     for name in self._left:
       near = difflib.get_close_matches(name, self._known, 1)
       hint = f" Did you mean {near[0]!r}?" if near else ""
-      raise ApiError(400, f"there is no field {name!r}.{hint}", name)
+      raise ApiError(400, f"unknown field {name!r}.{hint}", name)
 
   def _pop(self, name: str, default: Any) -> Any:
     self._known.add(name)
@@ -212,14 +216,14 @@ class _Fields:
 
 
 def _refuse_constant(name: str) -> None:
-  raise ValueError(f"{name} is no number there")
+  raise ValueError(f"{name} is not a JSON number")
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:
-  """See that a value is of a kind: a type, a tuple of one, or None and one.
+  """Check that a value has a type, which may be a tuple or optional.
 
   Raises:
-    ApiError: if it is not.
+    ApiError: if it has not.
   """
   inner = [x for x in typing.get_args(kind) if x is not types.NoneType]
   if typing.get_origin(kind) is tuple:
@@ -229,7 +233,7 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
   if inner:
     return _typed(name, inner[0], value)
   if not _IS[kind](value):
-    raise ApiError(400, f"{name} must be {_WORDS[kind]}.", name)
+    raise ApiError(400, f"{name} must be {_EXPECTED[kind]}.", name)
   return float(value) if kind is float else value
 
 
@@ -243,7 +247,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-  """Say whether a value is a string without halves of characters."""
+  """Return whether a value is a string without lone surrogates."""
   if not isinstance(value, str):
     return False
   try:
