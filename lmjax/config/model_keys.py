@@ -47,6 +47,11 @@ def _optional_norm(default: str) -> Key:
   return Key(default, choices=(*_NORMS, "none"))
 
 
+# Added to variances by all norms of a model; 0: 1e-5 with norm=batch, else 1e-6
+_NORM_EPSILON = Key(0.0, maximum=1)
+# The same in cells with layer normalization
+_CELL_NORM_EPSILON = above_zero(1e-5, maximum=1)
+
 _FEED_FORWARDS = (
   # Plain layers, by their activation.
   "sigmoid",
@@ -101,6 +106,7 @@ _MIN_RNN = dict(
   feed_forward=_optional_feed_forward("gelu"),
   feed_forward_width=Key(0),  # 0: 4 · width
   norm=_optional_norm("rms"),
+  norm_epsilon=_NORM_EPSILON,
   dropout=rate(0.0),
   tie_embeddings=Key(True),
   **_DTYPES,
@@ -119,6 +125,7 @@ _BLOCKS = dict(
   balance_loss=Key(0.01),  # weight of the load-balancing loss
   router_z_loss=Key(0.001),  # weight of the router's z-loss
   norm=_norm("layer"),
+  norm_epsilon=_NORM_EPSILON,
   norm_position=choice("pre", "post"),
   qk_norm=choice("none", "layer", "layer_no_bias", "rms"),
   dropout=rate(0.0),
@@ -149,6 +156,7 @@ _STACK = dict(
   **_BLOCKS,
   num_kv_heads=Key(0),  # 0: num_heads
   positions=_positions("rotary"),
+  rope_base=above_zero(10_000.0),  # of the wavelengths of rotary positions
   # Tokens that the cache holds, and learned positions; 0: data.seq_len
   max_context=Key(0),
   # Of attention weights, which are then stored: T · T values per head
@@ -181,6 +189,7 @@ MODEL_KEYS: dict[str, Keys] = dict(
   lstm=_named(
     "lstm",
     layer_norm=Key(False),
+    norm_epsilon=_CELL_NORM_EPSILON,
     projection_width=Key(0),  # of hidden vectors; 0: no projection
     implementation=choice("auto", "scan", "cudnn"),
     **_RECURRENT,
@@ -223,6 +232,7 @@ MODEL_KEYS: dict[str, Keys] = dict(
     bottleneck_width=Key(0),  # of convolutions above the first; 0: none
     weight_norm=Key(True),
     norm=_optional_norm("none"),
+    norm_epsilon=_NORM_EPSILON,
     dropout=rate(0.0),
     tie_embeddings=Key(False),
     **_DTYPES,
@@ -239,6 +249,7 @@ MODEL_KEYS: dict[str, Keys] = dict(
     feed_forward=_optional_feed_forward("geglu"),  # after an sLSTM
     feed_forward_width=Key(0),  # 0: 4/3 · width
     norm=_optional_norm("layer_no_bias"),
+    norm_epsilon=_NORM_EPSILON,  # of the heads' norms too
     dropout=rate(0.0),
     tie_embeddings=Key(True),
     **_DTYPES,
@@ -254,6 +265,7 @@ MODEL_KEYS: dict[str, Keys] = dict(
     feed_forward=_optional_feed_forward("geglu"),
     feed_forward_width=Key(0),  # 0: 3 · width
     norm=_optional_norm("rms"),
+    norm_epsilon=_NORM_EPSILON,
     dropout=rate(0.0),
     tie_embeddings=Key(True),
     **_DTYPES,
@@ -261,6 +273,7 @@ MODEL_KEYS: dict[str, Keys] = dict(
   recurrent_encoder=_named(
     "recurrent_encoder",
     cell=_CELL,
+    norm_epsilon=_CELL_NORM_EPSILON,  # cell=layer_norm_lstm
     bidirectional=Key(True),
     num_layers=positive(1),
     width=positive(128),  # of a layer in one direction
@@ -277,6 +290,7 @@ MODEL_KEYS: dict[str, Keys] = dict(
   recurrent_seq2seq=_named(
     "recurrent_seq2seq",
     cell=_CELL,
+    norm_epsilon=_CELL_NORM_EPSILON,  # cell=layer_norm_lstm
     bidirectional=Key(True),  # the encoder
     num_layers=positive(1),  # of the decoder
     num_encoder_layers=Key(0),  # 0: num_layers

@@ -19,7 +19,7 @@ from lmjax.ops.attention import (
 from lmjax.ops.attention_range import AttentionRange
 from lmjax.ops.int8 import dense
 from lmjax.ops.key_value_cache import write
-from lmjax.ops.rotary import rotate
+from lmjax.ops.rotary import BASE, rotate
 from lmjax.types import Array
 
 
@@ -135,12 +135,14 @@ class SelfAttention(Attention, kw_only=True):
     causal: whether positions attend to earlier ones only; applies when the
       attention context has no attention range.
     rotary: whether queries and keys are rotated by their positions.
+    rope_base: base of the rotation's wavelengths; see lmjax.ops.rotary.rotate.
     window: how many of the newest positions are seen; 0 for all.
   """
 
   num_kv_heads: int
   causal: bool = True
   rotary: bool = False
+  rope_base: float = BASE
   window: int = 0
 
   @nn.compact
@@ -171,8 +173,9 @@ class SelfAttention(Attention, kw_only=True):
     query_BTHK = self.normed(query_BTHK, "query_norm")
     key_BTGK = self.normed(key_BTGK, "key_norm")
     if self.rotary:
-      query_BTHK = rotate(query_BTHK, attention_context.positions_BT)
-      key_BTGK = rotate(key_BTGK, attention_context.positions_BT)
+      positions_BT = attention_context.positions_BT
+      query_BTHK = rotate(query_BTHK, positions_BT, self.rope_base)
+      key_BTGK = rotate(key_BTGK, positions_BT, self.rope_base)
     seen, written = (key_BTGK, value_BTGK), None
     if cached is not None:
       written = tuple(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lmjax.layers.block_diagonal import BlockDiagonal
 from lmjax.layers.convolution import DepthwiseConvolution, empty_past
 from lmjax.layers.dense import Affine, Dense, apply_affine
-from lmjax.layers.norms import head_norm
+from lmjax.layers.norms import DEFAULT_EPSILON, head_norm
 from lmjax.layers.stateful import State, StatefulLayer
 from lmjax.ops.mlstm import Memory, empty_memory, mlstm
 from lmjax.types import Array
@@ -34,6 +34,7 @@ class MLSTMLayer(StatefulLayer):
     conv_size: how many inputs a convolution before queries and keys sees; 0
       for none.
     out_scale: standard deviation of the kernel that writes to the residual.
+    norm_epsilon: added to the variance by the norm of each head.
     dtype: dtype of the matmuls; the memory is float32.
     param_dtype: dtype of the parameters.
   """
@@ -44,6 +45,7 @@ class MLSTMLayer(StatefulLayer):
   block_width: int
   conv_size: int
   out_scale: float
+  norm_epsilon: float = DEFAULT_EPSILON
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -97,7 +99,8 @@ class MLSTMLayer(StatefulLayer):
       Memory(*state[:3]),
       resets_BT,
     )
-    read_BTHK = head_norm(name="read_norm", **dtypes)(read_BTHK)
+    norm = head_norm(epsilon=self.norm_epsilon, name="read_norm", **dtypes)
+    read_BTHK = norm(read_BTHK)
     skip_I = self.param(
       "skip_scale", nn.initializers.ones, (inner,), self.param_dtype
     )

@@ -10,6 +10,10 @@ import jax.numpy as jnp
 from lmjax.ops.layout import mean_over_rows
 from lmjax.types import Array
 
+# Epsilons where none is given: those of Flax and, for batches, of PyTorch.
+DEFAULT_EPSILON = 1e-6
+BATCH_NORM_EPSILON = 1e-5
+
 
 class BatchNorm(nn.Module):
   """Normalise each feature over all positions of the batch, of all devices.
@@ -27,7 +31,7 @@ class BatchNorm(nn.Module):
   """
 
   momentum: float = 0.9
-  epsilon: float = 1e-5
+  epsilon: float = BATCH_NORM_EPSILON
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -69,3 +73,28 @@ NORMS = {
 head_norm = functools.partial(
   nn.LayerNorm, use_bias=False, reduction_axes=-1, feature_axes=(-2, -1)
 )
+
+
+def normalization(
+  name: str, epsilon: float = 0.0, **options: jnp.dtype
+) -> functools.partial:
+  """Return the constructor of a normalization.
+
+  >>> normalization("rms", 1e-5)(name="norm")
+  RMSNorm(epsilon=1e-05, ...)
+
+  Args:
+    name: one of NORMS.
+    epsilon: added to the variance, or to the mean square of "rms"; 0 for the
+      default, BATCH_NORM_EPSILON of "batch" and DEFAULT_EPSILON of the others.
+    **options: further attributes, such as `dtype` and `param_dtype`.
+
+  Raises:
+    ValueError: if the name is not known.
+  """
+  if name not in NORMS:
+    raise ValueError(
+      f"norm={name} is invalid: expected one of {', '.join(NORMS)}."
+    )
+  default = BATCH_NORM_EPSILON if name == "batch" else DEFAULT_EPSILON
+  return functools.partial(NORMS[name], epsilon=epsilon or default, **options)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recurrent layers: parameters around the recurrences of lmjax.ops."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -34,6 +35,7 @@ class RecurrentLayer(nn.Module):
     initializer: how the kernel of inputs is drawn, one of INITIALIZERS.
     recurrent_initializer: how the recurrent kernel, orthogonal gate by gate,
       and the projection are drawn.
+    norm_epsilon: added to the variances by the cell "layer_norm_lstm".
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
   """
@@ -46,6 +48,7 @@ class RecurrentLayer(nn.Module):
   weight_drop: float = 0.0
   initializer: str = "glorot_uniform"
   recurrent_initializer: str = "uniform"
+  norm_epsilon: float = NORM_EPSILON
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -75,6 +78,8 @@ class RecurrentLayer(nn.Module):
     if chosen == "cudnn" and not decodes:
       return cudnn_layer(x_BTE, kernels, state)
     cell = CELLS[self.cell]
+    if self.cell == "layer_norm_lstm":
+      cell = dataclasses.replace(cell, epsilon=self.norm_epsilon)
     return scan_layer(
       cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned
     )
@@ -140,7 +145,7 @@ class RecurrentLayer(nn.Module):
     else:
       projected_NZ = matmul(x_NE, (kernel.astype(self.dtype),))[0]
     norm = nn.LayerNorm(
-      epsilon=NORM_EPSILON,
+      epsilon=self.norm_epsilon,
       use_bias=False,
       param_dtype=self.param_dtype,
       name="input_norm",
@@ -195,6 +200,7 @@ class RecurrentLayer(nn.Module):
       self.implementation,
       turned,
       cell_width=self.cell_width,
+      norm_epsilon=self.norm_epsilon,
     )
     if not turned:
       return make, params

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lmjax.layers.block_diagonal import BlockDiagonal
 from lmjax.layers.convolution import DepthwiseConvolution, empty_past
-from lmjax.layers.norms import head_norm
+from lmjax.layers.norms import DEFAULT_EPSILON, head_norm
 from lmjax.layers.stateful import State, StatefulLayer
 from lmjax.ops.slstm import NUM_GATES, Cells, empty_cells, slstm
 from lmjax.types import Array
@@ -26,6 +26,7 @@ class SLSTMLayer(StatefulLayer):
       gate sees; 0 for none.
     depth: where the layer stands, from 0 for the lowest to 1 for the highest;
       the higher, the more of its forget gates are open at first.
+    norm_epsilon: added to the variance by the norm of each head.
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
   """
@@ -34,6 +35,7 @@ class SLSTMLayer(StatefulLayer):
   num_heads: int
   conv_size: int
   depth: float
+  norm_epsilon: float = DEFAULT_EPSILON
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
@@ -88,7 +90,8 @@ class SLSTMLayer(StatefulLayer):
     hidden_BTHK, cells = slstm(
       gates_BTGHK, kernel_HKZ, Cells(*state[:4]), resets_BT
     )
-    hidden_BTHK = head_norm(name="hidden_norm", **dtypes)(hidden_BTHK)
+    norm = head_norm(epsilon=self.norm_epsilon, name="hidden_norm", **dtypes)
+    hidden_BTHK = norm(hidden_BTHK)
     return hidden_BTHK.reshape(x_BTD.shape), (*cells, *past)
 
   @nn.nowrap

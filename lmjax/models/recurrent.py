@@ -105,6 +105,7 @@ def build_lstm(config: ConfigDict, vocab_size: int) -> RecurrentStack:
     "layer_norm_lstm" if model.layer_norm else "lstm",
     model.projection_width,
     implementation=model.implementation,
+    norm_epsilon=model.norm_epsilon,
   )
 
 
@@ -132,7 +133,7 @@ def _build(
   vocab_size: int,
   cell: str,
   projection_width: int = 0,
-  **options: str,
+  **options: str | float,
 ) -> RecurrentStack:
   """Make a model of layers with this cell."""
   model = config.model

@@ -139,6 +139,7 @@ def build(config: ConfigDict, vocab_size: int) -> RecurrentEncoder:
     initializer=model.initializer,
     recurrent_initializer=model.recurrent_initializer,
     weight_drop=model.weight_drop,
+    norm_epsilon=model.norm_epsilon,
   )
   return RecurrentEncoder(
     vocab_size=vocab_size,

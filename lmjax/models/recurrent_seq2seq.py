@@ -488,6 +488,7 @@ def build(
       cell=model.cell,
       initializer=model.initializer,
       recurrent_initializer=model.recurrent_initializer,
+      norm_epsilon=model.norm_epsilon,
     ),
     num_layers=model.num_layers,
     num_encoder_layers=model.num_encoder_layers or model.num_layers,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.layers.feedforward import FEED_FORWARDS
-from lmjax.layers.norms import NORMS
+from lmjax.layers.norms import NORMS, normalization
 from lmjax.layers.stateful import FeedForwardLayer
 from lmjax.models.choices import check_choice
 from lmjax.models.stack import Stack, State
@@ -23,17 +23,23 @@ class ResidualStack(Stack):
 
   Attributes:
     norm: one of NORMS, or "none".
+    norm_epsilon: added to variances by the norms; 0 for the default of the
+      norm; see lmjax.layers.norms.normalization.
   """
 
   norm: str = "rms"
+  norm_epsilon: float = 0.0
 
   def setup(self):
     """Create the layers and their norms."""
     super().setup()
     if self.norm == "none":
       return
-    norm = functools.partial(
-      NORMS[self.norm], dtype=self.dtype, param_dtype=self.param_dtype
+    norm = normalization(
+      self.norm,
+      self.norm_epsilon,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
     )
     self.norms = [norm(name=f"norm_{i}") for i in range(len(self.make_layers))]
     self.final_norm = norm()
@@ -97,6 +103,7 @@ def build_stack(
     tie_embeddings=model.tie_embeddings,
     embedding_scale=0.02,
     norm=model.norm,
+    norm_epsilon=model.norm_epsilon,
     dtype=jnp.dtype(model.dtype),
     param_dtype=jnp.dtype(model.param_dtype),
   )

@@ -25,12 +25,13 @@ from lmjax.layers.layer_stack import (
   make_layers,
 )
 from lmjax.layers.moe import Experts, MixtureOfExperts
-from lmjax.layers.norms import NORMS
+from lmjax.layers.norms import NORMS, normalization
 from lmjax.layers.position_bias import RelativeBias, linear_biases
 from lmjax.layers.positions import LearnedPositions, sinusoids
 from lmjax.layers.transformer_block import NORM_POSITIONS, Block
 from lmjax.models.choices import check_choice
 from lmjax.ops.attention_range import AttentionRange
+from lmjax.ops.rotary import BASE
 from lmjax.types import Array, PyTree
 
 # Absolute positions are counted from the start of a text, which limits its
@@ -56,6 +57,9 @@ class TransformerStack(nn.Module, kw_only=True):
       another norm only with "pre".
     qk_norm: norm of queries and keys by head (Henry et al. 2020,
       arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442), or "none".
+    norm_epsilon: added to variances by all norms; 0 for the default of the
+      norm; see lmjax.layers.norms.normalization.
+    rope_base: base of the wavelengths of "rotary" positions.
     positions: "learned" or "sinusoidal" vectors added to the embeddings,
       "rotary" angles of queries and keys, "relative" (T5) or "alibi" biases of
       scores, or "none".
@@ -96,6 +100,8 @@ class TransformerStack(nn.Module, kw_only=True):
   attention_dropout: float = 0.0
   norm_position: str = "pre"
   qk_norm: str = "none"
+  norm_epsilon: float = 0.0
+  rope_base: float = BASE
   causal: bool = True
   prefix_mask: bool = False
   has_cross_attention: bool = False
@@ -108,7 +114,7 @@ class TransformerStack(nn.Module, kw_only=True):
   def setup(self):
     """Create the layers."""
     dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    norm = functools.partial(NORMS[self.norm], **dtypes)
+    norm = normalization(self.norm, self.norm_epsilon, **dtypes)
     if self.positions == "learned":
       self.position_embedding = LearnedPositions(
         self.max_context, self.width, param_dtype=self.param_dtype
@@ -155,8 +161,11 @@ class TransformerStack(nn.Module, kw_only=True):
     """Name what all kinds of attention have in common."""
     qk_norm = None
     if self.qk_norm != "none":
-      qk_norm = functools.partial(
-        NORMS[self.qk_norm], dtype=self.dtype, param_dtype=self.param_dtype
+      qk_norm = normalization(
+        self.qk_norm,
+        self.norm_epsilon,
+        dtype=self.dtype,
+        param_dtype=self.param_dtype,
       )
     return self.layer_settings() | dict(
       num_heads=self.num_heads,
@@ -171,6 +180,7 @@ class TransformerStack(nn.Module, kw_only=True):
       num_kv_heads=self.num_kv_heads,
       causal=self.causal,
       rotary=self.positions == "rotary",
+      rope_base=self.rope_base,
       window=self.attention_window,
       **self.attention_settings(),
     )
@@ -314,6 +324,7 @@ def transformer_settings(config: ConfigDict) -> dict:
   return settings | dict(
     num_kv_heads=num_kv_heads,
     positions=model.positions,
+    rope_base=model.rope_base,
     max_context=max_context,
     attention_dropout=model.attention_dropout,
   )
@@ -358,6 +369,7 @@ def block_settings(model: ConfigDict) -> dict:
     norm=model.norm,
     norm_position=model.norm_position,
     qk_norm=model.qk_norm,
+    norm_epsilon=model.norm_epsilon,
     dropout=model.dropout,
     use_bias=model.use_bias,
     initializer=model.initializer,

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.layers.mlstm import MLSTMLayer
+from lmjax.layers.norms import DEFAULT_EPSILON
 from lmjax.layers.slstm import SLSTMLayer
 from lmjax.models.residual_stack import (
   ResidualStack,
@@ -43,6 +44,7 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
       raise UsageError(
         f"model.{key}={value} must divide model.{divided}={number}."
       )
+  norm_epsilon = model.norm_epsilon or DEFAULT_EPSILON
   mlstm = functools.partial(
     MLSTMLayer,
     model.width,
@@ -51,6 +53,7 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
     block_width=block,
     conv_size=model.conv_size,
     out_scale=residual_scale(model, inner_width),
+    norm_epsilon=norm_epsilon,
   )
   behind = feed_forward(model, expansion=4 / 3)
   layers = []
@@ -64,6 +67,7 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
       num_heads=heads,
       conv_size=model.conv_size,
       depth=index / max(model.num_layers - 1, 1),
+      norm_epsilon=norm_epsilon,
     )
     layers += [slstm, *behind]
   return build_stack(model, vocab_size, tuple(layers))

@@ -132,14 +132,16 @@ class LSTMCell:
   recurrent_gradients = None
 
 
-NORM_EPSILON = 1e-5  # added to variances
+NORM_EPSILON = 1e-5  # default of PyTorch's LayerNorm
 
 
-def _normalize(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+def _normalize(
+  x: Array, axes: tuple[int, ...], epsilon: float
+) -> tuple[Array, Array]:
   """Shift and scale to mean 0 and variance 1; return also the scale."""
   centred = x - x.mean(axes, keepdims=True)
   variance = jnp.mean(centred * centred, axes, keepdims=True)
-  scale = jax.lax.rsqrt(variance + NORM_EPSILON)
+  scale = jax.lax.rsqrt(variance + epsilon)
   return centred * scale, scale
 
 
@@ -160,19 +162,24 @@ class LayerNormLSTMCell:
   its tanh. The caller normalizes the projected inputs, which need no loop; of
   the three biases that the paper adds to the gates one does the same.
   Vectors: scale_Z of the recurrent product, scale_D and bias_D of the memory.
+
+  Attributes:
+    epsilon: added to the variances.
   """
 
+  epsilon: float = NORM_EPSILON
   num_gates = 4
   num_states = 2
 
   def step(self, projected, recurrent, state, vectors):
     """See Cell."""
     scale_Z, scale_D, bias_D = vectors
-    normalized, scale = _normalize(recurrent, (0, 1))
+    normalized, scale = _normalize(recurrent, (0, 1), self.epsilon)
     gates = projected + scale_Z.reshape(4, -1, 1) * normalized
     i, f, g, o = _open(gates)
     c = f * state[1] + i * g
-    level = scale_D[:, None] * _normalize(c, (0,))[0] + bias_D[:, None]
+    normalized_c, _ = _normalize(c, (0,), self.epsilon)
+    level = scale_D[:, None] * normalized_c + bias_D[:, None]
     saved = (i, f, g, o, state[1], normalized, scale)
     return (o * jnp.tanh(level), c), saved
 
@@ -180,7 +187,7 @@ class LayerNormLSTMCell:
     """See Cell."""
     (dh, dc), (i, f, g, o, c_before, normalized, _) = dstate, saved
     _, scale_D, bias_D = vectors
-    level, c_scale = _normalize(f * c_before + i * g, (0,))
+    level, c_scale = _normalize(f * c_before + i * g, (0,), self.epsilon)
     tanh_c = jnp.tanh(scale_D[:, None] * level + bias_D[:, None])
     dlevel = dh * o * (1.0 - tanh_c * tanh_c)
     dc = dc + _normalize_gradient(

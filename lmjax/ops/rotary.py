@@ -7,9 +7,10 @@ import numpy as np
 from lmjax.types import Array
 
 _BITS = 10  # positions are read in digits of as many, as exact as one digit is
+BASE = 10_000.0  # Su et al. 2021, section 3.2.2
 
 
-def rotate(x_BTHK: Array, positions_BT: Array, base: float = 10_000.0) -> Array:
+def rotate(x_BTHK: Array, positions_BT: Array, base: float = BASE) -> Array:
   """Rotate each pair of features by an angle that grows with the position.
 
   The dot product of two rotated vectors depends on the distance of their
