@@ -15,8 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lmjax.decoding.filters import Filter, chain
 from lmjax.decoding.generate import DecodeState
+from lmjax.decoding.logits_processors import LogitsProcessor, chain
 from lmjax.types import Array, PyTree
 
 # (tokens [rows], carry) → (logits [rows, V], carry)
@@ -150,7 +150,7 @@ class BeamSearch:
   num_return_sequences: int = 1
   stop_token: int
   pad_token: int
-  logits_processor: Filter = chain([])
+  logits_processor: LogitsProcessor = chain([])
 
   def __call__(
     self, step: Step, carry: PyTree, first_B: Array, state: PyTree = ()

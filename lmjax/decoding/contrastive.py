@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from lmjax.decoding.beam import repeat
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter, Prompt
 from lmjax.decoding.generate import SampledTokens
+from lmjax.decoding.logits_processors import LogitsProcessor, Prompt
 from lmjax.errors import UsageError
 from lmjax.types import Array, PyTree
 
@@ -37,7 +37,7 @@ class _Invariants(NamedTuple):
 
   model: DecodingModel
   limit_B: Array
-  logits_processor: Filter
+  logits_processor: LogitsProcessor
   num_candidates: int
   alpha: Array | float
   prompt_length: int
@@ -71,7 +71,7 @@ def contrastive_search(
   prompt: Prompt,
   limit_B: Array,
   num_tokens: int,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   *,
   num_candidates: int,
   alpha: Array | float,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter, Prompt
+from lmjax.decoding.logits_processors import LogitsProcessor, Prompt
 from lmjax.types import Array, PyTree
 
 
@@ -66,7 +66,7 @@ class SampledTokens(NamedTuple):
 def prefill(
   model: DecodingModel,
   prompt: Prompt,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   capacity: int,
   max_context: int | None,
 ) -> DecodeState:
@@ -113,7 +113,7 @@ class _Invariants(NamedTuple):
   keys_B: Array
   limit_B: Array
   num_tokens: int
-  logits_processor: Filter
+  logits_processor: LogitsProcessor
   stop_tokens: tuple[int, ...]
   pad_token: int
   max_context: int | None
@@ -142,7 +142,7 @@ def decode(
   keys_B: Array,
   limit_B: Array,
   num_tokens: int,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   *,
   stop_tokens: tuple[int, ...],
   pad_token: int,
@@ -294,7 +294,7 @@ def _sample(
   logits_processor = invariants.logits_processor
   keys = jax.vmap(jax.random.fold_in)(invariants.keys_B, decode_state.count_B)
   logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
-  token_B = multinomial.draw(keys, logits_BV).astype(jnp.int32)
+  token_B = multinomial.sample(keys, logits_BV).astype(jnp.int32)
   token_B1 = jnp.where(active_B, token_B, invariants.pad_token)[:, None]
   log_prob_B1 = _log_probs(decode_state.logits_BV, token_B1)
   _, top_BK = jax.lax.top_k(decode_state.logits_BV, invariants.num_top_logprobs)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multinomial sampling: tokens by their probability, with few random numbers.
+"""Multinomial sampling with few random numbers.
 
-`draw` is that of the generation loop; `multinomial` is for all else.
+`sample` is used by the generation loop; `multinomial` has the contract of
+torch.multinomial.
 """
 
 import jax
@@ -10,54 +11,55 @@ import numpy as np
 
 from lmjax.types import Array
 
-_BLOCK = 256  # tokens of a block; the cost is that of V / 256 + 256 additions
+# Tokens of a block. A sample costs about V / 256 + 256 additions; the best size
+# is √V, which is 256 for a vocabulary of 65,536.
+_BLOCK = 256
 
 
-def draw(keys_B: Array, logits_BV: Array) -> Array:
-  """Draw a token a row from the softmax of its logits.
+def sample(keys_B: Array, logits_BV: Array) -> Array:
+  """Sample a token per row from the softmax of its logits.
 
-  The inverse of the distribution function, in two levels: a block of tokens is
-  drawn by its mass, then a token of it by its own. Each level has a random
-  number for itself, so that float32 resolves the rarest tokens of the largest
-  vocabulary. The Gumbel-max trick would make V random numbers, which takes as
+  This inverts the distribution function in two levels: a block of tokens is
+  sampled by its total probability, then a token of the block. Each level has
+  its own random number, so that float32 resolves the rarest tokens of large
+  vocabularies. The Gumbel-max trick would need V random numbers, which take as
   long as the rest of a decoding step.
 
   Args:
-    keys_B: a key a row; what a row draws depends on its own alone.
-    logits_BV: −inf for what must not be drawn; see filters.Ban for a row of
-      which nothing else is left.
+    keys_B: one random key per row; a row depends on its own key only.
+    logits_BV: −inf for tokens that must not be sampled; at least one is finite
+      (see SuppressTokens).
 
   Returns:
     int32 tokens [B], below V whatever the logits are.
   """
   highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
   uniform_B2 = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
-  return _pick(jnp.exp(logits_BV - highest_B1), uniform_B2)
+  return _select(jnp.exp(logits_BV - highest_B1), uniform_B2)
 
 
 def multinomial(
   weights: Array, num_samples: int, replacement: bool = False, *, key: Array
 ) -> Array:
-  """Draw indices by weights, with the contract of torch.multinomial.
+  """Sample indices by weight, with the contract of torch.multinomial.
 
-  Without replacement, later draws are from what is left, in the order of
-  drawing: the largest of log-weights with Gumbel noise (Kool et al. 2019,
-  arXiv:1903.06059).
+  Samples without replacement are the indices of the largest log-weights with
+  Gumbel noise, in the order of sampling (Kool et al. 2019, arXiv:1903.06059).
 
   Args:
-    weights: [V] or [B, V]; rows need not sum to one. What has weight zero is
-      never drawn while something else is left.
-    num_samples: how many to draw of each row.
-    replacement: whether an index may be drawn again.
-    key: of jax.random.
+    weights: [V] or [B, V]; rows need not sum to one. An index of weight zero is
+      never sampled while others are left.
+    num_samples: number of samples per row.
+    replacement: whether an index may be sampled again.
+    key: a random key.
 
   Returns:
     int32 [num_samples] or [B, num_samples].
 
   Raises:
     ValueError: if weights are negative, not finite or all zero, or if there
-      are fewer non-zero ones than draws without replacement. Under jit only
-      shapes are looked at.
+      are fewer non-zero ones than samples without replacement. Under jit only
+      shapes are checked.
   """
   weights = jnp.asarray(weights, jnp.float32)
   _check(weights, num_samples, replacement)
@@ -65,35 +67,35 @@ def multinomial(
   mass_BV /= jnp.max(mass_BV, axis=-1, keepdims=True)
   if replacement:
     uniform_BN2 = jax.random.uniform(key, (len(mass_BV), num_samples, 2))
-    drawn_BN = jax.vmap(_pick, (None, 1), 1)(mass_BV, uniform_BN2)
+    sampled_BN = jax.vmap(_select, (None, 1), 1)(mass_BV, uniform_BN2)
   else:
     noise_BV = jax.random.gumbel(key, mass_BV.shape, mode="high")
-    _, drawn_BN = jax.lax.top_k(jnp.log(mass_BV) + noise_BV, num_samples)
-  return drawn_BN.astype(jnp.int32).reshape(*weights.shape[:-1], num_samples)
+    _, sampled_BN = jax.lax.top_k(jnp.log(mass_BV) + noise_BV, num_samples)
+  return sampled_BN.astype(jnp.int32).reshape(*weights.shape[:-1], num_samples)
 
 
 def _check(weights: Array, num_samples: int, replacement: bool) -> None:
-  """See that so many can be drawn."""
+  """Check that `num_samples` can be sampled."""
   if weights.ndim not in (1, 2) or 0 in weights.shape:
     raise ValueError(f"weights of shape {weights.shape} must be [V] or [B, V].")
   if num_samples < 1:
     raise ValueError(f"num_samples={num_samples} must be at least 1.")
-  fewest = weights.shape[-1]
+  available = weights.shape[-1]
   if not isinstance(weights, jax.core.Tracer):
     if not np.isfinite(weights).all() or np.min(weights) < 0:
       raise ValueError("weights must be finite and at least 0.")
-    fewest = np.count_nonzero(weights, axis=-1).min()
-    if not fewest:
-      raise ValueError("a row of weights must not be zero throughout.")
-  if not replacement and num_samples > fewest:
+    available = np.count_nonzero(weights, axis=-1).min()
+    if not available:
+      raise ValueError("each row of weights must have a positive weight.")
+  if not replacement and num_samples > available:
     raise ValueError(
-      f"num_samples={num_samples} must be at most {fewest}, the number of "
-      "non-zero weights, or replacement true."
+      f"num_samples={num_samples} must be at most {available}, the number of "
+      "non-zero weights; use replacement=True for more."
     )
 
 
-def _pick(mass_BV: Array, uniform_B2: Array) -> Array:
-  """Find a block, and a token of it, by a number in [0, 1) for each."""
+def _select(mass_BV: Array, uniform_B2: Array) -> Array:
+  """Select a block, and a token of it, by one number in [0, 1) each."""
   batch, vocab_size = mass_BV.shape
   padding = -vocab_size % _BLOCK
   mass = jnp.pad(mass_BV, ((0, 0), (0, padding))).reshape(batch, -1, _BLOCK)
@@ -104,12 +106,13 @@ def _pick(mass_BV: Array, uniform_B2: Array) -> Array:
 
 
 def _invert(mass_BN: Array, uniform_B: Array) -> Array:
-  """Find where the running sum of masses passes a share of the total."""
+  """Return where the running sum first exceeds a fraction of the total."""
   total_BN = jnp.cumsum(mass_BN, axis=-1)
   target_B1 = uniform_B[:, None] * total_BN[:, -1:]
   possible_BN = mass_BN > 0
   passed_BN = (total_BN > target_B1) & possible_BN
   last_B = mass_BN.shape[-1] - 1 - jnp.argmax(possible_BN[:, ::-1], axis=-1)
-  found_B = jnp.any(passed_BN, axis=-1)  # rounding may leave the target above
-  chosen_B = jnp.where(found_B, jnp.argmax(passed_BN, axis=-1), last_B)
-  return chosen_B.astype(jnp.int32)
+  # Rounding may leave the target above the last sum.
+  found_B = jnp.any(passed_BN, axis=-1)
+  index_B = jnp.where(found_B, jnp.argmax(passed_BN, axis=-1), last_B)
+  return index_B.astype(jnp.int32)

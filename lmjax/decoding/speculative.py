@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from lmjax.decoding import multinomial
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter, Prompt
 from lmjax.decoding.generate import DecodeState, SampledTokens
+from lmjax.decoding.logits_processors import LogitsProcessor, Prompt
 from lmjax.types import Array, PyTree
 
 
@@ -46,7 +46,7 @@ class Draft(Protocol):
     draft_state: PyTree,
     last_B: Array,
     keys_BT: Array,
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     processor_state: PyTree,
   ) -> Proposal:
     """Propose K = T - 1 tokens after a text.
@@ -79,7 +79,7 @@ class ModelDraft(NamedTuple):
     draft_state: PyTree,
     last_B: Array,
     keys_BT: Array,
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     processor_state: PyTree,
   ) -> Proposal:
     """Sample tokens one by one.
@@ -93,7 +93,7 @@ class ModelDraft(NamedTuple):
       logits_B1V, carry, snapshots = self.model.extend(token_B[:, None], carry)
       logits_BV = logits_processor(logits_B1V[:, 0], state)
       log_probs_BV = jax.nn.log_softmax(logits_BV)
-      token_B = multinomial.draw(key_B, logits_BV)
+      token_B = multinomial.sample(key_B, logits_BV)
       state = logits_processor.advance(
         state, token_B, _take_tokens(log_probs_BV, token_B)
       )
@@ -154,7 +154,7 @@ class PromptLookup(NamedTuple):
     draft_state: LookupState,
     last_B: Array,
     keys_BT: Array,
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     processor_state: PyTree,
   ) -> Proposal:
     """Copy tokens, cyclically at the end of the text.
@@ -227,7 +227,7 @@ class _Invariants(NamedTuple):
   keys_B: Array
   limit_B: Array
   num_draft: int
-  logits_processor: Filter
+  logits_processor: LogitsProcessor
   stop_token: int
 
 
@@ -258,7 +258,7 @@ def speculate(
   limit_B: Array,
   num_tokens: int,
   num_draft: int,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   *,
   stop_token: int,
   pad_token: int,
@@ -292,7 +292,7 @@ def speculate(
   samples = SpeculativeSamples(sampled, zero_B, zero_B > 0, zero_B)
   logits_BV = logits_processor(decode_state.logits_BV, decode_state.state)
   keys = jax.vmap(jax.random.fold_in)(keys_B, zero_B)
-  first_B = multinomial.draw(keys, logits_BV)
+  first_B = multinomial.sample(keys, logits_BV)
   log_prob_B = _take_tokens(jax.nn.log_softmax(decode_state.logits_BV), first_B)
   state = logits_processor.advance(
     decode_state.state,
@@ -389,7 +389,7 @@ def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
 
 
 def _target_probs(
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   logits_BTV: Array,
   proposed_BT: Array,
   processor_state: PyTree,
@@ -443,7 +443,7 @@ def _sample_residual(
   # Where p equals q up to rounding, nothing is left of the difference.
   is_positive_B1 = jnp.any(residual_BV > 0, axis=-1, keepdims=True)
   residual_BV = jnp.where(is_positive_B1, residual_BV, p_BV)
-  return multinomial.draw(keys_B, jnp.log(residual_BV)), p_BV
+  return multinomial.sample(keys_B, jnp.log(residual_BV)), p_BV
 
 
 def _take_tokens(values: Array, tokens: Array) -> Array:

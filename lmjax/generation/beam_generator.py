@@ -12,8 +12,8 @@ import numpy as np
 from lmjax.decoding.beam import BeamSearch, Hypotheses
 from lmjax.decoding.coverage import CoverageModel, coverage
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter
 from lmjax.decoding.generate import prefill
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.errors import UsageError
 from lmjax.generation.continuation_scorer import ContinuationScorer
 from lmjax.generation.generator import ModelBinder
@@ -47,7 +47,7 @@ class BeamGenerator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
   ) -> Generated:
     """Search once for all samples of a prompt; see Generator.
 
@@ -131,7 +131,7 @@ def _group_samples(requests: Sequence[Request]) -> dict[tuple, list[int]]:
 def _search(
   model: DecodingModel,
   batch: RequestBatch,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   search: BeamSearch,
 ) -> Hypotheses:
   """Search for sequences after the prompts of a batch."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.decoding.filters import Filter
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.generation.continuation_scorer import ContinuationScorer
 from lmjax.generation.detokenizer import truncate_at_stop_string
 from lmjax.generation.generator import Generator
@@ -50,7 +50,7 @@ class BestOfGenerator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
   ) -> Generated:
     """Generate the best sequence of each request; see Generator."""
     self._check(requests)

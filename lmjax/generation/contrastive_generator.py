@@ -10,7 +10,7 @@ import numpy as np
 
 from lmjax.decoding.contrastive import ContrastiveTexts, contrastive_search
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.generation.generator import ModelBinder
 from lmjax.generation.requests import (
   Request,
@@ -56,7 +56,7 @@ class ContrastiveGenerator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
   ) -> Generated:
     """Search for one sequence per request; see Generator."""
     started = time.perf_counter()
@@ -90,7 +90,7 @@ class ContrastiveGenerator:
 def _search(
   model: DecodingModel,
   batch: RequestBatch,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   num_tokens: int,
   num_candidates: int,
   alpha: float,

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.generation.requests import Request
 from lmjax.generation.results import Generated, GeneratedChunk
 from lmjax.types import PyTree
@@ -25,7 +25,7 @@ class Generator(Protocol):
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
   ) -> Generated:
     """Generate one sequence per request.
 
@@ -47,7 +47,7 @@ class StreamingGenerator(Generator, Protocol):
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     chunk_size: int = 0,
     is_done: DoneCheck | None = None,
     num_top_logprobs: int = 0,

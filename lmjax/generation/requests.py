@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lmjax.decoding.filters import Prompt
+from lmjax.decoding.logits_processors import Prompt
 from lmjax.errors import UsageError, check_positive
 from lmjax.types import Array
 

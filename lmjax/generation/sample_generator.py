@@ -11,8 +11,8 @@ import numpy as np
 
 from lmjax.decoding import generate
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter
 from lmjax.decoding.generate import DecodeState, SampledTokens
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.generation.generator import DoneCheck, ModelBinder
 from lmjax.generation.requests import (
   Request,
@@ -43,7 +43,7 @@ class SampleGenerator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
   ) -> Generated:
     """Sample whole sequences; see Generator."""
     (generated,) = self.stream(variables, requests, logits_processor)
@@ -53,7 +53,7 @@ class SampleGenerator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     chunk_size: int = 0,
     is_done: DoneCheck | None = None,
     num_top_logprobs: int = 0,
@@ -131,7 +131,7 @@ class SampleGenerator:
 def _prefill(
   model: DecodingModel,
   batch: RequestBatch,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   capacity: int,
   max_context: int | None,
 ) -> tuple[DecodeState, PyTree]:
@@ -162,7 +162,7 @@ def _decode(
   keys_B: Array,
   limit_B: Array,
   control_code_B: Array,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   num_tokens: int,
   max_context: int | None,
   num_top_logprobs: int,

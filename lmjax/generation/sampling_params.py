@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.decoding.filters import (
+from lmjax.decoding.logits_processors import (
   BadWords,
   CountPenalty,
   Epsilon,
   Eta,
-  Filter,
-  Forced,
+  ForcedPrefix,
   Greedy,
   LogitBias,
+  LogitsProcessor,
   MinLength,
   MinP,
   Mirostat,
@@ -147,8 +147,10 @@ class SamplingParams:
     for entry in self.logit_bias:
       _parse_bias(entry)
 
-  def logits_processors(self, tokenizer: Tokenizer) -> tuple[Filter, ...]:
-    """Return the logits processors, in the order of lmjax.decoding.filters.
+  def logits_processors(
+    self, tokenizer: Tokenizer
+  ) -> tuple[LogitsProcessor, ...]:
+    """Return the logits processors in the order of their package.
 
     Args:
       tokenizer: tokenizer of the generated text.
@@ -169,7 +171,7 @@ class SamplingParams:
       *self._truncations(tokenizer),
     )
 
-  def _score_processors(self, tokenizer: Tokenizer) -> list[Filter]:
+  def _score_processors(self, tokenizer: Tokenizer) -> list[LogitsProcessor]:
     processors = []
     if self.logit_bias:
       bias_V = np.zeros(tokenizer.vocab_size, np.float32)
@@ -184,7 +186,7 @@ class SamplingParams:
       )
     return processors
 
-  def _constraints(self, tokenizer: Tokenizer) -> list[Filter]:
+  def _constraints(self, tokenizer: Tokenizer) -> list[LogitsProcessor]:
     processors = []
     if self.no_repeat_ngram_size:
       processors.append(NoRepeatNgrams(self.no_repeat_ngram_size))
@@ -193,10 +195,10 @@ class SamplingParams:
     if self.min_tokens:
       processors.append(MinLength(self.min_tokens, (tokenizer.eos_id,)))
     if self.forced:
-      processors.append(Forced(np.array(_encode(self.forced, tokenizer))))
+      processors.append(ForcedPrefix(np.array(_encode(self.forced, tokenizer))))
     return processors
 
-  def _truncations(self, tokenizer: Tokenizer) -> list[Filter]:
+  def _truncations(self, tokenizer: Tokenizer) -> list[LogitsProcessor]:
     processors = []
     if self.top_k:
       processors.append(TopK(min(self.top_k, tokenizer.vocab_size)))

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter
 from lmjax.decoding.generate import prefill
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.decoding.speculative import (
   LookupState,
   ModelDraft,
@@ -74,7 +74,7 @@ class SpeculativeGenerator:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
   ) -> Generated:
     """Sample one sequence per request; see Generator.
 
@@ -124,7 +124,7 @@ def _sample(
   model: DecodingModel,
   draft_model: DecodingModel | None,
   batch: RequestBatch,
-  logits_processor: Filter,
+  logits_processor: LogitsProcessor,
   num_tokens: int,
   num_draft: int,
   stop_token: int,

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.decoding.filters import Filter
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.generation.requests import Request
 
 
 class BoundSteering(Protocol):
   """Constraints or guidance for texts of one tokenizer."""
 
-  def logits_processors(self, requests: Sequence[Request]) -> Sequence[Filter]:
+  def logits_processors(
+    self, requests: Sequence[Request]
+  ) -> Sequence[LogitsProcessor]:
     """Return the logits processors for a batch of requests.
 
     Raises:

@@ -11,7 +11,12 @@ import numpy as np
 
 from lmjax.data.text.stream import find_control_code
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.decoding.filters import Ban, Chain, Filter, chain
+from lmjax.decoding.logits_processors import (
+  Chain,
+  LogitsProcessor,
+  SuppressTokens,
+  chain,
+)
 from lmjax.errors import UsageError, check_positive
 from lmjax.generation.decoding_strategies import (
   SAMPLE,
@@ -125,7 +130,7 @@ class TextSampler:
     forbidden = tokenizer.non_text_ids
     if allow_special_tokens:
       forbidden = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id)
-    self._ban = Ban(forbidden)
+    self._ban = SuppressTokens(forbidden)
     self._binder = ModelBinder(
       model, bidirectional_prompt, int8_weights, caches_layout
     )
@@ -269,7 +274,7 @@ class TextSampler:
   def chain(
     self,
     requests: Sequence[Request],
-    processors: Sequence[Filter],
+    processors: Sequence[LogitsProcessor],
     steering: Sequence[Steering] = (),
   ) -> Chain:
     """Return the logits processors of a batch in the order of their effect."""
@@ -287,7 +292,7 @@ class TextSampler:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     detokenizers: Sequence[StreamingDetokenizer],
     chunk_size: int = 0,
     num_top_logprobs: int = 0,
@@ -340,7 +345,7 @@ class TextSampler:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     strategy: DecodingStrategy,
     chunk_size: int,
     max_seconds: float | None,
@@ -384,7 +389,7 @@ class TextSampler:
     self,
     variables: PyTree,
     requests: Sequence[Request],
-    logits_processor: Filter,
+    logits_processor: LogitsProcessor,
     detokenizers: Sequence[StreamingDetokenizer],
     strategy: DecodingStrategy,
   ) -> Iterator[tuple[list[str], GenerationStats]]:

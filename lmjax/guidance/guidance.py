@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.decoding.filters import Filter
+from lmjax.decoding.logits_processors import LogitsProcessor
 from lmjax.errors import UsageError, check_positive
 from lmjax.generation.requests import Request
 from lmjax.generation.sampling_params import LARGEST
@@ -99,7 +99,9 @@ class BoundGuidance(NamedTuple):
   experts: list[tuple[ExpertRun, float]]
   classifier: ClassifierRun | None
 
-  def logits_processors(self, requests: Sequence[Request]) -> Sequence[Filter]:
+  def logits_processors(
+    self, requests: Sequence[Request]
+  ) -> Sequence[LogitsProcessor]:
     """Return the logits processors for a batch of requests.
 
     The classifier is last, because it is applied to the most likely tokens.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.decoding.filters import Classifier, Expert
+from lmjax.decoding.logits_processors import Classifier, Expert
 from lmjax.errors import UsageError
 from lmjax.generation.generator import ModelBinder
 from lmjax.generation.requests import Request, bucket, bucket_rows

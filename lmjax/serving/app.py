@@ -24,9 +24,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from lmjax import strict_json
-from lmjax.decoding.filters import Filter
-from lmjax.decoding.filters.bias import LogitBias
-from lmjax.decoding.filters.stacking import stack
+from lmjax.decoding.logits_processors import LogitsProcessor
+from lmjax.decoding.logits_processors.logit_bias import LogitBias
+from lmjax.decoding.logits_processors.stacking import stack
 from lmjax.errors import UsageError, check_positive
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.requests import bucket_rows
@@ -234,7 +234,7 @@ class Service:
         "echo",
       )
     try:
-      filters = self._filters(parsed)
+      processors = self._logits_processors(parsed)
       requests = sampler.requests(parsed.prompts, parsed.sampling)
     except UsageError as error:
       raise ApiError(400, str(error)) from error
@@ -244,7 +244,7 @@ class Service:
     rows = [
       Row(
         request,
-        filters,
+        processors,
         StreamingDetokenizer(sampler.tokenizer, request.stop_strings),
         # All or none, so that two programs are compiled instead of six.
         MAX_TOP_LOGPROBS if parsed.num_top_logprobs else 0,
@@ -263,11 +263,13 @@ class Service:
       )
     return rows
 
-  def _filters(self, parsed: CompletionRequest) -> tuple[Filter, ...]:
+  def _logits_processors(
+    self, parsed: CompletionRequest
+  ) -> tuple[LogitsProcessor, ...]:
     """Return the logits processors of a request."""
-    filters = parsed.sampling.logits_processors(self._sampler.tokenizer)
+    processors = parsed.sampling.logits_processors(self._sampler.tokenizer)
     if not parsed.bias:
-      return tuple(filters)
+      return tuple(processors)
     bias_V = np.zeros(len(self._names), np.float32)
     if max(parsed.bias) >= len(bias_V):
       raise ApiError(
@@ -276,7 +278,7 @@ class Service:
         "logit_bias",
       )
     bias_V[list(parsed.bias)] = list(parsed.bias.values())
-    return (LogitBias(bias_V), *filters)
+    return (LogitBias(bias_V), *processors)
 
   def _check_key(self, request: Request) -> None:
     given = request.headers.get("authorization", "").encode()
@@ -295,7 +297,9 @@ def _batch_generator(sampler: TextSampler, variables: PyTree) -> GenerateBatch:
 
   def generate(rows: Sequence[Row]) -> Iterator[list[str]]:
     requests = [row.request for row in rows]
-    processors = stack([row.filters for row in rows], bucket_rows(len(rows)))
+    processors = stack(
+      [row.logits_processors for row in rows], bucket_rows(len(rows))
+    )
     for texts, _ in sampler.stream_requests(
       variables,
       requests,

@@ -23,8 +23,8 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from lmjax.decoding.filters import Filter
-from lmjax.decoding.filters.stacking import kind
+from lmjax.decoding.logits_processors import LogitsProcessor
+from lmjax.decoding.logits_processors.stacking import kind
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.requests import Request
 
@@ -67,7 +67,7 @@ class Row:
 
   Attributes:
     request: the prompt to continue.
-    filters: logits processors.
+    logits_processors: its logits processors.
     text: receives the generated tokens.
     num_top_logprobs: number of most likely tokens returned per position.
     index: index of the text in its request.
@@ -78,7 +78,7 @@ class Row:
   """
 
   request: Request
-  filters: tuple[Filter, ...]
+  logits_processors: tuple[LogitsProcessor, ...]
   text: StreamingDetokenizer
   num_top_logprobs: int
   index: int
@@ -89,7 +89,7 @@ class Row:
   @functools.cached_property
   def kind(self) -> Hashable:
     """Key that all rows of a batch share."""
-    return kind(self.filters)
+    return kind(self.logits_processors)
 
   def send(self, text: str) -> None:
     """Send new text, or finish the row if its client has disconnected."""

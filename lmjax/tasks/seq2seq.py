@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from lmjax.decoding.beam import BeamSearch, greedy_search
 from lmjax.decoding.coverage import CoverageModel, coverage
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Ban
+from lmjax.decoding.logits_processors import SuppressTokens
 from lmjax.tasks.language_modeling import LanguageModeling, report_tokens
 from lmjax.types import Array, Batch, PyTree
 
@@ -82,7 +82,7 @@ class Seq2Seq(DenoisingSeq2Seq):
       model = CoverageModel.of(model)
     model = model.repeat(number)
     carry = model.initial_carry(rows, length)
-    ban = Ban(self.banned)
+    ban = SuppressTokens(self.banned)
 
     def step(token_N: Array, carry: PyTree) -> tuple[Array, PyTree]:
       logits_NV, carry = model.decode_step(token_N, carry)

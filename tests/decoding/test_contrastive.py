@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax.decoding.contrastive import contrastive_search
-from lmjax.decoding.filters import Ban, Prompt, chain
+from lmjax.decoding.logits_processors import Prompt, SuppressTokens, chain
 
 V, D, HASHES, PAD, STOP, N = 7, 5, 61, 0, 1, 12
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def search(number, alpha, limits):
     prompt,
     limits,
     N,
-    chain([Ban((PAD,))]),
+    chain([SuppressTokens((PAD,))]),
     num_candidates=number,
     alpha=alpha,
     stop_token=STOP,

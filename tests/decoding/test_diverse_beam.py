@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups, early ends, filters and prompts of beam search, by plain Python."""
+"""Groups, early stopping, logits processors and prompts of beam search."""
 
 import functools
 
@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 from lmjax.decoding.beam import BeamSearch, penalty, repeat
-from lmjax.decoding.filters import Ban, Filter, Prompt, chain
-from lmjax.decoding.filters.filter import filter_class
 from lmjax.decoding.generate import prefill
+from lmjax.decoding.logits_processors import (
+  LogitsProcessor,
+  Prompt,
+  SuppressTokens,
+  chain,
+)
+from lmjax.decoding.logits_processors.logits_processor import (
+  logits_processor_class,
+)
 
 STOP, PAD, FIRST, NEVER = 1, 0, 2, 3
 V, T, B, N, HASHES = 6, 5, 30, 4, 97
@@ -19,8 +26,8 @@ TABLES = 1.5 * np.random.default_rng(0).normal(size=(B, HASHES, V))
 ALPHA = 0.6
 
 
-@filter_class
-class Once(Filter):
+@logits_processor_class
+class Once(LogitsProcessor):
   """Write each token once; the memory is which ones were written."""
 
   def start(self, prompt, vocab_size):
@@ -55,7 +62,9 @@ class TableModel:
   jax.jit, static_argnames=("groups", "early", "banned", "once", "from_prompt")
 )
 def search(groups, diversity, early, banned=(), once=False, from_prompt=False):
-  logits_processor = chain([Ban(banned), *([Once()] if once else [])])
+  logits_processor = chain(
+    [SuppressTokens(banned), *([Once()] if once else [])]
+  )
   how = BeamSearch(
     num_tokens=T,
     beam_size=N,

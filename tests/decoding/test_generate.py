@@ -8,8 +8,13 @@ import pytest
 
 from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Filter, Greedy, Prompt, chain
 from lmjax.decoding.generate import decode, prefill
+from lmjax.decoding.logits_processors import (
+  Greedy,
+  LogitsProcessor,
+  Prompt,
+  chain,
+)
 from lmjax.errors import UsageError
 from lmjax.generation.generator import ModelBinder
 from lmjax.generation.requests import Request
@@ -53,7 +58,7 @@ def model(request):
   return model, variables
 
 
-class Watch(Filter):
+class Watch(LogitsProcessor):
   """Choose nothing; call back with the logits."""
 
   def __init__(self, callback):

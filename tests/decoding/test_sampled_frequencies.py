@@ -6,13 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.filters import (
+from lmjax.decoding.logits_processors import (
   BadWords,
-  Ban,
   CountPenalty,
   Epsilon,
   Eta,
-  Forced,
+  ForcedPrefix,
   Greedy,
   LogitBias,
   MinLength,
@@ -21,13 +20,14 @@ from lmjax.decoding.filters import (
   NoRepeatNgrams,
   Prompt,
   RepetitionPenalty,
+  SuppressTokens,
   Temperature,
   TopK,
   TopP,
   Typical,
   chain,
 )
-from lmjax.decoding.multinomial import draw
+from lmjax.decoding.multinomial import sample
 from tests.helpers.frequencies import assert_frequencies
 
 V, NUMBER = 11, 40_000
@@ -66,7 +66,7 @@ MU = 6.0 - 0.5 * sum(-np.log2(0.05) - 3.0 for _ in DRAWN)
 
 CASES = {
   "plain": (chain([]), P),
-  "ban": (Ban((3, 9)), without(3, 9)),
+  "ban": (SuppressTokens((3, 9)), without(3, 9)),
   "bias": (LogitBias(BIAS.astype(np.float32)), softmax(LOGITS + BIAS)),
   "repetition": (
     RepetitionPenalty(1.5),
@@ -81,7 +81,7 @@ CASES = {
   "no_repeat": (NoRepeatNgrams(2), without(9)),
   "bad_words": (BadWords.of([[0], [5, 3, 6], [9, 3, 1]]), without(0, 6)),
   "min_length": (MinLength(4, (3, 4)), without(3, 4)),
-  "forced": (Forced(np.array([9, 5, 3, 10])), np.eye(V)[10]),
+  "forced": (ForcedPrefix(np.array([9, 5, 3, 10])), np.eye(V)[10]),
   "temperature": (Temperature(0.6), softmax(LOGITS / 0.6)),
   "greedy": (Greedy(), np.eye(V)[3]),
   "top_k": (TopK(4), of_those(np.argsort(np.argsort(-LOGITS)) < 4)),
@@ -96,7 +96,7 @@ CASES = {
 
 @jax.jit
 def draw_many(keys, logits_1V):
-  return draw(keys, jnp.repeat(logits_1V, len(keys), axis=0))
+  return sample(keys, jnp.repeat(logits_1V, len(keys), axis=0))
 
 
 @jax.jit

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import (
-  Filter,
+from lmjax.decoding.generate import decode, prefill
+from lmjax.decoding.logits_processors import (
   Greedy,
+  LogitsProcessor,
   Prompt,
   Temperature,
   TopK,
   chain,
 )
-from lmjax.decoding.filters.filter import filter_class
-from lmjax.decoding.generate import decode, prefill
+from lmjax.decoding.logits_processors.logits_processor import (
+  logits_processor_class,
+)
 from lmjax.decoding.speculative import (
   LookupState,
   ModelDraft,
@@ -34,8 +36,8 @@ V, HASHES, FIRST, PAD, STOP, NEVER = 4, 53, 2, 0, 1, -1
 TABLES = 1.5 * np.random.default_rng(0).normal(size=(2, HASHES, V))
 
 
-@filter_class
-class Shun(Filter):
+@logits_processor_class
+class Shun(LogitsProcessor):
   """Make tokens unlikely the more often they came and the rarer they were."""
 
   def start(self, prompt, vocab_size):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import ByteTokenizer
-from lmjax.decoding.filters import Temperature, TopK, TopP, chain
-from lmjax.decoding.filters.stacking import kind, stack
+from lmjax.decoding.logits_processors import Temperature, TopK, TopP, chain
+from lmjax.decoding.logits_processors.stacking import kind, stack
 from lmjax.generation.sampling_params import SamplingParams
 
 B, V = 3, 11

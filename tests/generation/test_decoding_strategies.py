@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import CharacterTokenizer
-from lmjax.decoding.filters import Ban, Greedy, chain
+from lmjax.decoding.logits_processors import Greedy, SuppressTokens, chain
 from lmjax.errors import UsageError
 from lmjax.generation.best_of_generator import (
   BestOfGenerator,
@@ -163,7 +163,7 @@ def test_a_diverse_beam_without_penalty_has_groups_of_equal_texts():
 def test_the_best_of_several_texts_is_kept():
   number, rows = 5, range(len(PROMPTS))
   generator = SAMPLE.build(ModelBinder(TARGET), TOKENIZER)
-  logits_processor = Ban(NEVER)
+  logits_processor = SuppressTokens(NEVER)
   requests = SAMPLER.requests(PROMPTS, SamplingParams(num_tokens=6))
   many = [r._replace(sample=i) for r in requests for i in range(number)]
   sampled, _ = generator.complete(VARIABLES, many, logits_processor)
@@ -291,7 +291,7 @@ def test_every_strategy_uses_the_sources():
   first = np.array([TOKENIZER.bos_id])
   sources = [np.array([4, 5, 6, 4]), np.array([6])]
   requests = [Request(first, 8, source=source) for source in sources]
-  never_ends = Ban((*NEVER, EOS))
+  never_ends = SuppressTokens((*NEVER, EOS))
   binder, texts = ModelBinder(model), []
   for strategy in (
     Sample(),

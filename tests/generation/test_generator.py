@@ -9,7 +9,12 @@ import pytest
 from lmjax.config.finalize import finalize
 from lmjax.config.model_keys import DEFAULT_TASKS
 from lmjax.data.tokenizers import EOS, PAD
-from lmjax.decoding.filters import Ban, Greedy, Temperature, chain
+from lmjax.decoding.logits_processors import (
+  Greedy,
+  SuppressTokens,
+  Temperature,
+  chain,
+)
 from lmjax.errors import UsageError
 from lmjax.generation.generator import ModelBinder
 from lmjax.generation.requests import Request, bucket, bucket_rows
@@ -96,7 +101,9 @@ def test_seeds_and_samples_draw_their_own(lstm):
   requests = [
     Request(prompt, 9, seed, sample) for seed in (0, 1) for sample in (0, 1)
   ]
-  sampled = texts(generator, variables, requests, chain([Ban((EOS,))]))
+  sampled = texts(
+    generator, variables, requests, chain([SuppressTokens((EOS,))])
+  )
   assert len({tuple(text) for text in sampled}) == 4
 
 
@@ -139,7 +146,7 @@ def test_a_code_is_read_again_in_front_of_what_a_context_keeps(make):
     Request(np.array([control_code, *prompt]), 20, control_code=control_code),
     Request(np.array([control_code, *prompt]), 20),
   ]
-  logits_processor = chain([Ban((EOS,)), Greedy()])
+  logits_processor = chain([SuppressTokens((EOS,)), Greedy()])
 
   @jax.jit
   def best(tokens_1T, number):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users say of sampling, as filters."""
+"""Sampling parameters as logits processors."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import EOS, CharacterTokenizer, WordTokenizer
-from lmjax.decoding import filters
-from lmjax.decoding.filters import Greedy, Prompt, Temperature, chain
+from lmjax.decoding import logits_processors
+from lmjax.decoding.logits_processors import Greedy, Prompt, Temperature, chain
 from lmjax.errors import UsageError
 from lmjax.generation.sampling_params import SamplingParams
 
@@ -64,14 +64,16 @@ def test_defaults_draw_from_the_model_as_it_is():
 def test_filters_are_in_the_order_that_their_room_states():
   chosen = names(SamplingParams(**ALL).logits_processors(TOKENIZER))
   table = [
-    line for line in filters.__doc__.splitlines() if line[:5].strip().isdigit()
+    line
+    for line in logits_processors.__doc__.splitlines()
+    if line[:5].strip().isdigit()
   ]
   order = [
     word
     for word in " ".join(table).replace(",", " ").split()
-    if word in filters.__all__
+    if word in logits_processors.__all__
   ]
-  of_others = ("Ban", "Automaton", "Expert", "Classifier", "Greedy")
+  of_others = ("SuppressTokens", "Automaton", "Expert", "Classifier", "Greedy")
   assert len(table) == 9 and len(set(order)) == len(order)
   assert chosen == [name for name in order if name not in of_others]
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters import Classifier, Expert, Prompt, chain
 from lmjax.decoding.generate import decode, prefill
+from lmjax.decoding.logits_processors import Classifier, Expert, Prompt, chain
 from tests.tiny_models import draw as draw_variables
 from tests.tiny_models import recurrent, transformer
 
 V, CONTEXT, NUM_TOKENS = 11, 8, 4
 PAD, EOS = 0, 3
-UNREAD = (PAD, 2, EOS)
+SKIPPED = (PAD, 2, EOS)
 MODELS = {
   "lstm": recurrent("lstm", V, num_layers=1),
   "transformer": transformer(V, num_layers=1, max_context=CONTEXT),
@@ -162,7 +162,9 @@ def judge(worth, tokens_NW, mask_NW):
 
 
 def classifier(seq_len, k, weight):
-  return Classifier(jnp.array(WORTH), weight, judge, k, seq_len, unread=UNREAD)
+  return Classifier(
+    jnp.array(WORTH), weight, judge, k, seq_len, skipped=SKIPPED
+  )
 
 
 @pytest.mark.parametrize("seq_len", [3, 9])
@@ -182,7 +184,7 @@ def test_a_classifier_scores_the_best_tokens_behind_the_text(seq_len):
       read_V = np.full(V, -np.inf)
       text = texts[row] + later[row][:place]
       for token in np.argsort(-logits_BV[row])[:k].tolist():
-        read_now = [t for t in [*text, token] if t not in UNREAD][-seq_len:]
+        read_now = [t for t in [*text, token] if t not in SKIPPED][-seq_len:]
         worth = sum(WORTH[at, t] for at, t in enumerate(read_now))
         read_V[token] = logits_BV[row, token] - weight * np.log1p(
           np.exp(-worth)
@@ -198,7 +200,7 @@ def test_a_classifier_never_sees_what_it_has_no_vector_for():
   def is_known(unused, tokens_NW, mask_NW):
     return jnp.where(jnp.isin(tokens_NW, jnp.array([2, EOS])).any(1), -9.0, 0.0)
 
-  logits_processor = Classifier(None, 1.0, is_known, V, 6, unread=UNREAD)
+  logits_processor = Classifier(None, 1.0, is_known, V, 6, skipped=SKIPPED)
   prompt = padded([[EOS, 5, 7, EOS, 4], [EOS], [9]], 5)
   logits_BV = jnp.zeros((3, V))
   made_BV = logits_processor(logits_BV, logits_processor.start(prompt, V))
@@ -214,7 +216,7 @@ def test_a_classifier_draws_what_bayes_says():
     ask(logits_processor, base_V[None], logits_processor.start(prompt, V))[0]
   )
   worth_V = WORTH[0, 5] + np.array(WORTH[1])
-  worth_V[[*UNREAD]] = WORTH[0, 5]
+  worth_V[[*SKIPPED]] = WORTH[0, 5]
   expected = jax.nn.softmax(base_V) / (1 + np.exp(-worth_V))
   np.testing.assert_allclose(made, expected / expected.sum(), rtol=1e-4)
 
@@ -228,6 +230,6 @@ def test_a_classifier_sees_what_is_drawn_in_the_loop():
   for row, text in enumerate(TEXTS):
     for token in tokens_BN[row].tolist():
       worth_V = WORTH[len(text)].copy()
-      worth_V[[*UNREAD]] = 0.0
+      worth_V[[*SKIPPED]] = 0.0
       assert token == np.argmax(worth_V)
       text = [*text, token]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import ByteTokenizer
-from lmjax.decoding.filters import Greedy, Temperature
+from lmjax.decoding.logits_processors import Greedy, Temperature
 from lmjax.generation.detokenizer import StreamingDetokenizer
 from lmjax.generation.requests import Request
 from lmjax.generation.results import GeneratedChunk

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmjax.data.tokenizers import Tokenizer
-from lmjax.decoding.filters import Automaton, Filter
+from lmjax.decoding.logits_processors import Automaton, LogitsProcessor
 from lmjax.errors import UsageError
 from lmjax.generation.constraints.byte_dfa import (
   both,
@@ -71,7 +71,9 @@ class BoundConstraints(NamedTuple):
 
   automaton: Automaton | None
 
-  def logits_processors(self, requests: Sequence[Request]) -> Sequence[Filter]:
+  def logits_processors(
+    self, requests: Sequence[Request]
+  ) -> Sequence[LogitsProcessor]:
     """Return the logits processors for a batch of requests.
 
     Raises:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax.data.tokenizers import EOS, Tokenizer
-from lmjax.decoding.filters import Automaton
+from lmjax.decoding.logits_processors import Automaton
 from lmjax.errors import UsageError
 from lmjax.generation.constraints.byte_dfa import (
   BETWEEN,

@@ -20,7 +20,13 @@ from lmjax.data.tokenizers import (
   WordTokenizer,
 )
 from lmjax.decoding import multinomial
-from lmjax.decoding.filters import BadWords, Ban, Prompt, TopK, chain
+from lmjax.decoding.logits_processors import (
+  BadWords,
+  Prompt,
+  SuppressTokens,
+  TopK,
+  chain,
+)
 from lmjax.errors import UsageError
 from lmjax.generation.constraints import byte_dfa, token_dfa
 from lmjax.generation.constraints.byte_dfa import (
@@ -77,7 +83,7 @@ def draw(logits_processor, logits_V, rows, longest):
   def one_token(state, key):
     keys = jax.random.split(key, rows)
     logits_BV = jnp.tile(logits_V, (rows, 1))
-    token_B = multinomial.draw(keys, logits_processor(logits_BV, state))
+    token_B = multinomial.sample(keys, logits_processor(logits_BV, state))
     return logits_processor.advance(state, token_B, 0.0 * token_B), token_B
 
   state = logits_processor.start(prompt(rows), len(logits_V))
@@ -205,7 +211,7 @@ def test_what_other_filters_leave_is_kept_to():
   assert left(logits_processor) == {a: a, b: b}
   assert left(logits_processor, TopK(1)) == {b: b}
   assert left(logits_processor, BadWords.of([[a], [b]])) == {b: b}
-  assert left(Ban((b,)), logits_processor) == {a: a}
+  assert left(SuppressTokens((b,)), logits_processor) == {a: a}
   assert left(TopK(1), logits_processor) == {a: 0.0, b: 0.0}
 
 

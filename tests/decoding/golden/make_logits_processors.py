@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write filters.npz: what the logits processors of transformers return.
+"""Write logits_processors.npz: outputs of the processors of transformers.
 
-python tests/decoding/golden/make_filters.py, with torch 2.13 and transformers
-5.23. Beside the logits and the text before them, a name is that of a case in
-tests/decoding/test_filter_parity.py.
+Run this file with torch 2.13 and transformers 5.23. Arrays are the logits, the
+text before them, and one output per case of
+tests/decoding/test_logits_processor_parity.py.
 """
 
 from pathlib import Path
@@ -69,4 +69,4 @@ for name, process in CASES.items():
   arrays[name] = process(
     torch.tensor(text), torch.tensor(logits).clone()
   ).numpy()
-np.savez_compressed(Path(__file__).parent / "filters.npz", **arrays)
+np.savez_compressed(Path(__file__).parent / "logits_processors.npz", **arrays)

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.decoding.decoding_model import DecodingModel
-from lmjax.decoding.filters.filter import (
-  Filter,
+from lmjax.decoding.logits_processors.logits_processor import (
+  LogitsProcessor,
   Prompt,
-  filter_class,
+  logits_processor_class,
   per_row,
   static,
 )
@@ -19,8 +19,8 @@ from lmjax.types import Array, PyTree
 _MIN_LOG_PROB = -100.0
 
 
-@filter_class
-class Expert(Filter):
+@logits_processor_class
+class Expert(LogitsProcessor):
   """Add the log-probabilities of another model, times a weight.
 
   Weight 1 gives a product of experts (Hinton 2002). Weight λ / (1 − λ),

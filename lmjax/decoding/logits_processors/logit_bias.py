@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users think of tokens."""
+"""Biases of tokens."""
 
 import jax.numpy as jnp
 
-from lmjax.decoding.filters.filter import Filter, filter_class
+from lmjax.decoding.logits_processors.logits_processor import (
+  LogitsProcessor,
+  logits_processor_class,
+)
 from lmjax.types import Array, PyTree
 
 
-@filter_class
-class LogitBias(Filter):
-  """Make tokens more or less likely, whatever the text is.
+@logits_processor_class
+class LogitBias(LogitsProcessor):
+  """Add a constant to the logits of tokens.
 
   Attributes:
     bias: finite numbers, [V] or [B, V].
@@ -18,5 +21,5 @@ class LogitBias(Filter):
   bias: Array
 
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
-    """Add the bias to the logits."""
+    """Add the bias."""
     return logits_BV + jnp.asarray(self.bias, logits_BV.dtype)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters against transformers; golden/make_filters.py made its values."""
+"""Logits processors against golden outputs of transformers."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.filters import (
+from lmjax.decoding.logits_processors import (
   BadWords,
   Epsilon,
   Eta,
@@ -25,7 +25,9 @@ from lmjax.decoding.filters import (
   chain,
 )
 
-GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "filters.npz"))
+GOLDEN = dict(
+  np.load(Path(__file__).parent / "golden" / "logits_processors.npz")
+)
 LOGITS, TEXT = GOLDEN.pop("logits"), GOLDEN.pop("text")
 WORDS = GOLDEN.pop("words")
 V, PROMPT, STOPS = LOGITS.shape[1], 10, (2, 5)

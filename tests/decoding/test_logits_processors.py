@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.filters import (
+from lmjax.decoding.generate import decode, prefill
+from lmjax.decoding.logits_processors import (
   BadWords,
-  Ban,
   CountPenalty,
   Epsilon,
   Eta,
-  Forced,
+  ForcedPrefix,
   Greedy,
   LogitBias,
   MinLength,
@@ -19,13 +19,13 @@ from lmjax.decoding.filters import (
   NoRepeatNgrams,
   Prompt,
   RepetitionPenalty,
+  SuppressTokens,
   Temperature,
   TopK,
   TopP,
   Typical,
   chain,
 )
-from lmjax.decoding.generate import decode, prefill
 
 # Probabilities 0.5, 0.1, 0.25, 0.15 in both rows, the second turned round.
 PROBABILITY = np.array([[0.5, 0.1, 0.25, 0.15], [0.15, 0.25, 0.1, 0.5]])
@@ -39,7 +39,7 @@ def kept(logits) -> list[set[int]]:
 @pytest.mark.parametrize(
   ("logits_processor", "expected"),
   [
-    (Ban((0, 3)), [{1, 2}, {1, 2}]),
+    (SuppressTokens((0, 3)), [{1, 2}, {1, 2}]),
     (Greedy(), [{0}, {3}]),
     (TopK(1), [{0}, {3}]),
     (TopK(3), [{0, 2, 3}, {0, 1, 3}]),
@@ -49,7 +49,7 @@ def kept(logits) -> list[set[int]]:
     (TopP(0.6), [{0, 2}, {1, 3}]),
     (TopP(0.8), [{0, 2, 3}, {0, 1, 3}]),
     (TopP(1.0), [{0, 1, 2, 3}] * 2),
-    (chain([Ban((0,)), TopK(1)]), [{2}, {3}]),
+    (chain([SuppressTokens((0,)), TopK(1)]), [{2}, {3}]),
     (chain([Temperature(0.25), TopP(0.9)]), [{0}, {3}]),
     (chain([]), [{0, 1, 2, 3}] * 2),
   ],
@@ -67,13 +67,13 @@ def test_where_only_the_banned_is_possible_all_others_are_alike(
 ):
   """In the first row; the second is as it would be."""
   logits = LOGITS.at[0, 1:].set(-jnp.inf)
-  filtered = chain([Ban((0,)), logits_processor])(logits)
+  filtered = chain([SuppressTokens((0,)), logits_processor])(logits)
   assert kept(filtered) == [{1, 2, 3}] * 2
   assert len(set(filtered[0, 1:].tolist())) == 1
   np.testing.assert_array_equal(
-    filtered[1], chain([Ban((0,)), logits_processor])(LOGITS)[1]
+    filtered[1], chain([SuppressTokens((0,)), logits_processor])(LOGITS)[1]
   )
-  assert kept(chain([Ban((0,)), Greedy()])(logits)) == [{1}, {3}]
+  assert kept(chain([SuppressTokens((0,)), Greedy()])(logits)) == [{1}, {3}]
 
 
 def test_what_is_left_keeps_its_logits():
@@ -111,7 +111,7 @@ def prompt_of(text):
 
 @jax.jit
 def behind(logits_processor, prompt, sampled, log_probs, logits):
-  """Filter logits behind prompts and what was drawn for them."""
+  """LogitsProcessor logits behind prompts and what was drawn for them."""
   state = logits_processor.start(prompt, logits.shape[1])
   for token_B, log_prob_B in zip(sampled.T, log_probs.T, strict=False):
     state = logits_processor.advance(state, token_B, log_prob_B)
@@ -132,7 +132,9 @@ def behind(logits_processor, prompt, sampled, log_probs, logits):
     lambda number: CountPenalty(number, 1 - number),
     lambda number: MinLength(6 * number, (3, 4)),
     lambda number: LogitBias(number[:, None] * jnp.arange(V)),
-    lambda number: Forced(jnp.round(10 * number)[:, None].astype(int) + FIVE),
+    lambda number: ForcedPrefix(
+      jnp.round(10 * number)[:, None].astype(int) + FIVE
+    ),
     lambda number: BadWords.of([[2], [9, 4, 1], [0, 5, 6]]),
     lambda number: NoRepeatNgrams(2),
   ],
@@ -232,17 +234,21 @@ def test_an_ngram_further_back_than_the_memory_may_come_again():
     MinLength(9, (1, 2, 3)),
   ],
 )
-def test_where_all_is_ruled_out_the_most_likely_comes(logits_processor):
-  """But nothing that `Ban` named, though it was more likely still."""
+def test_the_most_likely_token_is_kept_if_all_are_excluded(logits_processor):
+  """But never one of `SuppressTokens`, though it be more likely."""
   logits = jnp.array([[9.0, 1.0, 3.0, 2.0]])
-  logits_processor = chain([Ban((0,)), logits_processor])
+  logits_processor = chain([SuppressTokens((0,)), logits_processor])
   state = logits_processor.start(prompt_of([1, 2, 3]), 4)
   assert kept(logits_processor(logits, state)) == [{2}]
 
 
 def test_what_is_forced_overrules_what_is_ruled_out():
   logits_processor = chain(
-    [Ban((3,)), MinLength(5, (4,)), Forced(jnp.array([3, -1, 4]))]
+    [
+      SuppressTokens((3,)),
+      MinLength(5, (4,)),
+      ForcedPrefix(jnp.array([3, -1, 4])),
+    ]
   )
   state, came = logits_processor.start(prompt_of([0]), V), []
   for _ in range(4):
@@ -311,7 +317,7 @@ def test_the_loop_writes_by_the_rules_of_the_text_so_far():
   table = 3 * jax.random.normal(jax.random.key(0), (6, 6))
   stop, number = 5, 25
   logits_processor = chain(
-    [NoRepeatNgrams(2), MinLength(4, (stop,)), Forced(jnp.array([2, 2]))]
+    [NoRepeatNgrams(2), MinLength(4, (stop,)), ForcedPrefix(jnp.array([2, 2]))]
   )
   prompts = [[1, 0, 1, 3], [4], [0, 0]]
   padded = Prompt(
@@ -370,7 +376,13 @@ def test_filters_with_fields_alike_are_different_trees():
   """Or jit would run one for another now and then, if their hashes agree."""
   number = (Temperature, TopP, MinP, Typical, Epsilon, Eta, RepetitionPenalty)
   filters = [Greedy(), *(make(0.5) for make in number), Mirostat(0.5, 0.5)]
-  filters += [CountPenalty(0.5, 0.5), TopK(4), TopK(5), Ban((3,)), Ban((4,))]
+  filters += [
+    CountPenalty(0.5, 0.5),
+    TopK(4),
+    TopK(5),
+    SuppressTokens((3,)),
+    SuppressTokens((4,)),
+  ]
   trees = [jax.tree.structure(chain([each])) for each in filters]
   for place, tree in enumerate(trees):
     assert [other for other in trees if other == tree] == [tree], filters[place]
