@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawing tokens from any model that keeps the contract."""
+"""Token-level decoding algorithms for any model with the contract."""

@@ -26,13 +26,13 @@ EARLY_STOPPING = (True, False, "never")
 
 
 class Hypotheses(NamedTuple):
-  """Texts that were found, the best first.
+  """Sequences found by a search, best first.
 
   Attributes:
-    tokens_BNT: int32, `<eos>` and padding behind their ends; a text that did
-      not end before its limit has none.
-    scores_BN: log-probability in nats, divided by the length penalty, less what
-      is lost by coverage; −∞ where there are fewer texts.
+    tokens_BNT: int32, ending in `<eos>` and padding, or in neither if the limit
+      was reached.
+    scores_BN: log-probability in nats, divided by the length penalty, plus the
+      coverage penalty; −∞ if there are fewer sequences.
   """
 
   tokens_BNT: Array
@@ -40,34 +40,35 @@ class Hypotheses(NamedTuple):
 
 
 class _Group(NamedTuple):
-  """Hypotheses that are searched for together; of a text, without B and G.
+  """One group of hypotheses of one sequence.
 
   Attributes:
-    tokens_NT: those that are open.
-    log_probs_N: of each; −∞ where there is none, as in a group that is done.
-    ended_NT: those that have ended, the best first.
-    scores_N: of each; −∞ where there is none.
-    cover_N: what open ones would lose by their coverage if they ended.
-    done: whether the group has found what it looks for.
+    tokens_NT: open hypotheses.
+    log_probs_N: their log-probabilities; −∞ if there are fewer, and for all of
+      a group that is done.
+    finished_NT: finished hypotheses, best first.
+    scores_N: their scores; −∞ if there are fewer.
+    coverage_N: coverage penalty of open hypotheses if they ended now.
+    done: whether the search of this group is over.
   """
 
   tokens_NT: Array
   log_probs_N: Array
-  ended_NT: Array
+  finished_NT: Array
   scores_N: Array
-  cover_N: Array
+  coverage_N: Array
   done: Array
 
 
 class _Search(NamedTuple):
-  """Where a search is; see DecodeState for `state`.
+  """State of the search loop.
 
   Attributes:
-    index: tokens written so far.
-    last_M: newest token of each open hypothesis, in rows of a step.
-    carry: the model's.
-    state: the filter's.
-    group: its leaves begin with the axes of texts and groups.
+    index: number of tokens so far.
+    last_M: newest token of each open hypothesis, M = B · N rows.
+    carry: carry of the model.
+    state: state of the logits processor.
+    group: leaves have the axes [sequences, groups, …].
   """
 
   index: Array
@@ -86,14 +87,17 @@ def repeat(tree: PyTree, times: int) -> PyTree:
   return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), tree)
 
 
-def penalty(length: Array | int, alpha: float) -> Array:
-  """Return what a log-probability is divided by: ((5 + length) / 6) ** α.
+def length_normalizer(length: Array | int, alpha: float) -> Array:
+  """Return the divisor of a log-probability, ((5 + length) / 6) ** α.
 
-  Wu et al. 2016 (arXiv:1609.08144). Larger α favour longer texts; 0 divides by
-  one.
+  Equation 14 of Wu et al. 2016 (arXiv:1609.08144). Larger α favor longer
+  sequences; 0 has no effect.
+
+  >>> length_normalizer(7, 1.0)
+  2.0
 
   Args:
-    length: tokens of a text, `<eos>` counted.
+    length: number of tokens, including `<eos>`.
     alpha: α, at least 0.
   """
   return ((5.0 + length) / 6.0) ** alpha
@@ -101,42 +105,43 @@ def penalty(length: Array | int, alpha: float) -> Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BeamSearch:
-  """How texts are searched for, N at once.
+  """Beam search with N hypotheses per sequence.
 
-  In each step the N best continuations that do not stop stay open, and those
-  among the N best of all that stop have ended. Texts do not depend on one
-  another. With a beam of one this is greedy search, and with a beam that holds
-  all texts it is exhaustive.
+  In each step the N best continuations that do not end stay open, and those
+  that end are finished if they are among the N best of all. Sequences of a
+  batch do not depend on each other. A beam of size 1 is greedy search, and a
+  beam that holds all sequences is exhaustive.
 
-  Groups search one after the other in each step, each with a share of the N,
-  and a token loses `diversity_penalty` for each time that the groups before
-  chose it in this step: diverse beam search (Vijayakumar et al. 2016,
-  arXiv:1610.02424) with Hamming diversity. Scores are those of texts alone.
+  With several groups, each has N / `num_groups` hypotheses. The groups are
+  extended one after the other in each step, and a token costs
+  `diversity_penalty` for each earlier hypothesis that chose it in this step:
+  diverse beam search (Vijayakumar et al. 2016, arXiv:1610.02424) with Hamming
+  diversity. The penalty is not part of the scores.
 
-  A text that attended to places of its source less than once in sum loses by
-  it, `coverage_penalty` · Σ log(sum) over such places, when it ends (Wu et al.
-  2016, arXiv:1609.08144).
+  With a coverage penalty β, a finished hypothesis scores β · Σ log(min(c, 1))
+  less, where c is the attention that each source position received in total
+  (equation 14 of Wu et al. 2016, arXiv:1609.08144).
 
   Attributes:
-    num_tokens: T, how many tokens are written at most; at least 1.
+    num_tokens: T, maximum number of tokens; at least 1.
     beam_size: N, at least 1.
-    length_penalty: α of `penalty`.
-    num_groups: how many groups there are; divides N.
-    diversity_penalty: what a token costs that another group has chosen.
-    early_stopping: when a group is done whose share of the N has ended: at
-      once (True), when its best open text would not come among them if it
-      ended now (False), or when no open one can in the end ("never"). It is
-      done anyway when none can come among the `num_return_sequences`.
-    coverage_penalty: β of the above.
-    coverage: returns how much each place of a source was attended to so far,
-      [rows, S], from a carry that knows it, and 1 for padding; None for no
-      penalty.
-    num_return_sequences: how many texts to return, at most N.
-    stop_token: ends a text.
-    pad_token: what follows behind the end.
-    logits_processor: transforms the log-probabilities of the next tokens, which
-      are not normalized afterwards; tokens that it sets to −∞ are not
-      generated. Its state is copied with each hypothesis.
+    length_penalty: α of the function `length_normalizer`.
+    num_groups: number of groups; must divide N.
+    diversity_penalty: nats that a token costs for each earlier hypothesis.
+    early_stopping: when a group is done that has N / `num_groups` finished
+      hypotheses: immediately (True), when its best open hypothesis would not be
+      among them if it ended now (False), or when no open one can be ("never").
+      A group is always done when no open hypothesis can be among the
+      `num_return_sequences` best.
+    coverage_penalty: β, at least 0.
+    coverage: returns the coverage [M, S] in a carry, with 1 at padding; None
+      for no penalty.
+    num_return_sequences: number of sequences to return, at most N.
+    stop_token: ends a sequence.
+    pad_token: fills rows after their end.
+    logits_processor: maps the log-probabilities of the next tokens, which are
+      not normalized afterwards; tokens that it sets to −∞ are not generated.
+      Its state is copied with each hypothesis.
   """
 
   num_tokens: int
@@ -155,39 +160,42 @@ class BeamSearch:
   def __call__(
     self, step: Step, carry: PyTree, first_B: Array, state: PyTree = ()
   ) -> Hypotheses:
-    """Search for the texts with the highest scores behind a token.
+    """Search for the sequences with the highest scores after one token.
 
     Args:
-      step: sees B · N rows; see above.
-      carry: before the first token, of B · N rows.
-      first_B: token that each text begins behind; it is not in what is
-        returned.
-      state: the filter's behind the first token, of B · N rows.
+      step: processes M = B · N rows; see above.
+      carry: the carry before the first token, of M rows.
+      first_B: the token before each sequence, which is not part of the result.
+      state: state of the logits processor after this token, of M rows.
 
     Returns:
-      `num_return_sequences` hypotheses per row. Complete ones come before those
-      that were truncated at the limit.
+      `num_return_sequences` hypotheses per sequence. Complete ones come before
+      those that were truncated at the limit.
     """
     last_M = jnp.repeat(first_B.astype(jnp.int32), self.beam_size)
-    return self._run(step, self._begin(last_M, carry, state))
+    return self._run(step, self._start(last_M, carry, state))
 
   def continue_from(self, step: Step, decode_state: DecodeState) -> Hypotheses:
-    """Search for the texts with the highest scores behind prompts.
+    """Search for the sequences with the highest scores after prompts.
 
     Args:
-      step: sees B · N rows; see above.
-      decode_state: what `read` made of the prompts, of B rows.
+      step: processes M = B · N rows; see above.
+      decode_state: the state after `prefill`, of B rows.
     """
     rows = functools.partial(repeat, times=self.beam_size)
     logits_MV, carry, state = rows(
       (decode_state.logits_BV, decode_state.carry, decode_state.state)
     )
-    nothing_M = jnp.zeros(len(logits_MV), jnp.int32)
-    search = self._begin(nothing_M, carry, state)
-    return self._run(step, self._choose(search, logits_MV, carry))
+    unused_M = jnp.zeros(len(logits_MV), jnp.int32)
+    search = self._start(unused_M, carry, state)
+    return self._run(step, self._select(search, logits_MV, carry))
 
-  def _begin(self, last_M: Array, carry: PyTree, state: PyTree) -> "_Search":
-    """Let one hypothesis of each group be open, which is empty."""
+  def _start(self, last_M: Array, carry: PyTree, state: PyTree) -> "_Search":
+    """Return the state before the first step.
+
+    Only the first hypothesis of each group is open: all are equal, and the beam
+    would be filled with copies otherwise.
+    """
     groups, size = self.num_groups, self.beam_size // self.num_groups
     batch = len(last_M) // self.beam_size
     shape = (batch, groups, size)
@@ -200,7 +208,7 @@ class BeamSearch:
 
   def _run(self, step: Step, search: "_Search") -> Hypotheses:
     def advance(search: _Search) -> _Search:
-      return self._choose(search, *step(search.last_M, search.carry))
+      return self._select(search, *step(search.last_M, search.carry))
 
     search = jax.lax.while_loop(
       lambda search: (
@@ -211,23 +219,27 @@ class BeamSearch:
     )
     return jax.vmap(self._finish)(search.group)
 
-  def _choose(
+  def _select(
     self, search: "_Search", logits_MV: Array, carry: PyTree
   ) -> "_Search":
-    """Let hypotheses go on with the best of their next tokens."""
+    """Extend hypotheses by the best of their next tokens."""
     groups, size = self.num_groups, self.beam_size // self.num_groups
     log_probs_MV = jax.nn.log_softmax(logits_MV.astype(jnp.float32))
     log_probs_MV = self.logits_processor(log_probs_MV, search.state)
     vocab_size = log_probs_MV.shape[-1]
     log_probs = log_probs_MV.reshape(-1, groups, size, vocab_size)
-    cover = self._cover(carry, len(log_probs_MV)).reshape(-1, groups, size)
-    grow = functools.partial(self._grow, search.index)
-    nothing_V = jnp.zeros(vocab_size, jnp.int32)
+    coverage = self._coverage(carry, len(log_probs_MV)).reshape(
+      -1, groups, size
+    )
+    extend = functools.partial(self._extend_group, search.index)
+    zero_V = jnp.zeros(vocab_size, jnp.int32)
 
-    def one_text(*inputs: PyTree):
-      return jax.lax.scan(grow, nothing_V, inputs)[1]
+    def one_sequence(*inputs: PyTree):
+      return jax.lax.scan(extend, zero_V, inputs)[1]
 
-    group, parent, last = jax.vmap(one_text)(search.group, log_probs, cover)
+    group, parent, last = jax.vmap(one_sequence)(
+      search.group, log_probs, coverage
+    )
     first = size * jnp.arange(parent.shape[0] * groups)
     rows_M = (parent.reshape(-1, size) + first[:, None]).reshape(-1)
     last_M = last.reshape(-1)
@@ -235,39 +247,40 @@ class BeamSearch:
       lambda leaf: leaf[rows_M], (carry, search.state)
     )
     if jax.tree.leaves(state):
-      left_MV = log_probs_MV[rows_M]
-      log_prob_M = left_MV[jnp.arange(len(rows_M)), last_M]
-      log_prob_M -= jax.nn.logsumexp(left_MV, axis=-1)
+      parent_log_probs_MV = log_probs_MV[rows_M]
+      log_prob_M = parent_log_probs_MV[jnp.arange(len(rows_M)), last_M]
+      log_prob_M -= jax.nn.logsumexp(parent_log_probs_MV, axis=-1)
       state = self.logits_processor.advance(state, last_M, log_prob_M)
     return _Search(search.index + 1, last_M, carry, state, group)
 
-  def _cover(self, carry: PyTree, rows: int) -> Array:
-    """Return what each row would lose by its coverage if it ended."""
+  def _coverage(self, carry: PyTree, rows: int) -> Array:
+    """Return the coverage penalty of each row if it ended now, at most 0."""
     if self.coverage is None:
       return jnp.zeros(rows)
     covered_MS = jnp.clip(self.coverage(carry), 1e-9, 1.0)
     return self.coverage_penalty * jnp.sum(jnp.log(covered_MS), axis=-1)
 
-  def _grow(
+  def _extend_group(
     self, index: Array, counts_V: Array, inputs: tuple["_Group", Array, Array]
   ) -> tuple[Array, tuple["_Group", Array, Array]]:
-    """Let a group choose, with what the groups before it chose in mind.
+    """Extend one group, given the tokens that earlier groups chose.
 
     Args:
-      index: tokens of each hypothesis so far.
-      counts_V: how often others chose each token in this step.
-      inputs: the group, log-probabilities of next tokens, and what hypotheses
-        lose by their coverage.
+      index: number of tokens of each hypothesis so far.
+      counts_V: how often each token was chosen in this step.
+      inputs: the group, log-probabilities of next tokens, and coverage
+        penalties.
 
     Returns:
-      New counts; the group, which hypothesis each one came from, and the tokens
-      that were chosen.
+      The new counts; the group, the parent of each new hypothesis, and its
+      token.
     """
-    group, log_probs_NV, cover_N = inputs
+    group, log_probs_NV, coverage_N = inputs
     size, vocab_size = log_probs_NV.shape
     joint_NV = group.log_probs_N[:, None] + log_probs_NV
     ranked_NV = joint_NV - self.diversity_penalty * counts_V
-    # Of 2 N continuations at least N go on: each hypothesis stops in one way.
+    # At most N of the best 2 N continuations end, one per hypothesis, so at
+    # least N of them stay open.
     number = min(2 * size, size * vocab_size)
     ranked_M, choice_M = jax.lax.top_k(ranked_NV.reshape(-1), number)
     joint_M = joint_NV.reshape(-1)[choice_M]
@@ -278,10 +291,10 @@ class BeamSearch:
 
     ends_M = stops_M & (jnp.arange(number) < size)
     scores_M = jnp.where(ends_M, joint_M, -jnp.inf)
-    scores_M = scores_M / penalty(length, self.length_penalty)
-    scores_M += cover_N[parent_M]
+    scores_M = scores_M / length_normalizer(length, self.length_penalty)
+    scores_M += coverage_N[parent_M]
     scores_M = jnp.concatenate([group.scores_N, scores_M])
-    ended_MT = jnp.concatenate([group.ended_NT, tokens_MT])
+    ended_MT = jnp.concatenate([group.finished_NT, tokens_MT])
     scores_N, best_N = jax.lax.top_k(scores_M, size)
 
     _, place_N = jax.lax.top_k(jnp.where(stops_M, -jnp.inf, ranked_M), size)
@@ -296,32 +309,36 @@ class BeamSearch:
       open_N,
       ended_MT[best_N],
       scores_N,
-      cover_N[parent_N],
+      coverage_N[parent_N],
       done,
     )
     return counts_V, (group, parent_N, token_N)
 
   def _is_done(self, length: Array, best_open: Array, scores_N: Array) -> Array:
-    """Say whether a group need not go on."""
+    """Return whether the search of a group is over."""
     alpha = self.length_penalty
-    wanted = min(self.num_return_sequences, len(scores_N))
-    attainable = best_open / penalty(self.num_tokens, alpha)
-    done = attainable <= scores_N[wanted - 1]
+    number = min(self.num_return_sequences, len(scores_N))
+    attainable = best_open / length_normalizer(self.num_tokens, alpha)
+    done = attainable <= scores_N[number - 1]
     if self.early_stopping == "never":
       return done
     worst = scores_N[-1]
     if self.early_stopping:
       return done | (worst > -jnp.inf)
-    return done | (best_open / penalty(length, alpha) <= worst)
+    return done | (best_open / length_normalizer(length, alpha) <= worst)
 
   def _finish(self, group: "_Group") -> Hypotheses:
-    """Return the best texts of all groups; those that were cut come last."""
-    cut = group.log_probs_N / penalty(self.num_tokens, self.length_penalty)
-    cut += group.cover_N
-    scores_M = jnp.concatenate([group.scores_N.reshape(-1), cut.reshape(-1)])
-    tokens = jnp.concatenate([group.ended_NT, group.tokens_NT])
-    is_cut_M = jnp.arange(2 * self.beam_size) >= self.beam_size
-    tier_M = jnp.where(scores_M > -jnp.inf, is_cut_M, 2)
+    """Return the best hypotheses of all groups, truncated ones last."""
+    truncated = group.log_probs_N / length_normalizer(
+      self.num_tokens, self.length_penalty
+    )
+    truncated += group.coverage_N
+    scores_M = jnp.concatenate(
+      [group.scores_N.reshape(-1), truncated.reshape(-1)]
+    )
+    tokens = jnp.concatenate([group.finished_NT, group.tokens_NT])
+    is_truncated_M = jnp.arange(2 * self.beam_size) >= self.beam_size
+    tier_M = jnp.where(scores_M > -jnp.inf, is_truncated_M, 2)
     order_N = jnp.lexsort((-scores_M, tier_M))[: self.num_return_sequences]
     tokens_MT = tokens.reshape(-1, self.num_tokens)
     return Hypotheses(tokens_MT[order_N], scores_M[order_N])
@@ -337,10 +354,10 @@ def greedy_search(
   stop_token: int,
   pad_token: int,
 ) -> Hypotheses:
-  """Take the most probable token each time; see BeamSearch.
+  """Select the most probable token in each step; see BeamSearch.
 
   Returns:
-    One text for each row.
+    One sequence per row.
   """
   batch = len(first_B)
 
@@ -365,5 +382,5 @@ def greedy_search(
   length_B = jnp.where(
     ends_BT.any(axis=1), jnp.argmax(ends_BT, axis=1) + 1, num_tokens
   )
-  scores_B = log_prob_B / penalty(length_B, length_penalty)
+  scores_B = log_prob_B / length_normalizer(length_B, length_penalty)
   return Hypotheses(tokens_BT[:, None], scores_B[:, None])

@@ -44,7 +44,7 @@ class Seq2Seq(DenoisingSeq2Seq):
 
   Attributes:
     beam_size: how many texts are searched for at once; 1 for greedy search.
-    length_penalty: see lmjax.decoding.beam.penalty.
+    length_penalty: see lmjax.decoding.beam.length_normalizer.
     coverage_penalty: see lmjax.decoding.beam.BeamSearch; above 0 the model must
       attend to its sources.
     num_return_sequences: hypotheses returned per source; at most `beam_size`.

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.beam import BeamSearch, greedy_search, penalty, repeat
+from lmjax.decoding.beam import (
+  BeamSearch,
+  greedy_search,
+  length_normalizer,
+  repeat,
+)
 
 STOP, PAD, FIRST = 1, 0, 2
 V, T, B = 4, 4, 3
@@ -57,7 +62,9 @@ def exhaustive(table_HV, alpha):
   for length in range(T):
     for tokens in itertools.product(others, repeat=length):
       tokens = (*tokens, STOP)
-      score = log_probs(table_HV, tokens) / penalty(len(tokens), alpha)
+      score = log_probs(table_HV, tokens) / length_normalizer(
+        len(tokens), alpha
+      )
       found.append((score, tokens + (PAD,) * (T - len(tokens))))
   return sorted(found, reverse=True)
 
@@ -91,7 +98,7 @@ def test_a_beam_of_one_is_greedy():
     assert greedy.tokens_BNT[row, 0].tolist() == tokens + [PAD] * (
       9 - len(tokens)
     )
-    score = log_probs(table, tokens) / penalty(len(tokens), 1.0)
+    score = log_probs(table, tokens) / length_normalizer(len(tokens), 1.0)
     np.testing.assert_allclose(greedy.scores_BN[row, 0], score, rtol=1e-4)
 
 
@@ -105,7 +112,7 @@ def test_scores_are_those_of_the_texts_and_descend():
       tokens = tokens.tolist()
       if STOP in tokens:
         tokens = tokens[: tokens.index(STOP) + 1]
-      own = log_probs(TABLES[row], tokens) / penalty(len(tokens), 0.6)
+      own = log_probs(TABLES[row], tokens) / length_normalizer(len(tokens), 0.6)
       np.testing.assert_allclose(score, own, rtol=1e-4)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.decoding.beam import BeamSearch, penalty, repeat
+from lmjax.decoding.beam import BeamSearch, length_normalizer, repeat
 from lmjax.decoding.generate import prefill
 from lmjax.decoding.logits_processors import (
   LogitsProcessor,
@@ -123,19 +123,23 @@ def by_hand(table, groups, diversity, early, banned=(), once=False):
       ways.sort(reverse=True)
       for _, total, tokens in ways[:size]:
         if tokens[-1] == STOP:
-          ended[g].append((total / penalty(length, ALPHA), tokens))
+          ended[g].append((total / length_normalizer(length, ALPHA), tokens))
       ended[g] = sorted(ended[g], reverse=True)[:size]
       open_[g] = [(x, t) for _, x, t in ways if t[-1] != STOP][:size]
       best = max([x for x, _ in open_[g]], default=-np.inf)
       if len(ended[g]) == size:
         worst = ended[g][-1][0]
         bound = T if early == "never" else length
-        done[g] = early is True or best / penalty(bound, ALPHA) <= worst
+        done[g] = (
+          early is True or best / length_normalizer(bound, ALPHA) <= worst
+        )
       if done[g]:
         open_[g] = []
       for _, tokens in open_[g]:
         counts[tokens[-1]] += 1
-  cut = [(x / penalty(T, ALPHA), t) for group in open_ for x, t in group]
+  cut = [
+    (x / length_normalizer(T, ALPHA), t) for group in open_ for x, t in group
+  ]
   ended = [text for group in ended for text in group]
   return (sorted(ended, reverse=True) + sorted(cut, reverse=True))[:N]
 

@@ -13,7 +13,7 @@ from lmjax.config import defaults
 from lmjax.config import finalize as config_lib
 from lmjax.data.tokenizers import BOS, EOS, PAD, TOKENIZERS, UNK, WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
-from lmjax.decoding.beam import penalty
+from lmjax.decoding.beam import length_normalizer
 from lmjax.errors import UsageError
 from lmjax.metrics.edit_distance import edit_distance
 from lmjax.metrics.rouge import rouge
@@ -125,7 +125,7 @@ def test_scores_of_beams_are_those_of_whole_texts(name):
     picked = np.take_along_axis(np.array(each), tokens[..., None], 2)[..., 0]
     counts = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) == 0
     total = np.where(counts, picked, 0.0).sum(axis=1)
-    wanted = total / penalty(counts.sum(axis=1), 0.7)
+    wanted = total / length_normalizer(counts.sum(axis=1), 0.7)
     np.testing.assert_allclose(made["scores"][:, n], wanted, atol=1e-3)
   assert len({tuple(row) for row in np.array(made["targets"][0]).tolist()}) == 3
 
@@ -160,7 +160,7 @@ def test_scores_lose_by_what_is_left_out_of_sources(name, scale):
     covered = np.array(weights_BTS * counts[..., None]).sum(axis=1)
     covered = np.where(MASK, np.minimum(covered, 1.0), 1.0)
     lost = np.log(covered).sum(axis=1)
-    wanted = total / penalty(counts.sum(axis=1), 0.7) + 2.0 * lost
+    wanted = total / length_normalizer(counts.sum(axis=1), 0.7) + 2.0 * lost
     np.testing.assert_allclose(made["scores"][:, n], wanted, atol=2e-3)
 
 
