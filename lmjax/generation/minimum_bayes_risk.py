@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Minimum Bayes risk: of texts that were drawn, the one most like all others.
+"""Minimum Bayes risk: the sample that is most similar to all others.
 
 Kumar & Byrne 2004 (Minimum Bayes-Risk Decoding for Statistical Machine
 Translation); over samples of the model, Eikema & Aziz 2020 (arXiv:2005.10283).
@@ -8,14 +8,14 @@ Translation); over samples of the model, Eikema & Aziz 2020 (arXiv:2005.10283).
 import collections
 from collections.abc import Callable, Sequence
 
-# (text, the text that it is compared with) → how good it is, in per cent.
+# (text, reference) → similarity in percent.
 Utility = Callable[[str, str], float]
 
 
 def expected_utilities(texts: Sequence[str], utility: Utility) -> list[float]:
-  """Average the utility of each text over all texts, itself among them.
+  """Return the mean utility of each text with all texts, including itself.
 
-  So a text that was drawn twice counts twice.
+  A text that was sampled twice counts twice.
 
   >>> expected_utilities(["a", "b", "a"], lambda x, y: float(x == y))
   [2 / 3, 1 / 3, 2 / 3]
@@ -30,17 +30,17 @@ def expected_utilities(texts: Sequence[str], utility: Utility) -> list[float]:
 
 
 def chrf() -> Utility:
-  """Return chrF of texts (Popović 2015)."""
-  import sacrebleu  # when it is needed: it takes a while
+  """Return the chrF utility (Popović 2015)."""
+  import sacrebleu  # here because it is slow to import
 
   metric = sacrebleu.CHRF()
   return lambda text, other: metric.sentence_score(text, [other]).score
 
 
 def bleu() -> Utility:
-  """Return BLEU of texts (Papineni et al. 2002), smoothed, as sentences need.
+  """Return the smoothed sentence BLEU utility (Papineni et al. 2002).
 
-  Orders beyond the length of a text are left out.
+  Orders beyond the length of a text are omitted.
   """
   import sacrebleu
 

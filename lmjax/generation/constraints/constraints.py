@@ -11,12 +11,12 @@ from lmjax.data.tokenizers import Tokenizer
 from lmjax.decoding.logits_processors import Automaton, LogitsProcessor
 from lmjax.errors import UsageError
 from lmjax.generation.constraints.byte_dfa import (
-  both,
-  containing,
-  fitting,
-  matching,
+  containing_word,
+  from_json_schema,
+  from_regex,
+  intersection,
 )
-from lmjax.generation.constraints.token_dfa import in_time, over_tokens
+from lmjax.generation.constraints.token_dfa import over_tokens, with_limit
 from lmjax.generation.requests import Request
 
 
@@ -54,15 +54,15 @@ class Constraints:
     Raises:
       UsageError: if the schema cannot be read, or no text can match.
     """
-    automata = [containing(word) for word in self.required_words]
+    automata = [containing_word(word) for word in self.required_words]
     if self.regex:
-      automata.append(matching(self.regex))
+      automata.append(from_regex(self.regex))
     if self.json_schema:
-      automata.append(fitting(_read(self.json_schema)))
+      automata.append(from_json_schema(_read(self.json_schema)))
     if not automata:
       return BoundConstraints(None)
     return BoundConstraints(
-      over_tokens(functools.reduce(both, automata), tokenizer)
+      over_tokens(functools.reduce(intersection, automata), tokenizer)
     )
 
 
@@ -82,7 +82,7 @@ class BoundConstraints(NamedTuple):
     if self.automaton is None:
       return ()
     num_tokens = min(request.num_tokens for request in requests)
-    return (in_time(self.automaton, num_tokens),)
+    return (with_limit(self.automaton, num_tokens),)
 
 
 def _read(path: str) -> str:

@@ -30,12 +30,12 @@ from lmjax.decoding.logits_processors import (
 from lmjax.errors import UsageError
 from lmjax.generation.constraints import byte_dfa, token_dfa
 from lmjax.generation.constraints.byte_dfa import (
-  both,
-  containing,
-  fitting,
-  matching,
+  containing_word,
+  from_json_schema,
+  from_regex,
+  intersection,
 )
-from lmjax.generation.constraints.token_dfa import in_time, over_tokens
+from lmjax.generation.constraints.token_dfa import over_tokens, with_limit
 from tests.helpers.frequencies import assert_frequencies
 
 SPECIALS = ["<pad>", "<unk>", "<bos>", "<eos>"]
@@ -136,7 +136,7 @@ def texts(tokenizer, longest):
 @pytest.mark.parametrize(("kind", "pattern"), CASES)
 def test_texts_that_may_end_are_those_that_python_matches(kind, pattern):
   tokenizer, longest = TOKENIZERS[kind], 3 if kind == "bpe" else 4
-  logits_processor = over_tokens(matching(pattern), tokenizer)
+  logits_processor = over_tokens(from_regex(pattern), tokenizer)
   ended, _ = drawable(logits_processor, tokenizer.vocab_size, longest)
   match = re.compile(pattern).fullmatch
   expected = {
@@ -152,11 +152,11 @@ def test_texts_are_brought_to_their_end_in_time(pattern):
   """So what is cut matches as what ends does, and all that match are there."""
   tokenizer = LETTERS
   logits_processor, match = (
-    over_tokens(matching(pattern), tokenizer),
+    over_tokens(from_regex(pattern), tokenizer),
     re.compile(pattern),
   )
   for longest in (4, 5):
-    in_the_end = in_time(logits_processor, longest)
+    in_the_end = with_limit(logits_processor, longest)
     ended, cut = drawable(in_the_end, tokenizer.vocab_size, longest)
     assert all(len(tokens) == longest for tokens in cut)
     assert cut | ended == {
@@ -166,13 +166,15 @@ def test_texts_are_brought_to_their_end_in_time(pattern):
     }
     assert bool(cut) == (longest == 4)
   with pytest.raises(UsageError, match="shortest text .* has [23] tokens"):
-    in_time(logits_processor, 1)
+    with_limit(logits_processor, 1)
 
 
 def test_frequencies_are_those_of_the_model_renormalised_step_by_step():
   tokenizer, longest, number = LETTERS, 3, 20_000
   pattern = r"a(b|éa)*"
-  logits_processor = in_time(over_tokens(matching(pattern), tokenizer), longest)
+  logits_processor = with_limit(
+    over_tokens(from_regex(pattern), tokenizer), longest
+  )
   chance = np.random.default_rng(3).dirichlet(np.ones(tokenizer.vocab_size))
   complete = [
     (*tokens, EOS)[:longest]
@@ -199,13 +201,15 @@ def test_frequencies_are_those_of_the_model_renormalised_step_by_step():
 def test_what_other_filters_leave_is_kept_to():
   """And where they leave nothing, all that the automaton takes are alike."""
   tokenizer = LETTERS
-  logits_processor = over_tokens(matching("[ab]"), tokenizer)
+  logits_processor = over_tokens(from_regex("[ab]"), tokenizer)
   a, b = tokenizer.encode("ab").tolist()
   logits = jnp.arange(9.0)[None]
 
   def left(*filters):
     both = chain(filters)
-    filtered = both(logits, both.start(prompt(1), tokenizer.vocab_size))[0]
+    filtered = intersection(
+      logits, both.start(prompt(1), tokenizer.vocab_size)
+    )[0]
     return {k: float(v) for k, v in enumerate(filtered) if jnp.isfinite(v)}
 
   assert left(logits_processor) == {a: a, b: b}
@@ -218,7 +222,7 @@ def test_what_other_filters_leave_is_kept_to():
 def test_words_that_must_occur_are_words():
   letters, alphabet = r"[0-9A-Za-z_\x80-\U0010ffff]", "ab-é"
   for word in ("ab", "é", "b a", "-a"):
-    automaton = containing(word)
+    automaton = containing_word(word)
     wanted = re.escape(word)
     if word != "-a":
       wanted = f"(?<!{letters}){wanted}"
@@ -229,8 +233,8 @@ def test_words_that_must_occur_are_words():
 
 
 def test_both_is_what_each_of_them_takes():
-  a, b = containing("ab"), matching("[ab ]*b")
-  together, count = both(both(a, containing("b")), b), 0
+  a, b = containing_word("ab"), from_regex("[ab ]*b")
+  together, count = intersection(intersection(a, containing_word("b")), b), 0
   for length in range(8):
     for text in map("".join, itertools.product("ab ", repeat=length)):
       words = text.split(" ")
@@ -250,9 +254,9 @@ def test_json_fits_its_schema():
     ),
     required=["name", "tags", "age"],
   )
-  automaton = fitting(json.dumps(schema))
+  automaton = from_json_schema(json.dumps(schema))
   tokenizer, rows, longest = ByteTokenizer(), 64, 60
-  logits_processor = in_time(over_tokens(automaton, tokenizer), longest)
+  logits_processor = with_limit(over_tokens(automaton, tokenizer), longest)
   seen = set()
   for row in sample(
     logits_processor, np.zeros(tokenizer.vocab_size), rows, longest
@@ -269,36 +273,38 @@ def test_json_fits_its_schema():
 @pytest.mark.parametrize(
   ("make", "sentence"),
   [
-    (lambda: matching("(a"), r"\(a is malformed"),
-    (lambda: matching(r"(?=a)b"), "look-around"),
-    (lambda: matching("a^b"), "no text can go on"),
-    (lambda: matching("(a$|b)"), "no text can go on"),
-    (lambda: fitting("{"), "no JSON"),
-    (lambda: fitting('{"type": "color"}'), "Unsupported type: color"),
-    (lambda: over_tokens(matching("a+c"), LETTERS), "no text that the run's"),
+    (lambda: from_regex("(a"), r"\(a is invalid"),
+    (lambda: from_regex(r"(?=a)b"), "look-around"),
+    (lambda: from_regex("a^b"), "no text can match"),
+    (lambda: from_regex("(a$|b)"), "no text can match"),
+    (lambda: from_json_schema("{"), "not valid JSON"),
+    (lambda: from_json_schema('{"type": "color"}'), "Unsupported type: color"),
+    (lambda: over_tokens(from_regex("a+c"), LETTERS), "no text that the run's"),
     (
-      lambda: over_tokens(both(containing("a"), matching("b+")), LETTERS),
+      lambda: over_tokens(
+        intersection(containing_word("a"), from_regex("b+")), LETTERS
+      ),
       "no text that the run's",
     ),
     (
-      lambda: over_tokens(matching(".{99}"), LETTERS),
+      lambda: over_tokens(from_regex(".{99}"), LETTERS),
       "has 99 tokens",
     ),
   ],
 )
 def test_what_cannot_be_is_one_sentence(make, sentence):
   with pytest.raises(UsageError, match=sentence) as raised:
-    in_time(make(), 9)
+    with_limit(make(), 9)
   assert len(str(raised.value)) < 200 and "\n" not in str(raised.value)
 
 
 def test_what_is_too_large_says_so(monkeypatch):
-  monkeypatch.setattr(byte_dfa, "MOST_STATES", 9)
-  with pytest.raises(UsageError, match="states, more than 9; repeat fewer"):
-    matching(".{9}")
-  monkeypatch.setattr(byte_dfa, "MOST_PAIRS", 9)
+  monkeypatch.setattr(byte_dfa, "MAX_STATES", 9)
+  with pytest.raises(UsageError, match="states, but the limit is 9; use fewer"):
+    from_regex(".{9}")
+  monkeypatch.setattr(byte_dfa, "MAX_PAIRS", 9)
   with pytest.raises(UsageError, match="ask for fewer or shorter words"):
-    both(matching("aa"), matching("a*"))
-  monkeypatch.setattr(token_dfa, "MOST_CELLS", 9)
+    intersection(from_regex("aa"), from_regex("a*"))
+  monkeypatch.setattr(token_dfa, "MAX_CELLS", 9)
   with pytest.raises(UsageError, match="too many for this vocabulary"):
-    over_tokens(matching("aa"), LETTERS)
+    over_tokens(from_regex("aa"), LETTERS)
