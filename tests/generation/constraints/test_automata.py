@@ -205,11 +205,10 @@ def test_what_other_filters_leave_is_kept_to():
   a, b = tokenizer.encode("ab").tolist()
   logits = jnp.arange(9.0)[None]
 
-  def left(*filters):
-    both = chain(filters)
-    filtered = intersection(
-      logits, both.start(prompt(1), tokenizer.vocab_size)
-    )[0]
+  def left(*processors):
+    chained = chain(processors)
+    state = chained.start(prompt(1), tokenizer.vocab_size)
+    filtered = chained(logits, state)[0]
     return {k: float(v) for k, v in enumerate(filtered) if jnp.isfinite(v)}
 
   assert left(logits_processor) == {a: a, b: b}
@@ -303,7 +302,7 @@ def test_what_is_too_large_says_so(monkeypatch):
   with pytest.raises(UsageError, match="states, but the limit is 9; use fewer"):
     from_regex(".{9}")
   monkeypatch.setattr(byte_dfa, "MAX_PAIRS", 9)
-  with pytest.raises(UsageError, match="ask for fewer or shorter words"):
+  with pytest.raises(UsageError, match="require fewer or shorter words"):
     intersection(from_regex("aa"), from_regex("a*"))
   monkeypatch.setattr(token_dfa, "MAX_CELLS", 9)
   with pytest.raises(UsageError, match="too many for this vocabulary"):
