@@ -14,7 +14,7 @@ class ActivationRegularization(nn.Module):
   while there is a key "dropout", so evaluation measures the text alone.
 
   Attributes:
-    size: weight α of the mean square of what goes on, AR.
+    size: weight α of the mean square of the activations, AR.
     change: weight β of the mean square of its change from token to token, TAR.
   """
 
@@ -26,8 +26,8 @@ class ActivationRegularization(nn.Module):
     """Weigh activations.
 
     Args:
-      dropped_BTD: behind the dropout, for AR.
-      hidden_BTD: before it, for TAR.
+      dropped_BTD: after dropout, for AR.
+      hidden_BTD: before dropout, for TAR.
     """
     if not self.has_rng("dropout"):
       return

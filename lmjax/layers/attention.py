@@ -10,9 +10,9 @@ from lmjax.layers.attention_context import AttentionContext
 from lmjax.layers.dense import Affine, Dense, Parameters, apply_affine
 from lmjax.layers.dropout import Dropout
 from lmjax.ops.attention import (
-  all_keys,
+  append_keys,
   attend,
-  attend_in,
+  attend_to_cache,
   attention_weights,
   average,
 )
@@ -35,7 +35,7 @@ class Attention(nn.Module):
     use_bias: whether the projections have biases.
     init_scale: standard deviation of the kernels at initialization.
     out_scale: standard deviation of the kernel that writes to the residual.
-    initializer: how kernels are drawn; all but "normal" ignore the scales.
+    initializer: initializer of the kernels; all but "normal" ignore the scales.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """
@@ -79,8 +79,9 @@ class Attention(nn.Module):
     Args:
       query_BTHK: queries.
       seen: keys and values, [B, S, G, K] each.
-      attention_range: what is seen of them.
-      order_BS: the keys in the order of the text; None if they stand in it.
+      attention_range: the range of visible keys.
+      order_BS: indices that sort the keys into the order of the text; None if
+        they are in this order.
       **how: see `attend`.
     """
     key_BSGK, value_BSGK = seen
@@ -125,9 +126,9 @@ class SelfAttention(Attention, kw_only=True):
   """Multi-head self-attention, with an optional key–value cache.
 
   With `mutable=["intermediates"]` the weights, [B, H, T, S], are sown as
-  "weights", computed beside the fast path; a decoding step sows none. Behind a
-  cache S are its slots and the new tokens in the order of the text, the last of
-  them last; slots that hold nothing to be seen come first.
+  "weights", computed in addition to the fast path; a decoding step sows none.
+  With a cache, S are its slots and the new tokens in the order of the text, the
+  last of them last; slots that hold nothing to be seen come first.
 
   Attributes:
     num_kv_heads: number G of key and value heads; divides `num_heads`, and
@@ -183,7 +184,7 @@ class SelfAttention(Attention, kw_only=True):
         for old, x in zip(cached, seen, strict=True)
       )
       if x_BTD.shape[1] == 1:
-        attended_B1HK = attend_in(
+        attended_B1HK = attend_to_cache(
           query_BTHK,
           written,
           attention_context.attention_range,
@@ -195,7 +196,7 @@ class SelfAttention(Attention, kw_only=True):
         cached = [
           jnp.take_along_axis(dense(old), order, axis=2) for old in cached
         ]
-      seen = tuple(map(all_keys, cached, seen))
+      seen = tuple(map(append_keys, cached, seen))
     attended_BTHK = self.look(
       query_BTHK,
       seen,
@@ -231,7 +232,7 @@ class CrossAttention(Attention):
     (query_BTHK,) = apply_affine(x_BTD, maps, 1, self.dtype)
     query_BTHK = self.normed(query_BTHK, "query_norm")
     if x_BTD.shape[1] == 1 and not self.shows_weights():
-      return self.output(attend_in(query_BTHK, memory, attention_range))
+      return self.output(attend_to_cache(query_BTHK, memory, attention_range))
     seen = tuple(jnp.swapaxes(x, 1, 2).astype(self.dtype) for x in memory)
     return self.output(
       self.look(query_BTHK, seen, attention_range, causal=False)

@@ -24,7 +24,7 @@ class AttentionContext(NamedTuple):
 
   Attributes:
     positions_BT: positions counted from the start of the token's document.
-    starts_BT: where that document began, counted from the row's first token.
+    starts_BT: start of that document, counted from the row's first token.
     attention_range: keys visible to each query, over cached and new keys, or
       over the cache alone for one new token per row; None if array positions
       decide (causal or full attention without documents or padding).

@@ -26,8 +26,9 @@ class BlockDiagonal(nn.Module):
   def __call__(self, x_BTD: Array) -> Array:
     """Map [B, T, D] to [B, T, D].
 
-    Blocks stand first in the product: one matmul each, without gaps. Several
-    maps of one array share what turns it, so to join them would save nothing.
+    Blocks are the first axis of the product, so it is one batched matmul.
+    Several maps of one array share its transpose, so concatenating them saves
+    nothing.
     """
     size = x_BTD.shape[-1] // self.num_blocks
     blocks_HKJ = self.param(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions over a text that is there as a whole, windows of several sizes.
 
-Before the first token and behind the last there are zeros, whatever stands in
-the padding.
+Inputs before the first token and after the last are zeros, whatever the padding
+contains.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from lmjax.types import Array
 
 
 def shift(x_BTF: Array, steps: int) -> Array:
-  """Move what stands at t + steps to t; zeros come in from outside.
+  """Move x[t + steps] to t, with zeros from outside.
 
   >>> shift([a, b, c, d], 1), shift([a, b, c, d], -1)
   [b, c, d, 0], [0, a, b, c]
@@ -28,15 +28,15 @@ def shift(x_BTF: Array, steps: int) -> Array:
 class CenteredConvolution(nn.Module):
   """Map the vectors around each token to one, in windows of several sizes.
 
-  A window of size k holds a token, the (k − 1) // 2 before it and the k // 2
-  behind it. Every token is multiplied by all kernels at once, and what the
-  places of a window make is added up; so windows are never stored.
+  A window of size k contains a token, the (k − 1) // 2 before it and the k // 2
+  after it. Every token is multiplied by all kernels at once, and the products
+  are shifted and summed, so that windows are never stored.
 
   Attributes:
     features: width F of what a window of each size makes.
     sizes: how many tokens are in a window.
     init_scale: standard deviation of the kernels at initialization.
-    initializer: how kernels are drawn, one of INITIALIZERS.
+    initializer: initializer of the kernels, one of INITIALIZERS.
     dtype: dtype of the matmul and of the output; it accumulates in float32.
     param_dtype: dtype of the parameters.
   """

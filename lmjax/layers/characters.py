@@ -13,7 +13,7 @@ class CharacterEncoder(nn.Module):
   """Embed characters and read them word by word.
 
   Attributes:
-    num_characters: how many characters are known; 0 stands for none.
+    num_characters: number of characters; 0 is padding.
     embedding_width: width E of their embeddings.
     width: width D of a word's vector.
     dtype: dtype of the matmuls.
@@ -30,7 +30,7 @@ class CharacterEncoder(nn.Module):
   def __call__(self, characters_BTW: Array) -> Array:
     """Read words, [B, T, W] to [B, T, D].
 
-    What is 0 behind a word's last character changes nothing.
+    Padding after a word's last character has no effect.
     """
     batch, time, length = characters_BTW.shape
     characters_NW = characters_BTW.reshape(-1, length)
@@ -84,7 +84,7 @@ class CharacterLSTM(CharacterEncoder):
   """
 
   def read(self, x_NWE: Array, mask_NW: Array) -> Array:
-    """Read embeddings, and keep the states behind the last in each way."""
+    """Return the final states of both directions."""
     sizes = dict(forward=self.width - self.width // 2, backward=self.width // 2)
     ends = []
     for name, width in sizes.items():

@@ -25,15 +25,15 @@ def empty_past(batch_size: int, size: int, width: int) -> Past:
 def steps_back(
   x_BTD: Array, past: Past, resets_BT: Array | None = None
 ) -> tuple[list[Array], Past]:
-  """Stand the inputs before each beside it.
+  """Return shifted copies of the inputs, one per offset.
 
   >>> steps_back([a, b, c, d], past=([y, z],), resets=[0, 0, 1, 0])
   [[a, b, c, d], [z, a, 0, c], [y, z, 0, 0]], ([c, d],)
 
   Args:
     x_BTD: inputs.
-    past: those before the first, as many as anyone looks back at.
-    resets_BT: true where a document begins; None where none does.
+    past: the inputs before the first, as many as the largest offset.
+    resets_BT: True at the first token of a document; None if there is none.
 
   Returns:
     What came 0, 1, 2 ... steps before each input in its document, zeros where

@@ -41,7 +41,7 @@ class Affine(nn.Module):
     features: shape of what it is mapped to.
     use_bias: whether a bias is added.
     init_scale: standard deviation of the kernel at initialization.
-    initializer: how the kernel is drawn; all but "normal" ignore the scale.
+    initializer: initializer of the kernel; all but "normal" ignore the scale.
     param_dtype: dtype of the parameters.
   """
 
@@ -97,7 +97,7 @@ class Dense(nn.Module):
     num_contracted: how many of the input's last axes are contracted.
     use_bias: whether a bias is added.
     init_scale: standard deviation of the kernel at initialization.
-    initializer: how the kernel is drawn; all but "normal" ignore the scale.
+    initializer: initializer of the kernel; all but "normal" ignore the scale.
     dtype: dtype of the matmul and of the output; it accumulates in float32.
     param_dtype: dtype of the parameters.
   """

@@ -7,14 +7,15 @@ from lmjax.types import Array
 
 
 class Dropout(nn.Module):
-  """Zero a share of the features (Srivastava et al. 2014).
+  """Zero a fraction of the features (Srivastava et al. 2014).
 
   Active when `apply` is given `rngs={"dropout": key}`, so no flag for training
   runs through the models.
 
   Attributes:
-    rate: share of features set to zero; the rest is scaled by 1 / (1 - rate).
-    shared_axes: axes along which all have the same mask.
+    rate: fraction of features set to zero; the rest is scaled by 1 / (1 -
+      rate).
+    shared_axes: axes along which the mask is broadcast.
   """
 
   rate: float

@@ -9,13 +9,13 @@ from lmjax.types import Array
 
 
 class EmbeddingDropout(nn.Module):
-  """Drop tokens of the vocabulary, wherever they stand in the batch.
+  """Drop tokens of the vocabulary, wherever they occur in the batch.
 
   Merity et al. 2018 (arXiv:1708.02182), after Gal & Ghahramani 2016
   (arXiv:1512.05287). Where the table makes the logits too, it stays whole.
 
   Attributes:
-    rate: share of the tokens whose vectors are zero; see Dropout.
+    rate: fraction of the tokens whose vectors are set to zero; see Dropout.
     vocab_size: number of tokens V.
   """
 

@@ -21,7 +21,7 @@ def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
   hidden_ND = hidden.reshape(-1, hidden.shape[-1])
   if len(hidden_ND) == 1:
     logits = product(hidden_ND, table_VD, (1, 1))
-  else:  # the table first: it need not be turned
+  else:  # the table first: it need not be transposed
     logits = product(table_VD, hidden_ND, (1, 1)).T
   logits = logits.reshape(*hidden.shape[:-1], len(table_VD))
   return logits if bias_V is None else logits + bias_V

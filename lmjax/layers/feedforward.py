@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
     use_bias: whether the layers have biases.
     init_scale: standard deviation of the first kernels.
     out_scale: standard deviation of the kernel that writes to the residual.
-    initializer: how kernels are drawn; all but "normal" ignore the scales.
+    initializer: initializer of the kernels; all but "normal" ignore the scales.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """

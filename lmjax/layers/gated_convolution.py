@@ -28,9 +28,9 @@ class GatedConvolution(StatefulLayer):
     width: width D of what goes out.
     size: how many inputs the convolution over time sees.
     bottleneck_width: number of features between; 0 for no bottleneck.
-    weight_norm: whether the kernels' columns have a length of their own.
-    out_scale: what goes out at first has about this share of the deviation of
-      what comes in.
+    weight_norm: whether the length of the kernels' columns is a parameter.
+    out_scale: standard deviation of the outputs at initialization, relative to
+      that of the inputs.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """

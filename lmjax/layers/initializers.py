@@ -15,7 +15,7 @@ Initializer = nn.initializers.Initializer
 def orthogonal(
   key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32
 ) -> Array:
-  """Draw a matrix with orthonormal rows or columns, whichever are fewer.
+  """Return a random matrix with orthonormal rows or columns, the fewer of both.
 
   Saxe et al. 2013 (arXiv:1312.6120). It is the nearest to a matrix of normal
   numbers, found by Newton–Schulz iteration (Björck & Bowie 1971): by products
@@ -43,13 +43,13 @@ def _plain(initializer: Initializer):
 
 
 def uniform(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
-  """Draw from ±1/√inputs, as PyTorch does for recurrent kernels."""
+  """Sample from the range ±1/√inputs, as PyTorch does for recurrent kernels."""
   limit = shape[0] ** -0.5
   return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
 def by_gate(initializer: Initializer, num_gates: int) -> Initializer:
-  """Draw a matrix for each gate, as if it were alone; they lie side by side."""
+  """Initialize the matrix of each gate separately, and concatenate them."""
 
   def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
     keys = jax.random.split(key, num_gates)

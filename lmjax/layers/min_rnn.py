@@ -23,13 +23,13 @@ def positive(x: Array) -> Array:
 
 
 def min_gru(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
-  """Return what is kept of the state, and what is added to it."""
+  """Return the decay of the state and the increment."""
   update_BTD = jax.nn.sigmoid(gates[0])
   return 1.0 - update_BTD, update_BTD * candidate_BTD
 
 
 def min_lstm(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
-  """Return what is kept of the state, and what is added; shares of one.
+  """Return the decay of the state and the increment; both gates sum to one.
 
   By the logarithm of the gates' ratio, for both gates may be closed.
   """
@@ -38,7 +38,7 @@ def min_lstm(gates: list[Array], candidate_BTD: Array) -> tuple[Array, Array]:
   return jax.nn.sigmoid(odds_BTD), jax.nn.sigmoid(-odds_BTD) * candidate_BTD
 
 
-# Name → what is kept and added, and the gates that it takes.
+# Name → function that returns decay and increment, and its number of gates.
 CELLS = {
   "min_gru": (min_gru, ("update",)),
   "min_lstm": (min_lstm, ("forget", "input")),

@@ -17,7 +17,7 @@ from lmjax.types import Array
 
 
 def _gate_bias(key: Array, shape: tuple[int], dtype: jnp.dtype) -> Array:
-  """Open the forget gates of all heads, in steps; draw the input gates."""
+  """Return random biases of input gates, and 3 to 6 for forget gates."""
   heads = shape[0] // 2
   input_H = nn.initializers.normal(0.1)(key, (heads,), dtype)
   return jnp.concatenate([input_H, jnp.linspace(3.0, 6.0, heads, dtype=dtype)])

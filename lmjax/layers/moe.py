@@ -23,9 +23,9 @@ class Experts:
   Attributes:
     number: number X of experts.
     per_token: how many of them each token visits.
-    capacity_factor: in training an expert takes this many times its fair share
-      of a row's assignments; later tokens of the row are dropped, so it skips
-      them. 0 for no limit.
+    capacity_factor: in training an expert takes up to this multiple of the mean
+      number of a row's assignments; later tokens of the row are dropped, so it
+      skips them. 0 for no limit.
     balance_loss: weight of the loss on uneven use of experts.
     router_z_loss: weight of the loss on large logits of the router.
   """
@@ -60,7 +60,7 @@ class MixtureOfExperts(nn.Module):
     use_bias: whether their layers have biases.
     init_scale: standard deviation of the first kernels, and the router's.
     out_scale: standard deviation of the kernels that write to the residual.
-    initializer: how kernels are drawn; all but "normal" ignore the scales.
+    initializer: initializer of the kernels; all but "normal" ignore the scales.
     dtype: dtype of the matmuls; the router computes in float32.
     param_dtype: dtype of the parameters.
   """

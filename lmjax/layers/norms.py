@@ -24,7 +24,7 @@ class BatchNorm(nn.Module):
   In training a position thus depends on later ones; in evaluation it does not.
 
   Attributes:
-    momentum: share of the running statistics that a batch leaves.
+    momentum: weight of the old running statistics in each update.
     epsilon: added to the variance.
     dtype: dtype of what is returned.
     param_dtype: dtype of the parameters.

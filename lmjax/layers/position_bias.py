@@ -19,8 +19,8 @@ def buckets(
 
   Args:
     distances_N: query position - key position.
-    causal: whether keys behind the query, whose distance is negative, are
-      never seen; else they have half of the buckets for themselves.
+    causal: whether keys after the query, whose distance is negative, are
+      invisible; else half of the buckets are reserved for them.
     num_buckets: how many there are.
     max_distance: from here on all are in the last one.
   """
@@ -32,7 +32,7 @@ def buckets(
     first_N = jnp.where(distances_N < 0, num_buckets, 0)
     distances_N = jnp.abs(distances_N)
   alone = num_buckets // 2
-  # The others begin at distances that grow as a geometric series does.
+  # The other buckets start at distances that grow geometrically.
   growth = (max_distance / alone) ** (1 / (num_buckets - alone))
   begins = [
     math.ceil(alone * growth**index - 1e-6)
@@ -50,9 +50,9 @@ class RelativeBias(nn.Module):
 
   Attributes:
     num_heads: number H of query heads.
-    causal: whether keys behind a query are never seen.
-    num_buckets: how many buckets there are.
-    max_distance: from here on all distances share a bucket.
+    causal: whether keys after a query are invisible.
+    num_buckets: number of buckets.
+    max_distance: all distances from this one share a bucket.
     init_scale: standard deviation at initialization.
     param_dtype: dtype of the biases.
   """

@@ -28,13 +28,14 @@ class RecurrentLayer(nn.Module):
     cell: one of CELLS.
     width: width of the hidden vector, which is what goes out.
     implementation: "scan", "cudnn" or "auto"; all have the same parameters.
-    turned: whether kernels are given as their transposes, for decoding.
+    is_transposed: whether kernels are given as their transposes, for decoding.
     cell_width: width D of the cell where a projection makes the hidden vector
       of it (Sak et al. 2014, arXiv:1402.1128); 0 for `width` and none.
-    weight_drop: share of the recurrent kernel that is dropped; see WeightDrop.
-    initializer: how the kernel of inputs is drawn, one of INITIALIZERS.
-    recurrent_initializer: how the recurrent kernel, orthogonal gate by gate,
-      and the projection are drawn.
+    weight_drop: fraction of the recurrent kernel that is dropped; see
+      WeightDrop.
+    initializer: initializer of the input kernel, one of INITIALIZERS.
+    recurrent_initializer: initializer of the recurrent kernel, applied gate by
+      gate, and of the projection.
     norm_epsilon: added to the variances by the cell "layer_norm_lstm".
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.
@@ -43,7 +44,7 @@ class RecurrentLayer(nn.Module):
   cell: str
   width: int
   implementation: str = "auto"
-  turned: bool = False
+  is_transposed: bool = False
   cell_width: int = 0
   weight_drop: float = 0.0
   initializer: str = "glorot_uniform"
@@ -74,14 +75,14 @@ class RecurrentLayer(nn.Module):
     chosen = self._choose_implementation(irregular)
     if chosen == "cudnn" and irregular:
       raise ValueError("cuDNN neither empties states nor leaves out steps")
-    decodes = self.turned or x_BTE.shape[1] == 1
+    decodes = self.is_transposed or x_BTE.shape[1] == 1
     if chosen == "cudnn" and not decodes:
       return cudnn_layer(x_BTE, kernels, state)
     cell = CELLS[self.cell]
     if self.cell == "layer_norm_lstm":
       cell = dataclasses.replace(cell, epsilon=self.norm_epsilon)
     return scan_layer(
-      cell, x_BTE, kernels, state, resets_BT, mask_BT, self.turned
+      cell, x_BTE, kernels, state, resets_BT, mask_BT, self.is_transposed
     )
 
   def _kernels(self, inputs: int) -> Kernels:
@@ -92,7 +93,7 @@ class RecurrentLayer(nn.Module):
     def kernel(
       name: str, init: nn.initializers.Initializer, shape: tuple[int, int]
     ) -> Array:
-      shape = shape[::-1] if self.turned else shape
+      shape = shape[::-1] if self.is_transposed else shape
       return self.param(name, init, shape, self.param_dtype)
 
     def vector(
@@ -140,7 +141,7 @@ class RecurrentLayer(nn.Module):
     """Project inputs and normalize what comes out, over all gates together."""
     batch, time, inputs = x_BTE.shape
     x_NE, kernel = x_BTE.reshape(-1, inputs), kernels.input_EZ
-    if self.turned:
+    if self.is_transposed:
       projected_NZ = product(x_NE, kernel.astype(self.dtype), (1, 1))
     else:
       projected_NZ = matmul(x_NE, (kernel.astype(self.dtype),))[0]
@@ -192,17 +193,17 @@ class RecurrentLayer(nn.Module):
     self, params: PyTree, batch_size: int
   ) -> tuple[functools.partial, PyTree]:
     """Turn the kernels once, not at every token; one row needs no turning."""
-    turned = batch_size > 1
+    is_transposed = batch_size > 1
     make = functools.partial(
       RecurrentLayer,
       self.cell,
       self.width,
       self.implementation,
-      turned,
+      is_transposed,
       cell_width=self.cell_width,
       norm_epsilon=self.norm_epsilon,
     )
-    if not turned:
+    if not is_transposed:
       return make, params
 
     def turn(leaf: Array) -> Array:
@@ -212,7 +213,7 @@ class RecurrentLayer(nn.Module):
 
   @nn.nowrap
   def choices(self, with_resets: bool) -> dict[str, str]:
-    """Name what "auto" stands for here."""
+    """Return the implementations that "auto" selects."""
     return dict(implementation=self._choose_implementation(with_resets))
 
   @nn.nowrap

@@ -44,8 +44,8 @@ class RelativeAttention(Attention):
 
     Args:
       x_BTD: inputs.
-      attention_context: sight and distances.
-      memory_BMD: the newest inputs of the segments before, or None.
+      attention_context: attention ranges and distances.
+      memory_BMD: the newest inputs of earlier segments, or None.
 
     Returns:
       The output, [B, T, D], and the newest M inputs by now; None if there was

@@ -22,7 +22,7 @@ _LEAST_SHARE = 2.5e-7  # below it the root would be too steep
 
 
 def _decay_scale(key: Array, shape: tuple[int], dtype: jnp.dtype) -> Array:
-  """Draw decays uniformly from a ring, as eigenvalues; see Orvieto et al. 2023.
+  """Sample decays uniformly from a ring of eigenvalues (Orvieto et al. 2023).
 
   That is arXiv:2303.06349; what is returned passes through a softplus.
   """

@@ -2,7 +2,7 @@
 """The sLSTM layer: heads with scalar memories that mix within a head.
 
 Beck et al. 2024 (arXiv:2405.04517), figure 10, without the feed-forward layer
-that stands behind it.
+that follows it.
 """
 
 import flax.linen as nn
@@ -24,8 +24,8 @@ class SLSTMLayer(StatefulLayer):
     num_heads: number H of heads.
     conv_size: how many inputs a convolution before the input and the forget
       gate sees; 0 for none.
-    depth: where the layer stands, from 0 for the lowest to 1 for the highest;
-      the higher, the more of its forget gates are open at first.
+    depth: relative depth of the layer, from 0 for the lowest to 1 for the
+      highest; the forget gates of higher layers are more open at first.
     norm_epsilon: added to the variance by the norm of each head.
     dtype: dtype of the matmuls; the state is float32.
     param_dtype: dtype of the parameters.

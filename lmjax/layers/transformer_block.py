@@ -19,11 +19,11 @@ class Block(nn.Module):
     attention: makes the attention layer, given a name.
     feed_forward: makes the feed-forward layer, given a name.
     norm: makes a normalization, given a name.
-    dropout: share of features dropped before each residual.
+    dropout: fraction of features dropped before each residual.
     norm_position: "pre", before each layer (Radford et al. 2019), or "post",
-      behind each residual (Vaswani et al. 2017).
-    cross_attention: makes what attends to a memory, given a name, between the
-      other two; None for none.
+      after each residual (Vaswani et al. 2017).
+    cross_attention: makes the attention to an encoder's output, given a name,
+      between the other two; None for none.
   """
 
   attention: functools.partial

@@ -5,11 +5,11 @@ from lmjax.layers.dropout import Dropout
 
 
 class WeightDrop(Dropout):
-  """Zero a share of a kernel's weights, one mask for all rows and steps.
+  """Zero a fraction of a kernel's weights, one mask for all rows and steps.
 
   DropConnect (Wan et al. 2013) on hidden-to-hidden kernels (Merity et al. 2018,
   arXiv:1708.02182): the recurrence runs as without it, with another kernel.
 
   Attributes:
-    rate: share of the weights set to zero; see Dropout.
+    rate: fraction of the weights set to zero; see Dropout.
   """

@@ -57,8 +57,10 @@ class LanguageModel(nn.Module):
       log_probs_BV = jax.nn.log_softmax(logits_B1V[:, 0], axis=-1)
       return jnp.take_along_axis(log_probs_BV, target_B[:, None], 1)[:, 0]
 
-    turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (hidden, targets_BT))
-    return jax.lax.map(one_step, turned).T
+    by_time = jax.tree.map(
+      lambda x: jnp.swapaxes(x, 0, 1), (hidden, targets_BT)
+    )
+    return jax.lax.map(one_step, by_time).T
 
   def cross_entropy(
     self,

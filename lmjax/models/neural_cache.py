@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lmjax.errors import UsageError
 from lmjax.models.language_model import LanguageModel
-from lmjax.ops.blocks import cut
+from lmjax.ops.blocks import split_time
 from lmjax.ops.linear_cross_entropy import CrossEntropy
 from lmjax.ops.neural_cache import (
   Found,
@@ -118,7 +118,7 @@ class NeuralCache(LanguageModel):
     num_chunks = -(-time // max(rows // batch, 1))
     chunk = -(-time // num_chunks)
     positions = (hidden, targets_BT, weights_BT)
-    chunks = jax.tree.map(lambda leaf: cut(leaf, chunk), positions)
+    chunks = jax.tree.map(lambda leaf: split_time(leaf, chunk), positions)
     model, variables = self.unbind()
 
     def add(total: CrossEntropy, chunk: PyTree) -> tuple[CrossEntropy, None]:

@@ -95,7 +95,7 @@ class RecurrentSeq2Seq(LanguageModel):
     dropout: share of features dropped: of embeddings, behind layers, and of
       what tokens become.
     tie_embeddings: whether the embedding table makes the logits too.
-    turned: whether the decoder's kernels are given as their transposes.
+    is_transposed: whether the decoder's kernels are given as their transposes.
     embedding_scale: standard deviation of the embeddings at initialization.
     dtype: dtype of the matmuls, but for those of a decoder that reads token
       after token, and between encoder and decoder: they are in float32.
@@ -119,7 +119,7 @@ class RecurrentSeq2Seq(LanguageModel):
   scheduled_sampling: float = 0.0
   dropout: float = 0.0
   tie_embeddings: bool = False
-  turned: bool = False
+  is_transposed: bool = False
   embedding_scale: float = 0.1
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -155,8 +155,10 @@ class RecurrentSeq2Seq(LanguageModel):
       for _ in range(self.num_layers)
     ]
     make_layer = self.make_layer
-    if self.turned:  # parameters are there; none can be drawn as a transpose
-      plain = dict(recurrent_initializer="uniform", turned=True)
+    if (
+      self.is_transposed
+    ):  # parameters are there; none can be drawn as a transpose
+      plain = dict(recurrent_initializer="uniform", is_transposed=True)
       make_layer = functools.partial(make_layer, **plain)
     layer_dtypes = dict(dtypes)
     if self.input_feeding or self.scheduled_sampling:
@@ -410,7 +412,7 @@ class RecurrentSeq2Seq(LanguageModel):
     for index in range(self.num_layers):
       name = f"layer_{index}"
       _, params[name] = layer.for_decoding(params[name], batch_size)
-    return model.clone(turned=True), {**variables, "params": params}
+    return model.clone(is_transposed=True), {**variables, "params": params}
 
   @nn.nowrap
   def flops_per_token(self, window: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaled dot-product attention, by the fastest way that shapes allow."""
+"""Scaled dot-product attention; selects the fastest implementation."""
 
 import functools
 
@@ -30,18 +30,19 @@ def attend(
   a window, sliding-window attention (Beltagy et al. 2020, arXiv:2004.05150).
   The softmax is computed in float32. Masks are made of positions inside the
   blocks that need them, so no array grows with T · S. Attention in bfloat16 or
-  float16 without sight and bias runs in cuDNN on a GPU.
+  float16 without an attention range or bias uses cuDNN on a GPU.
 
   Args:
-    query_BTHK: one query a position and head.
+    query_BTHK: one query per position and head.
     key_BSGK: keys; G divides H.
     value_BSGK: values.
-    attention_range: what each query sees; None if places say it.
-    window: how many of the newest positions are seen; 0 for all. A sight has
-      it in its lowest positions already.
-    causal: without a sight, whether each query sees up to its own place
-      (S = T) or all keys.
-    bias_HN: what is added to the scores of each distance, N = S + T - 1; see
+    attention_range: the range of keys of each query; None if it follows from
+      `causal` and `window`.
+    window: number of newest positions that are visible; 0 for all. An attention
+      range includes it already.
+    causal: without an attention range, whether each query attends to keys up to
+      its own position (S = T) or to all keys.
+    bias_HN: bias of the scores of each distance, N = S + T - 1; see
       blocked_attention.
 
   Returns:
@@ -80,7 +81,7 @@ def attention_weights(
   causal: bool = True,
   bias_HN: Array | None = None,
 ) -> Array:
-  """Return what `attend` averages by, to look at: float32 [B, H, T, S]."""
+  """Return the weights of `attend` for inspection, float32 [B, H, T, S]."""
   batch, time, heads, width = query_BTHK.shape
   num_keys, groups = key_BSGK.shape[1:3]
   scaled = query_BTHK * jnp.asarray(width**-0.5, query_BTHK.dtype)
@@ -99,18 +100,18 @@ def attention_weights(
       if attention_range.key_BS is None
       else attention_range.key_BS
     )
-    seen_BTS = keys_BS[:, None] <= attention_range.highest_BT[..., None]
-    seen_BTS &= keys_BS[:, None] >= attention_range.lowest_BT[..., None]
+    visible_BTS = keys_BS[:, None] <= attention_range.highest_BT[..., None]
+    visible_BTS &= keys_BS[:, None] >= attention_range.lowest_BT[..., None]
   elif causal:
-    seen_BTS = jnp.tril(jnp.ones((1, time, num_keys), bool))
-    seen_BTS = jnp.triu(seen_BTS, 1 - window if window else -time)
+    visible_BTS = jnp.tril(jnp.ones((1, time, num_keys), bool))
+    visible_BTS = jnp.triu(visible_BTS, 1 - window if window else -time)
   else:
     return jax.nn.softmax(scores_BHTS)
-  return jax.nn.softmax(scores_BHTS, where=seen_BTS[:, None])
+  return jax.nn.softmax(scores_BHTS, where=visible_BTS[:, None])
 
 
 def average(weights_BHTS: Array, value_BSGK: Array) -> Array:
-  """Average values by weights that are there: [B, T, H, K] in their dtype."""
+  """Average values by given weights, [B, T, H, K] in their dtype."""
   batch, heads, time, num_keys = weights_BHTS.shape
   groups, width = value_BSGK.shape[2:]
   weights_BGRTS = weights_BHTS.reshape(batch, groups, -1, time, num_keys)
@@ -135,28 +136,28 @@ def _cudnn_takes(query_BTHK: Array) -> bool:
   return nvidia and float(device.compute_capability) >= 8.0
 
 
-def all_keys(cached_BGCK: Array | Int8, new_BTGK: Array) -> Array:
-  """Put keys, or values, behind those of a cache, [B, C + T, G, K]."""
+def append_keys(cached_BGCK: Array | Int8, new_BTGK: Array) -> Array:
+  """Append keys or values to those of a cache, [B, C + T, G, K]."""
   cached_BGCK = dense(cached_BGCK, new_BTGK.dtype)
   cached_BCGK = jnp.swapaxes(cached_BGCK, 1, 2)
   return jnp.concatenate([cached_BCGK, new_BTGK], axis=1)
 
 
-def attend_in(
+def attend_to_cache(
   query_B1HK: Array,
   cached: tuple[Array | Int8, Array | Int8],
   attention_range: AttentionRange | None,
   bias_HN: Array | None = None,
 ) -> Array:
-  """Let one query a row attend to a cache where it stands, as in decoding.
+  """Attend from one query per row to a cache in its own layout, as in decoding.
 
   Args:
-    query_B1HK: one query a head.
-    cached: keys and values, [B, G, C, K] each, the query's own among them, in
+    query_B1HK: one query per head.
+    cached: keys and values, [B, G, C, K] each, including those of the query, in
       any order.
-    attention_range: what the query sees of them; None for all.
-    bias_HN: what is added to the scores of each distance from the highest
-      position that is seen, from 0 to C - 1, N = C.
+    attention_range: the range of visible keys; None for all.
+    bias_HN: bias of the scores of each distance from the highest visible
+      position, from 0 to C - 1, N = C.
   """
   batch, _, heads, width = query_B1HK.shape
   key_BGCK, value_BGCK = (dense(x, query_B1HK.dtype) for x in cached)
@@ -172,9 +173,9 @@ def attend_in(
     bias_HBC = jnp.take(bias_HN, distance_BC, axis=1, mode="clip")
     scores_BGRC += jnp.moveaxis(bias_HBC, 1, 0).reshape(scores_BGRC.shape)
   if attention_range is not None:
-    seen_BC = attention_range.key_BS <= attention_range.highest_BT
-    seen_BC &= attention_range.key_BS >= attention_range.lowest_BT
-    scores_BGRC = jnp.where(seen_BC[:, None, None], scores_BGRC, HIDDEN)
+    visible_BC = attention_range.key_BS <= attention_range.highest_BT
+    visible_BC &= attention_range.key_BS >= attention_range.lowest_BT
+    scores_BGRC = jnp.where(visible_BC[:, None, None], scores_BGRC, HIDDEN)
   weights_BGRC = jax.nn.softmax(scores_BGRC).astype(value_BGCK.dtype)
   out_BGRK = einsum("bgrc,bgck->bgrk", weights_BGRC, value_BGCK)
   return out_BGRK.astype(query_B1HK.dtype).reshape(query_B1HK.shape)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who sees whom, said by positions, so that no mask is stored."""
+"""Attention masks as ranges of positions, so that no mask is stored."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ from lmjax.types import Array
 
 
 class AttentionRange(NamedTuple):
-  """What each query sees: the keys between two positions, both included.
+  """The keys that each query attends to: those between two positions.
 
   Attributes:
-    highest_BT: highest position that each query sees.
-    lowest_BT: lowest position that it sees.
-    key_BS: position of each key, negative for none; None if they are the
-      highest that the queries see, so that each sees up to its own place.
+    highest_BT: highest visible position of each query, inclusive.
+    lowest_BT: lowest visible position, inclusive.
+    key_BS: position of each key, negative for an empty slot; None if these are
+      `highest_BT`, so that each query attends up to its own position.
   """
 
   highest_BT: Array
@@ -30,16 +30,16 @@ def causal_range(
   keys_BS: Array | None = None,
   window: int = 0,
 ) -> AttentionRange:
-  """Let each token see its own document up to itself.
+  """Return the causal range within each token's own document.
 
   >>> causal_range([[0, 1, 2, 3]], [[0, 0, 0, 3]], window=2).lowest_BT
   [[0, 0, 1, 3]]
 
   Args:
     positions_BT: position of each token in its row.
-    starts_BT: position at which its document began.
+    starts_BT: position of the first token of its document.
     keys_BS: positions of the keys; None for those of the tokens.
-    window: how many positions are seen at most; 0 for all.
+    window: maximum number of visible positions; 0 for all.
   """
   lowest_BT = starts_BT
   if window:
@@ -50,17 +50,17 @@ def causal_range(
 def run_ends(
   positions_BT: Array, starts_BT: Array, bidirectional_BT: Array
 ) -> Array:
-  """Give the highest position of each token's run, or its own outside of runs.
+  """Return the last position of each token's run, or its own outside of runs.
 
-  A run is made of neighbors of one document that are all bidirectional.
+  A run consists of adjacent bidirectional tokens of one document.
 
   >>> run_ends([[0, 1, 2, 3, 4]], [[0, 0, 0, 0, 4]], [[1, 1, 0, 1, 1]])
   [[1, 1, 2, 3, 4]]
 
   Args:
     positions_BT: position of each token in its row.
-    starts_BT: position at which its document began.
-    bidirectional_BT: whether tokens are seen from before.
+    starts_BT: position of the first token of its document.
+    bidirectional_BT: whether tokens are visible to earlier tokens.
   """
   inside_BT = bidirectional_BT[:, :-1] & bidirectional_BT[:, 1:]
   inside_BT &= starts_BT[:, :-1] == starts_BT[:, 1:]

@@ -28,8 +28,8 @@ def transposed(x: Array) -> Array:
   """Copy a matrix into its transpose, for a matmul to read.
 
   XLA's CPU backend folds a plain transpose of a bfloat16 matrix into the matmul
-  and, as it has no kernel for that, runs it in float32. It cannot see through
-  a loop whose number of rounds, always one, is behind a barrier.
+  and, as it has no kernel for that, runs it in float32. It cannot
+  remove a loop whose number of iterations, always one, comes out of a barrier.
   """
   if x.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
     return x.T

@@ -6,7 +6,7 @@ that the mask hides are left out, and the way back makes the scores again from
 the stored normalizers, so memory grows linearly with the length (Dao et al.
 2022, arXiv:2205.14135; Rabe & Staats 2021, arXiv:2112.05682).
 
-Scores stand with the keys first. No product then has to transpose them, which
+Scores have the keys first. Then no product has to transpose them, which
 XLA's CPU backend does slowly in bfloat16, and the softmax adds whole rows.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.blocks import cut
+from lmjax.ops.blocks import split_time
 from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import wide
 from lmjax.ops.toeplitz import spread
@@ -25,18 +25,18 @@ from lmjax.types import Array, PyTree
 
 # Above this number of pairs of blocks, one loop goes over all of them.
 _MAX_UNROLLED = 24
-# The score of what is not seen; finite, so that no sight at all makes no NaN.
+# Score of masked keys; finite, so that a query without visible keys is not NaN.
 HIDDEN = -1e30
 
 
 class _Options(NamedTuple):
   block: int  # of queries
-  window: int  # positions that a query sees, itself among them; 0: all
-  aligned: bool  # query i sees no key behind place i
+  window: int  # positions visible to a query, including its own; 0: all
+  aligned: bool  # query i attends to no key after index i
 
 
 class _Positions(NamedTuple):
-  """Cut into blocks, or None where places alone say who sees whom."""
+  """Positions by block; None if indices alone define the mask."""
 
   highest_NBQ: Array
   lowest_NBQ: Array
@@ -63,10 +63,10 @@ def blocked_attention(
     positions: (highest position that each query sees [B, T], lowest one
       [B, T], position of each key [B, S]). None where places say it: if
       aligned, query i sees the keys from i - window + 1 to i; else all.
-    bias_HN: what is added to the scores of each distance, from 1 - T to S - 1,
-      N = S + T - 1. The last query and the last key stand at the same place.
-    aligned: whether query i sees no key behind place i, so that blocks above
-      the diagonal can be left out.
+    bias_HN: bias of the scores of each distance, from 1 - T to S - 1,
+      N = S + T - 1. The last query and the last key have the same position.
+    aligned: whether query i attends to no key after index i, so that blocks
+      above the diagonal can be omitted.
     window: how many positions are seen at most, if that is to leave out blocks
       below the diagonal; 0 for all.
     block: how many queries or keys a block has at most.
@@ -98,12 +98,13 @@ def _cut_and_attend(
     zeros_1T = jnp.zeros((1, time), jnp.int32)
     positions = (zeros_1T + num_keys, zeros_1T, places_1S)
   scaled = query_BTHK * jnp.asarray(width**-0.5, query_BTHK.dtype)
-  query = cut(scaled, block)
+  query = split_time(scaled, block)
   query = query.reshape(*query.shape[:3], groups, -1, width)
   query = query.transpose(0, 1, 3, 4, 2, 5)  # [N, B, G, R, Q, K]
   query = query.reshape(*query.shape[:3], -1, width)
   key, value = (
-    cut(x, keys_block).transpose(0, 1, 3, 2, 4) for x in (key_BSGK, value_BSGK)
+    split_time(x, keys_block).transpose(0, 1, 3, 2, 4)
+    for x in (key_BSGK, value_BSGK)
   )
   if bias_HN is not None:
     padding = (len(key) * keys_block - num_keys, len(query) * block - time)
@@ -111,9 +112,9 @@ def _cut_and_attend(
   if positions is not None:
     highest_BT, lowest_BT, key_BS = positions
     positions = _Positions(
-      cut(highest_BT, block, -1),
-      cut(lowest_BT, block, 0),
-      cut(key_BS, keys_block, jnp.iinfo(jnp.int32).max),
+      split_time(highest_BT, block, -1),
+      split_time(lowest_BT, block, 0),
+      split_time(key_BS, keys_block, jnp.iinfo(jnp.int32).max),
     )
   options = _Options(block, window, aligned)
   # [N, B, G, RQ, K]

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time cut into blocks."""
+"""Splitting time into blocks."""
 
 import jax.numpy as jnp
 
 from lmjax.types import Array
 
 
-def cut(x_BT: Array, size: int, fill: int = 0) -> Array:
-  """Cut [B, T, ...] into [number, B, size, ...], padded at the end.
+def split_time(x_BT: Array, size: int, fill: int = 0) -> Array:
+  """Split [B, T, ...] into [number, B, size, ...], padded at the end.
 
   Rows of the batch stay together, as they may be spread over devices.
 
-  >>> cut([[1, 2, 3], [4, 5, 6]], 2)
+  >>> split_time([[1, 2, 3], [4, 5, 6]], 2)
   [[[1, 2], [4, 5]], [[3, 0], [6, 0]]]
   """
   batch, time = x_BT.shape[:2]

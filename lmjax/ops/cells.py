@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrent cells: one step forward, and its gradient by hand.
+"""Recurrent cells: one step and its hand-written gradient.
 
-A cell sees arrays [..., D, B]: features before the batch, and its gates along
-the first axis. `recurrence.py` runs it over time; nothing here knows time.
+Cells use arrays [..., D, B]: features before the batch, and gates along the
+first axis. `recurrence.py` scans them over time.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Cell(Protocol):
   def step(
     self, projected: Array, recurrent: Array, state: State, vectors: Vectors
   ) -> tuple[State, State]:
-    """Make the next state.
+    """Compute the next state.
 
     Args:
       projected: input times input kernel plus bias, [gates, D, B].
@@ -47,29 +47,29 @@ class Cell(Protocol):
   def gradient(
     self, dstate: State, saved: State, vectors: Vectors
   ) -> tuple[Array, tuple[Array | None, ...], Vectors]:
-    """Go one step back.
+    """Compute the gradients of one step.
 
     Args:
-      dstate: slopes of the loss in the state after.
+      dstate: gradient of the loss with respect to the next state.
       saved: what `step` saved.
       vectors: as `step` took them.
 
     Returns:
-      Slopes in `projected`; those in the state before that do not pass through
-      the recurrent kernel, None for none; and those in `vectors`.
+      The gradients with respect to `projected`; to the previous state, except
+      through the recurrent kernel, None for none; and to `vectors`.
     """
 
   def recurrent_gradients(
     self, dprojected: Array, saved: State, vectors: Vectors
   ) -> Array:
-    """Turn slopes in `projected` into slopes in `recurrent`.
+    """Return the gradient of `recurrent` given that of `projected`.
 
-    None instead of a method where they are the same.
+    None instead of a method if they are equal.
     """
 
 
 def _stack(gates: tuple[Array, ...]) -> Array:
-  """Stack the slopes of gates by selection.
+  """Stack the gradients of gates by selection.
 
   XLA's CPU backend compiles a concatenation of expressions into branches, and
   a selection into vector instructions.
@@ -81,8 +81,8 @@ def _stack(gates: tuple[Array, ...]) -> Array:
   return stacked
 
 
-def _open(gates: Array) -> tuple[Array, Array, Array, Array]:
-  """Turn sums [4, D, B] into the gates of an LSTM and its candidate."""
+def _activate(gates: Array) -> tuple[Array, Array, Array, Array]:
+  """Return the gates and the candidate of an LSTM, given their sums."""
   i, f, g, o = gates
   i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
   return i, f, jnp.tanh(g), o
@@ -91,7 +91,7 @@ def _open(gates: Array) -> tuple[Array, Array, Array, Array]:
 def _gate_gradients(
   dc: Array, do: Array, gates: tuple[Array, ...], c_before: Array
 ) -> Array:
-  """Turn slopes in an LSTM's memory and output gate into those in the sums."""
+  """Return gradients of the pre-activations of an LSTM's gates."""
   i, f, g, o = gates
   return _stack(
     (
@@ -116,7 +116,7 @@ class LSTMCell:
   def step(self, projected, recurrent, state, vectors):
     """See Cell."""
     del vectors
-    i, f, g, o = _open(projected + recurrent)
+    i, f, g, o = _activate(projected + recurrent)
     c = f * state[1] + i * g
     return (o * jnp.tanh(c), c), (i, f, g, o, state[1])
 
@@ -138,17 +138,17 @@ NORM_EPSILON = 1e-5  # default of PyTorch's LayerNorm
 def _normalize(
   x: Array, axes: tuple[int, ...], epsilon: float
 ) -> tuple[Array, Array]:
-  """Shift and scale to mean 0 and variance 1; return also the scale."""
-  centred = x - x.mean(axes, keepdims=True)
-  variance = jnp.mean(centred * centred, axes, keepdims=True)
+  """Normalize to mean 0 and variance 1; return also the scale."""
+  centered = x - x.mean(axes, keepdims=True)
+  variance = jnp.mean(centered * centered, axes, keepdims=True)
   scale = jax.lax.rsqrt(variance + epsilon)
-  return centred * scale, scale
+  return centered * scale, scale
 
 
 def _normalize_gradient(
   gradients: Array, normalized: Array, scale: Array, axes: tuple[int, ...]
 ) -> Array:
-  """Turn slopes in what `_normalize` returned into slopes in its input."""
+  """Return the gradient of the input of `_normalize`."""
   mean = gradients.mean(axes, keepdims=True)
   along = jnp.mean(gradients * normalized, axes, keepdims=True)
   return scale * (gradients - mean - normalized * along)
@@ -176,7 +176,7 @@ class LayerNormLSTMCell:
     scale_Z, scale_D, bias_D = vectors
     normalized, scale = _normalize(recurrent, (0, 1), self.epsilon)
     gates = projected + scale_Z.reshape(4, -1, 1) * normalized
-    i, f, g, o = _open(gates)
+    i, f, g, o = _activate(gates)
     c = f * state[1] + i * g
     normalized_c, _ = _normalize(c, (0,), self.epsilon)
     level = scale_D[:, None] * normalized_c + bias_D[:, None]
@@ -243,7 +243,7 @@ class GRUCell:
 
 
 class Activation(NamedTuple):
-  """A function, and its slope as a function of its value."""
+  """A function, and its derivative as a function of its value."""
 
   value: Callable[[Array], Array]
   cotangent: Callable[[Array], Array]

@@ -7,9 +7,9 @@ Lafferty, McCallum & Pereira 2001. A path, a tag a token, scores
 
 and is as likely as the exponential of that, divided by the sum of all paths'.
 Transitions are a table [Z, Z] with Z = C + 1: its last row and column are for
-what stands before and behind a text. All is computed in float32 at least.
+the start and the end of a text. All is computed in float32 at least.
 
-Masks are true on tokens, false on the padding behind them.
+Masks are True at tokens and False at the padding after them.
 """
 
 import jax

@@ -2,7 +2,7 @@
 """Keys and values of the tokens before, in a ring of fixed capacity.
 
 Each row counts its own tokens, so rows of different length share a batch, and
-remembers where its document began, so attention never looks across documents.
+stores where its document starts, so attention never crosses documents.
 Slot j holds the newest token whose position is congruent to j modulo the number
 of slots; nothing else need be stored. There is a slot more than the capacity,
 so that a decoding step can write its token first and then see as many before.
@@ -20,14 +20,14 @@ from lmjax.types import Array
 class KeyValueCache(NamedTuple):
   """What a decoder remembers; every leaf has its batch axis first.
 
-  Each layer has arrays of its own, with the heads before the slots: a decoding
-  step then reads and writes them where they stand.
+  Each layer has its own arrays, with the heads before the slots: a decoding
+  step then reads and writes them in place.
   """
 
   keys_BGCK: tuple[Array | Int8, ...]
   values_BGCK: tuple[Array | Int8, ...]
-  length_B: Array  # tokens seen since the carry was empty
-  start_B: Array  # position at which the present document began
+  length_B: Array  # tokens processed since the carry was empty
+  start_B: Array  # position of the first token of the current document
 
 
 def empty_cache(
@@ -68,7 +68,7 @@ def slot_positions(length_B: Array, capacity: int) -> Array:
 def document_starts(
   positions_BT: Array, start_B: Array, resets_BT: Array | None
 ) -> Array:
-  """Give for each token the position at which its document began.
+  """Return for each token the position of the first token of its document.
 
   >>> document_starts([[4, 5, 6]], [1], [[False, True, False]])
   [[1, 5, 5]]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lmjax.ops.bits import as_bits, from_bits, transposed
-from lmjax.ops.blocks import cut
+from lmjax.ops.blocks import split_time
 from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import product, wide
 from lmjax.types import Array
@@ -68,7 +68,7 @@ def linear_cross_entropy(
     targets_BT: int tokens.
     weights_BT: weight of each position; it gets no gradient.
     bias_V: added to the logits.
-    label_smoothing: share of the target that is spread evenly over all tokens
+    label_smoothing: weight of the uniform distribution in the target
       (Szegedy et al. 2016, arXiv:1512.00567).
     z_loss: weight of (log Z)², which keeps logits near zero (Chowdhery et al.
       2022, arXiv:2204.02311).
@@ -148,8 +148,8 @@ def _slopes(options, scores, target_N):
   """Differentiate each position's loss with respect to its logits.
 
   Returns:
-    The slopes times the position's total, shaped like the logits: a softmax
-    need not be divided through where a factor of a matmul can be.
+    The gradients of the logits times the sum of each position: instead of the
+    softmax, a factor of the matmul is divided by it, which is smaller.
   """
   axis, smoothing = options.vocab_axis, options.label_smoothing
   over = functools.partial(jnp.expand_dims, axis=axis)
@@ -172,13 +172,13 @@ def _slopes(options, scores, target_N):
 
 
 def _prepare(options, hidden_BTD, table_VD, targets_BT, weights_BT):
-  """Cast to the dtypes of the pass, and cut the positions into chunks."""
+  """Cast to the dtypes of the pass, and split positions into chunks."""
   positions = (
     hidden_BTD,
     targets_BT,
     weights_BT.astype(wide(hidden_BTD.dtype)),
   )
-  chunks = tuple(cut(x, options.chunk) for x in positions)
+  chunks = tuple(split_time(x, options.chunk) for x in positions)
   return table_VD.astype(hidden_BTD.dtype), chunks
 
 

@@ -3,8 +3,8 @@
 
 What is slow in a recurrence, the matmuls, does not depend on the state here, so
 all of them come before it and are as large as in a feed-forward layer. The
-gradient is the same recurrence, run backwards: with g[t] the slope of the loss
-in h[t], g[t] = dh[t] + a[t+1] · g[t+1].
+gradient is the same recurrence, run backwards: with g[t] the gradient of the
+loss with respect to h[t], g[t] = dh[t] + a[t+1] · g[t+1].
 
 A CPU goes through time once and leaves every array where it is, as fast as its
 memory can be read and written; elsewhere a tree of products that grows with the
@@ -31,7 +31,7 @@ def linear_recurrence(
     decay_BTD: what each state keeps of the one before.
     input_BTD: what is added.
     state_BD: the state before the first step.
-    resets_BT: true where nothing is kept; None where that never happens.
+    resets_BT: True where the state is reset; None for no resets.
 
   Returns:
     All states, [B, T, D], and the last, [B, D], in float32 at least.
@@ -79,7 +79,7 @@ def _accumulate(decay, inputs, state, reverse=False) -> Array:
   """Return s[t] = inputs[t] + decay[t] · s[t-1] for every t.
 
   If `reverse`, s[t] = inputs[t] + decay[t+1] · s[t+1], from the last t on,
-  where `state` stands for the product with what comes after it.
+  where `state` is the product with the value after it.
   """
   if inputs.shape[1] == 1:
     return inputs + (state if reverse else decay[:, 0] * state)[:, None]

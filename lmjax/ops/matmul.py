@@ -36,8 +36,8 @@ def product(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
 def matmul(x_ND: Array, kernels: tuple[Array, ...]) -> tuple[Array, ...]:
   """Multiply a matrix by several of its dtype, in one product.
 
-  On the way back each has products of its own: to join their slopes would copy
-  them all once more.
+  The backward pass has separate products: concatenating their gradients would
+  copy all of them once more.
 
   Args:
     x_ND: [N, D].

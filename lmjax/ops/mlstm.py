@@ -7,8 +7,8 @@ are exponentials, where ĩ and f̃ depend on inputs alone:
     C[t] = σ(f̃) C[t-1] + exp(ĩ) k vᵀ     n[t] = σ(f̃) n[t-1] + exp(ĩ) k
     h[t] = qᵀ C[t] / max(|qᵀ n[t]|, 1)
 
-C and n are kept as multiples exp(-m) of themselves, with the logarithm m of
-their largest term, so that no exponential overflows. The output does not depend
+C and n are stored multiplied by exp(-m), with the logarithm m of their largest
+term, so that no exponential overflows. The output does not depend
 on m, and no gradient flows through it.
 
 Within a chunk every token attends to those before it, with gates for a softmax;
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lmjax.ops.blocks import cut
+from lmjax.ops.blocks import split_time
 from lmjax.ops.layout import on_own_rows
 from lmjax.ops.matmul import wide
 from lmjax.types import Array
@@ -96,15 +96,21 @@ def _run(chunk, rows, memory, resets_BT):
   )
   # Padding writes nothing and forgets nothing.
   (input_NBLH, forget_NBLH), qkv = (
-    [cut(x, size, fill) for x, fill in zip(gates, (NOTHING, 0), strict=True)],
-    [cut(x, size) for x in (query_BTHK * width**-0.5, key_BTHK, value_BTHK)],
+    [
+      split_time(x, size, fill)
+      for x, fill in zip(gates, (NOTHING, 0), strict=True)
+    ],
+    [
+      split_time(x, size)
+      for x in (query_BTHK * width**-0.5, key_BTHK, value_BTHK)
+    ],
   )
   heads_first = lambda x: jnp.swapaxes(x, 2, 3)  # noqa: E731
   xs = (
     *map(heads_first, qkv),
     heads_first(input_NBLH),
     heads_first(forget_NBLH),
-    cut(resets_BT.astype(jnp.int32), size),
+    split_time(resets_BT.astype(jnp.int32), size),
   )
   if len(input_NBLH) == 1:
     memory, out = _chunk(memory, tuple(x[0] for x in xs))

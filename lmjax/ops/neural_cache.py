@@ -23,8 +23,8 @@ class Memory(NamedTuple):
   vectors_BCD: Array
   tokens_BC: Array
   last_BD: Array  # hidden vector whose next token is not known yet
-  length_B: Array  # tokens seen since the memory was empty
-  start_B: Array  # position at which the present document began
+  length_B: Array  # tokens processed since the memory was empty
+  start_B: Array  # position of the first token of the current document
 
 
 def empty_memory(
@@ -148,7 +148,7 @@ def mix(logits_BTV: Array, found: Found, share: float) -> Array:
   Args:
     logits_BTV: the model's scores.
     found: what `recall` found.
-    share: weight of the memory where it is not empty.
+    share: weight of the cache distribution if the cache is not empty.
 
   Returns:
     Logarithms of probabilities, float32 [B, T, V].

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Back-off n-gram tables, looked up by searches in sorted arrays.
 
-The grams of an order lie sorted by their first words, then by their last, so
-those that go on from one gram are a range, and a token is found in it by
-halving. A gram is known by its place in its order; −1 stands for one that was
+The n-grams of an order are sorted by their first words, then by their last, so
+the extensions of an n-gram are a range, in which a token is found by binary
+search. An n-gram is identified by its index in its order; −1 means that it was
 never counted.
 """
 
@@ -22,12 +22,11 @@ class Order(NamedTuple):
 
   Attributes:
     words_N: the last token of each; None in order 1.
-    starts: where the grams that go on from each of the order below begin, and
-      the end of the last, [N of the order below + 1]; None in order 1.
-    log_probs_N: log-probability of the last token behind those before.
-    log_weights_N: logarithm of what shorter contexts count for, behind it;
-      None in the highest order.
-    best_words_N: the most likely token behind it; None in the highest order.
+    starts: start of the extensions of each n-gram of the order below, and the
+      end of the last, [N of the order below + 1]; None in order 1.
+    log_probs_N: log-probability of the last token given those before it.
+    log_weights_N: logarithm of the backoff weight; None in the highest order.
+    best_words_N: the most likely next token; None in the highest order.
   """
 
   words_N: Array | None
@@ -38,7 +37,7 @@ class Order(NamedTuple):
 
 
 def find(order: Order, parents: Array, words: Array) -> Array:
-  """Find the grams that go on from others by one token.
+  """Find the n-grams that extend others by one token.
 
   Args:
     order: where they are.
@@ -100,7 +99,7 @@ def advance(
 def log_prob(
   orders: tuple[Order, ...], places_BTK: Array, words_BT: Array
 ) -> Array:
-  """Score one token behind each context.
+  """Score one token after each context.
 
   Args:
     orders: from order 1 to n.
@@ -124,7 +123,7 @@ def log_prob(
 
 
 def best_words(orders: tuple[Order, ...], places_BTK: Array) -> Array:
-  """Return the most likely token behind each context, int32 [B, T]."""
+  """Return the most likely token after each context, int32 [B, T]."""
   first = jnp.argmax(orders[0].log_probs_N).astype(jnp.int32)
   best_BT = jnp.full(places_BTK.shape[:2], first)
   for index, order in enumerate(orders[:-1]):
@@ -136,10 +135,10 @@ def best_words(orders: tuple[Order, ...], places_BTK: Array) -> Array:
 
 
 def log_probs(orders: tuple[Order, ...], places_BTK: Array) -> Array:
-  """Score every token behind each context: float32 [B, T, V].
+  """Score every token after each context, float32 [B, T, V].
 
-  Shorter contexts first; what goes on from a longer one is written over them,
-  some grams of every row at a time.
+  Scores of shorter contexts come first; those of extensions of a longer context
+  overwrite them, a chunk of n-grams of every row at a time.
   """
   batch, time, _ = places_BTK.shape
   places_KN = places_BTK.reshape(batch * time, -1).T

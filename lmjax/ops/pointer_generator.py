@@ -2,8 +2,8 @@
 """A vocabulary and the tokens of a source as one distribution.
 
 The pointer–generator of See et al. 2017 (arXiv:1704.04368): the probability of
-a token is its share of the vocabulary's, times a gate, and the weights of the
-places where it stands in the source, times the rest.
+a token is that of the vocabulary distribution times a gate g, plus the
+attention weights of its occurrences in the source times 1 - g.
 """
 
 from typing import NamedTuple

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recurrent layer over time, with a hand-written gradient.
 
-On the way back the scan makes the slopes of the gates alone; the gradients of
+The backward scan computes the gradients of the gates only; the gradients of
 both kernels are one matmul each over all steps after it, where autodiff would
 add up a kernel at every step.
 
-Features stand before the batch, [D, B]: the small matmul of a step then has the
-large kernel on its left, every product of the way back is free of transposes,
+Features are before the batch, [D, B]: the small matmul of a step then has the
+large kernel on its left, no product of the backward pass needs a transpose,
 and gates are split along a leading axis. On a CPU that is a third faster.
 """
 
@@ -27,8 +27,8 @@ class Kernels(NamedTuple):
   """Parameters of one layer; gates are blocks of D columns.
 
   Attributes:
-    input_EZ: [E, gates · D]; None if the inputs are projected already, and
-      stand for what this and `bias_Z` would make of them.
+    input_EZ: [E, gates · D]; None if the inputs are already projected, that is,
+      multiplied by this kernel with `bias_Z` added.
     recurrent_DZ: [D, gates · D]; [P, gates · D] with a projection.
     bias_Z: added to the projected input; None for none.
     recurrent_bias_Z: added to the recurrent product, which differs from
@@ -60,32 +60,32 @@ def scan_layer(
   state: State,
   resets_BT: Array | None = None,
   mask_BT: Array | None = None,
-  turned: bool = False,
+  is_transposed: bool = False,
 ) -> tuple[Array, State]:
-  """Run a cell over time.
+  """Scan a cell over time.
 
   Args:
-    cell: what happens in a step.
-    x_BTE: inputs, in the dtype that the matmuls are to run in; they accumulate
-      in float32, and state and gates are float32.
+    cell: one step.
+    x_BTE: inputs, in the dtype of the matmuls, which accumulate in float32;
+      state and gates are float32.
     kernels: the parameters.
     state: arrays [B, D] before the first step, the hidden vector first.
-    resets_BT: true where the state is emptied before the step, as at the first
-      token of a document; None where it never is.
-    mask_BT: true where there is a token; elsewhere the state stays, and is
-      what comes out. None where all are there.
-    turned: whether the kernels are given as their transposes, which saves their
-      copies where few steps are made, as in decoding.
+    resets_BT: True where the state is reset before the step, as at the first
+      token of a document; None for no resets.
+    mask_BT: True at tokens; at padding the state is unchanged and is also the
+      output. None if there is no padding.
+    is_transposed: whether the kernels are given as their transposes, which
+      saves copies of them if there are few steps, as in decoding.
 
   Returns:
     hidden_BTD in the dtype of the inputs, and the state after the last step.
   """
   rows = (x_BTE, state, resets_BT, mask_BT)
-  run = functools.partial(_scan_rows, cell, turned)
+  run = functools.partial(_scan_rows, cell, is_transposed)
   return on_own_rows(run, rows, kernels)
 
 
-def _scan_rows(cell, turned, rows, kernels) -> tuple[Array, State]:
+def _scan_rows(cell, is_transposed, rows, kernels) -> tuple[Array, State]:
   x_BTE, state, resets_BT, mask_BT = rows
   dtype = wide(x_BTE.dtype)
 
@@ -100,9 +100,9 @@ def _scan_rows(cell, turned, rows, kernels) -> tuple[Array, State]:
   )
   x_ETB = jnp.transpose(x_BTE, (2, 1, 0))
   state = tuple(leaf.T.astype(dtype) for leaf in state)
-  if turned:
+  if is_transposed:
     (hidden_TDB, state), _ = _run(
-      cell, x_ETB, kernels, state, step_mask, turned
+      cell, x_ETB, kernels, state, step_mask, is_transposed
     )
   else:
     hidden_TDB, state = _layer(cell, x_ETB, kernels, state, step_mask)
@@ -114,14 +114,14 @@ def _scaled(state: State, factor: Array | None) -> State:
   return state if factor is None else tuple(x * factor for x in state)
 
 
-def _run(cell, x_ETB, kernels, state, step_mask, turned=False):
+def _run(cell, x_ETB, kernels, state, step_mask, is_transposed=False):
   dtype, (inputs, time, batch) = x_ETB.dtype, x_ETB.shape
   matrices = _matrices(kernels, dtype)
-  as_given = turned or time == 1  # a copy for one step would cost more
+  as_given = is_transposed or time == 1  # a copy for one step would cost more
   if not as_given:
     matrices = jax.tree.map(transposed, matrices)
   by_input, by_recurrent, by_projection = matrices
-  axes = (0, 0) if as_given and not turned else (1, 0)
+  axes = (0, 0) if as_given and not is_transposed else (1, 0)
   gates_DB = (cell.num_gates, -1, batch)
   vectors = _cast(kernels.vectors, wide(dtype))
   # Inputs do not depend on the step before. A GPU wants one large matmul of all

@@ -13,7 +13,7 @@ from lmjax.types import Array
 def shift(scores_BHTS: Array) -> Array:
   """Move row t left by T - 1 - t places: from distances to places.
 
-  What comes in from the right stands for places behind the query.
+  Entries that are shifted in from the right belong to keys after the query.
 
   >>> shift([[[[3, 2, 1, 0], [7, 6, 5, 4]]]])
   [[[[2, 1, 0, 0], [7, 6, 5, 4]]]]
@@ -23,8 +23,8 @@ def shift(scores_BHTS: Array) -> Array:
   """
   *rows, time, number = scores_BHTS.shape
   padded = jnp.pad(scores_BHTS, ((0, 0),) * 3 + ((1, 0),))
-  turned = padded.reshape(*rows, number + 1, time)[..., 1:, :]
-  return turned.reshape(scores_BHTS.shape)
+  shifted = padded.reshape(*rows, number + 1, time)[..., 1:, :]
+  return shifted.reshape(scores_BHTS.shape)
 
 
 def relative_attention(
@@ -39,8 +39,8 @@ def relative_attention(
   """Average values by scores of contents and of distances.
 
   The score of query q and key k at a distance d is (q + u) · k + (q + v) · r(d)
-  (Dai et al. 2019, arXiv:1901.02860). The last query and the last key stand at
-  the same place.
+  (Dai et al. 2019, arXiv:1901.02860). The last query and the last key have
+  the same position.
 
   Args:
     query_BTHK: queries, not scaled yet.

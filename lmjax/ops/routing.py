@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where tokens stand while experts work on them."""
+"""Assignment of tokens to slots of experts."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from lmjax.types import Array
 
 
 class Plan(NamedTuple):
-  """Blocks of slots, each block for one expert, and who stands where.
+  """Blocks of slots, each block for one expert, and their tokens.
 
   Attributes:
     slot_A: slot of each assignment of a token to an expert; the number of all

@@ -7,11 +7,11 @@ and gates that are exponentials:
     c[t] = σ(f̃) c[t-1] + exp(ĩ) tanh(z̃)     n[t] = σ(f̃) n[t-1] + exp(ĩ)
     h[t] = σ(õ) c[t] / n[t]
 
-where h[t-1] acts on ĩ, f̃, z̃ and õ. Both c and n are kept as multiples exp(-m)
-of themselves, with the logarithm m of the largest term of n. The output does
+where h[t-1] acts on ĩ, f̃, z̃ and õ. Both c and n are stored multiplied by
+exp(-m), with the logarithm m of the largest term of n. The output does
 not depend on m, and no gradient flows through it.
 
-Features stand before the batch; see recurrence.py, whose plan this follows.
+Features are before the batch, for the reasons given in recurrence.py.
 """
 
 from typing import NamedTuple

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting the spans that tags stand for, all rows and tokens at once."""
+"""Counting the spans that tags encode, for all rows and tokens at once."""
 
 from typing import NamedTuple, Protocol
 

@@ -26,6 +26,6 @@ def spread(values_HL: Array, num_rows: int) -> Array:
   heads, length = values_HL.shape
   rows = jnp.broadcast_to(values_HL[:, None], (heads, num_rows, length))
   flat = jnp.pad(rows.reshape(heads, -1), ((0, 0), (0, num_rows)))
-  # Rows that are longer by one begin one place later each.
-  turned = flat.reshape(heads, num_rows, length + 1)
-  return turned[:, ::-1, : length - num_rows + 1]
+  # In rows that are longer by one, each row starts one position later.
+  shifted = flat.reshape(heads, num_rows, length + 1)
+  return shifted[:, ::-1, : length - num_rows + 1]

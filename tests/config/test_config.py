@@ -454,13 +454,13 @@ def test_every_key_is_read(tiny_config, text_folder, tmp_path, monkeypatch):
       {"task": "control_codes", "data.source": "text", **text},
     ],
   }
-  reads, all_keys = set(), set()
+  reads, append_keys = set(), set()
   for model in MODELS:
     if spec_of(defaults.get_config(model)).has_records:
       continue
     config = tiny_config(model)
     keys = compatibility.flatten(config)
-    all_keys |= {key for key in keys if not key.startswith("distill.")}
+    append_keys |= {key for key in keys if not key.startswith("distill.")}
     recorder = Recorder(config)
     if model == "lstm":  # all of the driver once, a step and a sample long ...
       recorder.train.num_steps = recorder.train.preview_every = 1
@@ -485,7 +485,7 @@ def test_every_key_is_read(tiny_config, text_folder, tmp_path, monkeypatch):
       if number == len(more[model]) - 1:
         experiment.corpus.train_batches()[0]
       reads |= recorder.reads
-  assert all_keys - reads == set()
+  assert append_keys - reads == set()
 
 
 def models_of(task: str) -> list[str]:
@@ -505,7 +505,7 @@ def test_every_key_of_record_tasks_is_read(tiny_config, tmp_path, monkeypatch):
   rows = "".join(f"a text of {n},{n % 2}\n" for n in range(99))
   (tmp_path / "train.csv").write_text("text,label\n" + rows)
   csv = {"data.source": "csv", "data.path": str(tmp_path / "train.csv")}
-  reads, all_keys = set(), set()
+  reads, append_keys = set(), set()
   # All of the driver once, a step and a sample long ...
   changes = {
     "train.num_steps": 1,
@@ -524,7 +524,7 @@ def test_every_key_of_record_tasks_is_read(tiny_config, tmp_path, monkeypatch):
   taught.describe_corpus()
   jax.eval_shape(taught.make_state)
   reads |= recorder.reads
-  all_keys |= {f"distill.{key}" for key in recorder.to_dict()["distill"]}
+  append_keys |= {f"distill.{key}" for key in recorder.to_dict()["distill"]}
   # ... every task and model built only ...
   for task in [n for n, s in TASK_SPECS.items() if s.has_records]:
     for model in models_of(task):
@@ -539,7 +539,7 @@ def test_every_key_of_record_tasks_is_read(tiny_config, tmp_path, monkeypatch):
       reads |= recorder.reads
       own = ("data.", "model.", "preview.", f"{task}.")
       keys = compatibility.flatten(recorder.to_dict())
-      all_keys |= {key for key in keys if key.startswith(own)}
+      append_keys |= {key for key in keys if key.startswith(own)}
   # ... and every table opened.
   for kind in FILE_KINDS.values():
     (tmp_path / f"train{kind.suffixes[0]}").touch()
@@ -550,4 +550,4 @@ def test_every_key_of_record_tasks_is_read(tiny_config, tmp_path, monkeypatch):
       with contextlib.suppress(UserError):  # there is no such TFDS dataset
         table(recorder.data, tmp_path)
       reads |= recorder.reads
-  assert all_keys - reads == set()
+  assert append_keys - reads == set()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lmjax.ops import blocked_attention as blocked
-from lmjax.ops.attention import attend, attend_in, attention_weights
+from lmjax.ops.attention import attend, attend_to_cache, attention_weights
 from lmjax.ops.attention_range import AttentionRange, causal_range, run_ends
 from lmjax.ops.blocked_attention import blocked_attention
 
@@ -178,7 +178,7 @@ def test_one_query_a_row_equals_the_last_of_many(dtype):
     attention_range.key_BS,
   )
   cached = tuple(jnp.swapaxes(x, 1, 2) for x in (key, value))
-  out = attend_in(query[:, -1:], cached, last)
+  out = attend_to_cache(query[:, -1:], cached, last)
   assert out.dtype == dtype
   np.testing.assert_allclose(
     out.astype(jnp.float32),
@@ -194,7 +194,7 @@ def test_one_query_a_row_finds_the_biases_of_a_ring():
   turn = lambda x: jnp.roll(x, 4, axis=1)  # noqa: E731
   last = AttentionRange(PLACES[:, -1:], PLACES[:, 2:3], turn(PLACES))
   cached = tuple(jnp.swapaxes(turn(x), 1, 2) for x in (key, value))
-  out = attend_in(query[:, -1:], cached, last, bias_HN)
+  out = attend_to_cache(query[:, -1:], cached, last, bias_HN)
   seen = PLACES[:, None] >= 2
   expected = full(query[:, -1:], key, value, seen, bias_HN)
   np.testing.assert_allclose(out, expected, atol=1e-6)
