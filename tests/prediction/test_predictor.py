@@ -203,7 +203,7 @@ def test_rejects_another_vocabulary(folder, tmp_path):
 
 
 def test_rejects_overrides_of_unknown_keys(folder):
-  with pytest.raises(UsageError, match="classification has no data.order"):
+  with pytest.raises(UsageError, match="has no config key data.order"):
     Run(folder / "run", overrides={"data.order": "stateful"})
 
 
