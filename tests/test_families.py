@@ -27,7 +27,9 @@ IN_TURN = (("jit", "stateful", "float32"), ("pmap", "stateless", "bfloat16"))
 # What families that do not go on from a text show, and that have no carry.
 SHOW = {
   "encoder": lambda run: run.fill("the ___").texts,
-  "encoder_decoder": lambda run: run.fill("the ___", SamplingParams(seed=1)).texts,
+  "encoder_decoder": lambda run: (
+    run.fill("the ___", SamplingParams(seed=1)).texts
+  ),
   "word_vectors": lambda run: run.vectors.vectors_VD.tolist(),
   "recurrent_seq2seq": lambda run: list(run.predict([{"source": "ninety"}])),
   **dict.fromkeys(

@@ -33,9 +33,9 @@ def load(
   slower still on a machine with few cores.
 
   Args:
-    batches: batches by number.
-    start: the first number; what a checkpoint must know to go on.
-    stop: one past the last number.
+    batches: batches by index.
+    start: the first index, which is all that is needed to resume.
+    stop: the index after the last.
     num_threads: threads that read ahead; 0 reads when asked.
   """
   dataset = grain.MapDataset.range(start, stop).map(batches.__getitem__)

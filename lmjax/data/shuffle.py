@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chance that needs no memory: permutations and draws that are functions.
+"""Stateless pseudo-random permutations and samples.
 
 A permutation of the first n integers is a Feistel network: a bijection on pairs
 of halves whatever its round function is (Luby & Rackoff 1988); values that fall
 outside the first n are sent through again until they fall inside (Black &
-Rogaway 2002). Draws are SplitMix64's, begun at a key.
+Rogaway 2002). Samples are those of SplitMix64, started at a key.
 """
 
 import math
@@ -50,12 +50,12 @@ def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
   return values.astype(np.int64)
 
 
-def draws(keys: np.ndarray, *shape: int) -> np.ndarray:
-  """Draw evenly from [0, 1): float64 [B, *shape], a function of each key.
+def uniform(keys: np.ndarray, *shape: int) -> np.ndarray:
+  """Sample uniformly from [0, 1): float64 [B, *shape], a function of each key.
 
   Args:
     keys: uint64 [B], distinct and mixed.
-    *shape: how many draws there are to a key.
+    *shape: shape of the samples of each key.
   """
   steps = np.arange(math.prod(shape), dtype=np.uint64) * _GOLDEN
   bits = mix(keys[:, None] + steps) >> np.uint64(11)

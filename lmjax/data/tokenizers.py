@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokenizers: text to integers and back.
 
-All of them give the first four integers to `<pad>`, `<unk>`, `<bos>` and
-`<eos>`, and none of the four ever stands for text but `<unk>`. The last ones
-may be extras: named marks that some objectives put into the text, which no text
-ever becomes.
+In all of them the first four integers are `<pad>`, `<unk>`, `<bos>` and
+`<eos>`, and only `<unk>` is ever the token of a text. After the vocabulary
+there may be further special tokens that some objectives insert, which no text
+is encoded to.
 """
 
 import collections
@@ -23,21 +23,21 @@ from lmjax.errors import UserError
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 PAD, UNK, BOS, EOS = range(4)
-_CUT = re.compile(r"(?<=\S)\n(?=\S)")
+_SPLIT = re.compile(r"(?<=\S)\n(?=\S)")
 
 
-def pieces(text: str, size: int = 1 << 20) -> Iterator[str]:
-  """Cut a long text where no tokenizer here looks across.
+def split_text(text: str, size: int = 1 << 20) -> Iterator[str]:
+  """Split a long text where the tokenization of both parts is independent.
 
-  That is behind a single line's end between two characters that are no space.
+  This is after a single newline between two characters other than white space.
   """
   start = 0
   while len(text) - start > size:
-    cut = _CUT.search(text, start + size)
-    if not cut:
+    split = _SPLIT.search(text, start + size)
+    if not split:
       break
-    yield text[start : cut.end()]
-    start = cut.end()
+    yield text[start : split.end()]
+    start = split.end()
   yield text[start:]
 
 
@@ -48,7 +48,7 @@ class Tokenizer:
     unit: what `units` counts: "byte", "character" or "word".
     has_spaces: whether texts have a space between tokens, but not at a line's
       end.
-    special_tokens: names of the marks behind the vocabulary.
+    special_tokens: names of the special tokens after the vocabulary.
     pad_id: token of padding.
     unk_id: token of text that is not in the vocabulary.
     bos_id: token before a target sequence.
@@ -63,28 +63,28 @@ class Tokenizer:
 
   @property
   def vocab_size(self) -> int:
-    """Number of tokens, specials and extras counted."""
+    """Number of tokens, including special tokens."""
     return self.base_vocab_size + len(self.special_tokens)
 
   @property
   def base_vocab_size(self) -> int:
-    """Number of tokens without the extras, which come behind them."""
+    """Number of tokens without the special tokens after the vocabulary."""
     raise TypeError("use a subclass")
 
   @property
   def non_text_ids(self) -> tuple[int, ...]:
-    """Tokens that never stand for text, except `<eos>`, which ends one."""
+    """Tokens that are never text, except `<eos>`, which ends one."""
     special = range(self.base_vocab_size, self.vocab_size)
     return (self.pad_id, self.unk_id, self.bos_id, *special)
 
   def with_special_tokens(self, names: Sequence[str]) -> "Tokenizer":
-    """Return the same tokenizer with marks of these names."""
+    """Return the same tokenizer with these special tokens."""
     other = copy.copy(self)
     other.special_tokens = tuple(names)
     return other
 
   def extra(self, name: str) -> int:
-    """Return the token of a mark."""
+    """Return the token of a special token's name."""
     return self.base_vocab_size + self.special_tokens.index(name)
 
   def encode(self, text: str) -> np.ndarray:
@@ -113,7 +113,7 @@ class Tokenizer:
     return text
 
   def gap(self, prompt: str, text: str) -> str:
-    """Return what stands between a prompt and the text that goes on from it."""
+    """Return the separator between a prompt and its continuation."""
     meet = prompt and text and not prompt[-1].isspace() and text[0] != "\n"
     return " " if self.has_spaces and meet else ""
 
@@ -128,8 +128,7 @@ class Tokenizer:
   def spellings(self) -> list[bytes]:
     """Return the UTF-8 that each token adds to a text, [V].
 
-    It is empty for what never stands for a text that is known: the specials
-    and the extras.
+    They are empty for special tokens.
     """
     spelt = map(self._spell, range(len(SPECIALS), self.base_vocab_size))
     none = b""
@@ -140,7 +139,7 @@ class Tokenizer:
     raise TypeError("use a subclass")
 
   def units(self) -> np.ndarray:
-    """Return how many of `unit` each token stands for, float32 [V]."""
+    """Return the number of units of each token, float32 [V]; see `unit`."""
     units = np.ones(self.vocab_size, np.float32)
     units[[PAD, BOS, EOS]] = 0.0
     units[self.base_vocab_size :] = 0.0
@@ -150,8 +149,8 @@ class Tokenizer:
   def edges(self) -> np.ndarray:
     """Class the first and last character of tokens, int8 [base_vocab_size, 2].
 
-    0 stands for white space and for what is no text. A token goes on with the
-    word of the token before where the two characters that meet have the same
+    0 is white space or no text. A token continues the word of the token before
+    it if the two adjacent characters have the same
     class, and that is not 0.
     """
     edges = np.zeros((self.base_vocab_size, 2), np.int8)
@@ -193,7 +192,7 @@ class Tokenizer:
 
 
 class ByteTokenizer(Tokenizer):
-  """UTF-8 bytes, behind the specials; loses nothing."""
+  """UTF-8 bytes, after the special tokens; lossless."""
 
   kind, unit = "byte", "byte"
 
@@ -207,7 +206,7 @@ class ByteTokenizer(Tokenizer):
 
   @property
   def base_vocab_size(self) -> int:
-    """Number of tokens without the extras, which come behind them."""
+    """Number of tokens without the special tokens after the vocabulary."""
     return len(SPECIALS) + 256
 
   def encode(self, text: str) -> np.ndarray:
@@ -247,7 +246,7 @@ class Vocabulary(Tokenizer):
     self.tokens = list(tokens)
     self.lower_case = lower_case
     self._ids = {token: index for index, token in enumerate(self.tokens)}
-    for special in (PAD, BOS, EOS):  # they never stand for text
+    for special in (PAD, BOS, EOS):  # never the token of a text
       del self._ids[SPECIALS[special]]
 
   @classmethod
@@ -264,7 +263,7 @@ class Vocabulary(Tokenizer):
     """
     counts = collections.Counter()
     for text in texts:
-      for piece in pieces(text):
+      for piece in split_text(text):
         cls.count(counts, piece.lower() if lower_case else piece)
     return cls.most_frequent(counts, vocab_size, min_freq, lower_case)
 
@@ -291,7 +290,7 @@ class Vocabulary(Tokenizer):
 
   @property
   def base_vocab_size(self) -> int:
-    """Number of tokens without the extras, which come behind them."""
+    """Number of tokens without the special tokens after the vocabulary."""
     return len(self.tokens)
 
   def normalize(self, text: str) -> str:
@@ -383,13 +382,13 @@ class WordTokenizer(Vocabulary):
     return re.sub(r" ?\n ?", "\n", " ".join(words))
 
   def _edges(self, token: int) -> tuple[int, int]:
-    """Let every word begin anew."""
+    """Return classes by which every token starts a word."""
     del token
     return 0, 0
 
 
 class WordPunctuationTokenizer(WordTokenizer):
-  """Words and punctuation marks apart, each mark a token; also a line's end.
+  """Words and punctuation, each mark a token, and newlines.
 
   >>> tokenizer.encode("it's a list, or `()`.")  # by name
   ["it's", "a", "list", ",", "or", "`", "(", ")", "`", "."]
@@ -444,13 +443,13 @@ class BPETokenizer(Tokenizer):
       initial_alphabet=hf.pre_tokenizers.ByteLevel.alphabet(),
       show_progress=False,
     )
-    cut = (piece for text in texts for piece in pieces(text))
-    tokenizer.train_from_iterator(cut, trainer)
+    parts = (piece for text in texts for piece in split_text(text))
+    tokenizer.train_from_iterator(parts, trainer)
     return cls(tokenizer)
 
   @property
   def base_vocab_size(self) -> int:
-    """Number of tokens without the extras, which come behind them."""
+    """Number of tokens without the special tokens after the vocabulary."""
     return self._tokenizer.get_vocab_size()
 
   def encode(self, text: str) -> np.ndarray:
@@ -475,7 +474,7 @@ class BPETokenizer(Tokenizer):
     return [*names, *self.special_tokens]
 
   def units(self) -> np.ndarray:
-    """Return how many bytes each token stands for, float32 [V]."""
+    """Return the number of bytes of each token, float32 [V]."""
     units = np.array([len(name) for name in self.names()], np.float32)
     units[: len(SPECIALS)] = 0.0
     units[self.base_vocab_size :] = 0.0
@@ -484,7 +483,7 @@ class BPETokenizer(Tokenizer):
   def _edges(self, token: int) -> tuple[int, int]:
     """Divide as GPT-2 does: white space, letters, digits and the rest.
 
-    Of a character cut in two, which is no text yet, the bytes are letters.
+    The bytes of an incomplete character count as letters.
     """
     text = self._tokenizer.decode([token])
     return _class(text[0]), _class(text[-1])
@@ -495,7 +494,7 @@ class BPETokenizer(Tokenizer):
 
 
 def _bytes_by_character() -> dict[str, int]:
-  """Undo how GPT-2 writes bytes: those that cannot be seen go behind U+0100."""
+  """Return the bytes of GPT-2's printable characters for them."""
   seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   unseen = [byte for byte in range(256) if byte not in seen]
   moved = {chr(0x100 + index): byte for index, byte in enumerate(unseen)}

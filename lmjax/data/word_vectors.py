@@ -66,7 +66,7 @@ def read(
         format = _guess(Path(path), file)
       reader, _ = FORMATS[check_format(format)]
       for name, vector in reader(file):
-        # word2vec's own program cuts long words inside a character too.
+        # The program of word2vec may truncate words within a character.
         width, word = len(vector), name.decode("utf-8", "replace")
         if word not in found and (wanted is None or word in wanted):
           found[word] = vector
@@ -186,7 +186,7 @@ def _read_glove(file: IO[bytes]) -> _Entries:
 
 
 def _parse(entry: str, text: bytes, width: int) -> tuple[bytes, np.ndarray]:
-  """Cut a line behind its word, which in files of others may hold spaces."""
+  """Split a line after its word, which in some files contains spaces."""
   word, *numbers = text.rstrip(b" \r\n").rsplit(b" ", width)
   found = len(numbers) + sum(map(_is_number, word.split(b" ")[1:]))
   if found != width or not word or not width:

@@ -75,7 +75,7 @@ class Teacher:
           f"{where} cannot be encoded by the run in distill.workdir="
           f"{self.report['workdir']}; remove the record."
         )
-      examples.append(self.corpus.cut(example)[0])
+      examples.append(self.corpus.truncate(example)[0])
     encoded = Encoded.of(examples, schema.groups, schema.pads)
     batches = Buckets(encoded, batch_size=64, num_buckets=8)
     score = jax.jit(self.task.scores)

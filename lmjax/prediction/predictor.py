@@ -79,7 +79,7 @@ class Predictor:
       if pending and pending[-1].inputs == inputs:
         pending[-1].rows.append(row)
       else:
-        example, _ = self._corpus.cut(example)
+        example, _ = self._corpus.truncate(example)
         pending.append(_Pending(inputs, [row], example))
       if len(pending) == self._batch_size:
         yield from self._answer(variables, pending)

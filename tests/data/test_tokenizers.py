@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 
 from lmjax.data import vocabularies
-from lmjax.data.tokenizers import EOS, SPECIALS, TOKENIZERS, UNK, pieces
+from lmjax.data.tokenizers import (
+  EOS,
+  SPECIALS,
+  TOKENIZERS,
+  UNK,
+  split_text,
+)
 from lmjax.errors import UserError
 
 TEXTS = ["The cat sat.\nThe dog, too.\n", "Ünïcödé \N{SNOWMAN} and\n\n  more\n"]
@@ -99,9 +105,9 @@ def test_encoding_by_pieces_equals_encoding_at_once(tokenizer):
   text = "".join(
     f"line {n}\n" * 2 + "  indented\n\n" * (n % 3) for n in range(99)
   )
-  cut = list(pieces(text, size=40))
-  assert "".join(cut) == text and len(cut) > 5
-  joined = np.concatenate([tokenizer.encode(piece) for piece in cut])
+  parts = list(split_text(text, size=40))
+  assert "".join(parts) == text and len(parts) > 5
+  joined = np.concatenate([tokenizer.encode(part) for part in parts])
   np.testing.assert_array_equal(joined, tokenizer.encode(text))
 
 

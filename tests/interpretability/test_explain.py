@@ -332,7 +332,9 @@ def test_the_command_writes_a_folder(tiny_config, text_folder, tmp_path):
   text = (tmp_path / "why" / "index.html").read_text()
   assert text.count("data:image/png;base64,") == 4
   run = Run(tmp_path / "run", overrides={"task": "prefix_lm"})
-  with pytest.raises(UsageError, match="task=prefix_lm, which makes no predictions that can"):
+  with pytest.raises(
+    UsageError, match="task=prefix_lm, which makes no predictions that can"
+  ):
     run.explain("7 squa")
 
 

@@ -399,10 +399,10 @@ def test_of_two_texts_in_one_row_the_longer_is_cut_first(make):
     ("a cat", "the big dog", "a cat <sep> the big dog"),
   ):
     row = dict(first=first, second=second, label="yes")
-    example, is_cut = corpus.cut(corpus.encode("here", row))
+    example, is_truncated = corpus.truncate(corpus.encode("here", row))
     found = [names[token] for token in example["inputs"]]
     assert " ".join(found) == wanted
-    assert is_cut == (len(f"{first} {second}".split()) > 5)
+    assert is_truncated == (len(f"{first} {second}".split()) > 5)
     mark = found.index("<sep>")
     assert example["segments"].tolist() == [0] * (mark + 1) + [1] * (5 - mark)
 

@@ -16,7 +16,8 @@ from lmjax.data.records.encoded import Encoded
 from lmjax.data.records.schemas.schema import Example
 from lmjax.data.shuffle import mix, permute
 
-MULTIPLE = 8  # of which lengths of batches are, so that splits share shapes
+# Padded lengths are multiples of this, so that splits share shapes.
+MULTIPLE = 8
 _FILL = -1
 
 

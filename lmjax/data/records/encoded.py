@@ -47,7 +47,7 @@ class Encoded:
     pads: what they are padded with, where it is not 0.
     values: by field: rows end to end, [sum of lengths, ...], of fields that
       are in a group; else rows, [N, ...].
-    starts: by mask: where each row begins, int64 [N + 1].
+    starts: by mask: start of each row, int64 [N + 1].
   """
 
   groups: Mapping[str, tuple[str, ...]]

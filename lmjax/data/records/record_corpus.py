@@ -35,7 +35,7 @@ from lmjax.errors import UserError
 FORMAT = 1  # raise it when encoded splits on disk are to be made anew
 NAMED = 3  # records that are named among those that were skipped
 
-Report = Callable[[Problem], None]  # told of records that are left out
+Report = Callable[[Problem], None]  # called with records that are skipped
 
 
 class Split(NamedTuple):
@@ -44,14 +44,14 @@ class Split(NamedTuple):
   Attributes:
     examples: the examples.
     num_skipped: how many records were malformed and left out.
-    skipped: where the first of them are, and what is wrong there.
-    num_cut: how many records were longer than data.seq_len and were cut.
+    skipped: where the first of them are, and why.
+    num_truncated: number of records that were longer than data.seq_len.
   """
 
   examples: Encoded
   num_skipped: int
   skipped: list[str]
-  num_cut: int
+  num_truncated: int
 
 
 class RecordCorpus:
@@ -64,11 +64,11 @@ class RecordCorpus:
   Args:
     config: a finalized config.
     build_schema: (config, train_tokenizer) → what turns records into examples.
-    known: the vocabularies of a run that has begun; None to collect them.
-    given: what a run that this one begins with is written in; None if it is
-      all collected.
-    cache_dir: where encoded splits and digests of files are kept.
-    teacher: makes what another run says of the rows that are learned from, the
+    known: the vocabularies of a run that is resumed; None to collect them.
+    given: the tokenizers of the source run of a warm start; None to collect
+      all.
+    cache_dir: folder of encoded splits and digests of files.
+    teacher: returns the scores of another run for the training rows, the
       field "teacher", [N, ...]; None for none.
   """
 
@@ -140,7 +140,7 @@ class RecordCorpus:
     """
     if split not in self.tables:
       raise UserError(
-        f"there are no records in split {split}; give it a share by "
+        f"there are no records in split {split}; set "
         f"data.{split}_fraction or data.{split}_files."
       )
     return self.learned if split == "train" else self.tables[split]
@@ -160,7 +160,7 @@ class RecordCorpus:
 
     Args:
       split: the split.
-      report: what is told of malformed records, which are left out; None for
+      report: called with malformed records, which are skipped; None for
         `refuse`.
 
     Raises:
@@ -245,10 +245,10 @@ class RecordCorpus:
       (report or self.refuse)(Problem(where, str(error)))
       return None
 
-  def cut(
+  def truncate(
     self, example: Example, learned: bool = False
   ) -> tuple[Example, bool]:
-    """Cut the fields of an example that are longer than data.seq_len.
+    """Truncate the fields of an example that are longer than data.seq_len.
 
     Args:
       example: of any length.
@@ -257,7 +257,7 @@ class RecordCorpus:
     """
     if self.schema.whole and not learned:
       return example, False
-    shortened = self.schema.cut(example, self._config.data.seq_len)
+    shortened = self.schema.truncate(example, self._config.data.seq_len)
     return shortened, any(
       np.shape(shortened[field]) != np.shape(values)
       for field, values in example.items()
@@ -291,14 +291,14 @@ class RecordCorpus:
     return Split(encoded, **description)
 
   def _write_split(self, split: str, folder: Path) -> None:
-    skipped, num_cut = [], 0
+    skipped, num_truncated = [], 0
 
     def report(problem: Problem) -> None:
       self.refuse(problem)
       skipped.append(f"{problem.where}: {problem.reason}")
 
     def examples() -> Iterator[Example]:
-      nonlocal num_cut
+      nonlocal num_truncated
       rows = tqdm.tqdm(
         self.rows(split, report),
         desc=f"encode {split}",
@@ -309,15 +309,17 @@ class RecordCorpus:
       for where, row in rows:
         example = self.encode(where, row, report)
         if example is not None:
-          example, is_cut = self.cut(example, learned=split == "train")
-          num_cut += is_cut
+          example, is_truncated = self.truncate(
+            example, learned=split == "train"
+          )
+          num_truncated += is_truncated
           yield example
 
     schema = self.schema
     encoded = Encoded.of(examples(), schema.groups, schema.pads)
     if not len(encoded):
       data = self._config.data
-      advice = "give more records, or other shares of them to valid and test"
+      advice = "give more records, or other fractions to valid and test"
       if skipped:
         advice = f"{len(skipped):,} were skipped, as {skipped[0]}"
       raise UserError(
@@ -327,7 +329,9 @@ class RecordCorpus:
     folder.mkdir()
     encoded.save(folder)
     description = dict(
-      num_skipped=len(skipped), skipped=skipped[:NAMED], num_cut=num_cut
+      num_skipped=len(skipped),
+      skipped=skipped[:NAMED],
+      num_truncated=num_truncated,
     )
     (folder / "split.json").write_text(json.dumps(description))
 
@@ -403,12 +407,13 @@ class RecordCorpus:
     """Describe what was read of train and another split."""
     lines = []
     for name in dict.fromkeys(("train", split)):
-      examples, num_skipped, skipped, num_cut = self._split(name)
+      examples, num_skipped, skipped, num_truncated = self._split(name)
       shapes = self._batches(examples, shuffled=False).shapes
       listed = ", ".join("+".join(map(str, shape)) for shape in shapes)
       lines.append(
-        f"{name}: {len(examples):,} rows, {num_skipped:,} skipped, {num_cut:,} "
-        f"cut to data.seq_len; {len(shapes)} shapes of {listed} tokens"
+        f"{name}: {len(examples):,} rows, {num_skipped:,} skipped, "
+        f"{num_truncated:,} truncated to data.seq_len; {len(shapes)} shapes of "
+        f"{listed} tokens"
       )
       lines += [f"  skipped {place}" for place in skipped]
       if num_skipped > len(skipped):

@@ -30,13 +30,13 @@ class Span(NamedTuple):
 class SpanTables(NamedTuple):
   """What two tags side by side tell of spans, by their numbers.
 
-  The number behind the last, C, stands for what is before and behind a text.
+  Number C, after the last tag, is the start and the end of a text.
 
   Attributes:
     starts: whether a span starts at a tag, [before, tag].
-    ends: whether a span ends at a tag, [tag, behind].
+    ends: whether a span ends at a tag, [tag, next].
     types: number of each tag's type.
-    allowed: whether a tag may stand behind another, [before, tag].
+    allowed: whether a tag may follow another, [before, tag].
   """
 
   starts: np.ndarray
@@ -77,7 +77,7 @@ def spans_of(tags: Sequence[str]) -> list[Span]:
   """Read spans from tags, also from tags that no scheme would write.
 
   As conlleval does (Tjong Kim Sang & Buchholz 2000), and seqeval unless it is
-  strict: a span also starts where I or E has nothing to go on with.
+  strict: a span also starts at an I or E that continues no span.
 
   >>> spans_of(["I-city", "I-city", "I-person"])
   [Span(0, 2, "city"), Span(2, 3, "person")]
@@ -166,7 +166,7 @@ def _ends(tag: str, after: str) -> bool:
 
 
 def _allowed(before: str, tag: str, scheme: str) -> bool:
-  """Say whether a scheme writes one behind the other."""
+  """Return whether a tag may follow another in a scheme."""
   is_active = _part(tag)[0] in ("I", "E")
   if is_active:
     return not _starts(before, tag)

@@ -74,11 +74,11 @@ class Portion:
     return self._layout.pieces(*self._range)
 
   def __len__(self) -> int:
-    """Return the number of documents, cut ones counted."""
+    """Return the number of documents, including truncated ones."""
     return len(self._pieces)
 
   def __getitem__(self, index: int) -> str:
-    """Return a document, cut where the range ends."""
+    """Return a document, truncated at the end of the range."""
     piece = self._pieces[index]
     return self._source[piece.document][piece.start : piece.stop]
 
@@ -92,8 +92,8 @@ def split_by_ratio(
 ) -> dict[str, Source]:
   """Divide by characters: train first, then valid, then test.
 
-  The cut is exact, so documents that lie across it are in both parts, each
-  with its share.
+  The split is exact, so a document that crosses it is in both parts, each with
+  its part of the text.
   """
   layout = Layout(source)
   valid = 1.0 - valid_fraction - test_fraction

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """DecodeState TFDS data sets of text, shard by shard, without TensorFlow.
 
-Each shard appears whole or not at all, so a conversion that was cut off goes
-on with the first shard that is missing.
+Each shard is written atomically, so an interrupted conversion resumes with the
+first missing shard.
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ def _claim(folder: Path, splits: dict[str, Source], shard_size: int) -> None:
     claim.write_text(wanted)
   elif claim.read_text() != wanted:
     raise UserError(
-      f"{folder} holds another text or was begun with another --shard_size; "
+      f"{folder} contains another text or was started with other --shard_size; "
       "remove it or choose another name."
     )
 

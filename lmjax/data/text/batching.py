@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches by number: which tokens batch i holds, decided without state.
+"""Batches of running text by index, without state.
 
-Batch i is a pure function of the seed and i. Its rows are chosen for the whole
-job and then sliced by process, so any number of processes sees the same global
-batches, and one integer resumes the data exactly.
+Batch i is a pure function of (seed, i). Its rows are selected for the global
+batch and then sliced by process, so that any number of processes sees the same
+global batches, and one integer resumes the data exactly.
 
 Fields of a batch, each [rows, T]:
 
-    inputs   int32    tokens
-    targets  int32    the tokens that follow them
-    weights  float32  1 where a target counts, 0 on padding
-    resets   bool     where memory is emptied before the token; there only if
-                      that can happen
-    begins   bool     where a document begins, if that was asked for
-    first    int32    [rows]: with what token the document of each row's first
-                      token begins, if that was asked for
-    mask     bool     false behind the end of the text, where inputs stand for
-                      nothing; there only if that can happen
+    inputs           int32    tokens
+    targets          int32    the next token of each
+    weights          float32  1 at targets, 0 at padding
+    resets           bool     where the state is reset before the token; absent
+                              if it never is
+    document_starts  bool     first tokens of documents; only if requested
+    first            int32    [rows]: first token of the document that contains
+                              the first token of the row; only if requested
+    mask             bool     False after the end of the text, where inputs are
+                              padding; absent if there is no padding
 
-What a task makes of them, lmjax/data/examples.py names.
+For example, the stream 4 5 6 7 8 with T = 2 and two rows in stateless order:
+
+    inputs   4 5   6 7
+    targets  5 6   7 8
 """
 
 import dataclasses
@@ -31,19 +34,19 @@ from lmjax.data.text.stream import TokenStream
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """How a stream is cut into rows; the base of all orders.
+  """The rows of a stream; base class of all orders.
 
   Attributes:
     stream: the tokens.
     seq_len: length T of a row.
     batch_size: rows of a global batch.
     seed: seed of the order.
-    reset_at_documents: whether memory is emptied where a document begins; see
-      TokenStream.begins.
-    mark_documents: whether batches tell where documents begin.
-    tells_first: whether batches tell what they begin with.
-    process_index: which slice of each batch is wanted.
-    process_count: how many slices there are; divides `batch_size`.
+    reset_at_documents: whether the state is reset at documents; see
+      TokenStream.reset_positions.
+    add_document_starts: whether batches contain `document_starts`.
+    add_first_token: whether batches contain `first`.
+    process_index: index of this process's slice of each batch.
+    process_count: number of slices; must divide `batch_size`.
   """
 
   stream: TokenStream
@@ -51,18 +54,18 @@ class Rows:
   batch_size: int
   seed: int = 0
   reset_at_documents: bool = False
-  mark_documents: bool = False
-  tells_first: bool = False
+  add_document_starts: bool = False
+  add_first_token: bool = False
   process_index: int = 0
   process_count: int = 1
 
   def local_rows(self) -> np.ndarray:
-    """Return the numbers of this process's rows within a global batch."""
+    """Return the indices of this process's rows within a global batch."""
     rows = self.batch_size // self.process_count
     return np.arange(rows) + self.process_index * rows
 
   def read(self, starts: np.ndarray, stops: np.ndarray) -> dict:
-    """Read rows that begin at `starts`; targets at `stops` and on weigh 0."""
+    """Return the rows from `starts`; targets from `stops` on have weight 0."""
     last = self.stream.num_tokens - 1
     index_BT = starts[:, None] + np.arange(self.seq_len + 1)
     tokens_BT = self.stream.tokens[np.minimum(index_BT, last)].astype(np.int32)
@@ -73,10 +76,14 @@ class Rows:
       weights=counts_BT.astype(np.float32),
     )
     if self.reset_at_documents:
-      batch["resets"] = _are_among(index_BT[:, :-1], self.stream.begins)
-    if self.mark_documents:
-      batch["begins"] = _are_among(index_BT[:, :-1], self.stream.starts)
-    if self.tells_first:
+      batch["resets"] = _are_among(
+        index_BT[:, :-1], self.stream.reset_positions
+      )
+    if self.add_document_starts:
+      batch["document_starts"] = _are_among(
+        index_BT[:, :-1], self.stream.starts
+      )
+    if self.add_first_token:
       document_B = np.searchsorted(self.stream.starts, starts, "right") - 1
       first_B = self.stream.tokens[self.stream.starts[document_B]]
       batch["first"] = first_B.astype(np.int32)
@@ -89,9 +96,10 @@ def _are_among(index_BT: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 
 
 class ShuffledSequences(Rows):
-  """Stateless training: windows of the stream in a new order every epoch.
+  """Stateless training: sequences of the stream in a new order every epoch.
 
-  Each epoch cuts the stream at another offset and sees each window once.
+  Each epoch splits the stream at another offset, so that tokens are not always
+  at the same position, and yields each sequence once.
   """
 
   def __getitem__(self, index: int) -> dict:
@@ -101,16 +109,16 @@ class ShuffledSequences(Rows):
     sample = index * self.batch_size + self.local_rows()
     epoch = (sample // num_sequences).astype(np.uint64)
     key = mix(mix(np.uint64(self.seed)) ^ epoch)
-    seq_len = permute(sample % num_sequences, num_sequences, key)
+    sequence = permute(sample % num_sequences, num_sequences, key)
     slack = np.uint64(targets - num_sequences * self.seq_len + 1)
-    start = (mix(key) % slack).astype(np.int64) + seq_len * self.seq_len
+    start = (mix(key) % slack).astype(np.int64) + sequence * self.seq_len
     return self.read(start, start + self.seq_len + 1)
 
 
 class OrderedSequences(Rows):
-  """Stateless evaluation: every window once, from front to back.
+  """Stateless evaluation: every sequence once, in order.
 
-  What is behind the end of the stream weighs 0 and is masked.
+  Padding after the end of the stream has weight 0 and is masked.
   """
 
   def __len__(self) -> int:
@@ -121,20 +129,24 @@ class OrderedSequences(Rows):
     """Return this process's rows of batch `index`."""
     start = (index * self.batch_size + self.local_rows()) * self.seq_len
     batch = self.read(start, start + self.seq_len + 1)
-    place_BT = start[:, None] + np.arange(self.seq_len)
-    return batch | {"mask": place_BT < self.stream.num_tokens}
+    index_BT = start[:, None] + np.arange(self.seq_len)
+    return batch | {"mask": index_BT < self.stream.num_tokens}
 
 
 class ContiguousStreams(Rows):
-  """Stateful order: each row goes on where it stopped in the batch before.
+  """Stateful order: each row continues the same row of the previous batch.
 
-  The stream is cut into `batch_size` contiguous lanes; window i of every lane
-  makes batch i. At the lanes' end the next epoch begins, with memory emptied.
+  The text is split into `batch_size` contiguous streams, and batch i consists
+  of sequence i of every stream. The next epoch starts with a reset. With tokens
+  4 to 11, two rows and T = 2:
+
+      batch 0   4 5    8  9
+      batch 1   6 7   10 11
   """
 
   @property
   def stream_length(self) -> int:
-    """Return the number of targets in a lane."""
+    """Return the number of targets in a contiguous stream."""
     return -(-(self.stream.num_tokens - 1) // self.batch_size)
 
   def __len__(self) -> int:
@@ -144,9 +156,9 @@ class ContiguousStreams(Rows):
   def __getitem__(self, index: int) -> dict:
     """Return this process's rows of batch `index`, of any epoch."""
     within_epoch = index % len(self)
-    lane = self.local_rows() * self.stream_length
-    start = lane + within_epoch * self.seq_len
-    batch = self.read(start, lane + self.stream_length + 1)
+    first = self.local_rows() * self.stream_length
+    start = first + within_epoch * self.seq_len
+    batch = self.read(start, first + self.stream_length + 1)
     resets_BT = batch.setdefault(
       "resets", np.zeros_like(batch["inputs"], dtype=bool)
     )

@@ -158,7 +158,7 @@ class Entries:
 
   Args:
     entries: the matrix.
-    rows: gives the sizes of a batch, the seed and this process's share.
+    rows: defines the batch size, the seed and this process's rows.
     shuffled: whether the order changes, without an end; else every entry comes
       once, from front to back.
   """

@@ -3,7 +3,7 @@
 
 A stream is a folder named by a digest of the corpus, the tokenizer and the
 settings: tokens.bin holds the tokens in the smallest unsigned type that fits,
-starts.npy where each document begins. It appears whole or not at all, and
+starts.npy the start of each document. The folder is written atomically, and
 opening it maps the files without reading them.
 """
 
@@ -17,7 +17,7 @@ import tqdm
 
 from lmjax.data.atomic_dir import make_whole
 from lmjax.data.sources.text_sources import Source, digest
-from lmjax.data.tokenizers import EOS, Tokenizer, pieces
+from lmjax.data.tokenizers import EOS, Tokenizer, split_text
 from lmjax.errors import UsageError
 
 FORMAT = 1  # raise it when the layout of the folder changes
@@ -44,25 +44,25 @@ class TokenStream:
 
   @functools.cached_property
   def tokens(self) -> np.ndarray:
-    """Map the tokens, [num_tokens]; pages are read when they are used."""
+    """The tokens, [num_tokens], mapped from disk: pages are read on use."""
     return np.memmap(self.folder / "tokens.bin", self.dtype, "r")
 
   @functools.cached_property
   def starts(self) -> np.ndarray:
-    """Map the index of each document's first token, int64."""
+    """The index of each document's first token, int64, mapped from disk."""
     return np.load(self.folder / "starts.npy", mmap_mode="r")
 
   @functools.cached_property
-  def begins(self) -> np.ndarray:
-    """Return where a model that forgets at documents is to forget, int64.
+  def reset_positions(self) -> np.ndarray:
+    """Return the tokens before which a state is reset at documents, int64.
 
-    Before the `<eos>` in front of a document, if they end in it: behind that a
-    text begins, in training as in sampling.
+    If documents end in `<eos>`, this is the `<eos>` before each document: texts
+    start after it in training as in sampling.
     """
     return np.maximum(self.starts - 1, 0) if self.ends_in_eos else self.starts
 
   def counts(self, vocab_size: int) -> np.ndarray:
-    """Count how often each token occurs, int64 [V]."""
+    """Return the number of occurrences of each token, int64 [V]."""
     counts_V = np.zeros(vocab_size, np.int64)
     for start in range(0, self.num_tokens, BLOCK):
       block = self.tokens[start : start + BLOCK]
@@ -127,7 +127,7 @@ def _encode(
         )
         np.array([code], dtype).tofile(file)
         length += 1
-      for piece in pieces(source[index]):
+      for piece in split_text(source[index]):
         tokens = tokenizer.encode(piece)
         tokens.astype(dtype).tofile(file)
         length += len(tokens)

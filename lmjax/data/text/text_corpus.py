@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running text, cut into windows."""
+"""Running text as batches of token sequences."""
 
 import functools
 from collections.abc import Callable
@@ -28,8 +28,8 @@ class TextCorpus:
     config: a finalized config.
     objective: what rewrites sequences for the task.
     examples: what turns sequences into batches; see lmjax.data.text.examples.
-    known: the tokenizer of a run that has begun; None if it has not.
-    given: what a run that this one begins with is written in; None to train a
+    known: the tokenizer of a run that is resumed; None for a new run.
+    given: the tokenizer of the source run of a warm start; None to train a
       tokenizer on the split train.
     cache_dir: the folder of encoded corpora.
   """
@@ -73,7 +73,7 @@ class TextCorpus:
 
   @property
   def _extras(self) -> tuple[str, ...]:
-    """Name the marks of the objective, or the codes of the training text."""
+    """Return the special tokens of the objective or of control codes."""
     control_code_from, train = (
       self.objective.control_code_from,
       self.sources["train"],
@@ -110,7 +110,7 @@ class TextCorpus:
       raise UserError(
         f"{corpus} is empty; there is nothing to train on."
         if split == "train"
-        else f"{corpus} has no text in split {split}; give it a share by "
+        else f"{corpus} has no text in split {split}; set "
         f"data.{split}_fraction or data.{split}_files."
       )
     needed = self.objective.seq_len + 1 if split == "train" else 2
@@ -123,7 +123,7 @@ class TextCorpus:
     return stream
 
   def rows(self, order: type[Rows], split: str) -> Rows:
-    """Cut a split into this process's rows of batches."""
+    """Return this process's rows of the batches of a split."""
     data = self._config.data
     return order(
       self.stream(split),
@@ -167,7 +167,7 @@ class TextCorpus:
 
   @property
   def task_inputs(self) -> dict[str, Any]:
-    """Return what tokens stand for, and whether windows go on."""
+    """Return what a task needs to know about the text."""
     return dict(
       units_V=self.tokenizer.units(),
       unit=self.tokenizer.unit,

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches for word2vec: words, how far each looks, and words drawn as noise.
+"""Batches for word2vec: words, context sizes and negative samples.
 
 Mikolov et al. 2013 (arXiv:1301.3781, arXiv:1310.4546). Fields of a batch, whose
 rows hold T words of the text in order:
 
     inputs     int32    [rows, T]  words
-    positions  int32    [rows, T]  where they are; words of two documents, or of
-                                   two windows of the text, are out of reach
-    reach      int32    [rows, T]  distance within which others are the word's
-                                   context, drawn from 1 to `context_size`; 0 on
-                                   padding, which is out of everyone's reach
-    negatives  int32    [rows, N]  words drawn as noise for all of a row
-    words      float32  [rows]     running words of text that the row stands
-                                   for, those that were left out counted
+    positions  int32    [rows, T]  their positions; words of two documents, or
+                                   of two sequences, are further apart than any
+                                   context
+    reach      int32    [rows, T]  context size of each word, sampled from 1 to
+                                   `context_size`; 0 at padding
+    negatives  int32    [rows, N]  negative samples, shared by a row
+    words      float32  [rows]     number of words of text in the row, including
+                                   those removed by subsampling
+
+With context sizes 1, 2 and 1, the words 7 8 9 have the pairs (7, 8), (8, 7),
+(8, 9) and (9, 8).
 """
 
 import dataclasses
@@ -25,23 +28,23 @@ from lmjax.errors import UserError
 
 
 class WordWindows:
-  """Windows of the text, of which frequent words are left out by chance.
+  """Sequences of the text from which frequent words are removed at random.
 
-  Words close up where others are left out, so contexts reach further. What is
-  kept of a batch is laid end to end into narrower rows of T words; T leaves a
-  tenth of room behind the mean of the split, and what would still not fit, at
-  the end, is no part of the batch.
+  Removed words leave no gap, so contexts extend further. The remaining words of
+  a batch are concatenated into narrower rows of T words, where T is a tenth
+  more than the mean of the split needs; words that still do not fit are dropped
+  from the batch.
 
   Args:
-    rows: windows of the text.
-    counts_V: how often each token occurs in the training text.
-    is_word_V: false for tokens that are no words; they are taken out first.
-    context_size: how many words to either side a word sees at most.
-    subsample: share t of the text above which words are left out: one of
-      frequency f stays with probability √(t / f). 0 leaves all in.
-    num_sampled: how many negative words N are drawn for a row.
-    noise_exponent: negative words are drawn in proportion to their counts to
-      the power of this.
+    rows: sequences of the text.
+    counts_V: number of occurrences of each token in the training text.
+    is_word_V: False for tokens that are not words; these are removed first.
+    context_size: maximum context size to either side.
+    subsample: threshold t of subsampling: a word of frequency f is retained
+      with probability √(t / f). 0 retains all.
+    num_sampled: number N of negative samples per row.
+    noise_exponent: negative samples are sampled in proportion to counts raised
+      to this power.
   """
 
   def __init__(
@@ -63,7 +66,7 @@ class WordWindows:
     self.batch_size = rows.batch_size
     self._local = rows.local_rows()
     self._rows = dataclasses.replace(
-      rows, mark_documents=True, process_index=0, process_count=1
+      rows, add_document_starts=True, process_index=0, process_count=1
     )
     self._context_size, self._num_drawn = context_size, num_sampled
     self.keep_V = keep_probabilities(words_V, subsample)
@@ -83,8 +86,8 @@ class WordWindows:
     rng = np.random.default_rng((self._rows.seed, index))
     text = self._rows[index]
     counts_BT = text["weights"] > 0
-    begins_BT = text["begins"].copy()
-    begins_BT[:, 0] = True
+    starts_BT = text["document_starts"].copy()
+    starts_BT[:, 0] = True
     kept = rng.random(counts_BT.shape) < self.keep_V[text["inputs"]]
     kept = (kept & counts_BT).reshape(-1)
     shape = self.batch_size, self.width
@@ -92,7 +95,7 @@ class WordWindows:
     too_many = np.flatnonzero(kept)[size:]
     end = too_many[0] if len(too_many) else kept.size
     kept[end:] = False
-    apart = self._context_size * np.cumsum(begins_BT)[kept]
+    apart = self._context_size * np.cumsum(starts_BT)[kept]
     inputs, positions = np.zeros((2, size), np.int32)
     reach = np.zeros(size, np.int32)
     number = len(apart)

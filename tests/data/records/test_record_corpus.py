@@ -106,7 +106,9 @@ def test_a_share_of_train_is_inside_a_larger_one_and_leaves_valid_alone(
 
 def test_a_split_that_is_not_there_is_a_sentence(tmp_path):
   corpus = open_corpus(tmp_path, valid_fraction=0.0)
-  with pytest.raises(UserError, match="no records in split valid; give it a"):
+  with pytest.raises(
+    UserError, match="no records in split valid; set data.valid_fraction"
+  ):
     corpus.eval_batches("valid")
 
 
@@ -189,7 +191,7 @@ def test_malformed_records_are_skipped_and_named(tmp_path, monkeypatch):
   assert decoded(corpus, "train") == ["good one", "bad two"]
   assert corpus.tokenizer.labels["label"].names == ("bad", "good")
   summary = corpus.summary("train")
-  assert "train: 2 rows, 3 skipped, 0 cut" in summary
+  assert "train: 2 rows, 3 skipped, 0 truncated" in summary
   path = tmp_path / "a.tsv"
   for line in ("2: its text is empty", "3: it has 1", "5: its text is empty"):
     assert f"  skipped {path}:{line}" in summary
@@ -234,7 +236,9 @@ def test_long_texts_are_cut_and_counted(tmp_path):
   text = "a b c d e\tx\na b c\ty\na b c d\tx\n"
   corpus = open_corpus(tmp_path, text, **changes)
   assert decoded(corpus, "train") == ["a b c"] * 3
-  assert "3 rows, 0 skipped, 2 cut to data.seq_len" in corpus.summary("train")
+  assert "3 rows, 0 skipped, 2 truncated to data.seq_len" in corpus.summary(
+    "train"
+  )
 
 
 def test_a_split_is_encoded_once(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ class Numbers:
     return np.arange(self.num_tokens)
 
   @property
-  def begins(self):
+  def reset_positions(self):
     return self.starts
 
 

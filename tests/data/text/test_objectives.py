@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lmjax.config import defaults
-from lmjax.data.shuffle import draws, mix
+from lmjax.data.shuffle import mix, uniform
 from lmjax.data.text.batching import OrderedSequences, ShuffledSequences
 from lmjax.data.text.objectives.masking import MASK, Masking, word_starts
 from lmjax.data.text.objectives.span_corruption import divide, fit
@@ -34,7 +34,7 @@ class Numbers:
 
   def __post_init__(self):
     starts = [start for start in self.starts if start < self.num_tokens]
-    self.starts = self.begins = np.array(starts)
+    self.starts = self.reset_positions = np.array(starts)
 
   @property
   def tokens(self):
@@ -60,8 +60,8 @@ def keys(number):
 
 
 def test_draws_are_even_and_a_function_of_their_key():
-  chances = draws(keys(40), 3, 250)
-  np.testing.assert_array_equal(draws(keys(40)[7:9], 3, 250), chances[7:9])
+  chances = uniform(keys(40), 3, 250)
+  np.testing.assert_array_equal(uniform(keys(40)[7:9], 3, 250), chances[7:9])
   counts, _ = np.histogram(chances, 16, (0, 1))
   assert_frequencies(counts, np.full(16, 1 / 16))
   flat = chances.reshape(-1)
@@ -263,10 +263,10 @@ def test_memory_is_emptied_at_marks_and_at_the_eos_before_a_text():
   """Never between a mark and the <eos> that ends its middle."""
   stream = Numbers(starts=(0, 7, 12, 23, 30, 48, 90))
   tokens = stream.tokens.copy()
-  stream.begins = np.maximum(stream.starts - 1, 0)
-  tokens[stream.begins[1:]] = EOS
+  stream.reset_positions = np.maximum(stream.starts - 1, 0)
+  tokens[stream.reset_positions[1:]] = EOS
   stream = type("Ended", (Numbers,), {"tokens": tokens})(starts=stream.starts)
-  stream.begins = np.maximum(stream.starts - 1, 0)
+  stream.reset_positions = np.maximum(stream.starts - 1, 0)
   options = {"objective.fim_rate": 1.0, "data.reset_at_documents": True}
   objective = make("fill_in_the_middle", **options)
   read = batches(objective, stream=stream, rows=400, reset_at_documents=True)
@@ -325,7 +325,7 @@ def test_sources_with_their_targets_are_the_text(seq_len):
 
 def test_all_divisions_are_alike():
   counts = {}
-  for parts in divide(draws(keys(3000), 4), 3).tolist():
+  for parts in divide(uniform(keys(3000), 4), 3).tolist():
     assert sum(parts) == 5
     counts[tuple(parts)] = counts.get(tuple(parts), 0) + 1
   assert min(min(parts) for parts in counts) == 1 and len(counts) == 6

@@ -27,10 +27,12 @@ def test_tokens_and_document_starts(tmp_path):
   np.testing.assert_array_equal(stream.starts, [0, 5, 6])
   assert [stream.tokens[i] for i in (4, 5, 11)] == [EOS] * 3
   assert tokenizer.decode(stream.tokens) == "one\nthree"
-  np.testing.assert_array_equal(stream.begins, [0, 4, 5])  # at their <eos>
+  np.testing.assert_array_equal(
+    stream.reset_positions, [0, 4, 5]
+  )  # at their <eos>
   plain = open_stream(Documents(TEXTS), tokenizer, tmp_path, False)
   assert plain.num_tokens == 9
-  np.testing.assert_array_equal(plain.begins, plain.starts)
+  np.testing.assert_array_equal(plain.reset_positions, plain.starts)
 
 
 def test_a_corpus_is_encoded_once(tmp_path):

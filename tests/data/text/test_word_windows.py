@@ -139,7 +139,7 @@ def test_contexts_are_the_neighbours_in_window_and_document(rows):
   for index in (0, 9, 10):
     text, batch, expected = batches._rows[index], batches[index], []
     for row in range(B):
-      document = np.cumsum(text["begins"][row])
+      document = np.cumsum(text["document_starts"][row])
       words = [
         (token, document[t])
         for t, token in enumerate(text["inputs"][row])

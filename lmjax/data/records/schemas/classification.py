@@ -14,8 +14,8 @@ from lmjax.data.records.schemas.schema import (
   Example,
   Row,
   UnseenLabel,
-  cut_behind,
   text_of,
+  truncate_at_end,
 )
 from lmjax.data.tokenizers import EOS, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
@@ -35,8 +35,8 @@ class Classification:
 
   Attributes:
     train_tokenizer: makes a tokenizer of texts.
-    many: whether a text has any number of labels.
-    separator: what stands between them.
+    many: whether a text may have several labels.
+    separator: separator of labels.
   """
 
   train_tokenizer: TrainTokenizer
@@ -70,9 +70,9 @@ class Classification:
       example["targets"] = self._targets(row, vocabularies.labels["label"])
     return example
 
-  def cut(self, example: Example, seq_len: int) -> Example:
-    """Cut texts behind."""
-    return cut_behind(example, self.groups, seq_len)
+  def truncate(self, example: Example, seq_len: int) -> Example:
+    """Truncate texts at the end."""
+    return truncate_at_end(example, self.groups, seq_len)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""

@@ -14,8 +14,8 @@ from lmjax.data.records.schemas.schema import (
   Example,
   Row,
   UnseenLabel,
-  cut_behind,
   text_of,
+  truncate_at_end,
 )
 from lmjax.data.tokenizers import EOS, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
@@ -43,7 +43,7 @@ class Matching:
                             absent where only what goes together is given
       weights      float32  [B]
 
-  Where both are read at once, they stand in one row, and instead of others is
+  If both are encoded together, they are in one row, and instead of others is
 
       segments     int32    0 on the first text and the mark, 1 on the second
 
@@ -55,11 +55,11 @@ class Matching:
 
   Attributes:
     train_tokenizer: makes a tokenizer of texts.
-    loss: what it is learned by; see lmjax.tasks.matching.
-    joined: whether both texts stand in one row.
-    second_tokenizer: the kind of the second text's own tokenizer; empty for
-      one that both share.
-    min_score: the lowest score that there is.
+    loss: the loss; see lmjax.tasks.matching.
+    joined: whether both texts are in one row.
+    second_tokenizer: kind of the second text's tokenizer; empty to share the
+      first one's.
+    min_score: the lowest possible score.
     max_score: and the highest.
   """
 
@@ -173,10 +173,10 @@ class Matching:
       )
     return np.float32(score)
 
-  def cut(self, example: Example, seq_len: int) -> Example:
-    """Cut texts behind; of two in one row the longer one first."""
+  def truncate(self, example: Example, seq_len: int) -> Example:
+    """Truncate texts at the end; of two in one row, the longer one first."""
     if not self.joined or len(example["inputs"]) <= seq_len:
-      return cut_behind(example, self.groups, seq_len)
+      return truncate_at_end(example, self.groups, seq_len)
     first = int(np.argmax(example["segments"])) - 1  # tokens before the mark
     second, room = len(example["segments"]) - first - 1, seq_len - 1
     kept = min(first, max(room - second, room - room // 2))

@@ -38,9 +38,9 @@ class Schema(Protocol):
       how long they are: in a batch each group is padded to one length, and the
       mask is true where there was something. Fields that are in no group have
       one shape in all examples.
-    pads: what fields of groups are padded with, where it is not 0.
-    whole: whether only rows to learn from are cut to data.seq_len, for all that
-      is in the others must be answered.
+    pads: padding values of fields of groups other than 0.
+    whole: whether only training rows are truncated to data.seq_len, because
+      predictions must cover all of the others.
   """
 
   roles: tuple[str, ...]
@@ -69,7 +69,7 @@ class Schema(Protocol):
       BadRow: if that cannot be done.
     """
 
-  def cut(self, example: Example, seq_len: int) -> Example:
+  def truncate(self, example: Example, seq_len: int) -> Example:
     """Shorten the fields of groups to at most `seq_len` places."""
 
   def blank(self, vocabularies: Vocabularies) -> Example:
@@ -94,7 +94,7 @@ def text_of(row: Row, role: str) -> str:
   return text
 
 
-def cut_behind(
+def truncate_at_end(
   example: Example, groups: Mapping[str, Sequence[str]], seq_len: int
 ) -> Example:
   """Leave the first `seq_len` places of all fields that have a time."""

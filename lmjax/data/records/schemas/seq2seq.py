@@ -12,8 +12,8 @@ from lmjax.data.records.schemas.schema import (
   BadRow,
   Example,
   Row,
-  cut_behind,
   text_of,
+  truncate_at_end,
 )
 from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from lmjax.data.vocabularies import Vocabularies
@@ -82,9 +82,9 @@ class Seq2Seq:
       weights=np.ones(len(target) + 1, np.float32),
     )
 
-  def cut(self, example: Example, seq_len: int) -> Example:
-    """Cut texts behind."""
-    return cut_behind(example, self.groups, seq_len)
+  def truncate(self, example: Example, seq_len: int) -> Example:
+    """Truncate texts at the end."""
+    return truncate_at_end(example, self.groups, seq_len)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
@@ -103,7 +103,7 @@ class Seq2Seq:
     return sizes
 
   def task_inputs(self, vocabularies: Vocabularies) -> dict[str, Any]:
-    """Return what is to be known of tokens, and how targets begin and end."""
+    """Return what a task needs to know about tokens and targets."""
     tokenizer = target_tokenizer(vocabularies)
     return dict(
       units_V=tokenizer.units(),

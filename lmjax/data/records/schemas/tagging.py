@@ -16,7 +16,7 @@ from lmjax.data.records.schemas.schema import (
   Example,
   Row,
   UnseenLabel,
-  cut_behind,
+  truncate_at_end,
 )
 from lmjax.data.records.tag_schemes import (
   all_tags,
@@ -43,7 +43,7 @@ class Tagging:
   """Tokens and tags to the fields of a batch.
 
       inputs      int32    words [B, T]; characters if words are to be found
-      characters  int32    of each word, [B, T, W]; 0 behind its last
+      characters  int32    of each word, [B, T, W], padded with 0
       bigrams     int32    each token with the next, [B, T]
       mask        bool     true on tokens [B, T]
       targets     int32    tags' numbers [B, T]
@@ -99,7 +99,7 @@ class Tagging:
     return Vocabularies(tokenizers, {"tags": Labels(self._names(tags))})
 
   def _names(self, tags: collections.Counter) -> list[str]:
-    """Order the tags by how often they occur; behind them what may occur."""
+    """Return the tags by frequency, then tags that may occur."""
     names = sorted(tags, key=lambda tag: (-tags[tag], tag))
     if self.scheme == "none":
       return names
@@ -117,7 +117,7 @@ class Tagging:
       unit = "character" if self.finds_words else "word"
       raise UserError(
         f"a {tokenizer.kind} tokenizer has no number for each {unit}, which "
-        f"tagging.scheme={self.scheme} needs; begin with a run whose "
+        f"tagging.scheme={self.scheme} needs; warm-start from a run whose "
         f"data.tokenizer is {unit}."
       )
     example = dict(
@@ -177,9 +177,9 @@ class Tagging:
         raise BadRow(f"its tag {tag!r} is neither O nor a B-, I-, E- or S-")
     return tags_of(spans_of(tags), len(tags), self.scheme)
 
-  def cut(self, example: Example, seq_len: int) -> Example:
-    """Cut texts behind."""
-    return cut_behind(example, self.groups, seq_len)
+  def truncate(self, example: Example, seq_len: int) -> Example:
+    """Truncate texts at the end."""
+    return truncate_at_end(example, self.groups, seq_len)
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""

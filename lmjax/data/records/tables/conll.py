@@ -20,15 +20,15 @@ CONLLU_COLUMNS = (
   "deps",
   "misc",
 )
-DOCUMENT = "-DOCSTART-"  # stands where a sentence would, between documents
+DOCUMENT = "-DOCSTART-"  # in place of a sentence, between documents
 
 
 @dataclasses.dataclass(frozen=True)
 class Conll:
   """Columns by number from 0, each a list with a text a word.
 
-  They stand between tabs in lines that have any, else between blanks. Lines
-  that say where a document begins are left out.
+  Columns are separated by tabs in lines that have any, else by spaces. Lines
+  that mark the start of a document are skipped.
 
       EU      B-ORG
       rejects O

@@ -9,7 +9,7 @@ from lmjax.data.records.tables.table import Record
 from lmjax.data.shuffle import permute
 
 SMALL, LARGE = 10_000, 1_000_000
-_KEY = 1  # of the order in which the larger ones are drawn
+_KEY = 1  # of the order in which larger numbers are sampled
 # fmt: off
 _ONES = (
   "zero", "one", "two", "three", "four", "five", "six", "seven", "eight",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files whose lines belong together, as translations are kept."""
+"""Parallel text: files with corresponding lines, such as translations."""
 
 import functools
 import itertools

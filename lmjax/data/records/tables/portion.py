@@ -21,8 +21,8 @@ class Portion:
   Attributes:
     table: all records; problems among them are in every part.
     columns: the columns that decide.
-    low: where the part begins.
-    high: where it ends.
+    low: start of the part.
+    high: end of the part.
     salt: another one makes another choice.
   """
 

@@ -29,10 +29,10 @@ class PythonTokens:
   """Logical lines of the standard library, a record each.
 
       token   the tokens as they are written
-      tag     what each is: KEYWORD, NUMBER, STRING, OPERATOR, or a name's part
-              in its line, which the name alone does not tell: DEFINITION behind
-              def and class, METHOD or FUNCTION if it is called, ATTRIBUTE
-              behind a dot, ARGUMENT before the = of a call, NAME elsewhere
+      tag     its kind: KEYWORD, NUMBER, STRING, OPERATOR, or the role of a name
+              in its line, which the name alone does not determine: DEFINITION
+              after def and class, METHOD or FUNCTION if it is called, ATTRIBUTE
+              after a dot, ARGUMENT before the = of a call, NAME elsewhere
       chunk   dotted names, B- and I- before what they are: MODULE in imports,
               CALL if they are called, DEFINITION, and REFERENCE if they have a
               dot; all else is O

@@ -11,7 +11,7 @@ from pathlib import Path
 from lmjax.data.records.tables.table import Problem, Record
 from lmjax.data.sources.text_sources import digest_files, python_source_files
 
-# A block that begins with a docstring; modules that have few are not parsed.
+# A block that starts with a docstring; modules with few are not parsed.
 _DOCSTRING = re.compile(rb':[ \t]*\n[ \t]+[rR]?"""')
 _FEWEST = 10
 _SENTENCE = re.compile(r"(.*?[.!?])(?:\s|$)")

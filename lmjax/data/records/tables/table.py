@@ -22,7 +22,7 @@ class Problem(NamedTuple):
 
   Attributes:
     where: the file and line.
-    reason: what is wrong there, to stand behind a colon.
+    reason: what is wrong there, to follow a colon in a message.
   """
 
   where: str

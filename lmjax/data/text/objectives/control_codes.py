@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Language modeling under control codes: texts that begin with their kind."""
+"""Language modeling with control codes."""
 
 import dataclasses
 
@@ -14,18 +14,18 @@ from lmjax.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class ControlCodes(Objective):
-  """Put the code of its document in front of each row.
+  """Prepend the control code of its document to each row.
 
-  One learned token for each topic, author or style, as CTRL has it (Keskar et
-  al. 2019, arXiv:1909.05858); the first token of a document in the stream is
-  its code too. A row of 5 tokens, of text whose code is C, with the begin of
-  another document in it:
+  A control code is one learned token per topic, author or style, as in CTRL
+  (Keskar et al. 2019, arXiv:1909.05858). It is also the first token of each
+  document in the stream. A row of 5 tokens of a document with code C, in which
+  another document with code D starts:
 
       inputs   C  4  5  D  6
       targets  4  5  D  6  7
       weights  0  1  0  1  1
 
-  Codes are given and not predicted, and the first token of a row is counted in
+  Codes are given, not predicted, and the first token of a row is a target of
   the row before it.
 
   Attributes:
@@ -41,14 +41,14 @@ class ControlCodes(Objective):
     return self.seq_len + 1
 
   def over(self, rows: Rows, tokenizer: Tokenizer) -> Rewritten:
-    """Rewrite the batches of `rows`, told what their documents begin with."""
-    rows = dataclasses.replace(rows, tells_first=True)
+    """Rewrite batches, which need the first token of their documents."""
+    rows = dataclasses.replace(rows, add_first_token=True)
     return super().over(rows, tokenizer)
 
   def rewrite(
     self, batch: dict, keys_B: np.ndarray, tokenizer: Tokenizer
   ) -> dict:
-    """Put a code in front of every row."""
+    """Prepend a code to every row."""
     del keys_B
     batch = dict(batch)
     first_B1, inputs_BT = batch.pop("first")[:, None], batch.pop("inputs")
@@ -57,16 +57,16 @@ class ControlCodes(Objective):
     rewritten = dict(
       inputs=np.concatenate([first_B1, inputs_BT], axis=1),
       targets=np.concatenate([inputs_BT[:, :1], targets_BT], axis=1),
-      weights=_behind(0, weights_BT * is_text_BT),
+      weights=_prepend(0, weights_BT * is_text_BT),
     )
     if "resets" in batch:
-      rewritten["resets"] = _behind(False, batch["resets"])
+      rewritten["resets"] = _prepend(False, batch["resets"])
     if "mask" in batch:
-      rewritten["mask"] = _behind(True, batch["mask"])
+      rewritten["mask"] = _prepend(True, batch["mask"])
     return rewritten
 
 
-def _behind(value: float | bool, array_BT: np.ndarray) -> np.ndarray:
+def _prepend(value: float | bool, array_BT: np.ndarray) -> np.ndarray:
   """Put a column of one value before an array."""
   return np.pad(array_BT, ((0, 0), (1, 0)), constant_values=value)
 
@@ -85,8 +85,9 @@ def build(config: ConfigDict) -> ControlCodes:
     )
   if data.order != "stateless":
     raise UsageError(
-      "task=control_codes puts a code in front of each row, which data.order="
-      f"{data.order} would go on through; set data.order=stateless."
+      "task=control_codes prepends a code to each row, but data.order="
+      f"{data.order} continues rows of the batch before; set "
+      "data.order=stateless."
     )
   if data.seq_len < 2:
     raise UsageError(

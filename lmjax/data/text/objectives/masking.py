@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked language modeling: hide tokens, to be told from both sides."""
+"""Masked language modeling: predict hidden tokens from both sides."""
 
 import dataclasses
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.data.shuffle import draws
+from lmjax.data.shuffle import uniform
 from lmjax.data.text.objectives.objective import Objective
 from lmjax.data.tokenizers import BOS, EOS, PAD, SPECIALS, Tokenizer
 
@@ -16,23 +16,23 @@ MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 
 @dataclasses.dataclass(frozen=True)
 class Masking(Objective):
-  """Choose tokens to predict, and hide most (Devlin et al. 2019).
+  """Select tokens to predict, and hide most of them (Devlin et al. 2019).
 
-  Each token is chosen with probability `rate` (arXiv:1810.04805). Of the chosen
-  ones 80 % become `<mask>`, 10 % a token drawn evenly from the vocabulary, and
-  10 % stay. The specials `<pad>`, `<bos>` and `<eos>` are never chosen nor put
-  in. Targets are the original tokens, and weights are 1 where one was chosen.
+  Each token is selected with probability `rate` (arXiv:1810.04805). Of the
+  selected ones 80 % become `<mask>`, 10 % a random token of the vocabulary, and
+  10 % are unchanged. `<pad>`, `<bos>` and `<eos>` are neither selected nor
+  inserted. Targets are the original tokens, with weight 1 where selected.
 
   With tokens 4 to 9 for text and 10 for `<mask>`, where positions 1, 4 and 5
-  were chosen and 5 was drawn to stay:
+  were selected and 5 is unchanged:
 
       inputs   4  5  6  7  8  9      →    4 10  6  7 10  9
       targets  5  6  7  8  9  4      →    4  5  6  7  8  9
       weights  1  1  1  1  1  1      →    0  1  0  0  1  1
 
   Attributes:
-    rate: share of the tokens that is chosen.
-    whole_words: whether a word is chosen or not as a whole: runs of characters
+    rate: fraction of tokens that are selected.
+    whole_words: whether words are selected as a whole: runs of characters
       or bytes between white space; of BPE, pieces as the tokenizer splits text
       before it merges: runs of letters, of digits or of other characters.
   """
@@ -47,27 +47,29 @@ class Masking(Objective):
   ) -> dict:
     """Hide tokens of every row."""
     tokens_BT = batch["inputs"]
-    choice, fate, other = draws(keys_B, 3, tokens_BT.shape[1]).swapaxes(0, 1)
+    selection, kind, other = uniform(keys_B, 3, tokens_BT.shape[1]).swapaxes(
+      0, 1
+    )
     if self.whole_words:
       firsts_BT = word_starts(tokens_BT, tokenizer.edges)
-      choice = np.take_along_axis(choice, firsts_BT, axis=1)
+      selection = np.take_along_axis(selection, firsts_BT, axis=1)
     is_text_BT = ~np.isin(tokens_BT, (PAD, BOS, EOS))
     is_text_BT &= batch.get("mask", True)
-    chosen_BT = is_text_BT & (choice < self.rate)
+    selected_BT = is_text_BT & (selection < self.rate)
     num_text = tokenizer.base_vocab_size - len(SPECIALS)
     random_BT = len(SPECIALS) + (other * num_text).astype(np.int32)
-    hidden_BT = np.where(fate < RANDOM, random_BT, tokens_BT)
-    hidden_BT[fate >= 1 - MASKED] = tokenizer.extra(MASK)
+    hidden_BT = np.where(kind < RANDOM, random_BT, tokens_BT)
+    hidden_BT[kind >= 1 - MASKED] = tokenizer.extra(MASK)
     return dict(
       batch,
-      inputs=np.where(chosen_BT, hidden_BT, tokens_BT),
+      inputs=np.where(selected_BT, hidden_BT, tokens_BT),
       targets=tokens_BT,
-      weights=chosen_BT.astype(np.float32),
+      weights=selected_BT.astype(np.float32),
     )
 
 
 def word_starts(tokens_BT: np.ndarray, edges_V2: np.ndarray) -> np.ndarray:
-  """Find where in its row each token's word begins, int64 [B, T].
+  """Return the index of the first token of each token's word, int64 [B, T].
 
   Where the pieces of a tokenizer are "new", "er", " cell", "s", ".":
 
@@ -75,12 +77,12 @@ def word_starts(tokens_BT: np.ndarray, edges_V2: np.ndarray) -> np.ndarray:
       → [[0, 0, 2, 2, 4]]
   """
   first_BT, last_BT = edges_V2[tokens_BT, 0], edges_V2[tokens_BT, 1]
-  begins_BT = np.ones(tokens_BT.shape, bool)
-  begins_BT[:, 1:] = (first_BT[:, 1:] == 0) | (
+  starts_BT = np.ones(tokens_BT.shape, bool)
+  starts_BT[:, 1:] = (first_BT[:, 1:] == 0) | (
     first_BT[:, 1:] != last_BT[:, :-1]
   )
-  places_T = np.arange(tokens_BT.shape[1])
-  return np.maximum.accumulate(np.where(begins_BT, places_T, 0), axis=1)
+  index_T = np.arange(tokens_BT.shape[1])
+  return np.maximum.accumulate(np.where(starts_BT, index_T, 0), axis=1)
 
 
 def build(config: ConfigDict) -> Masking:

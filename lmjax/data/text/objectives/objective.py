@@ -23,8 +23,8 @@ class Objective:
   """What a task needs of rows of text, and what rewrites them; the base.
 
   Attributes:
-    seq_len: tokens of text that a row takes.
-    special_tokens: names of the marks that it puts into the text.
+    seq_len: number of text tokens in a row.
+    special_tokens: names of the special tokens that it inserts.
   """
 
   seq_len: int

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prefix language modeling: go on from a text that is read both ways."""
+"""Prefix language modeling: continue a prefix with bidirectional attention."""
 
 import dataclasses
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.data.shuffle import draws
+from lmjax.data.shuffle import uniform
 from lmjax.data.text.objectives.objective import Objective
 from lmjax.data.tokenizers import Tokenizer
 
@@ -31,7 +31,7 @@ class Prefix(Objective):
     """Mark a prefix of every row."""
     del tokenizer
     time = batch["inputs"].shape[1]
-    length_B1 = 1 + (draws(keys_B, 1) * time).astype(np.int64)
+    length_B1 = 1 + (uniform(keys_B, 1) * time).astype(np.int64)
     place_T = np.arange(time)
     counts_BT = place_T >= length_B1 - 1
     return dict(

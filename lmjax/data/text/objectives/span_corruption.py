@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from lmjax.data.shuffle import draws
+from lmjax.data.shuffle import uniform
 from lmjax.data.text.objectives.objective import Objective
 from lmjax.data.tokenizers import BOS, EOS, PAD, Tokenizer
 from lmjax.errors import UsageError
@@ -39,16 +39,16 @@ class Sizes(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorruption(Objective):
-  """Cut spans out of a text and ask for them (Raffel et al. 2020).
+  """Replace spans by sentinel tokens and predict them (Raffel et al. 2020).
 
-  (arXiv:1910.10683, 3.1.4.) A fixed number of tokens lies in a fixed number of
-  spans, of random lengths and at random places that do not touch; the authors'
-  code lets every text begin outside of a span and end in one. In the sources
-  each span is replaced by a mark of its own; the targets are the marks, each
-  with what it stands for. Both end in `<eos>`.
+  (arXiv:1910.10683, section 3.1.4.) A fixed number of tokens is in a fixed
+  number of spans with random lengths, which are not adjacent. (In the code of
+  the paper every text starts outside of a span and ends in one.) In the sources
+  each span is replaced by its own sentinel; the targets are the sentinels, each
+  followed by its span. Both end in `<eos>`.
 
-  With tokens 4 to 13 for text, 14 and 15 for the marks, and B and E for
-  `<bos>` and `<eos>`, a text with the spans 6 7 and 11:
+  With tokens 4 to 13 for text, sentinels 14 and 15, and B and E for `<bos>` and
+  `<eos>`, a text with the spans 6 7 and 11:
 
       text          4  5  6  7  8  9 10 11 12 13
       sources       4  5 14  8  9 10 15 12 13  E
@@ -57,7 +57,7 @@ class SpanCorruption(Objective):
       targets      14  6  7 15 11  E
       weights       1  1  1  1  1  1
 
-  `source_mask` and `weights` are 0 behind the end of the text.
+  `source_mask` and `weights` are 0 after the end of the text.
 
   Attributes:
     sizes: how a row is divided.
@@ -72,7 +72,7 @@ class SpanCorruption(Objective):
 
   @property
   def special_tokens(self) -> tuple[str, ...]:
-    """Name the marks."""
+    """Return the names of the sentinels."""
     return tuple(f"<span_{index}>" for index in range(self.sizes.spans))
 
   def rewrite(
@@ -82,23 +82,23 @@ class SpanCorruption(Objective):
     hidden, num_spans = self.sizes.hidden, self.sizes.spans
     tokens_BT, is_real_BT = batch["inputs"], batch["weights"] > 0
     num_rows, num_tokens = tokens_BT.shape
-    chances = draws(keys_B, num_tokens)
-    gaps_BN = divide(chances[:, hidden - 1 :], num_spans + 1)
+    samples = uniform(keys_B, num_tokens)
+    gaps_BN = divide(samples[:, hidden - 1 :], num_spans + 1)
     gaps_BN[:, 0] -= 1  # the first and the last one may be empty
-    lengths_BN = divide(chances[:, : hidden - 1], num_spans)
+    lengths_BN = divide(samples[:, : hidden - 1], num_spans)
     starts_BN = np.cumsum(gaps_BN[:, :-1] + lengths_BN, axis=1) - lengths_BN
-    begins_BT, ends_BT = np.zeros((2, num_rows, num_tokens + 1), np.int32)
-    np.put_along_axis(begins_BT, starts_BN, 1, axis=1)
+    starts_BT, ends_BT = np.zeros((2, num_rows, num_tokens + 1), np.int32)
+    np.put_along_axis(starts_BT, starts_BN, 1, axis=1)
     np.put_along_axis(ends_BT, starts_BN + lengths_BN, 1, axis=1)
-    span_BT = np.cumsum(begins_BT, axis=1)[:, :-1]
+    span_BT = np.cumsum(starts_BT, axis=1)[:, :-1]
     is_hidden_BT = span_BT > np.cumsum(ends_BT, axis=1)[:, :-1]
-    begins_BT = begins_BT[:, :-1] > 0
-    mark_BT = tokenizer.base_vocab_size - 1 + span_BT
+    starts_BT = starts_BT[:, :-1] > 0
+    sentinel_BT = tokenizer.base_vocab_size - 1 + span_BT
 
     def gather(is_taken_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-      """Take some of the tokens, and the marks at their places; add `<eos>`."""
-      taken = np.stack([begins_BT, is_taken_BT], axis=2)
-      tokens = np.stack([mark_BT, tokens_BT], axis=2)[taken]
+      """Select tokens, and the sentinels at their positions; append `<eos>`."""
+      taken = np.stack([starts_BT, is_taken_BT], axis=2)
+      tokens = np.stack([sentinel_BT, tokens_BT], axis=2)[taken]
       is_real = np.broadcast_to(is_real_BT[..., None], taken.shape)[taken]
       eos = np.full((num_rows, 1), EOS)
       tokens = np.hstack([tokens.reshape(num_rows, -1), eos])
@@ -118,21 +118,22 @@ class SpanCorruption(Objective):
     )
 
 
-def divide(chances_BN: np.ndarray, parts: int) -> np.ndarray:
-  """Divide N + 1 things into parts of at least one, all divisions alike.
+def divide(uniform_BN: np.ndarray, parts: int) -> np.ndarray:
+  """Divide N + 1 items into non-empty parts, all divisions equally likely.
 
-  The `parts - 1` lowest chances say between which neighbors it is cut:
+  The divisions are at the `parts - 1` lowest random numbers:
 
-      divide([[0.9, 0.1, 0.5, 0.3]], 3) → [[2, 2, 1]]
+  >>> divide([[0.9, 0.1, 0.5, 0.3]], 3)
+  [[2, 2, 1]]
   """
-  order_BN = np.argsort(chances_BN, axis=1, kind="stable")
-  cuts = 1 + np.sort(order_BN[:, : parts - 1], axis=1)
-  total = chances_BN.shape[1] + 1
-  return np.diff(cuts, axis=1, prepend=0, append=total)
+  order_BN = np.argsort(uniform_BN, axis=1, kind="stable")
+  splits = 1 + np.sort(order_BN[:, : parts - 1], axis=1)
+  total = uniform_BN.shape[1] + 1
+  return np.diff(splits, axis=1, prepend=0, append=total)
 
 
 def fit(length: int, rate: float, span_length: float) -> Sizes:
-  """Find how much text fills sources of some length.
+  """Return how much text fills sources of a given length.
 
   >>> fit(512, 0.15, 3.0)
   Sizes(text=568, hidden=85, spans=28)
