@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that users can correct, and the check of counts."""
+"""Errors that users can correct, and checks that raise them."""
+
+from collections.abc import Iterable
 
 INT32_MAX = 2**31 - 1
 
@@ -17,6 +19,24 @@ class UsageError(UserError):
   """An invalid argument, flag or config."""
 
   exit_code = 2
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+  """Check that a value is one of several names.
+
+  Configs are checked when they are finalized; this is for classes that are
+  also constructed directly.
+
+  >>> check_choice("norm", "rmsnorm", ("layer", "rms"))
+  UsageError: norm=rmsnorm is invalid: expected one of layer, rms.
+
+  Raises:
+    UsageError: if it is another name.
+  """
+  if value not in choices:
+    raise UsageError(
+      f"{name}={value} is invalid: expected one of {', '.join(choices)}."
+    )
 
 
 def check_positive(**counts: int) -> None:

@@ -110,7 +110,7 @@ class Run:
     model = experiment.model
     return make_sampler(
       experiment.config,
-      self._cache.around(model) if self._cache else model,
+      self._cache.wrap(model) if self._cache else model,
       self.tokenizer,
       int8_weights=self._int8_weights,
       caches_layout=True,

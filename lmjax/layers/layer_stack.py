@@ -59,7 +59,7 @@ def make_layers(
 def apply_layers(
   blocks: nn.Module | list[nn.Module],
   x_BTD: Array,
-  remembered: Sequence[PyTree],
+  layer_inputs: Sequence[PyTree],
   *shared: PyTree,
 ) -> tuple[Array, list[PyTree]]:
   """Apply all blocks.
@@ -67,18 +67,18 @@ def apply_layers(
   Args:
     blocks: what `make_layers` made.
     x_BTD: the input of the first.
-    remembered: something for each layer, all of one structure.
+    layer_inputs: one input per layer, all of one tree structure.
     *shared: something for all layers.
 
   Returns:
     The output of the last, and what each returns beside.
   """
   if isinstance(blocks, nn.Module):
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *remembered)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layer_inputs)
     x_BTD, stacked = blocks(x_BTD, stacked, *shared)
-    return x_BTD, _unstack(stacked, len(remembered))
+    return x_BTD, _unstack(stacked, len(layer_inputs))
   results = []
-  for block, own in zip(blocks, remembered, strict=True):
+  for block, own in zip(blocks, layer_inputs, strict=True):
     x_BTD, result = block(x_BTD, own, *shared)
     results.append(result)
   return x_BTD, results

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lmjax.errors import check_choice
 from lmjax.ops.layout import mean_over_rows
 from lmjax.types import Array
 
@@ -90,11 +91,8 @@ def normalization(
     **options: further attributes, such as `dtype` and `param_dtype`.
 
   Raises:
-    ValueError: if the name is not known.
+    UsageError: if the name is not known.
   """
-  if name not in NORMS:
-    raise ValueError(
-      f"norm={name} is invalid: expected one of {', '.join(NORMS)}."
-    )
+  check_choice("norm", name, NORMS)
   default = BATCH_NORM_EPSILON if name == "batch" else DEFAULT_EPSILON
   return functools.partial(NORMS[name], epsilon=epsilon or default, **options)

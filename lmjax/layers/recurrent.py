@@ -212,8 +212,8 @@ class RecurrentLayer(nn.Module):
     return make, jax.tree.map(turn, params)
 
   @nn.nowrap
-  def choices(self, with_resets: bool) -> dict[str, str]:
-    """Return the implementations that "auto" selects."""
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
+    """Return what "auto" resolves to, by config key."""
     return dict(implementation=self._choose_implementation(with_resets))
 
   @nn.nowrap

@@ -32,7 +32,7 @@ class StatefulLayer(nn.Module):
     return functools.partial(type(self), **fields), params
 
   @nn.nowrap
-  def choices(self, with_resets: bool) -> dict[str, str]:
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
     """Leave nothing to be chosen."""
     del with_resets
     return {}

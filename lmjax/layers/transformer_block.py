@@ -37,23 +37,24 @@ class Block(nn.Module):
   def __call__(
     self,
     x_BTD: Array,
-    remembered: tuple[PyTree, PyTree],
+    cache_and_memory: tuple[PyTree, PyTree],
     attention_context: PyTree,
-    attention_range: AttentionRange | None = None,
+    memory_range: AttentionRange | None = None,
   ) -> tuple[Array, PyTree]:
     """Transform [B, T, D].
 
     Args:
-      x_BTD: inputs.
-      remembered: what this layer's attention keeps of the tokens before, and
-        the memory that its cross-attention attends to; None for nothing.
-      attention_context: what every layer's attention may look at.
-      attention_range: what every layer's cross-attention sees of its memory.
+      x_BTD: residual stream.
+      cache_and_memory: the cache of the self-attention, and the keys and values
+        that the cross-attention attends to; None where there is none. They are
+        one argument because a scan over layers slices both.
+      attention_context: positions, mask and cache slots of all layers.
+      memory_range: visible positions of the memory, for all layers.
 
     Returns:
-      The output, and what the attention keeps from now on.
+      The residual stream, and the updated cache or None.
     """
-    cached, memory = remembered
+    cached, memory = cache_and_memory
     first = self.norm_position == "pre"
 
     def enter(name: str) -> Array:
@@ -68,7 +69,7 @@ class Block(nn.Module):
     x_BTD = leave(new_BTD, "attention")
     if self.cross_attention is not None:
       layer = self.cross_attention(name="cross_attention")
-      new_BTD = layer(enter("cross_attention"), memory, attention_range)
+      new_BTD = layer(enter("cross_attention"), memory, memory_range)
       x_BTD = leave(new_BTD, "cross_attention")
     layer = self.feed_forward(name="feed_forward")
     x_BTD = leave(layer(enter("feed_forward")), "feed_forward")

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags of words and n-grams, as fastText's (Joulin et al. 2016).
-
-arXiv:1607.01759. A linear model of the mean of their vectors is
-`classification.pooling=mean`.
-"""
+"""The bag-of-n-grams encoder of fastText (Joulin et al. 2016)."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -17,17 +13,19 @@ from lmjax.types import Array
 
 
 class BagOfNgrams(TextEncoder):
-  """The vector of each token plus those of the n-grams that end with it.
+  """At each token, its vector plus those of the n-grams that end there.
 
-  N-grams share the vectors of hash buckets.
+  N-grams are hashed into buckets, each with one vector. With
+  `classification.pooling=mean` it is the linear classifier of fastText (Joulin
+  et al. 2016, arXiv:1607.01759).
 
   Attributes:
-    vocab_size: number of tokens V.
+    vocab_size: vocabulary size V.
     width: width D of the vectors.
-    order: length of the longest n-grams; 1 for words alone.
-    num_buckets: how many vectors the n-grams of all orders share.
-    dropout: share of features dropped on the vectors.
-    embedding_dropout: share of the vocabulary; see EmbeddingDropout.
+    order: length of the longest n-grams; 1 for words only.
+    num_buckets: number of hash buckets for the n-grams of all orders.
+    dropout: dropout rate of the vectors.
+    embedding_dropout: fraction of the vocabulary dropped; see EmbeddingDropout.
     embedding_scale: standard deviation of the vectors at initialization.
     dtype: dtype of the sums.
     param_dtype: dtype of the parameters.
@@ -60,35 +58,38 @@ class BagOfNgrams(TextEncoder):
 
   @property
   def input_width(self) -> int:
-    """Width of what it reads."""
+    """Width of the embeddings."""
     return self.width
 
   @property
   def hidden_width(self) -> int:
-    """Width of what comes out."""
+    """Width of the hidden vectors."""
     return self.width
 
   def embed(self, tokens_BT: Array) -> Array:
-    """Look tokens and n-grams up and add them, [B, T, D]."""
+    """Return the sums of token and n-gram vectors, [B, T, D]."""
     x_BTD = self.drop_tokens(self.embedding(tokens_BT), tokens_BT)
     for order in range(2, self.order + 1):
       bucket_BT = ngram_buckets(tokens_BT, order, self.num_buckets)
+      # Bucket -1: no n-gram ends at the first n - 1 tokens.
       vectors_BTD = self.ngrams(jnp.maximum(bucket_BT, 0))
       x_BTD += jnp.where(bucket_BT[..., None] < 0, 0, vectors_BTD)
     return x_BTD
 
   def contextualize(self, x_BTD: Array, mask_BT: Array) -> Array:
-    """Weigh, so that the mean over tokens is that over words and n-grams."""
+    """Scale the vectors of each text, [B, T, D] to [B, T, D]."""
+    # fastText averages over all words and n-grams of a text. A head averages
+    # over tokens, so multiply by their ratio. N tokens have N - n + 1 n-grams.
     tokens_B = mask_BT.sum(axis=1, dtype=jnp.float32)
-    grams_B = sum(
+    features_B = sum(
       jnp.maximum(tokens_B - shorter, 0.0) for shorter in range(self.order)
     )
-    scale_B = tokens_B / jnp.maximum(grams_B, 1.0)
+    scale_B = tokens_B / jnp.maximum(features_B, 1.0)
     return self.drop(x_BTD) * scale_B[:, None, None].astype(x_BTD.dtype)
 
 
 def build(config: ConfigDict, vocab_size: int) -> BagOfNgrams:
-  """Make the encoder that a config describes."""
+  """Build the encoder of a config."""
   model = config.model
   return BagOfNgrams(
     vocab_size=vocab_size,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder–decoder Transformer: one text read while another is written."""
+"""The encoder–decoder Transformer for sequence-to-sequence tasks."""
 
 from typing import NamedTuple
 
@@ -22,12 +22,12 @@ from lmjax.types import Array, PyTree
 
 
 class Memory(NamedTuple):
-  """A source text as the decoder's layers attend to it, batch first.
+  """The encoder's output, projected for cross-attention; batch axis first.
 
   Attributes:
-    keys_BGSK: one array a layer.
-    values_BGSK: one array a layer.
-    mask_BS: false on padding; None if there is none.
+    keys_BGSK: cross-attention keys, one array per decoder layer.
+    values_BGSK: cross-attention values, one array per decoder layer.
+    mask_BS: false on padding; None for no padding.
   """
 
   keys_BGSK: tuple[Array, ...]
@@ -36,16 +36,20 @@ class Memory(NamedTuple):
 
 
 class EncoderDecoder(Transformer, kw_only=True):
-  """A decoder that attends to what an encoder makes of a source text.
+  """Encoder–decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762).
 
-  Vaswani et al. 2017 (arXiv:1706.03762); with relative positions, RMS norms
-  before the layers and no biases, T5 (Raffel et al. 2020, arXiv:1910.10683).
-  Both texts have one vocabulary and one embedding table, if not said otherwise.
+  With relative positions, RMS norms before the layers and no biases it is T5
+  (Raffel et al. 2020, arXiv:1910.10683). Source and target share a vocabulary
+  and an embedding table unless `source_vocab_size` is set.
+
+  >>> memory = model.apply(variables, sources_BS, mask_BS, method="encode")
+  >>> hidden_BTD, carry = model.apply(
+  ...     variables, tokens_BT, carry, memory=memory)
 
   Attributes:
-    encoder: transformer stack that reads the source; bidirectional.
-    source_vocab_size: number of tokens of sources, which then have a table of
-      their own; 0 for one vocabulary.
+    encoder: bidirectional transformer stack over the source.
+    source_vocab_size: vocabulary size of sources with an embedding table of
+      their own; 0 for a shared vocabulary.
   """
 
   kinds = ("encoder_decoder",)
@@ -63,6 +67,9 @@ class EncoderDecoder(Transformer, kw_only=True):
         dtype=self.dtype,
         param_dtype=self.param_dtype,
       )
+    # The cross-attention projections of all decoder layers, stacked [L, ...].
+    # They are here and not in the blocks so that `encode` computes keys and
+    # values once per source, not at every decoding step.
     projection = nn.vmap(
       Affine,
       variable_axes={"params": 0},
@@ -84,13 +91,14 @@ class EncoderDecoder(Transformer, kw_only=True):
       self.memory_key_norms = [key_norm() for _ in range(self.stack.num_layers)]
 
   def encode(self, sources_BS: Array, mask_BS: Array | None = None) -> Memory:
-    """Read source texts.
-
-    Keys and values of all layers are made here, once a text.
+    """Encode source texts.
 
     Args:
       sources_BS: int tokens.
       mask_BS: true on tokens, false on padding; None for no padding.
+
+    Returns:
+      The keys and values of every decoder layer's cross-attention.
     """
     table = self.source_embedding if self.source_vocab_size else self.embedding
     x_BSD = self.encoder.encode_bidirectional(table(sources_BS), None, mask_BS)
@@ -101,18 +109,19 @@ class EncoderDecoder(Transformer, kw_only=True):
         biases = [None] * self.stack.num_layers
       return list(zip(kernels, biases, strict=True))
 
+    # One matmul for the keys and values of all layers.
     maps = by_layer(self.memory_key()) + by_layer(self.memory_value())
-    made = apply_affine(x_BSD, maps, 1, self.dtype)
-    keys_BSGK, values_BSGK = (
-      made[: self.stack.num_layers],
-      made[self.stack.num_layers :],
-    )
+    projected = apply_affine(x_BSD, maps, 1, self.dtype)
+    keys_BSGK = projected[: self.stack.num_layers]
+    values_BSGK = projected[self.stack.num_layers :]
     if self.stack.qk_norm != "none":
       norms = zip(self.memory_key_norms, keys_BSGK, strict=True)
       keys_BSGK = [norm(key_BSGK) for norm, key_BSGK in norms]
 
-    def heads_first(made: list[Array]) -> tuple[Array, ...]:
-      return tuple(jnp.swapaxes(x_BSGK, 1, 2) for x_BSGK in made)
+    # [B, G, S, K], the layout of the key–value cache: decoding steps then use
+    # one function for both kinds of attention.
+    def heads_first(arrays: list[Array]) -> tuple[Array, ...]:
+      return tuple(jnp.swapaxes(x_BSGK, 1, 2) for x_BSGK in arrays)
 
     return Memory(heads_first(keys_BSGK), heads_first(values_BSGK), mask_BS)
 
@@ -125,14 +134,15 @@ class EncoderDecoder(Transformer, kw_only=True):
     sources_BS: Array | None = None,
     source_mask_BS: Array | None = None,
   ) -> tuple[Array, KeyValueCache | None]:
-    """Read target tokens behind those of a carry.
+    """Process target tokens that follow those of a carry.
 
     Args:
       tokens_BT: int tokens.
       carry: keys and values of the tokens before; None for no tokens before.
-      resets_BT: true where a document begins; no token sees across.
-      memory: what `encode` made of the sources.
-      sources_BS: the sources themselves, in place of a memory.
+      resets_BT: true at the first token of each document; no token attends to
+        another document.
+      memory: the output of `encode`.
+      sources_BS: int tokens of the sources, instead of `memory`.
       source_mask_BS: false on their padding.
 
     Returns:
@@ -140,34 +150,36 @@ class EncoderDecoder(Transformer, kw_only=True):
       if none was given.
 
     Raises:
-      UsageError: if there is no source.
+      UsageError: if neither `memory` nor `sources_BS` is given.
     """
     if memory is None:
       if sources_BS is None and self.is_initializing():
-        sources_BS = tokens_BT  # parameters depend on no length
+        sources_BS = tokens_BT  # no parameter depends on the source
       if sources_BS is None:
         raise UsageError(
-          "model.name=encoder_decoder writes one text while it reads another; "
-          "choose a task that gives it both."
+          "model.name=encoder_decoder needs source sequences; choose a task "
+          "that has them, such as seq2seq."
         )
       memory = self.encode(sources_BS, source_mask_BS)
     memories = list(zip(memory.keys_BGSK, memory.values_BGSK, strict=True))
-    attention_range = cross_attention_range(memory.mask_BS, tokens_BT.shape[1])
-    return self._read(
+    memory_range = cross_attention_range(memory.mask_BS, tokens_BT.shape[1])
+    return self._forward(
       tokens_BT,
       carry,
       resets_BT,
       memories=memories,
-      attention_range=attention_range,
+      memory_range=memory_range,
     )
 
   @nn.nowrap
   def attended(self, sown: PyTree) -> Array:
-    """Return how much tokens attended to places of the source, [B, T, S].
+    """Return the mean cross-attention weights of all layers and heads.
 
     Args:
-      sown: "intermediates" of a call: the weights of each head of each layer,
-        of which the mean is taken.
+      sown: the collection "intermediates" of a call.
+
+    Returns:
+      float32 [B, T, S].
     """
     weights_LBHTS = jnp.concatenate(
       [
@@ -179,29 +191,35 @@ class EncoderDecoder(Transformer, kw_only=True):
     return jnp.mean(weights_LBHTS, axis=(0, 2))
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count multiply–adds times two of the matmuls of one forward token.
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return the matmul FLOPs per target token of the forward pass.
 
-    Sources are taken to be as long as targets.
+    Sources are assumed to be as long as targets.
     """
     key_value_width = (
       self.width * self.stack.num_kv_heads // self.stack.num_heads
     )
-    crossing = 2 * self.width * (self.width + key_value_width + window)
+    cross_attention = 2 * self.width * (self.width + key_value_width + seq_len)
+    encoder_block = self.encoder.block_multiply_adds(seq_len)
     return (
-      super().flops_per_token(window)
-      + 2 * self.stack.num_layers * crossing
-      + 2 * self.encoder.num_layers * self.encoder.block_flops(window)
+      super().flops_per_token(seq_len)
+      + 2 * self.stack.num_layers * cross_attention
+      + 2 * self.encoder.num_layers * encoder_block
     )
 
 
 def build(
   config: ConfigDict, vocab_size: int, source_vocab_size: int = 0
 ) -> EncoderDecoder:
-  """Make the model that a config describes.
+  """Build the model of a config.
+
+  Args:
+    config: a config with model.name=encoder_decoder.
+    vocab_size: vocabulary size V of the targets.
+    source_vocab_size: vocabulary size of the sources; 0 for a shared one.
 
   Raises:
-    UsageError: if the sizes do not fit together.
+    UsageError: if sizes are not divisible as the positions or heads need.
   """
   model = config.model
   settings = transformer_settings(config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every language model offers; its file states what is its own."""
+"""The interface of every autoregressive model, with its defaults."""
 
 import re
 from collections.abc import Sequence
@@ -16,40 +16,38 @@ from lmjax.types import Array, PyTree
 
 
 class LanguageModel(nn.Module):
-  """A model that reads tokens and scores the next ones.
+  """Base class of models that predict the next token.
 
-  A subclass has `__call__(tokens_BT, carry, resets_BT) → (hidden, carry)`,
-  `initial_carry`, `dtype`, and `max_context`: the maximum number of tokens that
-  a carry holds, or None for no limit. The rest is here for models whose logits
-  are a table times a hidden vector: modules named `embedding` and, unless
-  `tie_embeddings`, `output`. A model that scores in another way overrides
-  `logits` and `cross_entropy`; what `hidden` is, is then its own affair, as
-  long as the axes of every leaf begin with batch and time.
+  A subclass defines `__call__(tokens_BT, carry, resets_BT) → (hidden, carry)`,
+  `initial_carry`, `dtype`, and `max_context`: the maximum number of tokens in a
+  carry, or None for no limit.
+
+  The defaults here are for models whose logits are a table times a hidden
+  vector: submodules `embedding` and, unless `tie_embeddings`, `output`. Other
+  models override `logits` and `cross_entropy`; their `hidden` may be any tree
+  whose leaves have leading axes [B, T].
 
   Attributes:
-    kinds: what the model can be taken for: "decoder", which sees the tokens
-      before each alone; "infiller", a decoder that learns from batches, in
-      which text may be rearranged; "prefix_decoder", whose call takes
-      `bidirectional_BT`; "encoder", which sees all; "encoder_decoder", which
-      has `encode`.
+    kinds: which tasks the model can learn. "decoder": each token attends to
+      earlier ones only. "infiller": a decoder trained on batches whose text may
+      be rearranged (fill-in-the-middle). "prefix_decoder": `__call__` takes
+      `bidirectional_BT`. "encoder": tokens attend in both directions.
+      "encoder_decoder": has `encode`.
   """
 
   kinds = ("decoder", "infiller")
 
   def unembedding(self) -> Unembedding:
-    """Return what scores the next token: table_VD, and bias_V or None."""
+    """Return the weights of the output layer: table_VD, and bias_V or None."""
     layer = self.embedding if self.tie_embeddings else self.output
     return layer.unembedding()
 
   def logits(self, hidden_BTD: Array) -> Array:
-    """Score every next token: [B, T, D] to float32 [B, T, V]."""
+    """Return the logits of the next token: [B, T, D] to float32 [B, T, V]."""
     return make_logits(hidden_BTD, self.unembedding())
 
   def log_probs(self, hidden: PyTree, targets_BT: Array) -> Array:
-    """Score one next token at each position, in nats: float32 [B, T].
-
-    Step by step, for the scores of all tokens would be large.
-    """
+    """Return the log-probability of each target in nats: float32 [B, T]."""
 
     def one_step(inputs: tuple[PyTree, Array]) -> Array:
       hidden, target_B = inputs
@@ -57,6 +55,8 @@ class LanguageModel(nn.Module):
       log_probs_BV = jax.nn.log_softmax(logits_B1V[:, 0], axis=-1)
       return jnp.take_along_axis(log_probs_BV, target_B[:, None], 1)[:, 0]
 
+    # One position at a time: logits [B, T, V] of all positions would need more
+    # memory than the rest of the model.
     by_time = jax.tree.map(
       lambda x: jnp.swapaxes(x, 0, 1), (hidden, targets_BT)
     )
@@ -70,7 +70,18 @@ class LanguageModel(nn.Module):
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets; see linear_cross_entropy."""
+    """Return sums over targets in nats, without storing logits [B, T, V].
+
+    Args:
+      hidden_BTD: what `__call__` returned.
+      targets_BT: int next tokens.
+      weights_BT: weight of each target; 0 on padding.
+      label_smoothing: probability moved from targets to a uniform distribution.
+      z_loss: weight of the squared log-normalizer.
+
+    Returns:
+      The sums; see lmjax.ops.linear_cross_entropy.
+    """
     table_VD, bias_V = self.unembedding()
     return linear_cross_entropy(
       hidden_BTD,
@@ -84,19 +95,19 @@ class LanguageModel(nn.Module):
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> PyTree:
-    """Make an empty carry that can hold `capacity` tokens."""
+    """Return an empty carry with room for `capacity` tokens."""
     raise NotImplementedError
 
   @nn.nowrap
   def rewind(self, carry: PyTree, num_tokens: int) -> PyTree:
-    """Make a carry behind which the newest tokens are to be read again.
+    """Return a carry for processing the newest tokens again.
 
-    So generation goes on when no token fits into the context any more. All
-    tokens are forgotten, those before the newest for good.
+    Generation continues this way when the context is full: it drops the carry
+    and processes the newest tokens again, as the only context.
 
     Args:
       carry: a carry of `max_context` tokens.
-      num_tokens: how many of the tokens that it has read will be read again.
+      num_tokens: number of newest tokens that will be processed again.
     """
     del num_tokens
     batch_size = len(jax.tree.leaves(carry)[0])
@@ -120,12 +131,12 @@ class LanguageModel(nn.Module):
     """
     model, variables = self.unbind()
 
-    def read(carry: PyTree, token_B: Array) -> tuple[PyTree, PyTree]:
+    def step(carry: PyTree, token_B: Array) -> tuple[PyTree, PyTree]:
       hidden, carry = model.apply(variables, token_B[:, None], carry, **options)
       hidden = jax.tree.map(lambda leaf: leaf[:, 0], hidden)
       return carry, (hidden, model.snapshot(carry))
 
-    carry, (hidden, snapshots) = jax.lax.scan(read, carry, tokens_BT.T)
+    carry, (hidden, snapshots) = jax.lax.scan(step, carry, tokens_BT.T)
     hidden = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), hidden)
     return hidden, carry, snapshots
 
@@ -150,12 +161,18 @@ class LanguageModel(nn.Module):
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple["LanguageModel", PyTree]:
-    """Lay variables out for one token at a time.
+    """Return a model and variables laid out for decoding steps.
 
-    The table is cast once: the largest array of most models, read at every
-    step.
+    Both compute the same as before. Subclasses transpose or unstack kernels
+    where a single token makes another layout faster.
+
+    Args:
+      variables: variables of this model.
+      batch_size: number of rows B of a decoding step.
     """
     del batch_size
+    # A decoding step reads the whole table, which is often the largest array:
+    # cast it once instead of at every step.
 
     def cast(name: str, leaf: Array) -> Array:
       is_table = re.search(r"^params/(embedding/embedding|output/table)$", name)
@@ -164,8 +181,12 @@ class LanguageModel(nn.Module):
     return self, map_named(cast, variables)
 
   @nn.nowrap
-  def choices(self, with_resets: bool) -> dict[str, str]:
-    """Name what each "auto" stands for here."""
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
+    """Return what each "auto" resolves to, by config key.
+
+    Args:
+      with_resets: whether batches have document resets.
+    """
     del with_resets
     return {}
 
@@ -173,21 +194,25 @@ class LanguageModel(nn.Module):
   def estimate(
     self, tokens: np.ndarray, starts: np.ndarray, names: Sequence[str]
   ) -> dict[str, PyTree]:
-    """Make the variables that come from the training text by counting.
+    """Return the variables that are estimated by counting, not by gradients.
 
     Args:
-      tokens: the text, [N], mapped from disk.
-      starts: where its documents begin, sorted.
+      tokens: the training text, [N], memory-mapped.
+      starts: sorted positions of the first tokens of documents.
       names: the string of each token of the vocabulary.
 
     Returns:
-      Collections of NumPy arrays, of any shape, that stand in the place of
-      those that `init` makes; none for most models.
+      Collections of NumPy arrays, of any shape, that replace those of `init`;
+      none for most models.
     """
     del tokens, starts, names
     return {}
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count multiply–adds times two of the matmuls of one forward token."""
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return the matmul FLOPs per token of the forward pass.
+
+    Args:
+      seq_len: sequence length T, which attention depends on.
+    """
     raise NotImplementedError

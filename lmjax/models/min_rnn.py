@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The minGRU and minLSTM language models (Feng et al. 2024)."""
+"""The minGRU and minLSTM language models.
+
+Recurrences whose gates depend on the inputs only, so that training computes all
+time steps with a parallel scan (Feng et al. 2024, arXiv:2410.01201).
+"""
 
 import functools
 
@@ -15,12 +19,9 @@ from lmjax.models.residual_stack import (
 
 
 def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
-  """Make the model that a config describes.
+  """Build the model of a config with model.name=min_gru or min_lstm.
 
-  A block is a recurrence and a feed-forward layer, each on the residual stream.
-
-  Raises:
-    UsageError: if a choice is not known.
+  A block is a recurrence and a feed-forward layer, both residual.
   """
   model = config.model
   recurrent_width = model.recurrent_width or model.width

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A language model that remembers at test time which token followed what."""
+"""The neural cache: a language model that adapts to recent text."""
 
 import dataclasses
 from typing import NamedTuple
@@ -22,55 +22,63 @@ from lmjax.ops.neural_cache import (
 )
 from lmjax.types import Array, PyTree
 
-_MAX_ELEMENTS = 1 << 23  # of the probabilities made at a time
-_MOST = 10**9  # that users may say, which int32 and float32 hold
+_MAX_ELEMENTS = 1 << 23  # of the probabilities [B, t, V] computed at a time
+_MAX_VALUE = 10**9  # of options; fits into int32 and float32
 
 
 class Hidden(NamedTuple):
-  """What the probabilities of the next token are made of."""
+  """The two parts of the distribution over the next token.
+
+  Attributes:
+    model: hidden vectors of the model.
+    found: weights and next tokens of the cache entries.
+  """
 
   model: PyTree
   found: Found
 
 
 class NeuralCache(LanguageModel):
-  """Any model, mixed with a cache of its own hidden vectors.
+  """A language model interpolated with a cache of its own hidden vectors.
 
-  The continuous cache of Grave et al. 2017 (arXiv:1612.04426), interpolated
-  linearly: a token has the probability (1 - share) · that of the model + share
-  · the sum of exp(theta · hₜ · hᵢ) over the positions i that it followed,
-  normalized over those of the cache. Nothing is learned: the variables are the
-  model's own. Where a model's hidden vectors are several arrays of floats they
-  are joined; where there are none, as in counting models, all positions count
-  alike (Kuhn & De Mori 1990).
+  The continuous cache of Grave et al. 2017 (arXiv:1612.04426). The probability
+  of a token w is
+
+      (1 − λ) · p_model(w) + λ · Σ exp(θ · hₜ · hᵢ) / Z
+
+  with the sum over the cached positions i that w followed, and Z the sum over
+  all cached positions. Nothing is trained: the variables are those of the
+  model. Hidden vectors in several float arrays are concatenated. Without any,
+  as in n-gram models, all cached positions have equal weight: the unigram cache
+  of Kuhn & De Mori 1990.
 
   Attributes:
-    model: the model.
-    size: how many of the newest positions the cache holds.
-    theta: how much similarity counts; 0 for not at all.
-    share: weight of the cache, wherever it is not empty.
-    keeps_memory: whether the model's own memory is part of the carry; else it
-      is empty at each call, and the cache goes on alone.
+    model: the language model.
+    size: number of newest positions in the cache.
+    theta: inverse temperature θ of the similarity; 0 for equal weights.
+    weight: weight λ of the cache where it is not empty.
+    carries_model: whether the carry includes that of the model. If not, each
+      call starts the model from an empty carry; only the cache continues.
   """
 
   model: LanguageModel
   size: int
   theta: float
-  share: float
-  keeps_memory: bool = True
+  weight: float
+  carries_model: bool = True
 
   def setup(self):
-    """Take the model's variables for this one's."""
+    """Share the scope of the model, whose variables these are."""
     nn.share_scope(self, self.model)
 
   @property
   def max_context(self) -> int | None:
-    """How many tokens the model's memory holds."""
+    """Maximum number of tokens in the carry of the model."""
     return self.model.max_context
 
   @property
   def dtype(self) -> jnp.dtype:
-    """Dtype of the model's matmuls."""
+    """Dtype of the matmuls of the model."""
     return self.model.dtype
 
   def __call__(
@@ -79,9 +87,9 @@ class NeuralCache(LanguageModel):
     carry: tuple[PyTree, Memory] | None = None,
     resets_BT: Array | None = None,
   ) -> tuple[Hidden, tuple[PyTree, Memory] | None]:
-    """Read tokens from a carry on; see lmjax.models."""
-    inner, memory = (None, None) if carry is None else carry
-    hidden, inner = self.model(tokens_BT, inner, resets_BT)
+    """Process tokens that follow those of a carry; see lmjax.models."""
+    model_carry, memory = (None, None) if carry is None else carry
+    hidden, model_carry = self.model(tokens_BT, model_carry, resets_BT)
     hidden_BTD = _vectors(hidden)
     if memory is None:
       batch, _, width = hidden_BTD.shape
@@ -94,11 +102,14 @@ class NeuralCache(LanguageModel):
       size=self.size,
       theta=self.theta,
     )
-    return Hidden(hidden, found), None if carry is None else (inner, memory)
+    return Hidden(hidden, found), None if carry is None else (
+      model_carry,
+      memory,
+    )
 
   def logits(self, hidden: Hidden) -> Array:
-    """Return the logarithm of the mixed probabilities, [B, T, V]."""
-    return mix(self.model.logits(hidden.model), hidden.found, self.share)
+    """Return the log-probabilities of the mixture, float32 [B, T, V]."""
+    return mix(self.model.logits(hidden.model), hidden.found, self.weight)
 
   def cross_entropy(
     self,
@@ -108,12 +119,13 @@ class NeuralCache(LanguageModel):
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets, some positions at a time.
+    """Return sums over targets; see LanguageModel.
 
-    There is nothing to train, so `loss` is `nats` whatever the regularizers.
+    Nothing is trained, so `loss` equals `nats` and regularizers are ignored.
     """
     del label_smoothing, z_loss
     batch, time = targets_BT.shape
+    # Chunks of positions, so that no array has more than _MAX_ELEMENTS.
     rows = max(_MAX_ELEMENTS // self.model.vocab_size, 1)
     num_chunks = -(-time // max(rows // batch, 1))
     chunk = -(-time // num_chunks)
@@ -127,56 +139,57 @@ class NeuralCache(LanguageModel):
       target_BT1 = jnp.take_along_axis(
         log_probs_BTV, targets_BT[..., None], axis=-1
       )
-      counts_BT = weights_BT > 0  # what is impossible elsewhere is no matter
+      # Impossible targets of weight 0, as on padding, would give ∞ · 0 = NaN.
+      counts_BT = weights_BT > 0
       nats_BT = jnp.where(counts_BT, -target_BT1[..., 0] * weights_BT, 0.0)
-      is_best_BT = jnp.all(log_probs_BTV <= target_BT1, axis=-1)
+      is_correct_BT = jnp.all(log_probs_BTV <= target_BT1, axis=-1)
       nats = jnp.sum(nats_BT)
-      sums = CrossEntropy(nats, nats, jnp.sum(is_best_BT * weights_BT))
+      sums = CrossEntropy(nats, nats, jnp.sum(is_correct_BT * weights_BT))
       return jax.tree.map(jnp.add, total, sums), None
 
-    nothing = CrossEntropy(*[jnp.zeros((), jnp.float32)] * 3)
-    return jax.lax.scan(add, nothing, chunks)[0]
+    zeros = CrossEntropy(*[jnp.zeros((), jnp.float32)] * 3)
+    return jax.lax.scan(add, zeros, chunks)[0]
 
   @nn.nowrap
   def initial_carry(
     self, batch_size: int, capacity: int
   ) -> tuple[PyTree, Memory]:
-    """Make an empty memory of the model, and an empty cache."""
-    inner = None
-    if self.keeps_memory:
-      inner = self.model.initial_carry(batch_size, capacity)
+    """Return an empty carry of the model and an empty cache."""
+    model_carry = None
+    if self.carries_model:
+      model_carry = self.model.initial_carry(batch_size, capacity)
 
     def vectors() -> Array:
-      """Read a token, for the shape of what comes out."""
       token_BT, key = jnp.zeros((1, 1), jnp.int32), jax.random.key(0)
       (hidden, _), _ = self.model.init_with_output(key, token_BT)
       return _vectors(hidden)
 
+    # The width of hidden vectors is known only from a traced call.
     shape = jax.eval_shape(vectors)
     width, dtype = shape.shape[-1], shape.dtype
-    return inner, empty_memory(batch_size, self.size, width, dtype)
+    return model_carry, empty_memory(batch_size, self.size, width, dtype)
 
   @nn.nowrap
   def rewind(
     self, carry: tuple[PyTree, Memory], num_tokens: int
   ) -> tuple[PyTree, Memory]:
-    """Let the model forget; the cache loses what is read again alone."""
-    inner, memory = carry
-    if self.keeps_memory:
-      inner = self.model.rewind(inner, num_tokens)
-    return inner, rewind(memory, num_tokens)
+    """Rewind the model; the cache drops only the tokens processed again."""
+    model_carry, memory = carry
+    if self.carries_model:
+      model_carry = self.model.rewind(model_carry, num_tokens)
+    return model_carry, rewind(memory, num_tokens)
 
   @nn.nowrap
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple["NeuralCache", PyTree]:
-    """Let the model lay itself out."""
+    """Lay out the model for decoding steps; see LanguageModel."""
     model, variables = self.model.for_decoding(variables, batch_size)
     return self.clone(model=model), variables
 
 
 def _vectors(hidden: PyTree) -> Array:
-  """Join all arrays of floats to [B, T, D]; D is 0 if there are none."""
+  """Concatenate all float arrays to [B, T, D]; D = 0 if there are none."""
   leaves = jax.tree.leaves(hidden)
   floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
   batch, time = leaves[0].shape[:2]
@@ -187,12 +200,14 @@ def _vectors(hidden: PyTree) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class CacheOptions:
-  """A neural cache as users ask for it; see NeuralCache.
+  """Options of a neural cache; see NeuralCache.
+
+  >>> model = CacheOptions(size=2000, theta=0.3, weight=0.1).wrap(model)
 
   Attributes:
-    size: how many positions it holds.
-    theta: how much similarity counts.
-    share: weight of the cache, λ of the paper.
+    size: number of positions in the cache.
+    theta: inverse temperature θ of the similarity.
+    weight: weight λ of the cache.
 
   Raises:
     UsageError: if a number is out of range.
@@ -200,25 +215,27 @@ class CacheOptions:
 
   size: int
   theta: float
-  share: float
+  weight: float
 
   def __post_init__(self):
-    """Check the numbers."""
+    """Check the ranges."""
     if self.size < 1:
       raise UsageError(f"cache_size={self.size} must be at least 1.")
-    if self.size > _MOST:
-      raise UsageError(f"cache_size={self.size} must be at most {_MOST:,}.")
-    if not 0 <= self.theta <= _MOST:
+    if self.size > _MAX_VALUE:
       raise UsageError(
-        f"cache_theta={self.theta} must be at least 0, and at most {_MOST:,}."
+        f"cache_size={self.size} must be at most {_MAX_VALUE:,}."
       )
-    if not 0 <= self.share < 1:
+    if not 0 <= self.theta <= _MAX_VALUE:
       raise UsageError(
-        f"cache_lambda={self.share} must be at least 0 and below 1."
+        f"cache_theta={self.theta} must be at least 0, and at most {_MAX_VALUE:,}."
+      )
+    if not 0 <= self.weight < 1:
+      raise UsageError(
+        f"cache_lambda={self.weight} must be at least 0 and below 1."
       )
 
-  def around(
-    self, model: LanguageModel, keeps_memory: bool = True
+  def wrap(
+    self, model: LanguageModel, carries_model: bool = True
   ) -> NeuralCache:
-    """Give a model this cache."""
-    return NeuralCache(model, self.size, self.theta, self.share, keeps_memory)
+    """Return a model with this cache."""
+    return NeuralCache(model, self.size, self.theta, self.weight, carries_model)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The n-gram language model: counted, not trained.
+"""The n-gram language model: estimated by counting, without gradients.
 
-Its tables are variables of the collection "ngrams". What counts and smooths is
-in lmjax.ngrams, what looks up in lmjax.ops.ngram_lookup.
+lmjax.ngrams counts and smooths with NumPy; lmjax.ops.ngram_lookup evaluates the
+tables, which are variables of the collection "ngrams".
 """
 
 import functools
@@ -15,7 +15,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError, UserError
-from lmjax.models.choices import check_choice
 from lmjax.models.language_model import LanguageModel
 from lmjax.ngrams import arpa, smoothing
 from lmjax.ngrams.backoff import Backoff
@@ -27,7 +26,6 @@ from lmjax.ops.linear_cross_entropy import CrossEntropy
 from lmjax.ops.ngram_lookup import Order
 from lmjax.types import Array, PyTree
 
-MAX_ORDER = 7
 SMOOTHINGS = (
   "maximum_likelihood",
   "add_k",
@@ -35,24 +33,24 @@ SMOOTHINGS = (
   "kneser_ney",
   "modified_kneser_ney",
 )
-NEVER_NEXT = ("<pad>", "<bos>")  # tokens that no text goes on with
+NEVER_NEXT = ("<pad>", "<bos>")  # tokens of probability 0
 
 
 class NGram(LanguageModel):
-  """An n-gram model in back-off form.
+  """Back-off n-gram model (Chen & Goodman 1999 compare its smoothings).
 
-  `hidden` is where the last 1 to n - 1 tokens are in the tables, int32
-  [B, T, n - 1], and the carry is the same for the newest token: all that the
-  counts know of the last n - 1 tokens. Before anything is counted, all tokens
-  are equally likely.
+  `hidden` holds, for contexts of the last 1 to n - 1 tokens, their indices in
+  the tables, int32 [B, T, n - 1]; -1 if a context was not counted. The carry is
+  `hidden` of the newest token: it determines all later probabilities. Before
+  `estimate`, all tokens are equally likely.
 
   Attributes:
-    vocab_size: number of tokens V.
+    vocab_size: vocabulary size V.
     order: the n.
-    smooth: counts of orders 1 to n, and as `excluded` the tokens that never
-      come next, to tables.
-    arpa: a file to read the tables from, instead of counting; empty for none.
-    within_documents: whether grams end where a document does.
+    smooth: function from the counts of orders 1 to n, and from the tokens to
+      exclude as `excluded`, to tables.
+    arpa: ARPA file to load instead of counting; empty for none.
+    within_documents: whether n-grams do not cross document boundaries.
   """
 
   vocab_size: int
@@ -61,8 +59,9 @@ class NGram(LanguageModel):
   arpa: str = ""
   within_documents: bool = False
 
-  kinds = ("decoder",)  # what is counted is the text as it stands
-  max_context = None  # older tokens do not count
+  # No "infiller": counting uses the text itself, not rearranged batches.
+  kinds = ("decoder",)
+  max_context = None  # the carry has a fixed size
   dtype = jnp.float32
 
   def setup(self):
@@ -71,19 +70,19 @@ class NGram(LanguageModel):
     def table(name: str, number: int, initial: Array) -> Array:
       return self.variable("ngrams", f"{name}_{number}", lambda: initial).value
 
-    even = -jnp.log(jnp.full(self.vocab_size, self.vocab_size, jnp.float32))
+    uniform = -jnp.log(jnp.full(self.vocab_size, self.vocab_size, jnp.float32))
     none, no_log = jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.float32)
     orders = []
     for number in range(1, self.order + 1):
       first, last = number == 1, number == self.order
-      logs = even if first else no_log
-      behind, words = jnp.zeros_like(logs), jnp.zeros_like(logs, jnp.int32)
+      logs = uniform if first else no_log
+      weights, words = jnp.zeros_like(logs), jnp.zeros_like(logs, jnp.int32)
       orders.append(
         Order(
           words_N=None if first else table("words", number, none),
           starts=None if first else table("starts", number, none),
           log_probs_N=table("log_probs", number, logs),
-          log_weights_N=None if last else table("log_weights", number, behind),
+          log_weights_N=None if last else table("log_weights", number, weights),
           best_words_N=None if last else table("best_words", number, words),
         )
       )
@@ -95,55 +94,59 @@ class NGram(LanguageModel):
     carry: Array | None = None,
     resets_BT: Array | None = None,
   ) -> tuple[Array, Array | None]:
-    """Find each token with those before it in the tables.
+    """Look up the contexts that end with each token.
 
     Args:
       tokens_BT: int tokens.
-      carry: where the last tokens before them are; None for none.
-      resets_BT: true where nothing before the token counts.
+      carry: indices of the contexts before them; None for no tokens before.
+      resets_BT: true at the first token of each document, whose context is
+        empty.
 
     Returns:
-      Places [B, T, n - 1], and the last of them, or None if no carry was given.
+      Indices [B, T, n - 1], and those of the last token, or None if no carry
+      was given.
     """
-    places_BK = carry
+    contexts_BK = carry
     if carry is None:
-      places_BK = self.initial_carry(len(tokens_BT), 0)
-    places_BTK = ngram_lookup.advance(
-      self.orders, tokens_BT, places_BK, resets_BT
+      contexts_BK = self.initial_carry(len(tokens_BT), 0)
+    contexts_BTK = ngram_lookup.advance(
+      self.orders, tokens_BT, contexts_BK, resets_BT
     )
-    return places_BTK, None if carry is None else places_BTK[:, -1]
+    return contexts_BTK, None if carry is None else contexts_BTK[:, -1]
 
-  def logits(self, places_BTK: Array) -> Array:
+  def logits(self, contexts_BTK: Array) -> Array:
     """Return the log-probability of every next token: [B, T, V]."""
-    return ngram_lookup.log_probs(self.orders, places_BTK)
+    return ngram_lookup.log_probs(self.orders, contexts_BTK)
 
-  def log_probs(self, places_BTK: Array, targets_BT: Array) -> Array:
+  def log_probs(self, contexts_BTK: Array, targets_BT: Array) -> Array:
     """Return the log-probability of each target: [B, T]."""
-    return ngram_lookup.log_prob(self.orders, places_BTK, targets_BT)
+    return ngram_lookup.log_prob(self.orders, contexts_BTK, targets_BT)
 
   def cross_entropy(
     self,
-    places_BTK: Array,
+    contexts_BTK: Array,
     targets_BT: Array,
     weights_BT: Array,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets; there is nothing to regularize.
+    """Return sums over targets; see LanguageModel.
 
-    Of several tokens that are most likely, the first is correct.
+    `build` rejects the regularizers. If several tokens are most likely, the
+    first counts as the prediction.
     """
     del label_smoothing, z_loss
-    log_probs_BT = self.log_probs(places_BTK, targets_BT)
-    best_BT = ngram_lookup.best_words(self.orders, places_BTK)
-    counts_BT = weights_BT > 0  # what is impossible elsewhere is no matter
+    log_probs_BT = self.log_probs(contexts_BTK, targets_BT)
+    predicted_BT = ngram_lookup.best_words(self.orders, contexts_BTK)
+    # Impossible targets of weight 0, as on padding, would give −∞ · 0 = NaN.
+    counts_BT = weights_BT > 0
     nats = -jnp.sum(jnp.where(counts_BT, log_probs_BT * weights_BT, 0.0))
-    correct = jnp.sum(weights_BT * (targets_BT == best_BT))
+    correct = jnp.sum(weights_BT * (targets_BT == predicted_BT))
     return CrossEntropy(nats, nats, correct)
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> Array:
-    """Make a context of no tokens."""
+    """Return the carry of an empty context."""
     del capacity
     return jnp.full((batch_size, max(self.order - 1, 1)), -1, jnp.int32)
 
@@ -151,25 +154,25 @@ class NGram(LanguageModel):
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple["NGram", PyTree]:
-    """Return both as they are."""
+    """Return the model and its variables unchanged."""
     del batch_size
     return self, variables
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Return 0: nothing is multiplied."""
-    del window
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return 0: there are no matmuls."""
+    del seq_len
     return 0
 
   @nn.nowrap
   def estimate(
     self, tokens: np.ndarray, starts: np.ndarray, names: Sequence[str]
   ) -> dict[str, PyTree]:
-    """Count the text and smooth, or read the tables from a file.
+    """Count and smooth the text, or load the tables from a file.
 
     Raises:
-      UserError: if the text has no gram of the highest order, or the file
-        cannot be read, is of another order, or lacks tokens of the text.
+      UserError: if the text has no n-gram of the highest order, or the file
+        cannot be read, has another order, or lacks tokens of the text.
     """
     if self.arpa:
       levels = arpa.read(Path(self.arpa), names)
@@ -194,7 +197,7 @@ class NGram(LanguageModel):
   def _check_covers(
     self, unigrams: Backoff, tokens: np.ndarray, names: Sequence[str]
   ) -> None:
-    """See that the file has each token of the text."""
+    """Check that the file has every token of the text."""
     (occurring,) = count(tokens, 1, self.vocab_size)
     lacking = np.isneginf(unigrams.log_probs) & (occurring.counts > 0)
     missing = [repr(names[token]) for token in np.flatnonzero(lacking)]
@@ -207,7 +210,7 @@ class NGram(LanguageModel):
 
 
 def _tables(levels: Sequence[Backoff]) -> dict[str, np.ndarray]:
-  """Lay a back-off model out as the variables of NGram."""
+  """Convert a back-off model to the variables of NGram."""
   levels = [
     Backoff(
       level.grams,
@@ -230,7 +233,7 @@ def _tables(levels: Sequence[Backoff]) -> dict[str, np.ndarray]:
 
 
 def levels_of(variables: PyTree) -> list[Backoff]:
-  """Return the back-off model that the variables of an NGram hold."""
+  """Convert the variables of an NGram back to a back-off model."""
   tables = {k: np.asarray(v) for k, v in variables["ngrams"].items()}
   order = sum(name.startswith("log_probs") for name in tables)
   levels = []
@@ -250,21 +253,16 @@ def levels_of(variables: PyTree) -> list[Backoff]:
 
 
 def build(config: ConfigDict, vocab_size: int) -> NGram:
-  """Make the model that a config describes.
+  """Build the model of a config.
 
   Raises:
-    UsageError: if a value is out of range, or training is asked for.
+    UsageError: if the loss has regularizers.
   """
   model = config.model
-  if not 1 <= model.order <= MAX_ORDER:
-    raise UsageError(
-      f"model.order={model.order} must be between 1 and {MAX_ORDER}."
-    )
-  check_choice(model, "smoothing", SMOOTHINGS)
   if config.loss.label_smoothing or config.loss.z_loss:
     raise UsageError(
-      "model.name=ngram has no use for loss.label_smoothing and loss.z_loss; "
-      "set both to 0."
+      "model.name=ngram ignores loss.label_smoothing and loss.z_loss; set both "
+      "to 0."
     )
   smooth = getattr(smoothing, model.smoothing)
   data = config.data
@@ -276,6 +274,6 @@ def build(config: ConfigDict, vocab_size: int) -> NGram:
     order=model.order,
     smooth=functools.partial(smooth, **settings.get(model.smoothing, {})),
     arpa=model.arpa,
-    # Records have no documents; that it learns from none is said elsewhere.
+    # Record tasks have no such key, and finalize rejects n-gram models there.
     within_documents="reset_at_documents" in data and data.reset_at_documents,
   )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrent language models: LSTM, GRU and Elman's network."""
+"""Recurrent language models: LSTM, GRU and Elman RNN."""
 
 import functools
 import itertools
@@ -11,10 +11,8 @@ from ml_collections import ConfigDict
 from lmjax.errors import UsageError
 from lmjax.layers.activation_regularization import ActivationRegularization
 from lmjax.layers.embedding_dropout import EmbeddingDropout
-from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.locked_dropout import LockedDropout
-from lmjax.layers.recurrent import IMPLEMENTATIONS, RecurrentLayer
-from lmjax.models.choices import check_choice
+from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.models.stack import Stack, State
 from lmjax.types import Array
 
@@ -22,21 +20,22 @@ RNN_CELLS = {"tanh": "rnn", "relu": "relu_rnn"}  # by activation
 
 
 class RecurrentStack(Stack):
-  """Recurrent layers with the regularizers of the AWD-LSTM.
+  """Recurrent language model with the regularizers of the AWD-LSTM.
 
-  Merity et al. 2018 (arXiv:1708.02182). All of them are off at 0 and may be
-  had beside `dropout`; what drops weights is a matter of the layers.
+  Merity et al. 2018 (arXiv:1708.02182). All are off by default and independent
+  of `dropout`. Weight drop is an attribute of the layers.
 
   Attributes:
-    residual: whether what a layer gives is added to what it read, where both
-      are equally wide.
-    embedding_dropout: share of the vocabulary dropped; see EmbeddingDropout.
-    input_dropout: share of the embeddings' features; see LockedDropout.
-    hidden_dropout: share of the features between layers.
-    output_dropout: share of the features of the last layer.
-    activation_regularization: weight of the last layer's mean square; see
-      ActivationRegularization.
-    temporal_activation_regularization: weight of its change's.
+    residual: whether a layer's input is added to its output, where both have
+      the same width.
+    embedding_dropout: fraction of the vocabulary dropped; see EmbeddingDropout.
+    input_dropout: locked dropout rate of the embeddings; see LockedDropout.
+    hidden_dropout: locked dropout rate between layers.
+    output_dropout: locked dropout rate of the last layer's output.
+    activation_regularization: weight of the mean square of the last layer's
+      output (AR); see ActivationRegularization.
+    temporal_activation_regularization: weight of the mean square of its change
+      between time steps (TAR).
   """
 
   residual: bool = False
@@ -48,7 +47,7 @@ class RecurrentStack(Stack):
   temporal_activation_regularization: float = 0.0
 
   def setup(self):
-    """Create the layers and what regularizes them."""
+    """Create the layers and their regularizers."""
     super().setup()
     self.drop_tokens = EmbeddingDropout(self.embedding_dropout, self.vocab_size)
     self.drop_input = LockedDropout(self.input_dropout)
@@ -59,19 +58,21 @@ class RecurrentStack(Stack):
     )
 
   def embed(self, tokens_BT: Array) -> Array:
-    """Make what the first layer reads."""
+    """Return the input of the first layer, [B, T, E]."""
     x_BTE = self.drop_tokens(self.embedding(tokens_BT), tokens_BT)
     return self.drop(self.drop_input(x_BTE))
 
   def apply_layer(
     self, index: int, x: Array, state: State, resets_BT: Array | None
   ) -> tuple[Array, State]:
-    """Apply a layer, with dropout behind it and perhaps a link around it."""
+    """Apply one layer, with its dropout and residual connection."""
     is_last = index == len(self.layers) - 1
     hidden, state = self.layers[index](x, state, resets_BT)
     drop = self.drop_output if is_last else self.drop_hidden
     dropped = self.drop(drop(hidden))
     if is_last:
+      # AR penalizes the output after dropout, TAR the change of the output
+      # before it (Merity et al. 2017, arXiv:1708.01009, section 4).
       self.regularize(dropped, hidden)
     if self.residual and dropped.shape == x.shape:
       dropped += x
@@ -79,13 +80,12 @@ class RecurrentStack(Stack):
 
 
 def build_lstm(config: ConfigDict, vocab_size: int) -> RecurrentStack:
-  """Make an LSTM: plain, layer-normalized or projected.
+  """Build an LSTM: plain, layer-normalized or projected.
 
   Raises:
-    UsageError: if the sizes do not fit together.
+    UsageError: if widths do not fit tied embeddings or residual connections.
   """
   model, data = config.model, config.data
-  check_choice(model, "implementation", IMPLEMENTATIONS)
   if model.implementation == "cudnn" and (
     jax.default_backend() != "gpu"
     or model.dtype != "float32"
@@ -110,21 +110,20 @@ def build_lstm(config: ConfigDict, vocab_size: int) -> RecurrentStack:
 
 
 def build_gru(config: ConfigDict, vocab_size: int) -> RecurrentStack:
-  """Make a GRU.
+  """Build a GRU.
 
   Raises:
-    UsageError: if the sizes do not fit together.
+    UsageError: if widths do not fit tied embeddings or residual connections.
   """
   return _build(config, vocab_size, "gru")
 
 
 def build_rnn(config: ConfigDict, vocab_size: int) -> RecurrentStack:
-  """Make a network of Elman's kind.
+  """Build an Elman RNN.
 
   Raises:
-    UsageError: if the activation is not known or sizes do not fit together.
+    UsageError: if widths do not fit tied embeddings or residual connections.
   """
-  check_choice(config.model, "activation", RNN_CELLS)
   return _build(config, vocab_size, RNN_CELLS[config.model.activation])
 
 
@@ -135,13 +134,13 @@ def _build(
   projection_width: int = 0,
   **options: str | float,
 ) -> RecurrentStack:
-  """Make a model of layers with this cell."""
+  """Build a model whose layers all have one cell."""
   model = config.model
-  for key in ("initializer", "recurrent_initializer"):
-    check_choice(model, key, INITIALIZERS)
   embedding_width = model.embedding_width or model.width
   widths = [projection_width or model.width] * model.num_layers
-  if model.tie_embeddings:  # the table meets the last layer (Merity et al.)
+  if model.tie_embeddings:
+    # The output layer is the embedding table, so the last layer has the width
+    # of the embeddings (Merity et al. 2018).
     if model.num_layers == 1 and embedding_width != widths[0]:
       key = "model.projection_width" if projection_width else "model.width"
       raise UsageError(
@@ -150,10 +149,10 @@ def _build(
       )
     widths[-1] = embedding_width
   pairs = itertools.pairwise([embedding_width, *widths])
-  if model.residual and all(before != after for before, after in pairs):
+  if model.residual and all(inputs != outputs for inputs, outputs in pairs):
     raise UsageError(
-      "model.residual=true needs a layer that is as wide as what it reads: "
-      f"model.embedding_width={embedding_width} and then "
+      "model.residual=true needs a layer as wide as its input: "
+      f"model.embedding_width={embedding_width}, layers "
       f"{', '.join(map(str, widths))}."
     )
   layers = [

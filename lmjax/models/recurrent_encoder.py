@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrent layers over a text that is there as a whole, in both directions."""
+"""The recurrent text encoder, bidirectional by default."""
 
 import functools
 
@@ -10,34 +10,31 @@ from ml_collections import ConfigDict
 from lmjax.layers.dropout import Dropout
 from lmjax.layers.embedding_dropout import EmbeddingDropout
 from lmjax.layers.embeddings import TokenEmbedding
-from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.locked_dropout import LockedDropout
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.layers.stateful import State
-from lmjax.models.choices import check_choice
 from lmjax.models.text_encoder import TextEncoder
-from lmjax.ops.cells import CELLS
 from lmjax.types import Array
 
 
 class RecurrentEncoder(TextEncoder):
-  """Recurrent layers, each in one direction or in both side by side.
+  """Recurrent layers in one direction or both (Schuster & Paliwal 1997).
 
-  Schuster & Paliwal 1997; Graves & Schmidhuber 2005. A layer reads what those
-  below made in both directions. Parameters have the names of a recurrent
-  language model's, which reads in one direction.
+  The two directions of a layer are concatenated and are the input of the next
+  layer (Graves & Schmidhuber 2005). The forward layers have the parameter paths
+  of a recurrent language model, so that its weights can initialize them.
 
   Attributes:
-    vocab_size: number of tokens V.
+    vocab_size: vocabulary size V.
     embedding_width: width E of the token embeddings.
-    make_layer: what makes a layer of one direction.
-    num_layers: how many, in each direction.
+    make_layer: constructor of a layer of one direction, given its width.
+    num_layers: number of layers in each direction.
     width: width of a layer in one direction.
-    bidirectional: whether there are layers that read backward.
-    dropout: share of features dropped on embeddings and behind layers.
-    embedding_dropout: share of the vocabulary; see EmbeddingDropout.
-    locked_dropout: share of features on embeddings and behind layers, the same
-      ones at all tokens of a text; see LockedDropout.
+    bidirectional: whether there are backward layers.
+    dropout: dropout rate of embeddings and layer outputs.
+    embedding_dropout: fraction of the vocabulary dropped; see EmbeddingDropout.
+    locked_dropout: dropout rate of embeddings and layer outputs, with one mask
+      for all tokens of a text; see LockedDropout.
     embedding_scale: standard deviation of the embeddings at initialization.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
@@ -56,7 +53,7 @@ class RecurrentEncoder(TextEncoder):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  input_width = None
+  input_width = None  # layers adapt to any width
 
   def setup(self):
     """Create the layers."""
@@ -82,57 +79,62 @@ class RecurrentEncoder(TextEncoder):
 
   @property
   def hidden_width(self) -> int:
-    """Width of what comes out."""
+    """Width of the hidden vectors."""
     return self.width + self.backward_width
 
   @property
   def backward_width(self) -> int:
-    """How much of it was read backward."""
+    """Number of features, at the end, of the backward layer."""
     return self.width if self.bidirectional else 0
 
   def embed(self, tokens_BT: Array) -> Array:
-    """Look tokens up, [B, T, E]."""
+    """Return the token embeddings, [B, T, E]."""
     return self.drop_tokens(self.embedding(tokens_BT), tokens_BT)
 
   def contextualize(self, x_BTE: Array, mask_BT: Array) -> Array:
-    """Read vectors of tokens: [B, T, any] to [B, T, hidden_width]."""
-    return self.read(x_BTE, mask_BT)[0]
+    """Transform embeddings: [B, T, any] to [B, T, hidden_width]."""
+    return self.apply_layers(x_BTE, mask_BT)[0]
 
-  def read(
+  def apply_layers(
     self, x_BTE: Array, mask_BT: Array
   ) -> tuple[Array, tuple[tuple[State, ...], ...]]:
-    """Read vectors of tokens, and return also what each layer ends in.
+    """Transform token embeddings, and return also the final states.
 
     Returns:
-      hidden [B, T, hidden_width], and for each layer its state behind the last
-      token, and behind the first where it reads backward.
+      hidden [B, T, hidden_width], and for each layer the final state of each
+      direction: after the last token of the forward layer, and after the first
+      token of the backward layer.
     """
-    x, ends = self.drop(self.drop_locked(x_BTE)), []
+    x, final_states = self.drop(self.drop_locked(x_BTE)), []
     for index, layer in enumerate(self.layers):
       empty = layer.initial_state(len(x), x.shape[-1])
-      hidden, end = layer(x, empty, None, mask_BT)
-      made, states = [hidden], [end]
+      hidden, state = layer(x, empty, None, mask_BT)
+      directions, states = [hidden], [state]
       if self.bidirectional:
-        turned_x, turned_mask_BT = x[:, ::-1], mask_BT[:, ::-1]
+        # Padding comes first in the reversed sequence. The mask skips its
+        # steps, so the state is still empty at the last token of the text.
+        reversed_x, reversed_mask_BT = x[:, ::-1], mask_BT[:, ::-1]
         backward = self.backward_layers[index]
-        hidden, end = backward(turned_x, empty, None, turned_mask_BT)
-        made.append(hidden[:, ::-1])
-        states.append(end)
-      x = self.drop(self.drop_locked(jnp.concatenate(made, axis=-1)))
-      ends.append(tuple(states))
-    return x, tuple(ends)
+        hidden, state = backward(reversed_x, empty, None, reversed_mask_BT)
+        directions.append(hidden[:, ::-1])
+        states.append(state)
+      x = self.drop(self.drop_locked(jnp.concatenate(directions, axis=-1)))
+      final_states.append(tuple(states))
+    return x, tuple(final_states)
+
+  @nn.nowrap
+  def flops_per_token(self) -> int:
+    """Return the matmul FLOPs per token of the layers in both directions."""
+    layer = self.make_layer(width=self.width, parent=None)
+    inputs = [self.embedding_width]
+    inputs += [self.hidden_width] * (self.num_layers - 1)
+    num_directions = 2 if self.bidirectional else 1
+    return num_directions * sum(map(layer.flops_per_token, inputs))
 
 
 def build(config: ConfigDict, vocab_size: int) -> RecurrentEncoder:
-  """Make the encoder that a config describes.
-
-  Raises:
-    UsageError: if a choice is not known.
-  """
+  """Build the encoder of a config."""
   model = config.model
-  check_choice(model, "cell", CELLS)
-  for key in ("initializer", "recurrent_initializer"):
-    check_choice(model, key, INITIALIZERS)
   make_layer = functools.partial(
     RecurrentLayer,
     model.cell,

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrent layers that write one text while they look at another."""
+"""The recurrent sequence-to-sequence model."""
 
 import functools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,188 +9,110 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
-from lmjax.layers import global_attention
 from lmjax.layers.dense import Dense
-from lmjax.layers.dropout import Dropout
 from lmjax.layers.embeddings import OutputLayer, TokenEmbedding, make_logits
-from lmjax.layers.global_attention import GlobalAttention
-from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.recurrent import RecurrentLayer
 from lmjax.layers.stateful import State
-from lmjax.models.choices import check_choice
 from lmjax.models.language_model import LanguageModel
+from lmjax.models.recurrent_decoder import (
+  DecoderCarry,
+  DecoderStep,
+  Memory,
+  RecurrentDecoder,
+)
 from lmjax.models.recurrent_encoder import RecurrentEncoder
 from lmjax.ops import pointer_generator
-from lmjax.ops.cells import CELLS
 from lmjax.ops.linear_cross_entropy import CrossEntropy
-from lmjax.ops.pointer_generator import Pointing
 from lmjax.types import Array, PyTree
 
-ATTENTIONS = ("none", *global_attention.KINDS)
 
+class RecurrentSeq2Seq(LanguageModel, kw_only=True):
+  """Recurrent encoder and decoder (Sutskever et al. 2014, arXiv:1409.3215).
 
-class Memory(NamedTuple):
-  """A source text as the decoder looks at it, batch first.
+  With attention as in Luong et al. 2015 (arXiv:1508.04025). The final states of
+  the encoder, through an affine map for each decoder layer (the bridge), are
+  the initial states of the decoder.
 
-  Attributes:
-    states: what each layer of the decoder begins in.
-    values_BSE: what the encoder made of each token.
-    keys_BSD: what queries are compared with; None without attention.
-    mask_BS: false on padding.
-    tokens_BS: the source itself, to be copied from.
-  """
+  All tokens of a target are processed at once, except with input feeding and in
+  scheduled sampling, where a step depends on the output of the one before.
 
-  states: tuple[State, ...]
-  values_BSE: Array
-  keys_BSD: Array | None
-  mask_BS: Array
-  tokens_BS: Array
+  With `mutable=["intermediates"]` the attention weights, [B, T, S], are sown as
+  "attention_weights".
 
-
-class Carry(NamedTuple):
-  """What the decoder remembers, batch first.
+  >>> memory = model.apply(variables, sources_BS, mask_BS, method="encode")
+  >>> hidden, carry = model.apply(variables, tokens_BT, carry, memory=memory)
 
   Attributes:
-    states: a state a layer.
-    fed_BD: what was made of the newest token; it is fed in with the next.
-    begun_B: false before the first token, which begins in the memory's states.
-  """
-
-  states: tuple[State, ...]
-  fed_BD: Array
-  begun_B: Array
-
-
-class RecurrentSeq2Seq(LanguageModel):
-  """An encoder that reads both ways, and a decoder that attends to it.
-
-  Sutskever et al. 2014 (arXiv:1409.3215) without attention. With it, what a
-  token becomes is tanh(W [average of the source; state]), by which the next is
-  scored (Luong et al. 2015, arXiv:1508.04025). The decoder begins in a map of
-  the states that the encoder ends in.
-
-  All tokens of a target are read at once, but for `input_feeding` and
-  `scheduled_sampling`, which need what was made of the token before.
-
-  Where `mutable` names "intermediates", the weights of attention [B, T, S] are
-  sown as "attention_weights".
-
-  Attributes:
-    vocab_size: number of tokens V.
+    vocab_size: vocabulary size V of the targets.
     embedding_width: width E of the token embeddings.
-    make_layer: what makes a layer, given its width; of encoder and decoder.
-    num_layers: layers of the decoder.
-    num_encoder_layers: layers of the encoder, in each direction.
-    width: width D of the decoder, and of the encoder's directions together.
-    bidirectional: whether the encoder reads backward too.
-    attention: one of ATTENTIONS.
-    source_vocab_size: number of tokens of sources, which then have an embedding
-      of their own; 0 for one vocabulary and one table.
-    input_feeding: whether what was made of a token is fed in with the next.
-    copy_mechanism: whether tokens of the source may be copied, with the weights
-      of attention: the pointer–generator of See et al. 2017 (arXiv:1704.04368).
-    scheduled_sampling: in training, the share of inputs that the model draws
-      itself (Bengio et al. 2015, arXiv:1506.03099).
-    dropout: share of features dropped: of embeddings, behind layers, and of
-      what tokens become.
-    tie_embeddings: whether the embedding table makes the logits too.
-    is_transposed: whether the decoder's kernels are given as their transposes.
+    encoder: recurrent layers over the source.
+    decoder: recurrent layers over the target, with attention.
+    source_vocab_size: vocabulary size of sources with an embedding table of
+      their own; 0 for a shared vocabulary.
+    scheduled_sampling: in training, the fraction of inputs sampled from the
+      model (Bengio et al. 2015, arXiv:1506.03099).
+    tie_embeddings: whether the output layer uses the embedding table.
     embedding_scale: standard deviation of the embeddings at initialization.
-    dtype: dtype of the matmuls, but for those of a decoder that reads token
-      after token, and between encoder and decoder: they are in float32.
-    param_dtype: dtype of the parameters.
   """
 
   kinds = ("encoder_decoder",)
-  max_context = None  # states hold any number of tokens
+  max_context = None  # a recurrent state has no limit
 
   vocab_size: int
   embedding_width: int
-  make_layer: functools.partial
-  num_layers: int
-  num_encoder_layers: int
-  width: int
-  bidirectional: bool = True
-  attention: str = "general"
+  encoder: RecurrentEncoder
+  decoder: RecurrentDecoder
   source_vocab_size: int = 0
-  input_feeding: bool = False
-  copy_mechanism: bool = False
   scheduled_sampling: float = 0.0
-  dropout: float = 0.0
   tie_embeddings: bool = False
-  is_transposed: bool = False
   embedding_scale: float = 0.1
-  dtype: jnp.dtype = jnp.float32
-  param_dtype: jnp.dtype = jnp.float32
 
   def setup(self):
     """Create the layers."""
-    dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    # Parameters of the decoder keep the paths layer_0/..., attend/..., without
+    # a prefix, beside embedding/... and encoder/...
+    nn.share_scope(self, self.decoder)
     embed = functools.partial(
       TokenEmbedding,
       width=self.embedding_width,
       init_scale=self.embedding_scale,
-      **dtypes,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
     )
-    dense = functools.partial(Dense, initializer="glorot_uniform", **dtypes)
     self.embedding = embed(self.vocab_size)
     if self.source_vocab_size:
       self.source_embedding = embed(self.source_vocab_size)
-    self.encoder = RecurrentEncoder(
-      self.source_vocab_size or self.vocab_size,
-      self.embedding_width,
-      self.make_layer,
-      self.num_encoder_layers,
-      self.width // (2 if self.bidirectional else 1),
-      self.bidirectional,
-      self.dropout,
-      **dtypes,
-    )
-    bridge = functools.partial(  # in float32, as states are
-      dense, (self.width,), use_bias=True, dtype=jnp.float32
+    bridge = functools.partial(
+      Dense,
+      (self.decoder.width,),
+      use_bias=True,
+      initializer="glorot_uniform",
+      dtype=jnp.float32,  # as the states
+      param_dtype=self.param_dtype,
     )
     self.bridges = [
-      [bridge() for _ in range(self._num_arrays)]
-      for _ in range(self.num_layers)
+      [bridge() for _ in range(self.decoder.state_size)]
+      for _ in range(self.decoder.num_layers)
     ]
-    make_layer = self.make_layer
-    if (
-      self.is_transposed
-    ):  # parameters are there; none can be drawn as a transpose
-      plain = dict(recurrent_initializer="uniform", is_transposed=True)
-      make_layer = functools.partial(make_layer, **plain)
-    layer_dtypes = dict(dtypes)
-    if self.input_feeding or self.scheduled_sampling:
-      # XLA's CPU backend has no gradient of single steps in bfloat16.
-      layer_dtypes["dtype"] = jnp.float32
-    self.layers = [
-      make_layer(width=self.width, name=f"layer_{index}", **layer_dtypes)
-      for index in range(self.num_layers)
-    ]
-    self.drop = Dropout(self.dropout)
-    if self.attention != "none":
-      self.attend = GlobalAttention(self.attention, self.width, **dtypes)
-      self.combine = dense((self._made_width,))
-    if self.copy_mechanism:
-      self.gate = dense((1,), use_bias=True)
     if not self.tie_embeddings:
       self.output = OutputLayer(
-        self.vocab_size, self._made_width, param_dtype=self.param_dtype
+        self.vocab_size,
+        self.decoder.output_width,
+        param_dtype=self.param_dtype,
       )
 
   @property
-  def _made_width(self) -> int:
-    """Width of what a token becomes."""
-    tied = self.tie_embeddings and self.attention != "none"
-    return self.embedding_width if tied else self.width
+  def dtype(self) -> jnp.dtype:
+    """Dtype of the matmuls."""
+    return self.decoder.dtype
 
   @property
-  def _num_arrays(self) -> int:
-    """How many arrays a state has."""
-    return CELLS[self.make_layer.keywords["cell"]].num_states
+  def param_dtype(self) -> jnp.dtype:
+    """Dtype of the parameters."""
+    return self.decoder.param_dtype
 
   def encode(self, sources_BS: Array, mask_BS: Array | None = None) -> Memory:
-    """Read source texts.
+    """Encode source texts.
 
     Args:
       sources_BS: int tokens.
@@ -201,142 +122,108 @@ class RecurrentSeq2Seq(LanguageModel):
       mask_BS = jnp.ones(sources_BS.shape, bool)
     mask_BS = mask_BS.astype(bool)
     table = self.source_embedding if self.source_vocab_size else self.embedding
-    values_BSE, ends = self.encoder.read(table(sources_BS), mask_BS)
+    values_BSE, final_states = self.encoder.apply_layers(
+      table(sources_BS), mask_BS
+    )
     states = []
     for index, bridges in enumerate(self.bridges):
-      both = ends[min(index, len(ends) - 1)]
-      arrays = [
-        jnp.concatenate(array, axis=-1) for array in zip(*both, strict=True)
+      # A decoder with more layers than the encoder repeats its top layer.
+      directions = final_states[min(index, len(final_states) - 1)]
+      joined = [
+        jnp.concatenate(arrays, axis=-1)
+        for arrays in zip(*directions, strict=True)
       ]
-      begin = [
-        bridge(array) for bridge, array in zip(bridges, arrays, strict=True)
+      hidden, *cell = [
+        bridge(array) for bridge, array in zip(bridges, joined, strict=True)
       ]
-      states.append((jnp.tanh(begin[0]), *begin[1:]))
-    keys_BSD = None
-    if self.attention != "none":
-      keys_BSD = self.attend.keys(values_BSE)
+      # tanh keeps hidden vectors in their range (-1, 1); cells have no bound.
+      states.append((jnp.tanh(hidden), *cell))
+    keys_BSD = self.decoder.keys(values_BSE)
     return Memory(tuple(states), values_BSE, keys_BSD, mask_BS, sources_BS)
 
   def __call__(
     self,
     tokens_BT: Array,
-    carry: Carry | None = None,
+    carry: DecoderCarry | None = None,
     resets_BT: None = None,
     memory: Memory | None = None,
-  ) -> tuple[PyTree, Carry | None]:
-    """Read target tokens behind those of a carry.
+  ) -> tuple[PyTree, DecoderCarry | None]:
+    """Process target tokens that follow those of a carry.
 
     Args:
       tokens_BT: int tokens.
-      carry: what was remembered of the tokens before; None for none.
-      resets_BT: None; each target is one text.
-      memory: what `encode` made of the sources.
+      carry: the carry of the tokens before; None for no tokens before.
+      resets_BT: None; each target is one document.
+      memory: the output of `encode`.
 
     Returns:
-      hidden_BTD in `dtype`, or a Pointing where it copies, and the carry behind
-      the last token, or None if none was given.
+      hidden_BTD in `dtype`, or a Pointing with the copy mechanism, and the
+      carry after the last token, or None if none was given.
 
     Raises:
-      UsageError: if there is no source.
+      UsageError: if no memory is given.
     """
-    assert resets_BT is None, "a target is one text"
+    assert resets_BT is None, "a target is one document"
     if memory is None:
       if not self.is_initializing():
         raise UsageError(
-          "model.name=recurrent_seq2seq writes one text while it reads "
-          "another; choose a task that gives it both."
+          "model.name=recurrent_seq2seq needs source sequences; choose a task "
+          "that has them, such as seq2seq."
         )
-      memory = self.encode(tokens_BT)  # parameters depend on no length
-    begun = carry
+      memory = self.encode(tokens_BT)  # no parameter depends on the source
+    start = carry
     if carry is None:
-      begun = self.initial_carry(len(tokens_BT), 0)
+      start = self.decoder.initial_carry(len(tokens_BT))
     states = jax.tree.map(
-      lambda own, first: jnp.where(begun.begun_B[:, None], own, first),
-      begun.states,
+      lambda own, first: jnp.where(start.started_B[:, None], own, first),
+      start.states,
       memory.states,
     )
-    fed_BD = begun.fed_BD
-    draws = self.scheduled_sampling and self.has_rng("dropout")
     if self.is_initializing():
+      # One token is enough to create all parameters, and needs no loop.
       tokens_BT = tokens_BT[:, :1]
       self.unembedding()
-    if (self.input_feeding or draws) and tokens_BT.shape[1] > 1:
-      made, weights_BTS, states, fed_BD = self._step_by_step(
-        tokens_BT, states, fed_BD, memory, draws
+    samples = self.scheduled_sampling and self.has_rng("dropout")
+    if (self.decoder.input_feeding or samples) and tokens_BT.shape[1] > 1:
+      result = self._step_by_step(
+        tokens_BT, states, start.feed_BD, memory, samples
       )
     else:
       x_BTE = self.embedding(tokens_BT)
-      made, weights_BTS, states, fed_BD = self._advance(
-        x_BTE, states, fed_BD, memory
-      )
-    if weights_BTS is not None:
-      self.sow("intermediates", "attention_weights", weights_BTS)
+      result = self.decoder(x_BTE, states, start.feed_BD, memory)
+    if result.weights_BTS is not None:
+      self.sow("intermediates", "attention_weights", result.weights_BTS)
     if carry is None:
-      return made, None
-    return made, Carry(states, fed_BD, jnp.ones(len(tokens_BT), bool))
-
-  def _advance(
-    self,
-    x_BTE: Array,
-    states: tuple[State, ...],
-    fed_BD: Array,
-    memory: Memory,
-  ) -> tuple[PyTree, Array | None, tuple[State, ...], Array]:
-    """Turn embeddings into what is returned; of one token with input feeding.
-
-    Returns:
-      What `__call__` does, the weights of attention, the states and what is
-      fed in with the next token.
-    """
-    x = self.drop(x_BTE)
-    if self.input_feeding:
-      x = jnp.concatenate([x, fed_BD[:, None].astype(x.dtype)], axis=-1)
-    after = []
-    for layer, state in zip(self.layers, states, strict=True):
-      x, state = layer(x, state)
-      x = self.drop(x.astype(self.dtype))
-      after.append(state)
-    if self.attention == "none":
-      return x, None, tuple(after), x[:, -1].astype(jnp.float32)
-    average_BTE, weights_BTS = self.attend(
-      x, memory.keys_BSD, memory.values_BSE, memory.mask_BS
-    )
-    both = jnp.concatenate([average_BTE, x], axis=-1)
-    made_BTD = self.drop(jnp.tanh(self.combine(both)))
-    fed_BD = made_BTD[:, -1].astype(jnp.float32)
-    if not self.copy_mechanism:
-      return made_BTD, weights_BTS, tuple(after), fed_BD
-    inputs = jnp.concatenate([both, x_BTE], axis=-1)
-    gate_BT = jax.nn.sigmoid(self.gate(inputs)[..., 0].astype(jnp.float32))
-    sources_BTS = jnp.broadcast_to(memory.tokens_BS[:, None], weights_BTS.shape)
-    made = Pointing(made_BTD, gate_BT, weights_BTS, sources_BTS)
-    return made, weights_BTS, tuple(after), fed_BD
+      return result.output, None
+    started_B = jnp.ones(len(tokens_BT), bool)
+    return result.output, DecoderCarry(result.states, result.feed_BD, started_B)
 
   def _step_by_step(
     self,
     tokens_BT: Array,
     states: tuple[State, ...],
-    fed_BD: Array,
+    feed_BD: Array,
     memory: Memory,
-    draws: bool,
-  ) -> tuple[PyTree, Array | None, tuple[State, ...], Array]:
-    """Do the same token after token, some of them the model's own."""
+    samples: bool,
+  ) -> DecoderStep:
+    """Process one token at a time, replacing some by samples of the model."""
 
-    def step(self, loop, token_B):
-      states, fed_BD, own_B = loop
-      if draws:
+    def step(self, loop_state, token_B):
+      states, feed_BD, sampled_B = loop_state
+      if samples:
         key, shape = self.make_rng("dropout"), token_B.shape
-        drawn_B = jax.random.bernoulli(key, self.scheduled_sampling, shape)
-        token_B = jnp.where(drawn_B & (own_B >= 0), own_B, token_B)
+        replace_B = jax.random.bernoulli(key, self.scheduled_sampling, shape)
+        # Before the first step nothing has been sampled: -1.
+        token_B = jnp.where(replace_B & (sampled_B >= 0), sampled_B, token_B)
       x_B1E = self.embedding(token_B[:, None])
-      made, weights_B1S, states, fed_BD = self._advance(
-        x_B1E, states, fed_BD, memory
+      result = self.decoder(x_B1E, states, feed_BD, memory)
+      if samples:
+        logits_BV = jax.lax.stop_gradient(self.logits(result.output)[:, 0])
+        sampled_B = jax.random.categorical(self.make_rng("dropout"), logits_BV)
+      outputs = jax.tree.map(
+        lambda leaf: leaf[:, 0], (result.output, result.weights_BTS)
       )
-      if draws:
-        logits_BV = jax.lax.stop_gradient(self.logits(made)[:, 0])
-        own_B = jax.random.categorical(self.make_rng("dropout"), logits_BV)
-      shown = jax.tree.map(lambda leaf: leaf[:, 0], (made, weights_B1S))
-      return (states, fed_BD, own_B), shown
+      return (result.states, result.feed_BD, sampled_B), outputs
 
     scan = nn.scan(
       step,
@@ -346,14 +233,17 @@ class RecurrentSeq2Seq(LanguageModel):
       out_axes=1,
     )
     none_B = jnp.full(len(tokens_BT), -1)
-    (states, fed_BD, _), (made, weights_BTS) = scan(
-      self, (states, fed_BD, none_B), tokens_BT
+    (states, feed_BD, _), (output, weights_BTS) = scan(
+      self, (states, feed_BD, none_B), tokens_BT
     )
-    return made, weights_BTS, states, fed_BD
+    return DecoderStep(output, weights_BTS, states, feed_BD)
 
   def logits(self, hidden: PyTree) -> Array:
-    """Score every next token, [B, T, V]; log-probabilities of copies."""
-    if not self.copy_mechanism:
+    """Return the logits of the next token, float32 [B, T, V].
+
+    With the copy mechanism they are log-probabilities.
+    """
+    if not self.decoder.copy_mechanism:
       return make_logits(hidden, self.unembedding())
     logits_BTV = make_logits(hidden.hidden_BTD, self.unembedding())
     return pointer_generator.log_probs(logits_BTV, hidden)
@@ -366,8 +256,12 @@ class RecurrentSeq2Seq(LanguageModel):
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
   ) -> CrossEntropy:
-    """Sum the cross-entropy of targets; with copies nothing is smoothed."""
-    if not self.copy_mechanism:
+    """Return sums over targets; see LanguageModel.
+
+    The copy mechanism ignores `label_smoothing` and `z_loss`: `build` rejects
+    them, because a mixture of two distributions has no logits.
+    """
+    if not self.decoder.copy_mechanism:
       return super().cross_entropy(
         hidden, targets_BT, weights_BT, label_smoothing, z_loss
       )
@@ -377,24 +271,17 @@ class RecurrentSeq2Seq(LanguageModel):
     )
 
   @nn.nowrap
-  def initial_carry(self, batch_size: int, capacity: int) -> Carry:
-    """Make a carry that begins in what the memory says."""
+  def initial_carry(self, batch_size: int, capacity: int) -> DecoderCarry:
+    """Return the carry before the first token; its size is fixed."""
     del capacity
-    width, number = self.width, self._num_arrays
-    empty = tuple(jnp.zeros((batch_size, width)) for _ in range(number))
-    fed_BD = jnp.zeros((batch_size, self._made_width))
-    begun_B = jnp.zeros(batch_size, bool)
-    return Carry((empty,) * self.num_layers, fed_BD, begun_B)
+    return self.decoder.initial_carry(batch_size)
 
   @nn.nowrap
   def attended(self, sown: PyTree) -> Array | None:
-    """Return how much tokens attended to places of the source, [B, T, S].
+    """Return the attention weights [B, T, S], or None without attention.
 
     Args:
-      sown: "intermediates" of a call.
-
-    Returns:
-      The weights; None if there is no attention.
+      sown: the collection "intermediates" of a call.
     """
     (weights_BTS,) = sown.get("attention_weights", [None])
     return weights_BTS
@@ -403,54 +290,91 @@ class RecurrentSeq2Seq(LanguageModel):
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple["RecurrentSeq2Seq", PyTree]:
-    """Turn the kernels of the decoder once."""
+    """Transpose the kernels of the decoder once; see LanguageModel."""
     model, variables = super().for_decoding(variables, batch_size)
-    if batch_size == 1:
-      return model, variables
-    params = dict(variables["params"])
-    layer = self.make_layer(width=self.width, dtype=self.dtype, parent=None)
-    for index in range(self.num_layers):
-      name = f"layer_{index}"
-      _, params[name] = layer.for_decoding(params[name], batch_size)
-    return model.clone(is_transposed=True), {**variables, "params": params}
+    decoder, params = self.decoder.transpose_kernels(
+      variables["params"], batch_size
+    )
+    return model.clone(decoder=decoder), {**variables, "params": params}
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count multiply–adds times two of the matmuls of one forward token.
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return the matmul FLOPs per target token of the forward pass.
 
-    Sources are taken to be as long as targets.
+    Sources are assumed to be as long as targets.
     """
-    width, embedded = self.width, self.embedding_width
-    layer = self.make_layer(width=width, parent=None)
-    directions = 2 if self.bidirectional else 1
-    half = self.make_layer(width=width // directions, parent=None)
-    fed = self._made_width if self.input_feeding else 0
-    inputs = [embedded + fed] + [width] * (self.num_layers - 1)
-    seen = [embedded] + [width] * (self.num_encoder_layers - 1)
-    total = sum(map(layer.flops_per_token, inputs))
-    total += directions * sum(map(half.flops_per_token, seen))
-    if self.attention != "none":
-      inner = 2 if self.attention == "additive" else 1
-      total += 2 * (inner + 1) * width * window + 4 * width * self._made_width
-      total += (
-        2 * width**2 * {"additive": 2, "general": 1}.get(self.attention, 0)
-      )
-    return total + 2 * self._made_width * self.vocab_size
+    output = 2 * self.decoder.output_width * self.vocab_size
+    return (
+      self.encoder.flops_per_token()
+      + self.decoder.flops_per_token(self.embedding_width, seq_len)
+      + output
+    )
 
 
 def build(
   config: ConfigDict, vocab_size: int, source_vocab_size: int = 0
 ) -> RecurrentSeq2Seq:
-  """Make the model that a config describes.
+  """Build the model of a config.
+
+  Args:
+    config: a config with model.name=recurrent_seq2seq.
+    vocab_size: vocabulary size V of the targets.
+    source_vocab_size: vocabulary size of the sources; 0 for a shared one.
 
   Raises:
-    UsageError: if a choice is not known or settings do not fit together.
+    UsageError: if widths or the copy mechanism do not fit the other settings.
   """
+  _check(config)
+  model = config.model
+  embedding_width = model.embedding_width or model.width
+  # A tied table scores attentional vectors, which can have any width.
+  tied = model.tie_embeddings and model.attention != "none"
+  dtypes = dict(
+    dtype=jnp.dtype(model.dtype), param_dtype=jnp.dtype(model.param_dtype)
+  )
+  # XLA's CPU backend has no gradient of single steps in bfloat16.
+  steps = model.input_feeding or model.scheduled_sampling
+  make_layer = functools.partial(
+    RecurrentLayer,
+    cell=model.cell,
+    initializer=model.initializer,
+    recurrent_initializer=model.recurrent_initializer,
+    norm_epsilon=model.norm_epsilon,
+  )
+  return RecurrentSeq2Seq(
+    vocab_size=vocab_size,
+    embedding_width=embedding_width,
+    source_vocab_size=source_vocab_size,
+    scheduled_sampling=model.scheduled_sampling,
+    tie_embeddings=model.tie_embeddings,
+    encoder=RecurrentEncoder(
+      vocab_size=source_vocab_size or vocab_size,
+      embedding_width=embedding_width,
+      make_layer=make_layer,
+      num_layers=model.num_encoder_layers or model.num_layers,
+      width=model.width // (2 if model.bidirectional else 1),
+      bidirectional=model.bidirectional,
+      dropout=model.dropout,
+      **dtypes,
+    ),
+    decoder=RecurrentDecoder(
+      make_layer=make_layer,
+      num_layers=model.num_layers,
+      width=model.width,
+      output_width=embedding_width if tied else model.width,
+      attention=model.attention,
+      input_feeding=model.input_feeding,
+      copy_mechanism=model.copy_mechanism,
+      dropout=model.dropout,
+      layer_dtype=jnp.float32 if steps else jnp.dtype(model.dtype),
+      **dtypes,
+    ),
+  )
+
+
+def _check(config: ConfigDict) -> None:
+  """Check settings that depend on each other."""
   model, loss = config.model, config.loss
-  check_choice(model, "cell", CELLS)
-  check_choice(model, "attention", ATTENTIONS)
-  for key in ("initializer", "recurrent_initializer"):
-    check_choice(model, key, INITIALIZERS)
   embedding_width = model.embedding_width or model.width
   if model.bidirectional and model.width % 2:
     raise UsageError(
@@ -465,12 +389,12 @@ def build(
       )
     if model.copy_mechanism:
       raise UsageError(
-        "model.copy_mechanism=true needs attention to copy by; choose a "
-        "model.attention that is not none."
+        "model.copy_mechanism=true copies by attention weights; choose a "
+        "model.attention other than none."
       )
   if model.copy_mechanism and (loss.label_smoothing or loss.z_loss):
     raise UsageError(
-      "model.copy_mechanism=true has no logits to smooth; set "
+      "model.copy_mechanism=true has no logits to regularize; set "
       "loss.label_smoothing=0 and loss.z_loss=0."
     )
   if (
@@ -479,30 +403,6 @@ def build(
     and config.seq2seq.target_tokenizer
   ):
     raise UsageError(
-      "model.copy_mechanism=true needs one vocabulary of both texts; set "
-      "seq2seq.target_tokenizer to nothing."
+      "model.copy_mechanism=true needs one vocabulary for sources and targets; "
+      "leave seq2seq.target_tokenizer empty."
     )
-  return RecurrentSeq2Seq(
-    vocab_size=vocab_size,
-    embedding_width=embedding_width,
-    make_layer=functools.partial(
-      RecurrentLayer,
-      cell=model.cell,
-      initializer=model.initializer,
-      recurrent_initializer=model.recurrent_initializer,
-      norm_epsilon=model.norm_epsilon,
-    ),
-    num_layers=model.num_layers,
-    num_encoder_layers=model.num_encoder_layers or model.num_layers,
-    width=model.width,
-    bidirectional=model.bidirectional,
-    attention=model.attention,
-    source_vocab_size=source_vocab_size,
-    input_feeding=model.input_feeding,
-    copy_mechanism=model.copy_mechanism,
-    scheduled_sampling=model.scheduled_sampling,
-    dropout=model.dropout,
-    tie_embeddings=model.tie_embeddings,
-    dtype=jnp.dtype(model.dtype),
-    param_dtype=jnp.dtype(model.param_dtype),
-  )

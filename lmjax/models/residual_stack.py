@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers with a state on a residual stream."""
+"""Language models of stateful layers on a residual stream."""
 
 import functools
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lmjax.layers.feedforward import FEED_FORWARDS
-from lmjax.layers.norms import NORMS, normalization
+from lmjax.layers.norms import normalization
 from lmjax.layers.stateful import FeedForwardLayer
-from lmjax.models.choices import check_choice
 from lmjax.models.stack import Stack, State
 from lmjax.types import Array
 
 
 class ResidualStack(Stack):
-  """A stack whose layers read a normalized stream and add to it.
+  """A stack of pre-norm residual layers, as those of a Transformer.
 
-  Pre-norm residual layers, as Transformers have them; a norm before the output
-  too. Dropout is on the embeddings and on what layers add. A layer that makes
-  the stream wider or narrower replaces it.
+  Each layer's input is a normalized residual stream, and its output is added to
+  the stream. A final norm precedes the output layer. Dropout is on embeddings
+  and layer outputs. A layer whose output has another width than the stream
+  replaces it.
 
   Attributes:
-    norm: one of NORMS, or "none".
+    norm: one of lmjax.layers.norms.NORMS, or "none".
     norm_epsilon: added to variances by the norms; 0 for the default of the
       norm; see lmjax.layers.norms.normalization.
   """
@@ -47,30 +46,37 @@ class ResidualStack(Stack):
   def apply_layer(
     self, index: int, x: Array, state: State, resets_BT: Array | None
   ) -> tuple[Array, State]:
-    """Add what a layer makes of the stream."""
+    """Add the output of one layer to the residual stream."""
     normed = x if self.norm == "none" else self.norms[index](x)
     y, state = self.layers[index](normed, state, resets_BT)
     y = self.drop(y)
     return y if y.shape != x.shape else x + y, state
 
-  def finish(self, x: Array) -> Array:
-    """Normalise the stream."""
+  def apply_final_norm(self, x: Array) -> Array:
+    """Normalize the residual stream."""
     return x if self.norm == "none" else self.final_norm(x)
 
 
 def residual_scale(model: ConfigDict, inputs: int) -> float:
-  """Return the deviation of kernels of so many inputs that add to the stream.
+  """Return the standard deviation of kernels that write to the residual stream.
 
-  What 2 · num_layers of them add has the variance of one (Radford et al. 2019).
+  Args:
+    model: has `num_layers` blocks of two residual layers each.
+    inputs: number of inputs of the kernel.
   """
+  # The sum of 2 · num_layers outputs then has the variance of one output at the
+  # usual scale 1/√inputs (GPT-2; Radford et al. 2019, section 2.3).
   return (2 * model.num_layers * inputs) ** -0.5
 
 
 def feed_forward(
   model: ConfigDict, expansion: float = 4, use_bias: bool = False
 ) -> tuple:
-  """Return what makes the feed-forward layer of each block, if there is one."""
-  check_choice(model, "feed_forward", (*FEED_FORWARDS, "none"))
+  """Return the constructor of each block's feed-forward layer.
+
+  Returns:
+    A tuple of one constructor, or an empty one for model.feed_forward=none.
+  """
   if model.feed_forward == "none":
     return ()
   inner_width = model.feed_forward_width or round(expansion * model.width)
@@ -89,12 +95,7 @@ def feed_forward(
 def build_stack(
   model: ConfigDict, vocab_size: int, make_layers: tuple[functools.partial, ...]
 ) -> ResidualStack:
-  """Make a model of layers that are as wide as the stream.
-
-  Raises:
-    UsageError: if model.norm is not known.
-  """
-  check_choice(model, "norm", (*NORMS, "none"))
+  """Build a model of layers that are as wide as the residual stream."""
   return ResidualStack(
     vocab_size=vocab_size,
     embedding_width=model.width,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hawk, the language model of RG-LRU blocks (De et al. 2024)."""
+"""Hawk, a language model of real-gated linear recurrent units (RG-LRU).
+
+De et al. 2024 (arXiv:2402.19427).
+"""
 
 import functools
 
@@ -16,16 +19,17 @@ from lmjax.models.residual_stack import (
 
 
 def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
-  """Make the model that a config describes.
+  """Build the model of a config with model.name=rg_lru.
 
-  A block is a recurrent block and a feed-forward layer, each on the residual
-  stream.
+  A block is a recurrent block and a gated feed-forward layer, both residual.
 
   Raises:
-    UsageError: if a choice is not known or the sizes do not fit together.
+    UsageError: if the recurrent width is not a multiple of the heads.
   """
   model = config.model
   heads = max(model.num_heads, 1)
+  # 4/3 of the model width, as in the paper (section 2), rounded down to a
+  # multiple of the heads.
   recurrent_width = (
     model.recurrent_width or 4 * model.width // 3 // heads * heads
   )

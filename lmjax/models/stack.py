@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Language models that are layers with a state each, one on the other.
+"""Language models that are a stack of layers with a recurrent state.
 
-Recurrences and causal convolutions alike: a layer turns what comes in and its
-state into what goes out and its next state. A family writes its layer and says
-here how many there are.
+Recurrent layers and causal convolutions: a layer maps inputs and its state to
+outputs and its next state. A model family defines its layer and passes
+constructors of its layers to `Stack`.
 """
 
 import functools
@@ -21,12 +21,12 @@ from lmjax.types import Array, PyTree
 
 
 class Layer(Protocol):
-  """A Flax module with a state; `dtype` and `param_dtype` are among its fields.
+  """Interface of a layer: a Flax module with `dtype` and `param_dtype`.
 
-  All but the call are of a layer that is bound to no variables.
+  All methods except the call are for unbound modules.
 
   Attributes:
-    width: width of what goes out.
+    width: width of the output.
   """
 
   width: int
@@ -34,39 +34,40 @@ class Layer(Protocol):
   def __call__(
     self, x_BTE: Array, state: State, resets_BT: Array | None
   ) -> tuple[Array, State]:
-    """Turn [B, T, E] into [B, T, width], and the state into the next.
+    """Map [B, T, E] to [B, T, width], and the state to the next state.
 
-    The state is emptied before a token where `resets_BT` is true.
+    The state is reset before each token where `resets_BT` is true.
     """
 
   def initial_state(self, batch_size: int, inputs: int) -> State:
-    """Make an empty state for inputs of that width."""
+    """Return an empty state for inputs of a given width."""
 
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple[functools.partial, PyTree]:
-    """Return what makes this layer, and its parameters, for single tokens."""
+    """Return a constructor and parameters laid out for decoding steps."""
 
-  def choices(self, with_resets: bool) -> dict[str, str]:
-    """Name what each "auto" stands for."""
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
+    """Return what each "auto" resolves to, by config key."""
 
   def flops_per_token(self, inputs: int) -> int:
-    """Count multiply–adds times two of the matmuls of one forward token."""
+    """Return the matmul FLOPs per token of the forward pass."""
 
 
 class Stack(LanguageModel):
-  """Layers over token embeddings, with dropout before, between and behind.
+  """Language model of token embeddings, a stack of layers and an output layer.
 
-  The regularization is that of Zaremba et al. 2014 (arXiv:1409.2329): on the
-  embeddings, between the layers and before the output, never on a recurrence.
+  Dropout is that of Zaremba et al. 2014 (arXiv:1409.2329): on embeddings and
+  layer outputs, never on a recurrent connection. The carry is one state per
+  layer.
 
   Attributes:
-    vocab_size: number of tokens V.
+    vocab_size: vocabulary size V.
     embedding_width: width E of the token embeddings.
-    make_layers: what makes each layer, from the lowest on; see Layer.
-    dropout: share of features dropped.
-    tie_embeddings: whether the embedding table makes the logits too; needs
-      the last layer's width to be E.
+    make_layers: constructors of the layers, first to last; see Layer.
+    dropout: dropout rate.
+    tie_embeddings: whether the output layer uses the embedding table; requires
+      a last layer of width E.
     embedding_scale: standard deviation of the embeddings at initialization.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
@@ -81,7 +82,7 @@ class Stack(LanguageModel):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  max_context = None  # states hold any number of tokens
+  max_context = None  # a recurrent state has no limit
 
   def setup(self):
     """Create the layers."""
@@ -108,12 +109,13 @@ class Stack(LanguageModel):
     carry: tuple[State, ...] | None = None,
     resets_BT: Array | None = None,
   ) -> tuple[Array, tuple[State, ...] | None]:
-    """Read tokens from a carry on.
+    """Process tokens that follow those of a carry.
 
     Args:
       tokens_BT: int tokens.
-      carry: a state a layer; None for empty ones.
-      resets_BT: true where the state is emptied before the token.
+      carry: one state per layer; None for empty states.
+      resets_BT: true at the first token of each document, where states are
+        reset.
 
     Returns:
       hidden_BTD in `dtype`, and the carry after the last token, or None if
@@ -125,29 +127,29 @@ class Stack(LanguageModel):
     for index, state in enumerate(states):
       x, state = self.apply_layer(index, x, state, resets_BT)
       new_carry.append(state)
-    x = self.finish(x)
+    x = self.apply_final_norm(x)
     if self.is_initializing():
-      self.unembedding()
+      self.unembedding()  # creates the parameters of the output layer
     return x, None if carry is None else tuple(new_carry)
 
   def embed(self, tokens_BT: Array) -> Array:
-    """Make what the first layer reads."""
+    """Return the input of the first layer, [B, T, E]."""
     return self.drop(self.embedding(tokens_BT))
 
   def apply_layer(
     self, index: int, x: Array, state: State, resets_BT: Array | None
   ) -> tuple[Array, State]:
-    """Apply a layer and what belongs around it."""
+    """Apply one layer, with its dropout and residual connection."""
     x, state = self.layers[index](x, state, resets_BT)
     return self.drop(x), state
 
-  def finish(self, x: Array) -> Array:
-    """Make hidden_BTD of what the last layer gave."""
+  def apply_final_norm(self, x: Array) -> Array:
+    """Map the output of the last layer to hidden_BTD; the identity here."""
     return x
 
   @nn.nowrap
-  def _unbound(self) -> Sequence[tuple[Layer, int]]:
-    """Make the layers without variables, each with the width of its inputs."""
+  def _unbound_layers(self) -> Sequence[tuple[Layer, int]]:
+    """Return layers without variables, each with the width of its inputs."""
     dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     layers = [make(parent=None, **dtypes) for make in self.make_layers]
     widths = [self.embedding_width, *(layer.width for layer in layers)]
@@ -155,21 +157,21 @@ class Stack(LanguageModel):
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> tuple[State, ...]:
-    """Make empty states; their size does not depend on `capacity`."""
+    """Return empty states; their size does not depend on `capacity`."""
     del capacity
     return tuple(
       layer.initial_state(batch_size, inputs)
-      for layer, inputs in self._unbound()
+      for layer, inputs in self._unbound_layers()
     )
 
   @nn.nowrap
   def for_decoding(
     self, variables: PyTree, batch_size: int
   ) -> tuple["Stack", PyTree]:
-    """Let each layer lay itself out."""
+    """Lay out each layer for decoding steps; see LanguageModel."""
     model, variables = super().for_decoding(variables, batch_size)
     params, makers = dict(variables["params"]), []
-    for index, (layer, _) in enumerate(self._unbound()):
+    for index, (layer, _) in enumerate(self._unbound_layers()):
       name = f"layer_{index}"
       make, params[name] = layer.for_decoding(params[name], batch_size)
       makers.append(make)
@@ -177,18 +179,18 @@ class Stack(LanguageModel):
     return model, {**variables, "params": params}
 
   @nn.nowrap
-  def choices(self, with_resets: bool) -> dict[str, str]:
-    """Name what "auto" stands for in the layers."""
-    chosen = {}
-    for layer, _ in self._unbound():
-      chosen.update(layer.choices(with_resets))
-    return chosen
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
+    """Return what "auto" resolves to in the layers, by config key."""
+    resolved = {}
+    for layer, _ in self._unbound_layers():
+      resolved.update(layer.resolve_auto(with_resets))
+    return resolved
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count multiply–adds times two of the matmuls of one forward token."""
-    del window
-    layers = self._unbound()
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return the matmul FLOPs per token of the forward pass."""
+    del seq_len
+    layers = self._unbound_layers()
     output = 2 * layers[-1][0].width * self.vocab_size
     return output + sum(
       layer.flops_per_token(inputs) for layer, inputs in layers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions over whole texts (Kim 2014, arXiv:1408.5882)."""
+"""The convolutional text encoder TextCNN (Kim 2014, arXiv:1408.5882)."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,26 @@ from lmjax.layers.centered_convolution import CenteredConvolution
 from lmjax.layers.dropout import Dropout
 from lmjax.layers.embedding_dropout import EmbeddingDropout
 from lmjax.layers.embeddings import TokenEmbedding
-from lmjax.layers.initializers import INITIALIZERS
-from lmjax.models.choices import check_choice
 from lmjax.models.text_encoder import TextEncoder
 from lmjax.types import Array
 
 
 class TextCNN(TextEncoder):
-  """Feature maps of windows of several sizes, of which a head takes the maxima.
+  """Parallel convolutions of several kernel sizes, and ReLU.
+
+  With `classification.pooling=max` it is the classifier of Kim 2014.
 
   Attributes:
-    vocab_size: number of tokens V.
+    vocab_size: vocabulary size V.
     embedding_width: width E of the token embeddings.
-    width: number of feature maps of each size.
-    kernel_sizes: how many tokens a window has.
-    initializer: how kernels are drawn.
-    dropout: share of features dropped on the embeddings.
-    embedding_dropout: share of the vocabulary; see EmbeddingDropout.
+    width: number of feature maps per kernel size.
+    kernel_sizes: number of tokens that each convolution covers.
+    initializer: initializer of kernels, one of INITIALIZERS.
+    dropout: dropout rate of the embeddings.
+    embedding_dropout: fraction of the vocabulary dropped; see EmbeddingDropout.
     embedding_scale: standard deviation of the embeddings at initialization.
-      Kim's U(−0.25, 0.25) lets words that are rare or unknown say more.
+      Kim's U(−0.25, 0.25) gives rare words, whose vectors hardly train, more
+      weight.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
   """
@@ -46,7 +47,7 @@ class TextCNN(TextEncoder):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  input_width = None
+  input_width = None  # convolutions adapt to any width
   backward_width = 0
 
   def setup(self):
@@ -66,30 +67,29 @@ class TextCNN(TextEncoder):
 
   @property
   def hidden_width(self) -> int:
-    """Width of what comes out."""
+    """Width of the hidden vectors."""
     return self.width * len(self.kernel_sizes)
 
   def embed(self, tokens_BT: Array) -> Array:
-    """Look tokens up, [B, T, E]."""
+    """Return the token embeddings, [B, T, E]."""
     return self.drop_tokens(self.embedding(tokens_BT), tokens_BT)
 
   def contextualize(self, x_BTE: Array, mask_BT: Array) -> Array:
-    """Read vectors of tokens: [B, T, any] to [B, T, hidden_width]."""
+    """Transform embeddings: [B, T, any] to [B, T, hidden_width]."""
     return jax.nn.relu(self.convolution(self.drop(x_BTE), mask_BT))
 
 
 def build(config: ConfigDict, vocab_size: int) -> TextCNN:
-  """Make the encoder that a config describes.
+  """Build the encoder of a config.
 
   Raises:
-    UsageError: if a choice is not known or windows have no size.
+    UsageError: if the kernel sizes are not distinct positive integers.
   """
   model = config.model
-  check_choice(model, "initializer", INITIALIZERS)
   sizes = tuple(model.kernel_sizes)
   if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
     raise UsageError(
-      f"model.kernel_sizes={sizes} must be different numbers from 1 on."
+      f"model.kernel_sizes={sizes} must be distinct integers of at least 1."
     )
   return TextCNN(
     vocab_size=vocab_size,

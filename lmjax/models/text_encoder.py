@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every encoder of texts offers, and what stands on one.
+"""Interfaces of text encoders and of the heads on top of them.
 
-An encoder turns the tokens of a text into a vector each, in two steps, so that
-something may be put beside the embeddings, or a gradient taken at them:
+A text encoder maps tokens to hidden vectors in two steps, so that a head can
+concatenate features to the embeddings, and explainers can differentiate with
+respect to them:
 
     x_BTE = encoder.embed(tokens_BT)
     hidden_BTD = encoder.contextualize(x_BTE, mask_BT)
 
-What a task needs on top, a head, is a module around it: `TextModel`.
+The head of a task, such as a classifier, is a module around it: `TextModel`.
 """
 
 import flax.linen as nn
@@ -17,66 +18,71 @@ from lmjax.types import Array
 
 
 class TextEncoder(nn.Module):
-  """An encoder; see above. A subclass has the two methods and these fields.
+  """Base class of text encoders.
+
+  A subclass defines `embed`, `contextualize` and these attributes.
 
   Attributes:
     kinds: see lmjax.models.language_model.LanguageModel.
     input_width: width that x_BTE must have; None for any.
-    hidden_width: width D of what comes out.
-    backward_width: how many of its features, at the end, were read backward.
+    hidden_width: width D of the hidden vectors.
+    backward_width: number of features, at the end, of a backward recurrent
+      layer. Their summary of a text is at its first token, not at its last.
   """
 
   kinds = ("text_encoder",)
 
   def embed(self, tokens_BT: Array) -> Array:
-    """Look tokens up, [B, T, E]."""
+    """Return the token embeddings, [B, T, E]."""
     raise NotImplementedError
 
   def contextualize(self, x_BTE: Array, mask_BT: Array) -> Array:
-    """Read vectors of tokens, [B, T, E] to [B, T, D].
+    """Transform token embeddings, [B, T, E] to [B, T, D].
 
-    Padding, where `mask_BT` is false, changes nothing elsewhere.
+    Args:
+      x_BTE: token embeddings.
+      mask_BT: false on padding, which no other position depends on.
     """
     raise NotImplementedError
 
   def __call__(self, tokens_BT: Array, mask_BT: Array) -> Array:
-    """Read tokens, [B, T] to [B, T, D]."""
+    """Encode tokens, int [B, T] to [B, T, D]."""
     return self.contextualize(self.embed(tokens_BT), mask_BT)
 
 
 class TextModel(nn.Module):
-  """An encoder with a head; parameters of both stand side by side.
-
-  So an encoder's have the same paths as in a model without a head.
+  """Base class of an encoder with a head.
 
   Attributes:
-    encoder: keeps the contract of TextEncoder.
+    encoder: has the interface of TextEncoder.
   """
 
   encoder: nn.Module
 
   def setup(self):
-    """Let the encoder's parameters be this module's."""
+    """Share the scope of the encoder."""
+    # The encoder's parameters have the paths of a model without a head, so a
+    # pretrained encoder can initialize a classifier.
     nn.share_scope(self, self.encoder)
 
   @property
   def kinds(self) -> tuple[str, ...]:
-    """What the encoder can be taken for."""
+    """Kinds of the encoder."""
     return self.encoder.kinds
 
   @property
   def dtype(self) -> jnp.dtype:
-    """The dtype of the matmuls."""
+    """Dtype of the matmuls."""
     return self.encoder.dtype
 
   @nn.nowrap
-  def choices(self, with_resets: bool) -> dict[str, str]:
-    """Name what each "auto" stands for: there is none."""
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
+    """Return nothing: no setting is "auto"."""
     del with_resets
     return {}
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count nothing: rows are of any length."""
-    del window
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return 0: FLOPs are not counted for rows of varying length."""
+    del seq_len
     return 0

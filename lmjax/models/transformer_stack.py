@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Transformers have between embeddings and logits."""
+"""The part of every Transformer between token embeddings and logits."""
 
 import functools
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lmjax.errors import UsageError
+from lmjax.errors import UsageError, check_choice
 from lmjax.layers.attention import CrossAttention, SelfAttention
 from lmjax.layers.attention_context import (
   AttentionContext,
@@ -17,19 +17,16 @@ from lmjax.layers.attention_context import (
 )
 from lmjax.layers.dropout import Dropout
 from lmjax.layers.feedforward import FEED_FORWARDS, FeedForward
-from lmjax.layers.initializers import INITIALIZERS
 from lmjax.layers.layer_stack import (
-  LAYER_EXECUTIONS,
   apply_layers,
   choose_layer_execution,
   make_layers,
 )
 from lmjax.layers.moe import Experts, MixtureOfExperts
-from lmjax.layers.norms import NORMS, normalization
+from lmjax.layers.norms import normalization
 from lmjax.layers.position_bias import RelativeBias, linear_biases
 from lmjax.layers.positions import LearnedPositions, sinusoids
 from lmjax.layers.transformer_block import NORM_POSITIONS, Block
-from lmjax.models.choices import check_choice
 from lmjax.ops.attention_range import AttentionRange
 from lmjax.ops.rotary import BASE
 from lmjax.types import Array, PyTree
@@ -42,44 +39,48 @@ QK_NORMS = ("none", "layer", "layer_no_bias", "rms")
 
 
 class TransformerStack(nn.Module, kw_only=True):
-  """Positions, blocks and a last norm.
+  """Position encoding, L blocks and a final norm: [B, T, D] to [B, T, D].
 
   Attributes:
     width: model width D.
     num_layers: number of blocks L.
     num_heads: number of query heads H; divides `width`.
-    num_kv_heads: number of key and value heads G; divides `num_heads`.
+    num_kv_heads: number of key and value heads G; divides `num_heads`. Fewer
+      of them is grouped-query attention (Ainslie et al. 2023,
+      arXiv:2305.13245).
     feed_forward: one of FEED_FORWARDS.
-    feed_forward_width: inner width F, of each expert if there are any.
-    experts: of a mixture in place of each feed-forward layer; None for none.
+    feed_forward_width: inner width F, of each expert in a mixture.
+    experts: the mixture of experts that replaces each feed-forward layer; None
+      for dense layers.
     norm: one of NORMS.
-    norm_position: "pre" or "post"; see Block. Behind the blocks there is
-      another norm only with "pre".
+    norm_position: "pre" or "post"; see Block. "pre" has a final norm after the
+      last block, because nothing else normalizes the residual stream.
     qk_norm: norm of queries and keys by head (Henry et al. 2020,
       arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442), or "none".
-    norm_epsilon: added to variances by all norms; 0 for the default of the
+    norm_epsilon: added to the variance in all norms; 0 for the default of the
       norm; see lmjax.layers.norms.normalization.
+    positions: one of POSITIONS: "learned" or "sinusoidal" vectors added to the
+      embeddings, "rotary" rotations of queries and keys, "relative" (T5) or
+      "alibi" biases of the attention scores, or "none".
     rope_base: base of the wavelengths of "rotary" positions.
-    positions: "learned" or "sinusoidal" vectors added to the embeddings,
-      "rotary" angles of queries and keys, "relative" (T5) or "alibi" biases of
-      scores, or "none".
-    max_context: how many tokens the carry holds, and the number of learned
+    max_context: capacity of the cache in tokens, and number of learned
       positions.
-    causal: whether tokens see those before them alone.
-    prefix_mask: whether tokens of a causal trunk may be told to see later ones
-      too, which "relative" positions must then tell apart.
-    has_cross_attention: whether blocks attend to a memory too.
-    attention_window: how many of the newest positions each sees; 0 for all.
-    dropout: dropout rate of the embeddings and residuals.
-    attention_dropout: dropout rate of the attention weights.
+    causal: whether tokens attend to earlier tokens only.
+    prefix_mask: whether prefixes of a causal stack may be bidirectional (prefix
+      LM). "relative" positions then have buckets for later keys too.
+    has_cross_attention: whether blocks attend to an encoder's output.
+    attention_window: number of newest positions visible to each token; 0 for
+      all (sliding-window attention; Beltagy et al. 2020, arXiv:2004.05150).
+    dropout: dropout rate of embeddings and residual branches.
+    attention_dropout: dropout rate of attention weights.
     use_bias: whether projections have biases.
-    initializer: how kernels are drawn, one of INITIALIZERS. "normal" makes
-      those that write to the residual smaller with depth (Radford et al.).
+    initializer: initializer of kernels, one of INITIALIZERS.
     layer_execution: "scan" compiles one block and loops over it; "unrolled"
-      compiles every block; "auto" chooses. Parameters are stacked, [L, ...],
-      in each case.
-    remat: whether the backward pass computes each block again instead of
-      storing its activations.
+      compiles every block; "auto" chooses. Parameters are stacked, [L, ...], in
+      each case, so checkpoints do not depend on it. "separate" has parameters
+      for each block, layers_0, layers_1, ...; for decoding only.
+    remat: whether the backward pass recomputes the activations of each block
+      instead of storing them.
     dtype: dtype of the matmuls; softmax and norms are computed in float32.
     param_dtype: dtype of the parameters.
   """
@@ -113,6 +114,11 @@ class TransformerStack(nn.Module, kw_only=True):
 
   def setup(self):
     """Create the layers."""
+    # Unknown names would otherwise select the default without an error.
+    check_choice("positions", self.positions, POSITIONS)
+    check_choice("qk_norm", self.qk_norm, QK_NORMS)
+    check_choice("norm_position", self.norm_position, NORM_POSITIONS)
+    check_choice("feed_forward", self.feed_forward, FEED_FORWARDS)
     dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     norm = normalization(self.norm, self.norm_epsilon, **dtypes)
     if self.positions == "learned":
@@ -120,9 +126,10 @@ class TransformerStack(nn.Module, kw_only=True):
         self.max_context, self.width, param_dtype=self.param_dtype
       )
     if self.positions == "relative":
-      one_sided = self.causal and not self.prefix_mask
+      # One table for all layers, as in T5.
+      only_earlier = self.causal and not self.prefix_mask
       self.relative_bias = RelativeBias(
-        self.num_heads, one_sided, param_dtype=self.param_dtype
+        self.num_heads, only_earlier, param_dtype=self.param_dtype
       )
     self.drop = Dropout(self.dropout)
     make_block = functools.partial(
@@ -148,9 +155,12 @@ class TransformerStack(nn.Module, kw_only=True):
       self.final_norm = norm()
 
   def layer_settings(self) -> dict:
-    """Name what all layers of a block have in common."""
+    """Return the attributes that all layers of a block share."""
     return dict(
       use_bias=self.use_bias,
+      # 2L branches add to the residual stream. Dividing their scale by √(2L)
+      # keeps its variance at initialization independent of the depth (GPT-2;
+      # Radford et al. 2019, section 2.3).
       out_scale=0.02 / (2 * self.num_layers) ** 0.5,
       initializer=self.initializer,
       dtype=self.dtype,
@@ -158,7 +168,7 @@ class TransformerStack(nn.Module, kw_only=True):
     )
 
   def attention_settings(self) -> dict:
-    """Name what all kinds of attention have in common."""
+    """Return the attributes that self-attention and cross-attention share."""
     qk_norm = None
     if self.qk_norm != "none":
       qk_norm = normalization(
@@ -174,7 +184,7 @@ class TransformerStack(nn.Module, kw_only=True):
     )
 
   def self_attention(self) -> functools.partial:
-    """Return what makes the attention of a block."""
+    """Return the constructor of a block's self-attention."""
     return functools.partial(
       SelfAttention,
       num_kv_heads=self.num_kv_heads,
@@ -186,13 +196,13 @@ class TransformerStack(nn.Module, kw_only=True):
     )
 
   def cross_attention(self) -> functools.partial | None:
-    """Return what makes the attention of a block to a memory, if it has any."""
+    """Return the constructor of a block's cross-attention, or None."""
     if not self.has_cross_attention:
       return None
     return functools.partial(CrossAttention, **self.attention_settings())
 
   def feed_forward_layer(self) -> functools.partial:
-    """Return what makes the feed-forward layer of a block."""
+    """Return the constructor of a block's feed-forward layer."""
     settings = self.layer_settings() | dict(
       kind=self.feed_forward, width=self.feed_forward_width
     )
@@ -201,7 +211,7 @@ class TransformerStack(nn.Module, kw_only=True):
     return functools.partial(MixtureOfExperts, experts=self.experts, **settings)
 
   def distance_bias(self) -> DistanceBias | None:
-    """Return what makes biases of distances, if these positions have any."""
+    """Return the function from distances to score biases, or None."""
     if self.positions == "relative":
       return self.relative_bias
     if self.positions == "alibi":
@@ -212,71 +222,77 @@ class TransformerStack(nn.Module, kw_only=True):
     self,
     x_BTD: Array,
     attention_context: AttentionContext,
-    remembered: Sequence[PyTree],
-    attention_range: AttentionRange | None = None,
+    caches: Sequence[PyTree] | None = None,
+    memories: Sequence[PyTree] | None = None,
+    memory_range: AttentionRange | None = None,
   ) -> tuple[Array, list[PyTree]]:
-    """Turn embeddings into hidden vectors.
+    """Transform embeddings into hidden vectors.
 
     Args:
-      x_BTD: embeddings.
-      attention_context: what every layer may look at.
-      remembered: for each layer, what its attention keeps of the tokens before
-        and its memory; see Block.
-      attention_range: what is seen of memories.
+      x_BTD: token embeddings.
+      attention_context: positions, mask and cache slots of all layers.
+      caches: for each layer, the cache of its self-attention, such as keys and
+        values [B, G, C, K]; None for none.
+      memories: for each layer, the keys and values [B, G, S, K] that its
+        cross-attention attends to; None without cross-attention.
+      memory_range: visible positions of the memories; None for all.
 
     Returns:
-      hidden_BTD, and what each layer keeps from now on.
+      hidden_BTD, and for each layer the updated cache or None.
     """
     if self.positions == "learned":
       x_BTD += self.position_embedding(attention_context.positions_BT).astype(
         x_BTD.dtype
       )
     elif self.positions == "sinusoidal":
-      x_BTD *= self.width**0.5  # Vaswani et al., section 3.4
+      # Vaswani et al. 2017, section 3.4: embeddings, initialized at 0.02, come
+      # closer to the scale of the sinusoids.
+      x_BTD *= self.width**0.5
       x_BTD += sinusoids(attention_context.positions_BT, self.width).astype(
         x_BTD.dtype
       )
-    separate = self.layer_execution == "separate"
-    x_BTD, kept = apply_layers(
-      self.layers if separate else self.blocks,
+    is_separate = self.layer_execution == "separate"
+    no_layers = [None] * self.num_layers
+    layer_inputs = zip(caches or no_layers, memories or no_layers, strict=True)
+    x_BTD, new_caches = apply_layers(
+      self.layers if is_separate else self.blocks,
       self.drop(x_BTD),
-      remembered,
+      list(layer_inputs),
       attention_context,
-      attention_range,
+      memory_range,
     )
     if self.norm_position == "pre":
       x_BTD = self.final_norm(x_BTD)
-    return x_BTD, kept
+    return x_BTD, new_caches
 
   def encode_bidirectional(
     self, x_BTD: Array, resets_BT: Array | None, mask_BT: Array | None
   ) -> Array:
-    """Turn embeddings of whole texts into hidden vectors, [B, T, D].
+    """Transform the embeddings of whole texts, [B, T, D] to [B, T, D].
 
     Args:
-      x_BTD: embeddings.
-      resets_BT: true where a document begins; no token sees across.
+      x_BTD: token embeddings.
+      resets_BT: true at the first token of each document; no token attends to
+        another document.
       mask_BT: false on padding, which no token attends to.
     """
-    shape = x_BTD.shape[:2]
     attention_context = bidirectional_context(
-      shape, resets_BT, mask_BT, self.distance_bias()
+      x_BTD.shape[:2], resets_BT, mask_BT, self.distance_bias()
     )
-    nothing = [(None, None)] * self.num_layers
-    return self(x_BTD, attention_context, nothing)[0]
+    return self(x_BTD, attention_context)[0]
 
   @nn.nowrap
-  def choices(self) -> dict[str, str]:
+  def resolve_auto(self) -> dict[str, str]:
     """Return what "auto" resolves to, by config key."""
     execution = choose_layer_execution(self.layer_execution, self.num_layers)
     return dict(scan_layers=execution)
 
   @nn.nowrap
-  def block_flops(self, window: int) -> int:
-    """Count multiply–adds of the matmuls of one block and token.
+  def block_multiply_adds(self, seq_len: int) -> int:
+    """Return the matmul multiply–adds of one block and token; FLOPs are twice.
 
-    Attention counts the positions that the mask shows, window / 2 on average
-    if all before are seen.
+    Attention counts only visible keys, on average over the positions of a
+    sequence: about T/2 of a causal mask.
     """
     key_value_width = self.width * self.num_kv_heads // self.num_heads
     projections = 2 * self.width * (self.width + key_value_width)
@@ -284,24 +300,26 @@ class TransformerStack(nn.Module, kw_only=True):
     feed_forward = num_kernels * self.width * self.feed_forward_width
     if self.experts is not None:
       feed_forward *= self.experts.per_token
-      feed_forward += self.width * self.experts.number
-    reach = min(self.attention_window or window, window)
-    shown = reach - reach**2 / (2 * window) if self.causal else window
-    attention = round(2 * self.width * shown)  # q·k and a·v
+      feed_forward += self.width * self.experts.number  # the router
+    visible = seq_len
+    if self.causal:
+      # Of W visible positions, the first W tokens see W/2 on average.
+      window = min(self.attention_window or seq_len, seq_len)
+      visible = window - window**2 / (2 * seq_len)
+    attention = round(2 * self.width * visible)  # q·k and a·v
     return projections + feed_forward + attention
 
 
 def transformer_settings(config: ConfigDict) -> dict:
-  """Turn a config into the attributes of a trunk.
+  """Return the attributes of a TransformerStack that a config sets.
 
   Raises:
-    UsageError: if the sizes do not fit together.
+    UsageError: if sizes are not divisible as the positions or heads need.
   """
   model, data = config.model, config.data
   settings = block_settings(model)
   num_kv_heads = model.num_kv_heads or model.num_heads
   max_context = model.max_context or data.seq_len
-  check_choice(model, "positions", POSITIONS)
   if num_kv_heads <= 0 or model.num_heads % num_kv_heads:
     raise UsageError(
       f"model.num_kv_heads={num_kv_heads} must divide model.num_heads="
@@ -331,17 +349,13 @@ def transformer_settings(config: ConfigDict) -> dict:
 
 
 def block_settings(model: ConfigDict) -> dict:
-  """Turn a model's config into the attributes that say nothing of positions.
+  """Return the attributes of a TransformerStack except those of positions.
+
+  Transformer-XL has only these.
 
   Raises:
-    UsageError: if the sizes do not fit together.
+    UsageError: if the number of heads or experts is invalid.
   """
-  check_choice(model, "norm", NORMS)
-  check_choice(model, "norm_position", NORM_POSITIONS)
-  check_choice(model, "qk_norm", QK_NORMS)
-  check_choice(model, "feed_forward", FEED_FORWARDS)
-  check_choice(model, "initializer", INITIALIZERS)
-  check_choice(model, "scan_layers", LAYER_EXECUTIONS)
   if model.num_heads <= 0 or model.width % model.num_heads:
     raise UsageError(
       f"model.num_heads={model.num_heads} must divide model.width="

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transformer-XL: segments that remember the hidden states of those before."""
+"""Transformer-XL: attention over cached hidden states of earlier segments."""
 
 import functools
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from lmjax.types import Array
 
 
 class SegmentMemory(NamedTuple):
-  """The carry of a Transformer-XL; every leaf has its batch axis first.
+  """The carry of a Transformer-XL; batch axis first.
 
   Attributes:
-    inputs_BMD: the newest inputs of each layer's attention.
-    length_B: tokens seen since the memory was empty.
+    inputs_BMD: the newest M inputs of each layer's attention.
+    length_B: number of tokens processed since the memory was empty.
     start_B: position of the first token of the current document.
   """
 
@@ -45,13 +45,14 @@ class TransformerXLStack(TransformerStack, kw_only=True):
 
 
 class TransformerXL(Transformer, kw_only=True):
-  """Decoder with a memory of hidden states (Dai et al. 2019).
+  """Transformer-XL decoder (Dai et al. 2019, arXiv:1901.02860).
 
-  arXiv:1901.02860. What layer l remembers was made of what layer l - 1
-  remembered then, so the top sees L memories far.
+  The carry holds the newest M inputs of each layer. A layer attends to them and
+  to the new tokens. They were computed from the layer below, which attended to
+  M earlier inputs itself, so the top layer has a context of L · M tokens.
 
   Attributes:
-    memory: how many of the newest tokens are remembered.
+    memory: number M of cached positions per layer.
   """
 
   kinds = ("decoder", "infiller")
@@ -64,11 +65,11 @@ class TransformerXL(Transformer, kw_only=True):
     carry: SegmentMemory | None = None,
     resets_BT: Array | None = None,
   ) -> tuple[Array, SegmentMemory | None]:
-    """Process tokens that follow those of a memory.
+    """Process a segment that follows those of a carry.
 
     Args:
       tokens_BT: int tokens.
-      carry: the memory; None for no tokens before.
+      carry: the memory of earlier segments; None for none.
       resets_BT: true at the first token of each document; no token attends to
         another document.
 
@@ -78,39 +79,44 @@ class TransformerXL(Transformer, kw_only=True):
     """
     batch, time = tokens_BT.shape
     if carry is None:
-      seen_B = start_B = jnp.zeros(batch, jnp.int32)
-      num_keys, memories = time, [None] * self.stack.num_layers
+      length_B = start_B = jnp.zeros(batch, jnp.int32)
+      num_keys, memories = time, None
     else:
-      memories, seen_B, start_B = carry
+      memories, length_B, start_B = carry
       num_keys = memories[0].shape[1] + time
-    ends_B1 = seen_B[:, None] + time
-    positions_BS = ends_B1 + jnp.arange(-num_keys, 0)
-    rows_BT = positions_BS[:, num_keys - time :]
-    starts_BT = document_starts(rows_BT, start_B, resets_BT)
-    attention_range = causal_range(rows_BT, starts_BT, positions_BS)
+    ends_B1 = length_B[:, None] + time
+    # Keys are the M cached inputs, then the segment. Slots of the memory that
+    # are still empty have negative positions, which no query attends to.
+    key_positions_BS = ends_B1 + jnp.arange(-num_keys, 0)
+    positions_BT = key_positions_BS[:, num_keys - time :]
+    starts_BT = document_starts(positions_BT, start_B, resets_BT)
+    attention_range = causal_range(positions_BT, starts_BT, key_positions_BS)
+    # The sinusoids encode distances S - 1, ..., 0 of a key from the last query,
+    # not positions: positions in an endless stream have no bound.
     distances_1S = jnp.arange(num_keys)[None, ::-1]
     attention_context = SegmentContext(
       attention_range, sinusoids(distances_1S, self.width)[0]
     )
-    remembered = [(memory, None) for memory in memories]
     x_BTD = self.embedding(tokens_BT)
-    hidden_BTD, kept = self.stack(x_BTD, attention_context, remembered)
+    hidden_BTD, new_memories = self.stack(x_BTD, attention_context, memories)
     if self.is_initializing():
-      self.unembedding()
+      self.unembedding()  # creates the parameters of the output layer
     if carry is None:
       return hidden_BTD, None
     return hidden_BTD, SegmentMemory(
-      tuple(kept), ends_B1[:, 0], starts_BT[:, -1]
+      tuple(new_memories), ends_B1[:, 0], starts_BT[:, -1]
     )
 
-  # A memory has no place for what it lost to later tokens.
+  # The memory shifts by the number of new tokens and drops the oldest inputs.
+  # A shorter length cannot restore it, as it does in Transformer, so use the
+  # defaults, which store whole carries.
   extend = LanguageModel.extend
   snapshot = LanguageModel.snapshot
   rollback = LanguageModel.rollback
 
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> SegmentMemory:
-    """Make an empty memory, for `capacity` tokens if those are fewer."""
+    """Return an empty memory of at most `capacity` tokens."""
     size = min(self.memory, capacity or self.memory)
     shape = (batch_size, size, self.width)
     return SegmentMemory(
@@ -120,29 +126,28 @@ class TransformerXL(Transformer, kw_only=True):
     )
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count multiply–adds times two of the matmuls of one forward token.
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return the matmul FLOPs per token of the forward pass with a full memory.
 
-    The memory is taken to be full; the vectors of distances, which all rows of
-    a batch share, are left out.
+    The projection of distances is not counted: all rows of a batch share it.
     """
-    distances = self.width * (window / 2 + self.memory)
+    distances = self.width * (seq_len / 2 + self.memory)
     memory = 2 * self.width * self.memory + distances
-    return super().flops_per_token(window) + 2 * self.stack.num_layers * round(
-      memory
-    )
+    attention = 2 * self.stack.num_layers * round(memory)
+    return super().flops_per_token(seq_len) + attention
 
 
 def build(config: ConfigDict, vocab_size: int) -> TransformerXL:
-  """Make the model that a config describes.
+  """Build the model of a config.
 
   Raises:
-    UsageError: if the sizes do not fit together.
+    UsageError: if the width is odd, or sizes are not divisible as heads need.
   """
   model = config.model
   if model.width % 2:
     raise UsageError(
-      f"model.width={model.width} must be even for the sinusoids of distances."
+      f"model.width={model.width} must be even: half of the features are sines "
+      "of distances and half are cosines."
     )
   return TransformerXL(
     vocab_size=vocab_size,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two vectors a word: one as itself, one as the context of others."""
+"""Static word vectors: skip-gram, CBOW and GloVe."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,16 @@ from lmjax.types import Array, PyTree
 
 
 class WordVectors(nn.Module):
-  """Two tables, and for GloVe a bias a word in both roles.
+  """Two tables: vectors of words, and of words as the context of others.
 
-  Mikolov et al. 2013 (arXiv:1310.4546); Pennington et al. 2014.
+  word2vec (Mikolov et al. 2013, arXiv:1310.4546); with biases, GloVe
+  (Pennington et al. 2014, EMNLP).
 
   Attributes:
-    vocab_size: number of words V.
+    vocab_size: vocabulary size V.
     width: width D of the vectors.
-    use_biases: whether words have biases.
-    dtype: dtype of the vectors that are looked up.
+    use_biases: whether each word has a bias in both roles (GloVe).
+    dtype: dtype of the returned vectors.
     param_dtype: dtype of the parameters.
   """
 
@@ -34,7 +35,8 @@ class WordVectors(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    """Create the tables, [V, D] each, as spread as U(−1/2D, 1/2D)."""
+    """Create the tables, [V, D] each."""
+    # The standard deviation of word2vec's U(−1/2D, 1/2D).
     scale = 1.0 / (12**0.5 * self.width)
     self.embedding = TokenEmbedding(
       self.vocab_size,
@@ -56,27 +58,27 @@ class WordVectors(nn.Module):
       )
 
   def __call__(self, tokens_BT: Array) -> tuple[Array, Array]:
-    """Look words up in both roles: int [B, T] to [B, T, D] twice."""
+    """Return word and context vectors: int [B, T] to [B, T, D] twice."""
     return self.words(tokens_BT), self.contexts(tokens_BT)
 
   def words(self, tokens_BT: Array) -> Array:
-    """Look words up: int [B, T] to [B, T, D]."""
+    """Return word vectors: int [B, T] to [B, T, D]."""
     return self.embedding(tokens_BT)
 
   def contexts(self, tokens_BT: Array) -> Array:
-    """Look words up as contexts: int [B, T] to [B, T, D]."""
+    """Return context vectors: int [B, T] to [B, T, D]."""
     table_VD, _ = self.output.unembedding()
     return jnp.take(table_VD, tokens_BT, axis=0).astype(self.dtype)
 
   def biases(self, tokens_BT: Array, contexts_BT: Array) -> Array:
-    """Add up the biases of words and their contexts, float32 [B, T]."""
+    """Return the sums of word and context biases, float32 [B, T]."""
     _, bias_V = self.output.unembedding()
     sums = self.bias[tokens_BT] + bias_V[contexts_BT]
     return sums.astype(jnp.float32)
 
   @nn.nowrap
-  def choices(self, with_resets: bool) -> dict[str, str]:
-    """Name what each "auto" stands for: there is none."""
+  def resolve_auto(self, with_resets: bool) -> dict[str, str]:
+    """Return nothing: no setting is "auto"."""
     del with_resets
     return {}
 
@@ -84,14 +86,14 @@ class WordVectors(nn.Module):
   def estimate(
     self, tokens: np.ndarray, starts: np.ndarray, names: Sequence[str]
   ) -> dict[str, PyTree]:
-    """Count nothing in the text."""
+    """Return nothing: no variable is estimated by counting."""
     del tokens, starts, names
     return {}
 
   @nn.nowrap
-  def flops_per_token(self, window: int) -> int:
-    """Count no matmul: how many words a word meets is the task's affair."""
-    del window
+  def flops_per_token(self, seq_len: int) -> int:
+    """Return 0: the number of pairs per token depends on the task."""
+    del seq_len
     return 0
 
 

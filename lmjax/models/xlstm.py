@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""xLSTM, the language model of mLSTM and sLSTM blocks (Beck et al. 2024)."""
+"""xLSTM, a language model of mLSTM and sLSTM blocks.
+
+Beck et al. 2024 (arXiv:2405.04517).
+"""
 
 import functools
 
@@ -18,21 +21,23 @@ from lmjax.models.residual_stack import (
 
 
 def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
-  """Make the model that a config describes.
+  """Build the model of a config with model.name=xlstm.
 
-  A block "m" is an mLSTM on the residual stream; a block "s" is an sLSTM and a
-  feed-forward layer.
+  A block "m" is an mLSTM, which has its own up- and down-projection (figure 11
+  of the paper); a block "s" is an sLSTM and a feed-forward layer (figure 10).
+  The pattern model.blocks repeats over the layers: "mms" of 5 layers is mmsmm.
 
   Raises:
-    UsageError: if a choice is not known or the sizes do not fit together.
+    UsageError: if the pattern is invalid or widths are not divisible by heads
+      and blocks.
   """
   model = config.model
   inner_width = model.inner_width or 2 * model.width
   blocks = model.blocks
   if not blocks or set(blocks) - set("ms"):
     raise UsageError(
-      f"model.blocks={blocks} must be made of the letters m, for mLSTM, and s, "
-      "for sLSTM."
+      f"model.blocks={blocks} is invalid: expected letters m (mLSTM) and s "
+      "(sLSTM)."
     )
   heads, block = model.num_heads, model.block_width
   for key, value, divided, number in (
@@ -55,7 +60,7 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
     out_scale=residual_scale(model, inner_width),
     norm_epsilon=norm_epsilon,
   )
-  behind = feed_forward(model, expansion=4 / 3)
+  slstm_feed_forward = feed_forward(model, expansion=4 / 3)
   layers = []
   for index in range(model.num_layers):
     if blocks[index % len(blocks)] == "m":
@@ -66,8 +71,9 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
       model.width,
       num_heads=heads,
       conv_size=model.conv_size,
+      # Relative depth, from 0 to 1; it sets the initial forget gates.
       depth=index / max(model.num_layers - 1, 1),
       norm_epsilon=norm_epsilon,
     )
-    layers += [slstm, *behind]
+    layers += [slstm, *slstm_feed_forward]
   return build_stack(model, vocab_size, tuple(layers))

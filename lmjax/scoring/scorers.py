@@ -26,7 +26,7 @@ def text_scorer(
   carries = max_context is None or task.stateful
   seq_len = config.data.seq_len if carries else max_context
   if cache:
-    model, carries = cache.around(model, keeps_memory=carries), True
+    model, carries = cache.wrap(model, carries_model=carries), True
   return TextScorer(
     model, tokenizer, seq_len, carries, starts_documents(config)
   )

@@ -122,6 +122,6 @@ def eval_batches(
   task, corpus = experiment.task, experiment.corpus
   if not cache:
     return task, corpus.eval_batches(split)
-  model = cache.around(task.model, keeps_memory=task.stateful)
+  model = cache.wrap(task.model, carries_model=task.stateful)
   task = dataclasses.replace(task, model=model, stateful=True)
   return task, corpus.rows(EVAL_ORDERS["stateful"], split)

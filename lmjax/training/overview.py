@@ -36,7 +36,7 @@ def overview(
   """Describe config, corpus, devices and parameters."""
   changes = difference_from_defaults(experiment.config)
   config = "\n".join(f"  {key} = {value}" for key, value in changes.items())
-  choices = experiment.model.choices(experiment.corpus.has_resets)
+  choices = experiment.model.resolve_auto(experiment.corpus.has_resets)
   chosen = ", ".join(f"{key} = {value}" for key, value in choices.items())
   others = state.collections and (
     f"other variables:\n{table(state.collections)}\n"

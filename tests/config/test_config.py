@@ -41,7 +41,7 @@ from lmjax.models.heads.text_matcher import (
 )
 from lmjax.models.ngram import SMOOTHINGS
 from lmjax.models.recurrent import RNN_CELLS
-from lmjax.models.recurrent_seq2seq import ATTENTIONS
+from lmjax.models.recurrent_decoder import ATTENTIONS
 from lmjax.models.sharding_rules import SHARDING_RULES
 from lmjax.models.transformer_stack import POSITIONS, QK_NORMS
 from lmjax.ops.cells import CELLS
@@ -321,7 +321,7 @@ def test_differences_are_named_by_dotted_key():
       "lstm",
       "model.residual",
       True,
-      "as wide as what it reads: .*99",
+      "as wide as its input: .*99",
     ),
     ("lstm", "model.implementation", "cudnn", "needs an NVIDIA GPU"),
     ("lstm", "model.weight_drop", 1.0, "model.weight_drop=1.0 must be below 1"),
@@ -346,7 +346,7 @@ def test_differences_are_named_by_dotted_key():
     ("min_lstm", "model.norm", "x", "=x is not known; .* rms.* none"),
     ("rg_lru", "model.num_heads", 999, "must divide model.recurrent_width=160"),
     ("rg_lru", "model.num_heads", 0, "must divide model.recurrent_width=160"),
-    ("xlstm", "model.blocks", "mx", "made of the letters m, for mLSTM, and s"),
+    ("xlstm", "model.blocks", "mx", "expected letters m .mLSTM. and s"),
     ("xlstm", "model.block_width", 7, "7 must divide model.inner_width=384"),
     (
       "recurrent_encoder",

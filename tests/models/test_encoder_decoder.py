@@ -123,5 +123,5 @@ def test_normed_keys_of_a_memory_have_no_size(variables):
 
 
 def test_without_a_source_it_says_so(variables):
-  with pytest.raises(UsageError, match="a task that gives it both"):
+  with pytest.raises(UsageError, match="needs source sequences; choose"):
     MODEL.apply(variables, TOKENS)

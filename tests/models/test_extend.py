@@ -22,7 +22,7 @@ def test_rollback_equals_processing_fewer_tokens(name):
   tokens = jnp.array(np.random.default_rng(0).integers(0, VOCAB_SIZE, (2, 9)))
   variables = draw(model, tokens)
   if name == "cache":
-    model = NeuralCache(model, size=6, theta=0.3, share=0.4)
+    model = NeuralCache(model, size=6, theta=0.3, weight=0.4)
 
   @jax.jit
   def read(tokens, carry):

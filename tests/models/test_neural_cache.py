@@ -155,7 +155,7 @@ def test_cross_entropy_is_that_of_the_probabilities(example, monkeypatch):
 def test_the_cache_goes_on_where_the_model_forgets():
   """Two windows read from empty: the model's share of a second is its own."""
   inner = MODELS["transformer"]
-  model = NeuralCache(inner, 2 * T, THETA, SHARE, keeps_memory=False)
+  model = NeuralCache(inner, 2 * T, THETA, SHARE, carries_model=False)
   tokens = jax.random.randint(jax.random.key(1), (B, 2 * T), 0, 4)
   variables = inner.init(jax.random.key(0), tokens)
   _, carry = log_probs(

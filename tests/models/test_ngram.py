@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lmjax.config.model_keys import MODEL_KEYS
 from lmjax.errors import UserError
 from lmjax.generation.sampling_params import SamplingParams
-from lmjax.models.ngram import MAX_ORDER, SMOOTHINGS, NGram, build, levels_of
+from lmjax.models.ngram import SMOOTHINGS, NGram, build, levels_of
 from lmjax.ngrams import arpa, smoothing
 from lmjax.ngrams.backoff import score
 from lmjax.ngrams.counting import count
@@ -160,7 +161,7 @@ def test_every_smoothing_is_what_the_config_says(tiny_config, long_text):
     assert not np.array_equal(one["log_weights_2"], other["log_weights_2"])
 
 
-@pytest.mark.parametrize("order", [6, MAX_ORDER])
+@pytest.mark.parametrize("order", [6, MODEL_KEYS["ngram"]["order"].maximum])
 def test_long_orders_score_as_their_tables(order, tiny_config):
   model = build(tiny_config("ngram", **{"model.order": order}), V)
   text = np.random.default_rng(0).integers(4, 7, 150)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Recurrent sequence-to-sequence models: decoding, attention and copying."""
+
 import functools
 
 import jax
@@ -9,7 +11,7 @@ import pytest
 from lmjax.config import defaults
 from lmjax.errors import UsageError
 from lmjax.layers.global_attention import KINDS, GlobalAttention
-from lmjax.models.recurrent_seq2seq import ATTENTIONS
+from lmjax.models.recurrent_decoder import ATTENTIONS
 from lmjax.task_specs.build import build_model
 from tests.tiny_models import VOCAB_SIZE, draw
 
@@ -21,7 +23,7 @@ LENGTHS = (5, 3, 4)
 MASK = jnp.arange(S) < jnp.array(LENGTHS)[:, None]
 TARGETS = jnp.roll(TOKENS, -1, axis=1)
 WEIGHTS = (jnp.arange(T) < jnp.array([[6], [4], [5]])).astype(jnp.float32)
-# Name → settings that differ in all that can.
+# Settings that cover every option of the model.
 SETTINGS = {
   "none, gru": dict(attention="none", cell="gru", num_layers=2),
   "additive, one direction": dict(attention="additive", bidirectional=False),
@@ -58,7 +60,7 @@ def run(
   tokens=TOKENS,
   targets=TARGETS,
 ):
-  """Return what is made, log-probabilities, the memory, weights, sums."""
+  """Return output, log-probabilities, memory, attention weights and sums."""
   memory = model.apply(variables, sources, mask, method="encode")
   (made, none), shown = model.apply(
     variables, tokens, memory=memory, mutable=["intermediates"]
@@ -78,7 +80,7 @@ def step(model, variables, tokens, memory, carry):
 
 
 @EACH
-def test_step_by_step_equals_all_at_once(name):
+def test_decoding_steps_equal_the_full_forward_pass(name):
   model, variables = prepared(name)
   _, full, memory, _, _ = run(model, variables)
   decoder, laid_out = model.for_decoding(variables, B)
@@ -91,17 +93,16 @@ def test_step_by_step_equals_all_at_once(name):
 
 
 @EACH
-def test_padding_of_sources_changes_nothing(name):
-  """Neither what stands there, nor in which rows."""
+def test_padding_and_order_of_sources_change_nothing(name):
   model, variables = prepared(name)
   plain = run(model, variables)[1]
   other = jnp.where(MASK, SOURCES, (SOURCES + 3) % V)[::-1]
-  turned = run(model, variables, other, MASK[::-1], TOKENS[::-1])[1]
-  np.testing.assert_allclose(turned[::-1], plain, atol=1e-5)
+  reversed_rows = run(model, variables, other, MASK[::-1], TOKENS[::-1])[1]
+  np.testing.assert_allclose(reversed_rows[::-1], plain, atol=1e-5)
 
 
 @EACH
-def test_targets_see_those_before_and_the_whole_source(name):
+def test_outputs_depend_on_earlier_targets_and_the_whole_source(name):
   model, variables = prepared(name)
   plain = run(model, variables)[1][0]
 
@@ -112,13 +113,13 @@ def test_targets_see_those_before_and_the_whole_source(name):
   other = TOKENS.at[0, 3].set((TOKENS[0, 3] + 1) % V)
   by_token = moved(SOURCES, other)
   assert np.all(by_token[:3] < 1e-5) and np.all(by_token[3:] > 1e-5)
-  for place in (0, S - 1):
-    other = SOURCES.at[0, place].set((SOURCES[0, place] + 1) % V)
+  for position in (0, S - 1):
+    other = SOURCES.at[0, position].set((SOURCES[0, position] + 1) % V)
     assert np.all(moved(other, TOKENS) > 1e-6)
 
 
 @EACH
-def test_the_loss_is_that_of_the_probabilities(name):
+def test_cross_entropy_matches_the_log_probabilities(name):
   model, variables = prepared(name)
   log_probs = run(model, variables)[1]
   best = jnp.argmax(log_probs, axis=-1)
@@ -131,7 +132,7 @@ def test_the_loss_is_that_of_the_probabilities(name):
   assert 0 < right < WEIGHTS.sum()
 
 
-def test_gradients_of_copies_are_those_of_their_probabilities():
+def test_copy_gradients_match_autodiff_of_log_probabilities():
   model, variables = prepared("copies")
   pointing = run(model, variables)[0]
   sources = pointing.sources_BTS
@@ -162,7 +163,7 @@ def test_gradients_of_copies_are_those_of_their_probabilities():
   )
 
 
-def test_copies_are_of_the_source_and_sum_to_one():
+def test_copy_probabilities_are_of_source_tokens_and_sum_to_one():
   model, variables = prepared("copies")
   pointing, _, _, _, _ = run(model, variables)
   logits = model.apply(variables, pointing, method="logits")
@@ -172,18 +173,18 @@ def test_copies_are_of_the_source_and_sum_to_one():
   for row, size in enumerate(LENGTHS):
     tokens = set(np.array(SOURCES[row, :size]).tolist())
     for token in range(V):
-      share = copied[row, :, token]
-      wanted = sum(
-        pointing.weights_BTS[row, :, place]
-        for place in range(size)
-        if SOURCES[row, place] == token
+      probability = copied[row, :, token]
+      expected = sum(
+        pointing.weights_BTS[row, :, position]
+        for position in range(size)
+        if SOURCES[row, position] == token
       )
-      np.testing.assert_allclose(share, wanted, atol=1e-6)
-      assert (token in tokens) == bool(np.all(share > 1e-6))
+      np.testing.assert_allclose(probability, expected, atol=1e-6)
+      assert (token in tokens) == bool(np.all(probability > 1e-6))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_attention_is_the_formula_of_its_paper(kind):
+def test_attention_equals_its_formula(kind):
   rng = np.random.default_rng(0)
   width = 4 if kind in ("dot", "scaled_dot") else 7
   normal = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
@@ -210,22 +211,22 @@ def test_attention_is_the_formula_of_its_paper(kind):
           score[s] = q @ (k @ kernel["key"])
         else:
           score[s] = q @ k / (2.0 if kind == "scaled_dot" else 1.0)
-      wanted = np.exp(score - score.max())
-      wanted /= wanted.sum()
-      np.testing.assert_allclose(weights[b, t], wanted, atol=1e-5)
-      np.testing.assert_allclose(average[b, t], wanted @ memory[b], atol=1e-4)
+      expected = np.exp(score - score.max())
+      expected /= expected.sum()
+      np.testing.assert_allclose(weights[b, t], expected, atol=1e-5)
+      np.testing.assert_allclose(average[b, t], expected @ memory[b], atol=1e-4)
   assert np.all(np.array(weights)[~np.array(MASK)[:, None].repeat(T, 1)] == 0)
 
 
 @pytest.mark.parametrize("name", ["copies", "scaled, fed, tied"])
-def test_weights_of_attention_are_shown_where_that_is_asked(name):
+def test_attention_weights_are_sown_on_request(name):
   (weights,) = run(*prepared(name))[3]
   assert weights.shape == (B, T, S)
   np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
   assert np.all(np.where(MASK[:, None], 0.0, weights) == 0.0)
 
 
-def test_sources_may_have_a_vocabulary_of_their_own():
+def test_sources_can_have_their_own_vocabulary():
   model = make(source_vocab_size=V + 4, attention="none")
   params = draw(model, TOKENS)["params"]
   table = params["source_embedding"]["embedding"]
@@ -237,70 +238,80 @@ def test_sources_may_have_a_vocabulary_of_their_own():
   assert np.abs(moved.values_BSE - plain.values_BSE).max() > 1e-3
 
 
-def test_scheduled_sampling_draws_inputs_in_training_alone():
+def test_scheduled_sampling_replaces_inputs_only_in_training():
   model, variables = prepared("additive, one direction")
-  own = model.clone(scheduled_sampling=1.0)
+  sampling = model.clone(scheduled_sampling=1.0)
   plain, _, memory, _, _ = run(model, variables)
 
   @jax.jit
   def made(variables, tokens, key):
     rngs = {"dropout": key}
-    return own.apply(variables, tokens, memory=memory, rngs=rngs)[0]
+    return sampling.apply(variables, tokens, memory=memory, rngs=rngs)[0]
 
-  quiet, _ = own.apply(variables, TOKENS, memory=memory)
+  quiet, _ = sampling.apply(variables, TOKENS, memory=memory)
   np.testing.assert_allclose(plain, quiet, atol=1e-6)
   keys = jax.random.split(jax.random.key(0), 2)
   first = made(variables, TOKENS, keys[0])
   np.testing.assert_allclose(first[:, 0], plain[:, 0], atol=1e-5)
   assert np.abs(first[:, 1:] - plain[:, 1:]).max() > 1e-3
-  # The first token alone is read; all others are drawn ...
+  # At rate 1 only the first token is an input; all others are sampled ...
   others = TOKENS.at[:, 1:].set(0)
   np.testing.assert_array_equal(first, made(variables, others, keys[0]))
   assert np.abs(first - made(variables, TOKENS, keys[1])).max() > 1e-3
-  # ... by their probabilities: a model that is sure of one draws that.
+  # ... from the model: one that puts all probability on a token samples it.
   bias = jnp.zeros(V).at[7].set(50.0)
   sure = dict(table=jnp.zeros((V, 8)), bias=bias)
   sure = {"params": {**variables["params"], "output": sure}}
   sevens = TOKENS.at[:, 1:].set(7)
-  wanted = run(model, sure, SOURCES, MASK, sevens)[0]
-  np.testing.assert_allclose(made(sure, TOKENS, keys[0]), wanted, atol=1e-5)
+  expected = run(model, sure, SOURCES, MASK, sevens)[0]
+  np.testing.assert_allclose(made(sure, TOKENS, keys[0]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    (dict(attention="x"), "=x is not known; choose one of none, additive"),
-    (dict(cell="x"), "model.cell=x is not known"),
     (dict(width=7), "model.width=7 must be even"),
-    (dict(attention="none", copy_mechanism=True), "needs attention to copy by"),
+    (
+      dict(attention="none", copy_mechanism=True),
+      "copies by attention weights",
+    ),
     (
       dict(attention="none", tie_embeddings=True),
       "=6 must equal model.width=8",
     ),
   ],
 )
-def test_settings_that_do_not_fit_are_sentences(settings, message):
+def test_incompatible_settings_are_rejected(settings, message):
   with pytest.raises(UsageError, match=message):
     make(**settings)
 
 
-def test_what_cannot_be_copied_is_said():
+def test_copying_rejects_regularizers_and_two_vocabularies():
   config = defaults.get_config(model="recurrent_seq2seq")
   config.model.copy_mechanism = True
   config.loss.label_smoothing = 0.1
-  with pytest.raises(UsageError, match="has no logits to smooth"):
+  with pytest.raises(UsageError, match="has no logits to regularize"):
     build_model(config, V)
   config.loss.label_smoothing = 0.0
   config.seq2seq.target_tokenizer = "character"
-  with pytest.raises(UsageError, match="one vocabulary of both texts"):
+  with pytest.raises(
+    UsageError, match="one vocabulary for sources and targets"
+  ):
     build_model(config, V)
 
 
-def test_without_a_source_it_says_so():
+def test_unknown_attention_of_a_direct_constructor_is_rejected():
+  model = make()
+  model = model.clone(decoder=model.decoder.clone(attention="x"))
+  with pytest.raises(UsageError, match="attention=x is invalid: expected one"):
+    jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+
+
+def test_missing_source_is_an_error():
   model, variables = prepared("none, gru")
-  with pytest.raises(UsageError, match="a task that gives it both"):
+  with pytest.raises(UsageError, match="needs source sequences; choose"):
     model.apply(variables, TOKENS)
 
 
-def test_all_kinds_of_attention_may_be_chosen():
+def test_every_attention_layer_is_selectable():
   assert set(ATTENTIONS) == {"none", *KINDS}

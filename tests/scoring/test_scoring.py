@@ -164,7 +164,7 @@ def test_a_text_longer_than_the_context_is_said_to_be_cut():
 def test_a_neural_cache_remembers_the_whole_text():
   """A text that comes again surprises less, though windows are shorter."""
   cache = CacheOptions(40, 1.0, 0.3)
-  model = cache.around(MODELS["transformer"], keeps_memory=False)
+  model = cache.wrap(MODELS["transformer"], carries_model=False)
   score = Scorer(model, WINDOW, carries=True)
   text = text_of(15)
   (scores,) = score(variables_of("transformer"), [np.tile(text, 2)])

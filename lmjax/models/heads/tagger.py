@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from lmjax.layers.characters import CHARACTER_ENCODERS
 from lmjax.layers.dropout import Dropout
 from lmjax.layers.embeddings import TokenEmbedding
-from lmjax.models.choices import check_option
 from lmjax.models.text_encoder import TextModel
 from lmjax.types import Array
 
@@ -108,7 +107,6 @@ def build(
     UsageError: if a choice is not known.
   """
   options = config.tagging
-  check_option(config, "tagging.character_encoder", CHARACTER_ENCODERS)
   make_characters = make_bigrams = None
   if options.max_characters:
     make_characters = functools.partial(

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lmjax.layers.dropout import Dropout
-from lmjax.layers.pooling import POOLINGS, Pooling
-from lmjax.models.choices import check_option
+from lmjax.layers.pooling import Pooling
 from lmjax.models.text_encoder import TextModel
 from lmjax.types import Array
 
@@ -55,5 +54,4 @@ def build(
     UsageError: if a choice is not known.
   """
   options = config.classification
-  check_option(config, "classification.pooling", POOLINGS)
   return TextClassifier(encoder, num_labels, options.pooling, options.dropout)

@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 
 from lmjax.errors import UsageError
 from lmjax.layers.dropout import Dropout
-from lmjax.layers.pooling import POOLINGS, Pooling
-from lmjax.models.choices import check_option
+from lmjax.layers.pooling import Pooling
 from lmjax.models.text_encoder import TextModel
 from lmjax.types import Array, Batch
 
@@ -198,11 +197,6 @@ def build(
     UsageError: if choices are not known or do not fit together.
   """
   options = config.matching
-  check_option(config, "matching.loss", ANSWERS)
-  check_option(config, "matching.encoders", ENCODERS)
-  check_option(config, "matching.pooling", POOLINGS)
-  check_option(config, "matching.comparison", COMPARISONS)
-  check_option(config, "matching.negatives", NEGATIVES)
   answer = ANSWERS[options.loss]
   if options.min_score >= options.max_score:
     raise UsageError(
