@@ -227,7 +227,8 @@ class CacheOptions:
       )
     if not 0 <= self.theta <= _MAX_VALUE:
       raise UsageError(
-        f"cache_theta={self.theta} must be at least 0, and at most {_MAX_VALUE:,}."
+        f"cache_theta={self.theta} must be at least 0 and at most "
+        f"{_MAX_VALUE:,}."
       )
     if not 0 <= self.weight < 1:
       raise UsageError(

@@ -72,7 +72,7 @@ class RecurrentStack(Stack):
     dropped = self.drop(drop(hidden))
     if is_last:
       # AR penalizes the output after dropout, TAR the change of the output
-      # before it (Merity et al. 2017, arXiv:1708.01009, section 4).
+      # before it (Merity et al. 2017, arXiv:1708.01009).
       self.regularize(dropped, hidden)
     if self.residual and dropped.shape == x.shape:
       dropped += x

@@ -28,8 +28,8 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
   """
   model = config.model
   heads = max(model.num_heads, 1)
-  # 4/3 of the model width, as in the paper (section 2), rounded down to a
-  # multiple of the heads.
+  # 4/3 of the model width, as in the paper, rounded down to a multiple of the
+  # heads.
   recurrent_width = (
     model.recurrent_width or 4 * model.width // 3 // heads * heads
   )

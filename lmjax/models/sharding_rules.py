@@ -2,12 +2,17 @@
 """Default sharding rules of each model family.
 
 A rule is a regular expression on parameter paths and the mesh axes of the last
-dimensions; the first match counts, and () replicates deliberately. Every rule
-matches a parameter of every model of its family; on a mesh that shards
-parameters, lmjax.parallel.rules.check_rules raises an error otherwise.
+dimensions. The first match counts, and () replicates. Leading dimensions are
+replicated, so that the stacked parameters [L, ...] of blocks need no rules of
+their own.
+
+    (r"/kernel$", ("fsdp", None))  # a kernel [D, F] is sharded along D
+
+Every rule matches a parameter of every model of its family; on a mesh that
+shards parameters, lmjax.parallel.rules.check_rules raises an error otherwise.
 """
 
-# [V, D]: along D, so that looking up a token reads one row of every shard.
+# [V, D]: along D, so that a lookup reads one row of every shard.
 _TABLES = (r"(embedding|table)$", (None, "fsdp"))
 # [D, F]: along the contracted dimension.
 _DENSE = (r"/kernel$", ("fsdp", None))
@@ -24,7 +29,8 @@ _TEXT_CONVOLUTIONS = (r"conv_\d+/kernel$", ("fsdp", None, None))
 _RNN = (_TABLES, _RECURRENT_KERNELS, _KERNELS, _VECTORS)
 _TRANSFORMER = (_TABLES, _HEADS, _ATTENTION_OUT, _DENSE, _VECTORS)
 _FEED_FORWARD = (_TABLES, _DENSE, _VECTORS)
-# Block-diagonal kernels are small; those of gates are read in every step.
+# Block-diagonal kernels are small, and those of gates are read in every step of
+# the scan.
 _BLOCKS = (r"(blocks|gates_kernel|recurrent_kernel)$", ())
 
 SHARDING_RULES = {

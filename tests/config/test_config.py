@@ -34,10 +34,10 @@ from lmjax.layers.recurrent import IMPLEMENTATIONS
 from lmjax.layers.transformer_block import NORM_POSITIONS
 from lmjax.models import MODELS
 from lmjax.models.heads.text_matcher import (
-  ANSWERS,
   COMPARISONS,
   ENCODERS,
   NEGATIVES,
+  OUTPUTS,
 )
 from lmjax.models.ngram import SMOOTHINGS
 from lmjax.models.recurrent import RNN_CELLS
@@ -156,7 +156,7 @@ def test_choices_match_registries():
     "classification.pooling": POOLINGS,
     "tagging.scheme": SCHEMES,
     "tagging.character_encoder": CHARACTER_ENCODERS,
-    "matching.loss": ANSWERS,
+    "matching.loss": OUTPUTS,
     "matching.encoders": ENCODERS,
     "matching.second_tokenizer": ("", *TOKENIZERS),
     "matching.pooling": POOLINGS,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The laws that every autoregressive model keeps."""
+"""Properties of every autoregressive model."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ MODELS = make_models(dropout=0.3)
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
-  """A model, variables large enough to matter, and tokens."""
+  """A model, variables large enough to affect the output, and tokens."""
   model = MODELS[request.param]
   tokens = jnp.array(np.random.default_rng(0).integers(0, V, (B, T)))
   return model, draw(model, tokens), tokens
@@ -34,53 +34,55 @@ def logits(model, variables, tokens, carry=None, resets=None, **options):
 
 
 @pytest.mark.parametrize("sizes", [[7], [1] * 7, [3, 1, 3]])
-def test_incremental_equals_full(model, sizes):
+def test_incremental_equals_full_forward_pass(model, sizes):
   model, variables, tokens = model
   full, _ = logits(model, variables, tokens)
-  carry, pieces, start = model.initial_carry(B, 9), [], 0
+  carry, chunks, start = model.initial_carry(B, 9), [], 0
   for size in sizes:
-    piece = tokens[:, start : start + size]
-    out, carry = logits(model, variables, piece, carry)
-    pieces.append(out)
+    chunk = tokens[:, start : start + size]
+    out, carry = logits(model, variables, chunk, carry)
+    chunks.append(out)
     start += size
   np.testing.assert_allclose(
-    full, jnp.concatenate(pieces, 1), rtol=1e-5, atol=2e-5
+    full, jnp.concatenate(chunks, 1), rtol=1e-5, atol=2e-5
   )
 
 
 @pytest.mark.parametrize("rows", [1, B])
-def test_the_layout_for_decoding_computes_the_same(model, rows):
+def test_decoding_layout_computes_the_same(model, rows):
   model, variables, tokens = model
   tokens = tokens[:rows]
   expected, _ = logits(model, variables, tokens)
   decoder, laid_out = model.for_decoding(variables, rows)
-  carry, pieces = decoder.initial_carry(rows, 9), []
+  carry, chunks = decoder.initial_carry(rows, 9), []
   for start, stop in ((0, 4), (4, 5), (5, 6), (6, 7)):
-    piece = tokens[:, start:stop]
-    out, carry = logits(decoder, laid_out, piece, carry)
-    pieces.append(out)
+    chunk = tokens[:, start:stop]
+    out, carry = logits(decoder, laid_out, chunk, carry)
+    chunks.append(out)
   np.testing.assert_allclose(
-    expected, jnp.concatenate(pieces, 1), rtol=1e-5, atol=2e-5
+    expected, jnp.concatenate(chunks, 1), rtol=1e-5, atol=2e-5
   )
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_a_full_ring_shows_as_many_tokens_whatever_the_pieces(size):
-  """With capacity C a token sees the C before its piece, and its piece."""
+def test_full_cache_has_one_context_size_for_all_chunk_sizes(size):
+  """With capacity C a chunk depends on itself and the C tokens before it."""
   model = clone(MODELS["rotary, swiglu, rms, grouped, remat"], num_layers=1)
   tokens = jax.random.randint(jax.random.key(1), (B, 12), 0, V)
   variables = model.init(jax.random.key(0), tokens)
   capacity, start = 4, 12 - size
   carry = model.initial_carry(B, capacity)
-  for piece in (tokens[:, :3], tokens[:, 3:start]):
-    _, carry = logits(model, variables, piece, carry)
+  for chunk in (tokens[:, :3], tokens[:, 3:start]):
+    _, carry = logits(model, variables, chunk, carry)
   out, _ = logits(model, variables, tokens[:, start:], carry)
-  kept = tokens[:, start - capacity :]
-  expected, _ = logits(model, variables, kept)  # rotary: distances alone count
+  visible = tokens[:, start - capacity :]
+  expected, _ = logits(
+    model, variables, visible
+  )  # rotary: distances alone count
   np.testing.assert_allclose(out, expected[:, capacity:], rtol=1e-5, atol=2e-5)
 
 
-def test_no_token_sees_a_later_one(model):
+def test_no_token_depends_on_a_later_one(model):
   """Causality by gradient: ∂ output[t] / ∂ input[s] is 0 exactly if s > t."""
   model, variables, tokens = model
   table = variables["params"]["embedding"]["embedding"]
@@ -89,7 +91,7 @@ def test_no_token_sees_a_later_one(model):
   @jax.jit
   @jax.grad
   def gradient(offsets_TE, t):
-    # One token of its own a position, so that offsets reach single positions.
+    # A vocabulary entry per position, so that each offset affects one position.
     own = jnp.concatenate([table, table[tokens[0]] + offsets_TE])
     changed["embedding"] = {"embedding": own}
     own_tokens = V + jnp.arange(T)[None]
@@ -105,7 +107,7 @@ def test_no_token_sees_a_later_one(model):
 
 
 @pytest.mark.parametrize("with_carry", [False, True])
-def test_documents_in_one_row_equal_documents_alone(model, with_carry):
+def test_packed_documents_equal_separate_documents(model, with_carry):
   model, variables, tokens = model
   resets = jnp.zeros((B, T), bool).at[:, 3].set(True).at[0, 5].set(True)
   carry = model.initial_carry(B, 16) if with_carry else None
@@ -118,7 +120,7 @@ def test_documents_in_one_row_equal_documents_alone(model, with_carry):
       )
 
 
-def test_a_reset_inside_a_later_piece_hides_the_carry(model):
+def test_reset_in_a_later_chunk_hides_the_carry(model):
   model, variables, tokens = model
   carry = model.initial_carry(B, 16)
   _, carry = logits(model, variables, tokens[:, :3], carry)
@@ -132,7 +134,7 @@ def test_a_reset_inside_a_later_piece_hides_the_carry(model):
   np.testing.assert_allclose(more, alone[:, 4:], rtol=1e-5, atol=2e-5)
 
 
-def test_every_leaf_of_a_carry_has_its_batch_first(model):
+def test_every_leaf_of_a_carry_has_its_batch_axis_first(model):
   model, variables, tokens = model
   _, carry = logits(model, variables, tokens, model.initial_carry(B, 9))
   swapped = jax.tree.map(lambda leaf: leaf[::-1], carry)
@@ -141,7 +143,7 @@ def test_every_leaf_of_a_carry_has_its_batch_first(model):
   np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
 
 
-def test_dropout_is_on_exactly_with_a_key(model):
+def test_dropout_is_active_only_with_a_key(model):
   model, variables, tokens = model
   once, _ = logits(model, variables, tokens)
   again, _ = logits(model, variables, tokens)
@@ -151,7 +153,7 @@ def test_dropout_is_on_exactly_with_a_key(model):
   assert np.abs(once - dropped).max() > 1e-3
 
 
-def test_bfloat16_computes_low_and_keeps_parameters_high(model):
+def test_bfloat16_model_keeps_float32_parameters(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
   low = clone(model, dtype=jnp.bfloat16)
@@ -166,7 +168,7 @@ def test_bfloat16_computes_low_and_keeps_parameters_high(model):
   assert 0 < jnp.abs(exact - rounded).mean() < 0.05 * spread
 
 
-def test_logits_are_a_table_times_hidden_plus_bias(model):
+def test_logits_are_hidden_times_table_plus_bias(model):
   model, variables, tokens = model
   exact, _ = logits(model, variables, tokens)
   hidden, _ = jax.jit(model.apply)(variables, tokens)
@@ -176,21 +178,21 @@ def test_logits_are_a_table_times_hidden_plus_bias(model):
 
 
 def test_flops_count_every_matmul_once(model):
-  """2 a weight and token; attention apart; lookups and vectors not at all.
+  """Two FLOPs per weight and token, plus attention; lookups are free.
 
-  A matrix memory counts as it does step by step.
+  A matrix memory counts as in recurrent form: one write and one read per step.
   """
   model, variables, _ = model
   matmuls = 0
   for name, leaf in named_leaves(variables["params"]).items():
     table = name == "embedding/embedding" and model.tie_embeddings
     if name.endswith(("kernel", "blocks", "table")) or table:
-      share = 1.0
+      fraction = 1.0
       if "feed_forward" in name and leaf.ndim == 4:  # of experts
-        share = model.stack.experts.per_token / model.stack.experts.number
-      if "distance/" in name:  # of which all rows of a batch share
-        share = 0.0
-      matmuls += share * math.prod(leaf.shape)
+        fraction = model.stack.experts.per_token / model.stack.experts.number
+      if "distance/" in name:  # once per batch, not per token
+        fraction = 0.0
+      matmuls += fraction * math.prod(leaf.shape)
   attention = 0
   if isinstance(model, Transformer):
     reach = model.stack.attention_window or T
@@ -209,8 +211,8 @@ def test_flops_count_every_matmul_once(model):
   assert model.flops_per_token(T) == 2 * (matmuls + memory) + attention
 
 
-def test_a_scan_over_depth_equals_unrolled_blocks():
-  """Of the same variables, with dropout, remat and a cache."""
+def test_scan_over_layers_equals_unrolled_layers():
+  """With the same variables, dropout, remat and a cache."""
   plain = MODELS["rotary, swiglu, rms, grouped, remat"]
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
   models = [
@@ -236,7 +238,7 @@ def test_a_scan_over_depth_equals_unrolled_blocks():
     np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4)
 
 
-def test_remat_changes_no_gradient():
+def test_remat_does_not_change_gradients():
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, V)
   plain = MODELS["rotary, swiglu, rms, grouped, remat"]
   variables = plain.init(jax.random.key(0), tokens)
@@ -249,13 +251,13 @@ def test_remat_changes_no_gradient():
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
 
 
-def test_grouped_heads_store_fewer_keys():
+def test_grouped_queries_cache_fewer_keys():
   cache = MODELS["sinusoidal, one kv head, windowed"].initial_carry(B, 9)
   assert [key.shape for key in cache.keys_BGCK] == [(B, 1, 10, 2)] * 2
 
 
-def test_dropped_attention_weights_are_of_training_alone():
-  """The plain way with nothing dropped is the blocked one; a key drops some."""
+def test_attention_dropout_is_active_only_in_training():
+  """Without a key, or at a rate near 0, the output is that of no dropout."""
   model = transformer(num_layers=1, num_kv_heads=2)
   tokens = jnp.arange(10).reshape(2, 5)
   variables = draw(model, tokens)

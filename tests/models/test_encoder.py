@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoders, and decoders that see a prefix in both directions."""
+"""Encoders, and decoders with a bidirectional prefix (prefix LM)."""
 
 import functools
 
@@ -37,7 +37,7 @@ def prefixed():
 
 
 def reach(model, variables, t, **options):
-  """Say which tokens of the first row the hidden vector at t depends on."""
+  """Return which tokens of the first row the hidden vector at t depends on."""
   table = variables["params"]["embedding"]["embedding"]
   wider = model.clone(vocab_size=V + T)
 
@@ -54,7 +54,7 @@ def reach(model, variables, t, **options):
   return [list(np.abs(gradient(zeros, i)).sum(axis=1) > 0) for i in t]
 
 
-def test_every_token_sees_every_token_of_its_document(reader):
+def test_every_token_depends_on_its_whole_document(reader):
   model, variables = reader
   assert reach(model, variables, range(T)) == [[True] * T] * T
   resets = jnp.zeros((1, T), bool).at[0, 4].set(True)
@@ -74,7 +74,7 @@ def test_padding_changes_nothing(reader):
   assert jnp.abs(whole[1, :4] - alone[0]).max() > 1e-2
 
 
-def test_documents_in_one_row_equal_documents_alone(reader):
+def test_packed_documents_equal_separate_documents(reader):
   model, variables = reader
   resets = jnp.zeros((B, T), bool).at[:, 3].set(True)
   packed, _ = hidden(model, variables, TOKENS, resets_BT=resets)
@@ -83,20 +83,20 @@ def test_documents_in_one_row_equal_documents_alone(reader):
     np.testing.assert_allclose(packed[:, start:stop], alone, atol=1e-5)
 
 
-def test_an_encoder_draws_no_text(reader):
+def test_encoder_has_no_carry(reader):
   model, _ = reader
   with pytest.raises(UsageError, match="cannot generate text; choose"):
     model.initial_carry(B, 9)
 
 
-def test_a_prefix_sees_itself_and_the_rest_looks_back(prefixed):
+def test_prefix_is_bidirectional_and_the_rest_is_causal(prefixed):
   found = reach(DECODER, prefixed, range(T), bidirectional_BT=PREFIX[None])
   expected = [[s <= t or (t < 4 and s < 4) for s in range(T)] for t in range(T)]
   assert found == expected
 
 
-def test_prefixes_of_documents_in_one_row_are_apart(prefixed):
-  """Two documents, each all prefix, one behind the other."""
+def test_prefixes_of_packed_documents_are_independent(prefixed):
+  """Two packed documents, each with a prefix."""
   resets = jnp.zeros((1, T), bool).at[0, 2].set(True)
   both = dict(resets_BT=resets, bidirectional_BT=PREFIX[None])
   second = reach(DECODER, prefixed, (1, 2, 4), **both)
@@ -106,20 +106,20 @@ def test_prefixes_of_documents_in_one_row_are_apart(prefixed):
 
 
 @pytest.mark.parametrize("sizes", [[4, 1, 1, 1], [6, 1], [5, 2]])
-def test_behind_a_prefix_incremental_equals_full(prefixed, sizes):
+def test_incremental_after_a_prefix_equals_full_forward_pass(prefixed, sizes):
   prefix = jnp.broadcast_to(PREFIX, (B, T))
   full, _ = hidden(DECODER, prefixed, TOKENS, bidirectional_BT=prefix)
-  carry, pieces, start = DECODER.initial_carry(B, 9), [], 0
+  carry, chunks, start = DECODER.initial_carry(B, 9), [], 0
   for size in sizes:
     now = slice(start, start + size)
     more = dict(bidirectional_BT=prefix[:, now]) if start == 0 else {}
     out, carry = hidden(DECODER, prefixed, TOKENS[:, now], carry, **more)
-    pieces.append(out)
+    chunks.append(out)
     start += size
-  np.testing.assert_allclose(full, jnp.concatenate(pieces, 1), atol=2e-5)
+  np.testing.assert_allclose(full, jnp.concatenate(chunks, 1), atol=2e-5)
 
 
-def test_weights_are_shown_of_every_layer(prefixed):
+def test_attention_weights_of_every_layer_are_sown(prefixed):
   carry = DECODER.initial_carry(B, 8)
   _, carry = hidden(DECODER, prefixed, TOKENS[:, :4], carry)
   plain, _ = hidden(DECODER, prefixed, TOKENS[:, 4:], carry)
@@ -130,18 +130,18 @@ def test_weights_are_shown_of_every_layer(prefixed):
   (weights,) = seen["intermediates"]["blocks"]["attention"]["weights"]
   assert weights.shape == (2, B, 4, 3, 9 + 3)  # [L, B, H, T, slots + T]
   np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
-  # Of nine slots, in the order of the text, five are empty.
+  # Of nine slots, in text order, the first five are empty.
   assert not weights[..., :5].any() and (weights[..., 5:10] > 0).all()
   assert not weights[..., 0, 10:].any() and (weights[..., 2, 10:] > 0).all()
 
 
-def test_weights_behind_a_full_ring_are_in_the_order_of_the_text():
-  """A ring holds what is newest in slots of any order."""
+def test_sown_weights_of_a_full_cache_are_in_text_order():
+  """The ring buffer itself is not in text order once it wraps around."""
   model = transformer(num_layers=1, positions="rotary", max_context=4)
   variables = draw(model, TOKENS)
   carry = model.initial_carry(B, 4)
-  for piece in (TOKENS[:, :3], TOKENS[:, 3:5]):  # the ring turns
-    _, carry = hidden(model, variables, piece, carry)
+  for chunk in (TOKENS[:, :3], TOKENS[:, 3:5]):  # wraps around
+    _, carry = hidden(model, variables, chunk, carry)
   apply = functools.partial(model.apply, mutable=["intermediates"])
   _, seen = jax.jit(apply)(variables, TOKENS[:, 5:], carry)
   (weights,) = seen["intermediates"]["blocks"]["attention"]["weights"]

@@ -39,7 +39,7 @@ def memory(variables):
   return encode(MODEL, variables, SOURCES, MASK)
 
 
-def test_targets_alone_make_all_parameters():
+def test_init_with_only_targets_creates_all_parameters():
   key = jax.random.key(0)
   plain = jax.eval_shape(MODEL.init, key, TOKENS)
   given = jax.eval_shape(
@@ -54,7 +54,7 @@ def test_targets_alone_make_all_parameters():
   }
 
 
-def test_sources_may_stand_for_their_memory(variables, memory):
+def test_sources_equal_their_encoded_memory(variables, memory):
   ours, _ = hidden(MODEL, variables, TOKENS, memory=memory)
   theirs, _ = hidden(
     MODEL, variables, TOKENS, sources_BS=SOURCES, source_mask_BS=MASK
@@ -71,7 +71,7 @@ def test_padding_of_sources_changes_nothing(variables, memory):
     np.testing.assert_allclose(padded[row], alone[0], atol=2e-5)
 
 
-def test_every_target_sees_all_of_the_source(variables):
+def test_every_target_depends_on_the_whole_source(variables):
   table = variables["params"]["embedding"]["embedding"]
   wider = MODEL.clone(vocab_size=V + S)
 
@@ -89,7 +89,7 @@ def test_every_target_sees_all_of_the_source(variables):
     assert np.all(reached > 0)
 
 
-def test_incremental_equals_full(variables, memory):
+def test_incremental_equals_full_forward_pass(variables, memory):
   full, _ = hidden(MODEL, variables, TOKENS, memory=memory)
   decoder, laid_out = MODEL.for_decoding(variables, B)
   for model, own in ((MODEL, variables), (decoder, laid_out)):
@@ -105,15 +105,15 @@ def test_incremental_equals_full(variables, memory):
   )
 
 
-def test_every_leaf_of_a_memory_has_its_batch_first(variables, memory):
+def test_every_leaf_of_a_memory_has_its_batch_axis_first(variables, memory):
   ours, _ = hidden(MODEL, variables, TOKENS, memory=memory)
   swapped = jax.tree.map(lambda leaf: leaf[::-1], memory)
   theirs, _ = hidden(MODEL, variables, TOKENS[::-1], memory=swapped)
   np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
 
 
-def test_normed_keys_of_a_memory_have_no_size(variables):
-  """However large keys are before their norm, they are the same behind it."""
+def test_normalized_memory_keys_ignore_the_scale_of_kernels(variables):
+  """QK norm removes the scale of keys."""
   params = dict(variables["params"])
   params["memory_key"] = jax.tree.map(lambda x: 9 * x, params["memory_key"])
   ours = encode(MODEL, {**variables, "params": params}, SOURCES, MASK)
@@ -122,6 +122,6 @@ def test_normed_keys_of_a_memory_have_no_size(variables):
     np.testing.assert_allclose(key, same, atol=1e-4)
 
 
-def test_without_a_source_it_says_so(variables):
+def test_missing_source_is_an_error(variables):
   with pytest.raises(UsageError, match="needs source sequences; choose"):
     MODEL.apply(variables, TOKENS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cache over any model: the paper's formula, and the laws of a model."""
+"""The neural cache: its formula, and the properties of every model."""
 
 import functools
 
@@ -15,11 +15,11 @@ from lmjax.models.language_model import LanguageModel
 from lmjax.models.neural_cache import CacheOptions, NeuralCache
 from tests.tiny_models import VOCAB_SIZE, recurrent, transformer
 
-B, T, V, SIZE, THETA, SHARE = 2, 9, VOCAB_SIZE, 4, 0.7, 0.3
+B, T, V, SIZE, THETA, WEIGHT = 2, 9, VOCAB_SIZE, 4, 0.7, 0.3
 
 
 class Unigram(LanguageModel):
-  """Always the same scores; `hidden` is made of integers, as counts are."""
+  """Constant logits; `hidden` has only integers, as in n-gram models."""
 
   vocab_size: int = V
   max_context = None
@@ -56,7 +56,7 @@ def example(request):
   used, so that some come again.
   """
   inner = MODELS[request.param]
-  model = NeuralCache(inner, SIZE, THETA, SHARE)
+  model = NeuralCache(inner, SIZE, THETA, WEIGHT)
   tokens = jax.random.randint(jax.random.key(1), (B, T), 0, 4)
   resets = jnp.zeros((B, T), bool).at[0, 3].set(True).at[1, 7].set(True)
   variables = inner.init(jax.random.key(0), tokens)
@@ -93,12 +93,12 @@ def by_the_formula(model, variables, tokens, resets):
         if hidden.dtype.kind == "f":
           similarity = THETA * float(hidden[row, t] @ hidden[row, i])
         cache[tokens[row, i + 1]] += np.exp(similarity)
-      expected[row, t] *= 1 - SHARE
-      expected[row, t] += SHARE * cache / cache.sum()
+      expected[row, t] *= 1 - WEIGHT
+      expected[row, t] += WEIGHT * cache / cache.sum()
   return np.log(expected)
 
 
-def test_probabilities_are_those_of_the_paper(example):
+def test_probabilities_equal_the_formula_of_the_paper(example):
   model, variables, tokens, resets = example
   found, _ = log_probs(model, variables, tokens, None, resets)
   expected = by_the_formula(model, variables, tokens, resets)
@@ -106,24 +106,24 @@ def test_probabilities_are_those_of_the_paper(example):
   np.testing.assert_allclose(jnp.exp(found).sum(-1), 1.0, atol=1e-5)
 
 
-def test_incremental_equals_full_also_laid_out_for_decoding(example):
+def test_incremental_and_decoding_layout_equal_full_pass(example):
   model, variables, tokens, resets = example
   full, _ = log_probs(model, variables, tokens, None, resets)
   for rows, sizes in ((1, [1] * 9), (B, [3, 1, 5])):
     decoder, laid_out = model.for_decoding(variables, rows)
-    carry, pieces, start = decoder.initial_carry(rows, T), [], 0
+    carry, chunks, start = decoder.initial_carry(rows, T), [], 0
     for size in sizes:
-      piece = slice(start, start + size)
+      chunk = slice(start, start + size)
       out, carry = log_probs(
-        decoder, laid_out, tokens[:rows, piece], carry, resets[:rows, piece]
+        decoder, laid_out, tokens[:rows, chunk], carry, resets[:rows, chunk]
       )
-      pieces.append(out)
+      chunks.append(out)
       start += size
-    together = jnp.concatenate(pieces, 1)
+    together = jnp.concatenate(chunks, 1)
     np.testing.assert_allclose(full[:rows], together, atol=2e-5)
 
 
-def test_rows_of_a_carry_may_be_swapped(example):
+def test_every_leaf_of_a_carry_has_its_batch_axis_first(example):
   model, variables, tokens, resets = example
   carry = model.initial_carry(B, T)
   _, carry = log_probs(model, variables, tokens, carry, resets)
@@ -133,8 +133,8 @@ def test_rows_of_a_carry_may_be_swapped(example):
   np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
 
 
-def test_cross_entropy_is_that_of_the_probabilities(example, monkeypatch):
-  """Also made for two steps at a time, the last chunk padded."""
+def test_cross_entropy_matches_the_log_probabilities(example, monkeypatch):
+  """Also in chunks of two positions, of which the last is padded."""
   monkeypatch.setattr(neural_cache, "_MAX_ELEMENTS", 2 * B * V)
   model, variables, tokens, _ = example
   targets = jnp.roll(tokens, -1, axis=1)
@@ -152,10 +152,10 @@ def test_cross_entropy_is_that_of_the_probabilities(example, monkeypatch):
   assert sums.loss == sums.nats
 
 
-def test_the_cache_goes_on_where_the_model_forgets():
-  """Two windows read from empty: the model's share of a second is its own."""
+def test_cache_continues_when_the_model_starts_anew():
+  """The model starts the second sequence from an empty carry."""
   inner = MODELS["transformer"]
-  model = NeuralCache(inner, 2 * T, THETA, SHARE, carries_model=False)
+  model = NeuralCache(inner, 2 * T, THETA, WEIGHT, carries_model=False)
   tokens = jax.random.randint(jax.random.key(1), (B, 2 * T), 0, 4)
   variables = inner.init(jax.random.key(0), tokens)
   _, carry = log_probs(
@@ -163,7 +163,7 @@ def test_the_cache_goes_on_where_the_model_forgets():
   )
   mixed, _ = log_probs(model, variables, tokens[:, T:], carry)
   alone, _ = log_probs(inner, variables, tokens[:, T:])
-  cache = np.exp(mixed) - (1 - SHARE) * np.array(jax.nn.softmax(alone))
+  cache = np.exp(mixed) - (1 - WEIGHT) * np.array(jax.nn.softmax(alone))
   counted = set(np.flatnonzero(cache[0, 0] > 1e-6))
   assert counted == set(np.array(tokens[0, 1 : T + 1]))
 
@@ -178,6 +178,6 @@ def test_the_cache_goes_on_where_the_model_forgets():
     ((9, 1.0, float("nan")), "cache_lambda=nan"),
   ],
 )
-def test_numbers_out_of_range_are_sentences(numbers, name):
+def test_options_out_of_range_are_rejected(numbers, name):
   with pytest.raises(UsageError, match=f"^{name}.* must be at "):
     CacheOptions(*numbers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The n-gram model finds in its tables what the tables' own rule finds."""
+"""The n-gram model equals its back-off tables."""
 
 import functools
 import json
@@ -43,7 +43,7 @@ def logits(model, variables, tokens, carry=None, resets=None):
   return scores, hidden, carry
 
 
-def test_scores_are_those_of_the_tables(made):
+def test_log_probs_equal_those_of_the_tables(made):
   model, variables, levels, tokens = made
   scores, hidden, _ = logits(model, variables, tokens)
   targets = np.roll(tokens, -1, axis=1)
@@ -62,7 +62,7 @@ def test_probabilities_of_every_context_sum_to_one(made):
   assert np.all(np.exp(scores[..., [0, 2]]) == 0)  # never next
 
 
-def test_pieces_and_resets_change_nothing_but_the_context(made):
+def test_chunks_and_resets_only_change_the_context(made):
   model, variables, _, tokens = made
   full, _, _ = logits(model, variables, tokens)
   carry, pieces = model.initial_carry(B, 0), []
@@ -82,7 +82,7 @@ def test_pieces_and_resets_change_nothing_but_the_context(made):
   np.testing.assert_array_equal(swapped[::-1], ordered)
 
 
-def test_cross_entropy_adds_the_scores_and_knows_the_best(made):
+def test_cross_entropy_sums_log_probs_and_counts_correct(made):
   model, variables, _, tokens = made
   targets = np.roll(tokens, -1, axis=1)
   weights = np.random.default_rng(1).random((B, T)).astype(np.float32)
@@ -108,7 +108,7 @@ def long_text():
 
 
 @pytest.mark.parametrize("smoothing_name", SMOOTHINGS)
-def test_the_most_likely_token_is_correct(
+def test_most_likely_token_counts_as_correct(
   smoothing_name, tiny_config, long_text
 ):
   config = tiny_config(
@@ -133,7 +133,7 @@ def test_the_most_likely_token_is_correct(
     assert sums.correct == share * clear.sum()
 
 
-def test_every_smoothing_is_what_the_config_says(tiny_config, long_text):
+def test_config_selects_every_smoothing(tiny_config, long_text):
   """With add_k and backoff_factor having an effect, where they are used."""
 
   def tables(**changes):
@@ -162,7 +162,7 @@ def test_every_smoothing_is_what_the_config_says(tiny_config, long_text):
 
 
 @pytest.mark.parametrize("order", [6, MODEL_KEYS["ngram"]["order"].maximum])
-def test_long_orders_score_as_their_tables(order, tiny_config):
+def test_highest_orders_equal_their_tables(order, tiny_config):
   model = build(tiny_config("ngram", **{"model.order": order}), V)
   text = np.random.default_rng(0).integers(4, 7, 150)
   counted = model.estimate(text, np.zeros(1, int), NAMES)
@@ -174,7 +174,7 @@ def test_long_orders_score_as_their_tables(order, tiny_config):
 
 
 @pytest.mark.parametrize("resets", [False, True])
-def test_grams_end_with_documents_where_memory_does(resets, tiny_config):
+def test_ngrams_cross_documents_only_without_resets(resets, tiny_config):
   text = np.random.default_rng(0).integers(4, 7, 60)
   starts = np.array([0, 20, 41])
   changes = {"model.order": 3, "data.reset_at_documents": resets}
@@ -188,7 +188,7 @@ def test_grams_end_with_documents_where_memory_does(resets, tiny_config):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_short_orders_have_carries_too(order):
+def test_orders_1_and_2_have_a_carry(order):
   model = NGram(V, order, smoothing.kneser_ney)
   text = np.array([4, 5, 4, 6, 4, 5, 7])
   counted = model.estimate(text, np.zeros(1, int), NAMES)
@@ -201,9 +201,7 @@ def test_short_orders_have_carries_too(order):
   assert same == (order == 1)
 
 
-def test_a_run_is_counted_judged_sampled_and_gone_on_with(
-  tiny_config, tmp_path
-):
+def test_run_is_estimated_evaluated_sampled_and_resumed(tiny_config, tmp_path):
   config = tiny_config("ngram", **{"data.order": "stateful"})
   assert train(config, tmp_path / "run") == 0
   before = (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -247,8 +245,10 @@ def write_documents(tmp_path):
   return write
 
 
-def test_documents_are_scored_alone(tiny_config, tmp_path, write_documents):
-  """Each as the tables score it, its first token behind no context."""
+def test_documents_are_scored_independently(
+  tiny_config, tmp_path, write_documents
+):
+  """Log-probabilities equal the tables'; documents start without context."""
   rng = np.random.default_rng(0)
   train_texts, valid_texts = (
     ["".join(rng.choice([*"abc"], n)) for n in sizes]
@@ -263,8 +263,10 @@ def test_documents_are_scored_alone(tiny_config, tmp_path, write_documents):
   np.testing.assert_allclose(run.log_probs("valid"), expected[1:], rtol=1e-5)
 
 
-def test_a_text_may_be_impossible(tiny_config, tmp_path, write_documents):
-  """By counts alone; it is no matter of learning rates."""
+def test_impossible_text_has_infinite_loss(
+  tiny_config, tmp_path, write_documents
+):
+  """Maximum-likelihood counts give an unseen n-gram probability 0."""
   documents = write_documents(train=["abababab" * 9] * 2, valid=["abba" * 9])
   changes = {"model.smoothing": "maximum_likelihood", **documents}
   assert train(tiny_config("ngram", **changes), tmp_path / "run") == 0
@@ -278,7 +280,7 @@ def test_a_text_may_be_impossible(tiny_config, tmp_path, write_documents):
   assert Run(tmp_path / "alone").evaluate("train")["loss"] == np.inf
 
 
-def test_a_file_that_lacks_tokens_of_the_text_is_refused(tmp_path):
+def test_arpa_file_without_tokens_of_the_text_is_rejected(tmp_path):
   tables = smoothing.kneser_ney(count(np.array([0, 1, 0, 2, 1]), 2, 3))
   arpa.write(tmp_path / "few.arpa", tables, ["a", "b", "c"])
   model = NGram(V, 2, None, arpa=str(tmp_path / "few.arpa"))
@@ -290,7 +292,7 @@ def test_a_file_that_lacks_tokens_of_the_text_is_refused(tmp_path):
     model.estimate(np.arange(4, V), np.zeros(1, int), NAMES)
 
 
-def test_text_shorter_than_the_order_is_refused():
+def test_text_shorter_than_the_order_is_rejected():
   model = NGram(V, 3, smoothing.kneser_ney)
   with pytest.raises(UserError, match="no 3 tokens in a row"):
     model.estimate(np.array([4, 5]), np.zeros(1, int), NAMES)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same weights give what PyTorch's layers and transformers' T5 give.
+"""Outputs and gradients equal those of PyTorch layers and transformers' T5.
 
-Forward and gradients; golden/make_transformers.py says how they were made.
+golden/make_transformers.py writes the reference values.
 """
 
 import functools
@@ -57,7 +57,7 @@ def agree(case, run, parameters, inputs, convert):
 
 
 def linear(weights, name):
-  """Turn a layer of PyTorch's around."""
+  """Convert nn.Linear, whose kernel is [outputs, inputs]."""
   return {
     "kernel": weights[f"{name}.weight"].T,
     "bias": weights[f"{name}.bias"],
@@ -65,7 +65,7 @@ def linear(weights, name):
 
 
 def heads(weights, name):
-  """Take query, key, value and output of a MultiheadAttention apart."""
+  """Convert nn.MultiheadAttention, which stacks query, key and value."""
   kernels = np.split(weights[f"{name}in_proj_weight"], 3)
   biases = np.split(weights[f"{name}in_proj_bias"], 3)
   layers = {
@@ -79,7 +79,7 @@ def heads(weights, name):
 
 
 def attend_to(layers, memory_BSD):
-  """Make keys and values of a memory, [B, H, S, K]."""
+  """Project a memory to keys and values, [B, H, S, K]."""
   return [
     jnp.einsum("bsd,dhk->bhsk", memory_BSD, layers[name]["kernel"])
     + layers[name]["bias"][:, None]
@@ -87,7 +87,7 @@ def attend_to(layers, memory_BSD):
   ]
 
 
-def test_multi_head_attention_and_its_weights():
+def test_self_attention_equals_pytorch():
   weights = golden("causal", "parameters")
   parameters = heads(weights, "")
   layer = SelfAttention(num_heads=H, num_kv_heads=H, use_bias=True)
@@ -110,7 +110,7 @@ def test_multi_head_attention_and_its_weights():
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_attention_to_a_memory_and_its_weights():
+def test_cross_attention_equals_pytorch():
   parameters = heads(golden("cross", "parameters"), "")
   layer = CrossAttention(num_heads=H, use_bias=True)
 
@@ -140,14 +140,14 @@ def test_attention_to_a_memory_and_its_weights():
     ("decoder", "post", "relu"),
   ],
 )
-def test_blocks(kind, order, activation):
+def test_block_equals_pytorch(kind, order, activation):
   case, has_cross_attention = f"{kind} {order} {activation}", kind == "decoder"
   names = ["attention", "cross_attention", "feed_forward"]
   if not has_cross_attention:
     names.remove("cross_attention")
 
   def convert(weights):
-    """Name the parameters as Block does; what makes memories is apart."""
+    """Convert to Block, with the projections of the memory apart."""
     converted = {
       "attention": heads(weights, "self_attn."),
       "feed_forward": {
@@ -208,7 +208,7 @@ def test_blocks(kind, order, activation):
 
 
 def t5_parameters(weights):
-  """Convert T5's; its scores are not divided by √K, so its queries grow."""
+  """Convert T5, which folds the scale 1/√K of scores into its queries."""
 
   def kernel(name, shape, factor=1.0):
     return factor * weights[f"{name}.weight"].T.reshape(shape)
@@ -249,7 +249,7 @@ def t5_parameters(weights):
   def stacked(layers):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
 
-  def trunk(name):
+  def stack(name):
     has_cross_attention = name == "decoder"
     bias = "layer.0.SelfAttention.relative_attention_bias.weight"
     return {
@@ -273,15 +273,15 @@ def t5_parameters(weights):
     )
 
   return {
-    **trunk("decoder"),
-    "encoder": trunk("encoder"),
+    **stack("decoder"),
+    "encoder": stack("encoder"),
     "embedding": {"embedding": weights["shared.weight"]},
     "memory_key": memories("k"),
     "memory_value": memories("v"),
   }
 
 
-def test_t5():
+def test_model_equals_t5():
   model = encoder_decoder(
     V,
     width=D,
@@ -310,7 +310,7 @@ def test_t5():
   parameters = t5_parameters(golden("t5", "parameters"))
 
   def convert(gradients):
-    """Make gradients smaller where parameters were made larger."""
+    """Undo the factor √K, by which the converted queries grew, twice."""
     shrunk = {
       name: leaf / K if name.endswith(".q.weight") else leaf
       for name, leaf in gradients.items()
@@ -321,6 +321,6 @@ def test_t5():
 
 
 @pytest.mark.parametrize("kind", ["causal", "both sides"])
-def test_buckets_of_distances(kind):
+def test_relative_position_buckets_equal_t5(kind):
   found = buckets(jnp.arange(-200, 201), kind == "causal", 32, 128)
   np.testing.assert_array_equal(found, GOLDEN[f"buckets/{kind}"])

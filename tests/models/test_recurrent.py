@@ -10,8 +10,8 @@ TOKENS = jax.random.randint(jax.random.key(0), (B, T), 0, VOCAB_SIZE)
 RNGS = {"dropout": jax.random.key(1)}
 
 
-def test_residual_layers_add_to_what_they_read():
-  """The first one cannot, for it makes its input wider."""
+def test_residual_layers_add_their_input():
+  """Except the first, whose output is wider than its input."""
   model = recurrent("rnn", num_layers=3, residual=True)
   variables = draw(model, TOKENS)
   params = variables["params"]
@@ -25,8 +25,8 @@ def test_residual_layers_add_to_what_they_read():
   np.testing.assert_allclose(hidden, x, atol=1e-5)
 
 
-def test_each_dropout_is_where_its_name_says():
-  """That of the output is seen in it, and that between layers is not."""
+def test_each_dropout_rate_applies_to_its_activations():
+  """Output dropout zeroes outputs; dropout between layers does not."""
   variables = draw(recurrent("rnn"), TOKENS)
 
   def hidden(**dropout):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoders of texts as classifiers: padding and order change nothing."""
+"""Properties of text encoders with a classification head."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def make(name, pooling="max", **options):
 
 
 def texts(width, seed=0):
-  """Texts of some lengths, and what stands in the padding."""
+  """Texts of several lengths, with arbitrary tokens in the padding."""
   rng = np.random.default_rng(seed)
   words = np.random.default_rng(7).integers(0, V, (len(LENGTHS), 6))
   mask = np.arange(width) < np.array(LENGTHS)[:, None]
@@ -72,7 +72,7 @@ def test_padding_and_order_of_rows_change_nothing(name, pooling):
   np.testing.assert_allclose(scores[order], turned, atol=1e-5)
 
 
-def test_a_text_read_backward_is_the_text_turned():
+def test_backward_layer_is_a_forward_layer_on_reversed_text():
   """With the parameters of both directions in each other's place."""
   model = make("recurrent_encoder", num_layers=1).encoder
   tokens = jnp.array([[3, 1, 4, 1, 5]])
@@ -90,7 +90,7 @@ def test_a_text_read_backward_is_the_text_turned():
   np.testing.assert_allclose(there, turned, atol=1e-6)
 
 
-def test_convolution_equals_a_loop_over_windows():
+def test_convolution_equals_a_loop_over_positions():
   sizes, features, width = (1, 2, 4), 3, 5
   layer = CenteredConvolution(features, sizes)
   x, (_, mask) = jax.random.normal(jax.random.key(0), (3, 6, width)), texts(6)
@@ -112,14 +112,14 @@ def test_convolution_equals_a_loop_over_windows():
       np.testing.assert_allclose(made[row, time], expected, atol=1e-5)
 
 
-def test_shifting_brings_zeros_in():
+def test_shift_pads_with_zeros():
   x = jnp.array([[[1], [2], [3], [4]]])
   assert shift(x, 1)[0, :, 0].tolist() == [2, 3, 4, 0]
   assert shift(x, -1)[0, :, 0].tolist() == [0, 1, 2, 3]
   assert shift(x, 9)[0, :, 0].tolist() == [0, 0, 0, 0]
 
 
-def test_a_bag_is_the_mean_over_words_and_ngrams():
+def test_bag_is_the_mean_over_words_and_ngrams():
   model = make("bag_of_ngrams", "mean")
   inputs = texts(9)
   variables = draw(model, *inputs)
@@ -139,7 +139,7 @@ def test_a_bag_is_the_mean_over_words_and_ngrams():
     np.testing.assert_allclose(scores[row], expected, atol=1e-5)
 
 
-def test_ngrams_fall_evenly_into_buckets():
+def test_ngrams_are_hashed_uniformly():
   """Pairs of small numbers too, by a chi-square of three deviations."""
   first, second = jnp.meshgrid(jnp.arange(200), jnp.arange(200))
   pairs = jnp.stack([first.ravel(), second.ravel()], axis=1)
@@ -164,7 +164,7 @@ def test_ngrams_fall_evenly_into_buckets():
     ("encoder", dict(dropout=0.4)),
   ],
 )
-def test_dropout_is_on_with_a_key_alone(name, options):
+def test_dropout_is_active_only_with_a_key(name, options):
   model = make(name, **options)
   variables = draw(model, *texts(6))
   hidden = [

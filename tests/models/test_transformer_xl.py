@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Transformer-XL has beside the laws of every model."""
+"""The memory of Transformer-XL."""
 
 import functools
 
@@ -26,20 +26,20 @@ def variables():
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_as_many_tokens_are_remembered_whatever_the_pieces(variables, size):
-  """Of one layer: a token sees the memory before its piece, and its piece."""
+def test_memory_has_one_size_for_all_chunk_sizes(variables, size):
+  """With one layer, a token depends on its segment and the memory before it."""
   start, carry = 12 - size, MODEL.initial_carry(B, 0)
-  for piece in (TOKENS[:, :3], TOKENS[:, 3:start]):
-    _, carry = hidden(MODEL, variables, piece, carry)
+  for segment in (TOKENS[:, :3], TOKENS[:, 3:start]):
+    _, carry = hidden(MODEL, variables, segment, carry)
   out, _ = hidden(MODEL, variables, TOKENS[:, start:], carry)
   kept, _ = hidden(MODEL, variables, TOKENS[:, start - MEMORY :])
   np.testing.assert_allclose(out, kept[:, MEMORY:], atol=2e-5)
 
 
-def test_memory_is_read_by_the_kernels_of_today_and_no_gradient_enters(
+def test_memory_is_projected_anew_and_gets_no_gradient(
   variables,
 ):
-  """∂ second piece / ∂ parameters with the memory as a constant."""
+  """Gradients of a second segment, with the memory as a constant."""
 
   def loss(variables, memory):
     carry = MODEL.initial_carry(B, 0)

@@ -458,7 +458,7 @@ def test_a_score_must_be_a_number_in_its_range(make):
       {"matching.encoders": "shared", "matching.second_tokenizer": "word"},
       "set matching.encoders=separate",
     ),
-    ("distribution", {"matching.max_score": 4.5}, "must be whole steps apart"),
+    ("distribution", {"matching.max_score": 4.5}, "must differ by an integer"),
     ("regression", {"matching.max_score": 0.0}, "min_score=1.0 must be below"),
     ("triplet", {"matching.negatives": "some"}, "one of hardest, all"),
     ("triplet", {"matching.second_tokenizer": "x"}, "=x is not known"),

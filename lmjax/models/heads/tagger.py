@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a text to a score for each tag of each token."""
+"""The sequence tagging head, with an optional CRF."""
 
 import functools
 
@@ -15,19 +15,18 @@ from lmjax.types import Array
 
 
 class Tagger(TextModel):
-  """An encoder of tokens and what is known of them, and an affine map.
+  """Text encoder and a linear tagger, as BiLSTM-CRF (Huang et al. 2015).
 
-  Huang et al. 2015 (arXiv:1508.01991); with characters of words, Lample et al.
-  2016 (arXiv:1603.01360) and Ma & Hovy 2016 (arXiv:1603.01354); with bigrams,
-  Chen et al. 2015 (EMNLP).
+  arXiv:1508.01991; with character features of words as Lample et al. 2016
+  (arXiv:1603.01360) and Ma & Hovy 2016 (arXiv:1603.01354); with embeddings of
+  character bigrams as Chen et al. 2015 (EMNLP).
 
   Attributes:
     num_tags: number of tags C.
-    crf: whether there are scores for one tag behind another.
-    dropout: share of the features behind the encoder that is dropped.
-    make_characters: makes what reads the characters of words; None if they are
-      not read.
-    make_bigrams: makes the embeddings of tokens two by two, or None.
+    crf: whether tag transitions have scores (linear-chain CRF).
+    dropout: dropout rate of the encoder's output.
+    make_characters: constructor of the character encoder, or None.
+    make_bigrams: constructor of the bigram embeddings, or None.
   """
 
   num_tags: int
@@ -45,11 +44,13 @@ class Tagger(TextModel):
       self.characters = self.make_characters(**dtypes)
     if self.make_bigrams:
       self.bigrams = self.make_bigrams(**dtypes)
+    # Encoders of a fixed input width get the features through a projection.
     if encoder.input_width and (self.make_characters or self.make_bigrams):
       self.join = nn.Dense(encoder.input_width, **dtypes)
     self.drop_hidden = Dropout(self.dropout)
     self.tagger = nn.Dense(self.num_tags, **dtypes)
     if self.crf:
+      # One more row and column for the start and the end of a sequence.
       edges = self.num_tags + 1
       self.transitions = self.param(
         "transitions",
@@ -65,27 +66,28 @@ class Tagger(TextModel):
     characters_BTW: Array | None = None,
     bigrams_BT: Array | None = None,
   ) -> tuple[Array, Array | None]:
-    """Score the tags of tokens.
+    """Return the tag scores of all tokens.
 
     Args:
       tokens_BT: int tokens.
       mask_BT: true on tokens.
-      characters_BTW: int characters of each, 0 behind the last; None if they
-        are not read.
-      bigrams_BT: number of each with the next; None if they are not read.
+      characters_BTW: int characters of each token, padded with 0; None without
+        a character encoder.
+      bigrams_BT: id of each token's bigram with the next token; None without
+        bigram embeddings.
 
     Returns:
-      float32 [B, T, C], and the transitions, see lmjax.ops.crf; None if there
-      are none.
+      Scores, float32 [B, T, C], and transition scores [C + 1, C + 1] or None;
+      see lmjax.ops.crf.
     """
     x_BTE = self.encoder.embed(tokens_BT)
-    beside = [x_BTE]
+    features = [x_BTE]
     if self.make_characters:
-      beside.append(self.characters(characters_BTW))
+      features.append(self.characters(characters_BTW))
     if self.make_bigrams:
-      beside.append(self.bigrams(bigrams_BT))
-    if len(beside) > 1:
-      x_BTE = jnp.concatenate(beside, axis=-1).astype(x_BTE.dtype)
+      features.append(self.bigrams(bigrams_BT))
+    if len(features) > 1:
+      x_BTE = jnp.concatenate(features, axis=-1).astype(x_BTE.dtype)
       if self.encoder.input_width:
         x_BTE = self.join(x_BTE)
     hidden_BTD = self.encoder.contextualize(x_BTE, mask_BT)
@@ -101,10 +103,14 @@ def build(
   num_tags: int = 2,
   num_bigrams: int = 2,
 ) -> Tagger:
-  """Put a head on an encoder.
+  """Add a tagging head to an encoder.
 
-  Raises:
-    UsageError: if a choice is not known.
+  Args:
+    config: a config with task=tagging.
+    encoder: the text encoder.
+    num_characters: size of the character vocabulary.
+    num_tags: number of tags C.
+    num_bigrams: size of the bigram vocabulary.
   """
   options = config.tagging
   make_characters = make_bigrams = None

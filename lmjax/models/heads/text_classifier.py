@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a text to a score for each class."""
+"""The text classification head."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from lmjax.types import Array
 
 
 class TextClassifier(TextModel):
-  """An encoder, pooling, and one affine map.
+  """Text encoder, pooling and a linear classifier.
 
   Attributes:
     num_labels: number of classes C.
     pooling: one of POOLINGS.
-    dropout: share of the pooled features that is dropped.
+    dropout: dropout rate of the pooled features.
   """
 
   num_labels: int
@@ -35,11 +35,14 @@ class TextClassifier(TextModel):
     self.classifier = nn.Dense(self.num_labels, **dtypes)
 
   def __call__(self, tokens_BT: Array, mask_BT: Array) -> Array:
-    """Score the classes of texts: float32 [B, C]."""
+    """Return the logits of the classes, float32 [B, C]."""
     return self.scores(self.encoder.embed(tokens_BT), mask_BT)
 
   def scores(self, x_BTE: Array, mask_BT: Array) -> Array:
-    """Score the classes from embeddings on."""
+    """Return the logits from token embeddings, [B, T, E] to float32 [B, C].
+
+    Explainers differentiate this with respect to the embeddings.
+    """
     hidden_BTD = self.encoder.contextualize(x_BTE, mask_BT)
     pooled_BD = self.drop_pooled(self.pool(hidden_BTD, mask_BT))
     return self.classifier(pooled_BD).astype(jnp.float32)
@@ -48,10 +51,6 @@ class TextClassifier(TextModel):
 def build(
   config: ConfigDict, encoder: nn.Module, num_labels: int = 2
 ) -> TextClassifier:
-  """Put a head on an encoder.
-
-  Raises:
-    UsageError: if a choice is not known.
-  """
+  """Add a classification head to an encoder."""
   options = config.classification
   return TextClassifier(encoder, num_labels, options.pooling, options.dropout)

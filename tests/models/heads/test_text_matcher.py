@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws of comparing two texts by a vector each, and of reading both at once."""
+"""Properties of text matchers: two-tower models and cross-encoders."""
 
 import functools
 
@@ -35,7 +35,7 @@ def batch():
   )
 
 
-def turned():
+def swapped():
   names = dict(
     inputs="others", mask="others_mask", others="inputs", others_mask="mask"
   )
@@ -44,12 +44,12 @@ def turned():
 
 
 def square(rows):
-  """Pad both texts to one length, so that nothing is compiled twice."""
+  """Pad both texts to one length, so that swapping them needs no recompile."""
   return {k: np.pad(v, ((0, 0), (0, S - v.shape[1]))) for k, v in rows.items()}
 
 
-def answers(model, *batches):
-  """Answer with the same drawn variables, compiled once."""
+def outputs(model, *batches):
+  """Return the outputs for batches with the same random variables."""
   variables, apply = draw(model, batches[0]), jax.jit(model.apply)
   return [np.asarray(apply(variables, rows)) for rows in batches]
 
@@ -58,13 +58,13 @@ def answers(model, *batches):
   ("model", "comparison"),
   [*[("recurrent_encoder", name) for name in SYMMETRIC], ("encoder", "cosine")],
 )
-def test_one_encoder_and_a_symmetric_comparison_know_no_order(
+def test_shared_encoder_and_symmetric_comparison_are_symmetric(
   model, comparison
 ):
   made = matcher(
     model, loss="regression", encoders="shared", comparison=comparison
   )
-  forth, back = answers(made, square(batch()), square(turned()))
+  forth, back = outputs(made, square(batch()), square(swapped()))
   np.testing.assert_allclose(forth, back, rtol=1e-5)
   assert np.all((forth >= 0) & (forth <= 1)) and np.ptp(forth) > 1e-3
 
@@ -76,14 +76,14 @@ def test_one_encoder_and_a_symmetric_comparison_know_no_order(
     dict(encoders="separate", comparison="cosine"),
   ],
 )
-def test_a_bilinear_comparison_and_two_encoders_do(options):
+def test_bilinear_comparison_and_two_encoders_are_asymmetric(options):
   made = matcher(loss="regression", **options)
-  forth, back = answers(made, square(batch()), square(turned()))
+  forth, back = outputs(made, square(batch()), square(swapped()))
   assert np.abs(forth - back).max() > 1e-3
 
 
 def both(model, variables, rows):
-  """Return what is said of pairs, and the vectors of their texts."""
+  """Return the outputs for pairs, and the vectors of their texts."""
 
   def apply(variables):
     vectors = model.apply(variables, rows, method="vectors")
@@ -93,12 +93,12 @@ def both(model, variables, rows):
 
 
 @pytest.mark.parametrize("comparison", PRODUCTS)
-def test_products_of_vectors_are_what_is_said_of_pairs(comparison):
+def test_similarity_is_the_dot_product_of_the_vectors(comparison):
   made = matcher(loss="contrastive", comparison=comparison)
   variables, rows = draw(made, batch()), batch()
-  said_B, vectors = both(made, variables, rows)
+  output_B, vectors = both(made, variables, rows)
   products_B = np.sum(vectors["first"] * vectors["second"], axis=-1)
-  np.testing.assert_allclose(said_B, products_B, rtol=1e-5)
+  np.testing.assert_allclose(output_B, products_B, rtol=1e-5)
   alone = {k: rows[k] for k in ("others", "others_mask")}
   vectors_of = functools.partial(made.apply, method="vectors")
   alone = jax.jit(vectors_of)(variables, alone)
@@ -109,14 +109,14 @@ def test_products_of_vectors_are_what_is_said_of_pairs(comparison):
     np.testing.assert_allclose(norms_B, 1, rtol=1e-5)
 
 
-def test_distances_are_those_of_the_paper():
+def test_manhattan_comparison_equals_its_formula():
   made = matcher(loss="regression", comparison="manhattan")
-  said_B, vectors = both(made, draw(made, batch()), batch())
+  output_B, vectors = both(made, draw(made, batch()), batch())
   distance_B = np.abs(vectors["first"] - vectors["second"]).sum(axis=-1)
-  np.testing.assert_allclose(said_B, np.exp(-distance_B), rtol=1e-5)
+  np.testing.assert_allclose(output_B, np.exp(-distance_B), rtol=1e-5)
 
 
-def test_two_encoders_have_a_vocabulary_each():
+def test_two_encoders_have_separate_vocabularies():
   made = matcher(
     loss="contrastive", second_tokenizer="word", sizes=dict(second_vocab_size=6)
   )
@@ -131,7 +131,7 @@ def test_two_encoders_have_a_vocabulary_each():
   ("model", "loss"),
   [("recurrent_encoder", "classification"), ("encoder", "regression")],
 )
-def test_a_cross_encoder_knows_the_segments_and_no_padding(model, loss):
+def test_cross_encoder_depends_on_segments_but_not_on_padding(model, loss):
   made = matcher(model, loss=loss, encoders="cross", sizes=dict(num_labels=3))
   rows = batch()
   rows = dict(inputs=rows["inputs"], mask=rows["mask"])
@@ -139,7 +139,7 @@ def test_a_cross_encoder_knows_the_segments_and_no_padding(model, loss):
   inside, padding = segments.copy(), segments.copy()
   inside[:, 0] = 1
   padding[~rows["mask"]] = 1
-  first, other, same = answers(
+  first, other, same = outputs(
     made, *(dict(rows, segments=each) for each in (segments, inside, padding))
   )
   assert first.shape == ((B, 3) if loss == "classification" else (B,))
