@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention of a text to itself, through a cache too, and to another text."""
+"""Multi-head self-attention with a key–value cache, and cross-attention."""
 
 import functools
 
@@ -28,7 +28,7 @@ class Attention(nn.Module):
 
   Attributes:
     num_heads: number H of query heads; divides the model width.
-    qk_norm: makes a normalization of queries and keys by head, given a name;
+    qk_norm: constructor of a norm of queries and keys by head, given a name;
       None for none.
     weight_dropout: dropout rate of the attention weights; nonzero rates
       materialize the weights, [B, H, T, S], in training.
@@ -51,7 +51,7 @@ class Attention(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
 
   def projection(self, width: int, heads: int, name: str) -> Parameters:
-    """Make the parameters of a map from the model width to heads."""
+    """Create the parameters of a projection from the model width to heads."""
     return Affine(
       (width,),
       (heads, width // self.num_heads),
@@ -62,48 +62,52 @@ class Attention(nn.Module):
       name=name,
     )()
 
-  def normed(self, x_BTHK: Array, name: str) -> Array:
-    """Normalise queries or keys, if that is wanted."""
+  def normalize_heads(self, x_BTHK: Array, name: str) -> Array:
+    """Normalize queries or keys, if there is a `qk_norm`."""
     return self.qk_norm(name=name)(x_BTHK) if self.qk_norm else x_BTHK
 
-  def look(
+  def dot_product_attention(
     self,
     query_BTHK: Array,
-    seen: tuple[Array, Array],
+    keys_values: tuple[Array, Array],
     attention_range: AttentionRange | None,
     order_BS: Array | None = None,
-    **how: Array | int | bool | None,
+    **options: Array | int | bool | None,
   ) -> Array:
-    """Attend, with weights shown and dropped as is wanted.
+    """Attend, sowing and dropping out the weights if requested.
+
+    Only these two cases store the weights, [B, H, T, S].
 
     Args:
       query_BTHK: queries.
-      seen: keys and values, [B, S, G, K] each.
+      keys_values: keys and values, [B, S, G, K] each.
       attention_range: the range of visible keys.
       order_BS: indices that sort the keys into the order of the text; None if
         they are in this order.
-      **how: see `attend`.
+      **options: see `attend`.
     """
-    key_BSGK, value_BSGK = seen
+    key_BSGK, value_BSGK = keys_values
     drops = self.weight_dropout and self.has_rng("dropout")
     weights_BHTS = None
-    if drops or self.shows_weights():
+    if drops or self.sows_weights():
       weights_BHTS = attention_weights(
-        query_BTHK, key_BSGK, attention_range, **how
+        query_BTHK, key_BSGK, attention_range, **options
       )
-    if self.shows_weights():
-      shown_BHTS = weights_BHTS
+    if self.sows_weights():
+      sown_BHTS = weights_BHTS
       if order_BS is not None:
         order_B11S = order_BS[:, None, None]
-        shown_BHTS = jnp.take_along_axis(weights_BHTS, order_B11S, axis=3)
-      self.sow("intermediates", "weights", shown_BHTS)
+        sown_BHTS = jnp.take_along_axis(weights_BHTS, order_B11S, axis=3)
+      self.sow("intermediates", "weights", sown_BHTS)
     if not drops:
-      return attend(query_BTHK, key_BSGK, value_BSGK, attention_range, **how)
+      return attend(
+        query_BTHK, key_BSGK, value_BSGK, attention_range, **options
+      )
     weights_BHTS = Dropout(self.weight_dropout)(weights_BHTS)
     return average(weights_BHTS, value_BSGK)
 
   def output(self, attended_BTHK: Array) -> Array:
-    """Map what the heads found to the model width."""
+    """Project the outputs of all heads to the model width."""
     heads, head_width = attended_BTHK.shape[-2:]
     return Dense(
       (heads * head_width,),
@@ -116,10 +120,10 @@ class Attention(nn.Module):
       name="out",
     )(attended_BTHK)
 
-  def shows_weights(self) -> bool:
-    """Say whether the caller wants to see the weights."""
-    wanted = self.is_mutable_collection("intermediates")
-    return wanted and not self.is_initializing()
+  def sows_weights(self) -> bool:
+    """Return whether the caller collects the weights."""
+    is_collected = self.is_mutable_collection("intermediates")
+    return is_collected and not self.is_initializing()
 
 
 class SelfAttention(Attention, kw_only=True):
@@ -127,8 +131,8 @@ class SelfAttention(Attention, kw_only=True):
 
   With `mutable=["intermediates"]` the weights, [B, H, T, S], are sown as
   "weights", computed in addition to the fast path; a decoding step sows none.
-  With a cache, S are its slots and the new tokens in the order of the text, the
-  last of them last; slots that hold nothing to be seen come first.
+  With a cache, S covers its slots and the new tokens, both in text order;
+  invisible slots come first.
 
   Attributes:
     num_kv_heads: number G of key and value heads; divides `num_heads`, and
@@ -137,7 +141,7 @@ class SelfAttention(Attention, kw_only=True):
       attention context has no attention range.
     rotary: whether queries and keys are rotated by their positions.
     rope_base: base of the rotation's wavelengths; see lmjax.ops.rotary.rotate.
-    window: how many of the newest positions are seen; 0 for all.
+    window: number of newest positions visible to a query; 0 for all.
   """
 
   num_kv_heads: int
@@ -151,18 +155,17 @@ class SelfAttention(Attention, kw_only=True):
     self,
     x_BTD: Array,
     attention_context: AttentionContext,
-    cached: tuple[Array, Array] | None,
+    cache: tuple[Array, Array] | None,
   ) -> tuple[Array, tuple[Array, Array] | None]:
-    """Attend from every position.
+    """Attend to all visible positions.
 
     Args:
       x_BTD: inputs.
       attention_context: positions, attention range and cache slots.
-      cached: keys and values of the tokens before, [B, G, C, K] each, or None.
+      cache: keys and values of the tokens before, [B, G, C, K] each, or None.
 
     Returns:
-      The output, [B, T, D], and the cached keys and values with the new ones
-      among them; None if there is no cache.
+      The output, [B, T, D], and the updated cache or None.
     """
     width = x_BTD.shape[-1]
     maps = (
@@ -171,48 +174,57 @@ class SelfAttention(Attention, kw_only=True):
       self.projection(width, self.num_kv_heads, "value"),
     )
     query_BTHK, key_BTGK, value_BTGK = apply_affine(x_BTD, maps, 1, self.dtype)
-    query_BTHK = self.normed(query_BTHK, "query_norm")
-    key_BTGK = self.normed(key_BTGK, "key_norm")
+    query_BTHK = self.normalize_heads(query_BTHK, "query_norm")
+    key_BTGK = self.normalize_heads(key_BTGK, "key_norm")
     if self.rotary:
       positions_BT = attention_context.positions_BT
       query_BTHK = rotate(query_BTHK, positions_BT, self.rope_base)
       key_BTGK = rotate(key_BTGK, positions_BT, self.rope_base)
-    seen, written = (key_BTGK, value_BTGK), None
-    if cached is not None:
-      written = tuple(
+    keys_values, new_cache = (key_BTGK, value_BTGK), None
+    if cache is not None:
+      # Keys are cached after rotation: scores of rotary positions depend on
+      # distances only, so cached keys stay valid for all later queries.
+      new_cache = tuple(
         write(old, x, attention_context.slots_BT)
-        for old, x in zip(cached, seen, strict=True)
+        for old, x in zip(cache, keys_values, strict=True)
       )
       if x_BTD.shape[1] == 1:
+        # A decoding step attends to the cache in place, without copying it.
         attended_B1HK = attend_to_cache(
           query_BTHK,
-          written,
+          new_cache,
           attention_context.attention_range,
           attention_context.bias_HN,
         )
-        return self.output(attended_B1HK), written
+        return self.output(attended_B1HK), new_cache
+      # A chunk attends to the old cache and its own keys: writing it may
+      # overwrite slots that its first queries still attend to.
       if attention_context.order_BC is not None:
         order = attention_context.order_BC[:, None, :, None]
-        cached = [
-          jnp.take_along_axis(dense(old), order, axis=2) for old in cached
+        cache = [
+          jnp.take_along_axis(dense(old), order, axis=2) for old in cache
         ]
-      seen = tuple(map(append_keys, cached, seen))
-    attended_BTHK = self.look(
+      keys_values = tuple(map(append_keys, cache, keys_values))
+    attended_BTHK = self.dot_product_attention(
       query_BTHK,
-      seen,
+      keys_values,
       attention_context.attention_range,
       None
-      if cached is None
+      if cache is None
       else jnp.argsort(attention_context.attention_range.key_BS, axis=1),
       window=self.window,
       causal=self.causal,
       bias_HN=attention_context.bias_HN,
     )
-    return self.output(attended_BTHK), written
+    return self.output(attended_BTHK), new_cache
 
 
 class CrossAttention(Attention):
-  """Attention to the keys and values of another text; see Memory."""
+  """Multi-head attention to an encoder's keys and values.
+
+  The encoder–decoder model projects them once per source; see
+  lmjax.models.encoder_decoder.Memory.
+  """
 
   @nn.compact
   def __call__(
@@ -221,19 +233,23 @@ class CrossAttention(Attention):
     memory: tuple[Array, Array],
     attention_range: AttentionRange | None,
   ) -> Array:
-    """Attend from every position, [B, T, D] to [B, T, D].
+    """Attend to a memory, [B, T, D] to [B, T, D].
 
     Args:
       x_BTD: inputs.
       memory: keys and values, [B, G, S, K] each.
-      attention_range: what is seen of them; None for all.
+      attention_range: the range of visible keys; None for all.
     """
     maps = [self.projection(x_BTD.shape[-1], self.num_heads, "query")]
     (query_BTHK,) = apply_affine(x_BTD, maps, 1, self.dtype)
-    query_BTHK = self.normed(query_BTHK, "query_norm")
-    if x_BTD.shape[1] == 1 and not self.shows_weights():
+    query_BTHK = self.normalize_heads(query_BTHK, "query_norm")
+    if x_BTD.shape[1] == 1 and not self.sows_weights():
       return self.output(attend_to_cache(query_BTHK, memory, attention_range))
-    seen = tuple(jnp.swapaxes(x, 1, 2).astype(self.dtype) for x in memory)
+    keys_values = tuple(
+      jnp.swapaxes(x_BGSK, 1, 2).astype(self.dtype) for x_BGSK in memory
+    )
     return self.output(
-      self.look(query_BTHK, seen, attention_range, causal=False)
+      self.dot_product_attention(
+        query_BTHK, keys_values, attention_range, causal=False
+      )
     )

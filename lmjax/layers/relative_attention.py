@@ -76,13 +76,13 @@ class RelativeAttention(Attention):
       for name in ("content_bias", "distance_bias")
     ]
     attended_BTHK, weights_BHTS = relative_attention(
-      self.normed(query_BTHK, "query_norm"),
-      self.normed(key_BSHK, "key_norm"),
+      self.normalize_heads(query_BTHK, "query_norm"),
+      self.normalize_heads(key_BSHK, "key_norm"),
       value_BSHK,
       distance_SHK,
       *biases,
       attention_context.attention_range,
     )
-    if self.shows_weights():
+    if self.sows_weights():
       self.sow("intermediates", "weights", weights_BHTS)
     return self.output(attended_BTHK), newest_BMD

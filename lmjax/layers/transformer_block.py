@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The block that Transformers repeat."""
+"""The residual block of Transformers."""
 
 import functools
 
@@ -13,17 +13,22 @@ NORM_POSITIONS = ("pre", "post")
 
 
 class Block(nn.Module):
-  """Attention and feed-forward, each with a norm and on a residual.
+  """Self-attention, optional cross-attention and feed-forward layer.
+
+  Each has a norm and a residual connection:
+
+      pre:   x + layer(norm(x))
+      post:  norm(x + layer(x))
 
   Attributes:
-    attention: makes the attention layer, given a name.
-    feed_forward: makes the feed-forward layer, given a name.
-    norm: makes a normalization, given a name.
-    dropout: fraction of features dropped before each residual.
-    norm_position: "pre", before each layer (Radford et al. 2019), or "post",
-      after each residual (Vaswani et al. 2017).
-    cross_attention: makes the attention to an encoder's output, given a name,
-      between the other two; None for none.
+    attention: constructor of the self-attention, given a name.
+    feed_forward: constructor of the feed-forward layer, given a name.
+    norm: constructor of a normalization, given a name.
+    dropout: dropout rate of layer outputs, before they are added.
+    norm_position: "pre" (GPT-2; Radford et al. 2019) or "post" (Vaswani et al.
+      2017, arXiv:1706.03762).
+    cross_attention: constructor of the cross-attention, given a name; None for
+      none.
   """
 
   attention: functools.partial
@@ -54,23 +59,23 @@ class Block(nn.Module):
     Returns:
       The residual stream, and the updated cache or None.
     """
-    cached, memory = cache_and_memory
-    first = self.norm_position == "pre"
+    cache, memory = cache_and_memory
+    is_pre_norm = self.norm_position == "pre"
 
-    def enter(name: str) -> Array:
-      return self.norm(name=f"{name}_norm")(x_BTD) if first else x_BTD
+    def pre_norm(name: str) -> Array:
+      return self.norm(name=f"{name}_norm")(x_BTD) if is_pre_norm else x_BTD
 
-    def leave(new_BTD: Array, name: str) -> Array:
-      added_BTD = x_BTD + Dropout(self.dropout)(new_BTD)
-      return added_BTD if first else self.norm(name=f"{name}_norm")(added_BTD)
+    def add_residual(new_BTD: Array, name: str) -> Array:
+      sum_BTD = x_BTD + Dropout(self.dropout)(new_BTD)
+      return sum_BTD if is_pre_norm else self.norm(name=f"{name}_norm")(sum_BTD)
 
     layer = self.attention(name="attention")
-    new_BTD, cached = layer(enter("attention"), attention_context, cached)
-    x_BTD = leave(new_BTD, "attention")
+    new_BTD, cache = layer(pre_norm("attention"), attention_context, cache)
+    x_BTD = add_residual(new_BTD, "attention")
     if self.cross_attention is not None:
       layer = self.cross_attention(name="cross_attention")
-      new_BTD = layer(enter("cross_attention"), memory, memory_range)
-      x_BTD = leave(new_BTD, "cross_attention")
+      new_BTD = layer(pre_norm("cross_attention"), memory, memory_range)
+      x_BTD = add_residual(new_BTD, "cross_attention")
     layer = self.feed_forward(name="feed_forward")
-    x_BTD = leave(layer(enter("feed_forward")), "feed_forward")
-    return x_BTD, cached
+    x_BTD = add_residual(layer(pre_norm("feed_forward")), "feed_forward")
+    return x_BTD, cache

@@ -333,7 +333,7 @@ def test_differences_are_named_by_dotted_key():
     ("transformer", "model.positions", "absolute", "rotary"),
     ("transformer", "model.num_experts", 1, "_token=2 must be between 1 and"),
     ("transformer", "model.norm_position", "both", "choose one of pre, post"),
-    ("transformer_xl", "model.width", 7, "must be even for the sinusoids"),
+    ("transformer_xl", "model.width", 7, "must be even: half of the features"),
     ("encoder_decoder", "data.order", "stateful", "stateless"),
     (
       "transformer",
