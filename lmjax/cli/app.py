@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the command lines begin and end."""
+"""Start and end of all commands."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
   try:
     arguments = flags.FLAGS(sys.argv)
     if len(arguments) > 1:
-      raise flags.Error(f"{arguments[1]!r} is no flag; flags begin with --")
+      raise flags.Error(f"{arguments[1]!r} is not a flag; flags start with --")
     if "config" in flags.FLAGS:
       _ = flags.FLAGS.config.seed  # a file that did not load says so here
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
@@ -50,15 +50,15 @@ def run(main: Callable[[], int | None], trains: bool = False) -> None:
 def prompt_or_source(
   prompt: flags.FlagHolder, source: flags.FlagHolder, reads_sources: bool
 ) -> str | None:
-  """Return what a run goes on from, or writes for; None if no prompt is given.
+  """Return the prompt or source of a run; None if no prompt is given.
 
   Args:
     prompt: the flag.
     source: the flag.
-    reads_sources: whether it writes one text for another.
+    reads_sources: whether the run is a seq2seq run.
 
   Raises:
-    UsageError: if the other one is given, or no source.
+    UsageError: if the wrong flag is given, or no source.
   """
   wanted, other = (source, prompt) if reads_sources else (prompt, source)
   if other.value is not None:
@@ -66,7 +66,7 @@ def prompt_or_source(
       f"this run takes no --{other.name}; give it a --{wanted.name}."
     )
   if reads_sources and wanted.value is None:
-    raise UsageError("this run writes one text for another; give --source.")
+    raise UsageError("this is a seq2seq run; give --source.")
   return wanted.value
 
 
@@ -91,12 +91,12 @@ def define_cache_flags() -> Callable[[], CacheOptions | None]:
 
 
 def define_int8_flags() -> Callable[[], dict[str, bool]]:
-  """Define what is kept in eight bits; return what reads it, as Run has it."""
+  """Define the int8 flags; return a function that reads them for Run."""
   weights = flags.DEFINE_bool(
     "int8_weights", False, "Round the parameters to eight bits."
   )
   cache = flags.DEFINE_bool(
-    "int8_cache", False, "Keep a Transformer's keys and values in eight bits."
+    "int8_cache", False, "Store a Transformer's keys and values in int8."
   )
   return lambda: dict(int8_weights=weights.value, int8_cache=cache.value)
 

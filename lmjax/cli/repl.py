@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines in, texts out, one after the other, until there are no more lines."""
+"""A read–eval–print loop: one answer per line until the input ends."""
 
 import contextlib
 import sys
@@ -12,14 +12,14 @@ from lmjax.errors import UserError
 def converse(
   read: Callable[[], str], answer: Callable[[str], Iterable[str]]
 ) -> None:
-  """Answer each line on stdout, as it is made, until `read` finds no more.
+  """Print an answer to each line while it is generated, until EOF.
 
-  What a user can correct is told on stderr, and the next line is read. So it is
-  after Ctrl-C, which ends an answer. Empty lines are not answered.
+  A UserError is printed to stderr and the loop continues, as it does after
+  Ctrl-C, which stops an answer. Empty lines are skipped.
 
   Args:
     read: returns a line, or raises EOFError.
-    answer: makes a text for it, piece by piece.
+    answer: yields the parts of the answer to a line.
   """
   while True:
     try:
@@ -35,19 +35,19 @@ def converse(
 
 
 def show(pieces: Iterable[str]) -> None:
-  """Print a text as it is made, and end the line."""
+  """Print a text while it is generated, and end the line."""
   for piece in pieces:
     print(piece, end="", flush=True)
   print(flush=True)
 
 
 def line_reader() -> Callable[[], str]:
-  """Return what reads the lines of stdin; see `converse`.
+  """Return a function that reads the lines of stdin; see `converse`.
 
-  At a terminal there is a history, where Python comes with readline.
+  At a terminal there is a history if Python has readline.
   """
   with contextlib.suppress(ImportError):
     import readline  # noqa: F401  # `input` then knows earlier lines
   sys.stdin.reconfigure(errors="surrogateescape")
-  mark = "> " if sys.stdin.isatty() else ""
-  return lambda: input(mark)
+  prompt = "> " if sys.stdin.isatty() else ""
+  return lambda: input(prompt)

@@ -24,12 +24,12 @@ FONTS = (
   "SimHei",
   "Arial Unicode MS",
 )
-MOST_LABELS = 80  # tokens beside a picture; more would not be read
+MAX_LABELS = 80  # tokens beside an image; more would not be readable
 
 
 @functools.cache
 def _fonts() -> tuple[list[str], list]:
-  """Find the fonts to draw with: their names, and what knows their glyphs."""
+  """Return the names of the fonts for plots, and their glyph tables."""
   installed = {font.name for font in font_manager.fontManager.ttflist}
   names = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
   files = [font_manager.findfont(name) for name in names]
@@ -58,8 +58,8 @@ def _png(figure: Figure) -> bytes:
   return data.getvalue()
 
 
-def _drawn(plot):
-  """Draw with our fonts, and with dollar signs as they are."""
+def _with_fonts(plot):
+  """Use these fonts, and print dollar signs literally."""
 
   @functools.wraps(plot)
   def drawing(*arguments):
@@ -71,11 +71,11 @@ def _drawn(plot):
   return drawing
 
 
-@_drawn
+@_with_fonts
 def attribution_bars(
   tokens: Sequence[str], attributions: dict[str, np.ndarray]
 ) -> bytes:
-  """Draw bars a token, a row a method; return a PNG."""
+  """Plot bars per token, one row per method; return a PNG."""
   width = max(4.0, 0.32 * len(tokens))
   figure = Figure(figsize=(min(width, 30.0), 2.0 * len(attributions)))
   rows = figure.subplots(len(attributions), squeeze=False, sharex=True)[:, 0]
@@ -88,13 +88,13 @@ def attribution_bars(
   return figure
 
 
-@_drawn
+@_with_fonts
 def attention_map(
   columns: Sequence[str],
   weights_HTS: np.ndarray,
   rows: Sequence[str] | None = None,
 ) -> bytes:
-  """Draw what tokens look at, a picture a head; return a PNG.
+  """Plot attention weights, one image per head; return a PNG.
 
   Rows look at columns; the darker, the more, beside the largest of all weights.
   Rows are columns if they are not named. Of pooling there is one row.
@@ -123,16 +123,16 @@ def attention_map(
   return figure
 
 
-@_drawn
+@_with_fonts
 def scatter(
   words: Sequence[str], points_N2: np.ndarray, shares_2: np.ndarray
 ) -> bytes:
-  """Draw words at points of the plane; return a PNG.
+  """Plot words at points of the plane; return a PNG.
 
   Args:
-    words: what stands at each point.
-    points_N2: where.
-    shares_2: share of the variance along each axis.
+    words: the word at each point.
+    points_N2: coordinates.
+    shares_2: fraction of the variance along each axis.
   """
   figure = Figure(figsize=(8.0, 8.0))
   axes = figure.subplots()
@@ -145,7 +145,7 @@ def scatter(
 
 
 def _label_axis(axis, tokens: Sequence[str], **style) -> None:
-  if len(tokens) > MOST_LABELS:
+  if len(tokens) > MAX_LABELS:
     return
   axis.set_ticks(range(len(tokens)), [label(token) for token in tokens])
   axis.set_tick_params(length=0)

@@ -47,8 +47,8 @@ def principal_components(
 
   Returns:
     Coordinates around the mean, [N, P], the direction of most variance first;
-    and the share of the variance along each direction, [P]. Signs are such that
-    the largest coordinate of each direction is positive.
+    and the fraction of the variance along each direction, [P]. Signs are such
+    that the largest coordinate of each direction is positive.
   """
   centred_ND = np.asarray(vectors_ND, np.float64)
   centred_ND = centred_ND - centred_ND.mean(axis=0)

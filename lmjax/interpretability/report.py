@@ -26,8 +26,8 @@ def write_report(
 
   Args:
     folder: made if it is not there.
-    explanation: of a text.
-    words: whose embeddings are drawn; none are where there are fewer than 3.
+    explanation: the explanation of a text.
+    words: words whose embeddings are plotted; needs at least 3.
     vectors_ND: their embeddings.
 
   Returns:
@@ -37,11 +37,11 @@ def write_report(
   bars = attribution_bars(tokens, explanation.attributions)
   pictures = {"attributions": ("attributions.png", bars)}
   for index, (name, weights_HTS) in enumerate(explanation.maps.items()):
-    drawn = attention_map(tokens, weights_HTS)
-    pictures[name] = (f"attention_{index}.png", drawn)
+    image = attention_map(tokens, weights_HTS)
+    pictures[name] = (f"attention_{index}.png", image)
   if len(words) > 2:
-    drawn = scatter(words, *principal_components(vectors_ND))
-    pictures["embeddings"] = ("embeddings.png", drawn)
+    image = scatter(words, *principal_components(vectors_ND))
+    pictures["embeddings"] = ("embeddings.png", image)
   folder.mkdir(parents=True, exist_ok=True)
   for file, data in pictures.values():
     (folder / file).write_bytes(data)

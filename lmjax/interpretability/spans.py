@@ -8,7 +8,7 @@ import numpy as np
 
 from lmjax.data.tokenizers import Tokenizer
 
-_BROKEN = "\ufffd"  # what decoders write for bytes that are no character yet
+_REPLACEMENT = "\ufffd"  # decoded from bytes of an incomplete character
 _MOST = 4  # bytes of a character in UTF-8, each perhaps a token
 
 
@@ -25,7 +25,7 @@ class Span(NamedTuple):
 
 
 def readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
-  """Write each token by itself: what it stands for, else its name.
+  """Return the text of each token, or its name if it is not text.
 
   >>> readable(bpe, bpe.encode(" über")), readable(bpe, [EOS])
   ([" über"], ["<eos>"])
@@ -33,7 +33,7 @@ def readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
   names, spellings = tokenizer.names(), tokenizer.spellings()
   written = [spellings[token].decode(errors="replace") for token in tokens]
   return [
-    text if text and _BROKEN not in text else names[token]
+    text if text and _REPLACEMENT not in text else names[token]
     for text, token in zip(written, tokens, strict=True)
   ]
 
@@ -41,7 +41,7 @@ def readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
 def spans(
   tokenizer: Tokenizer, tokens: Sequence[int], values_T: np.ndarray
 ) -> list[Span]:
-  """Cut a text at its tokens.
+  """Split a text at its tokens.
 
   >>> spans(words, words.encode("a list"), [0.5, 2.0])
   [Span("a", 0.5), Span(" list", 2.0)]
@@ -56,7 +56,7 @@ def spans(
     own, total = [*own, token], total + value
     known = tokenizer.decode(before)
     text = tokenizer.decode([*before, *own])[len(known) :]
-    halved = tokenizer.unit == "byte" and text.endswith(_BROKEN)
+    halved = tokenizer.unit == "byte" and text.endswith(_REPLACEMENT)
     if halved and len(own) < _MOST:
       continue
     found.append(Span(text, total))

@@ -31,7 +31,7 @@ def colored(spans: Sequence[Span]) -> str:
 
 
 def legend() -> str:
-  """Say what the colors of `colored` stand for."""
+  """Return the legend of the colors of `colored`."""
   step = DARKEST / len(_RAMP)
   boxes = "".join(
     f"\x1b[38;5;16;48;5;{color}m {level * step:.0f}+ {_RESET}"

@@ -11,8 +11,8 @@ r"""Back-off models as ARPA files, which most n-gram programs read and write.
 
     \end\
 
-Logarithms are to base 10, -99 stands for that of zero, and a weight of 0 is
-left out. Words are separated by white space, so a white-space character within
+Logarithms are to base 10, -99 is that of zero, and a weight of 0 is
+omitted. Words are separated by white space, so a white-space character within
 a token is written as \u and four hexadecimal digits, and so are backslash and
 NUL: the tokens " " and "\n" become \u0020 and \u000a. The tokens <bos> and
 <eos> have the names that the format gives them, <s> and </s>. A token that
@@ -97,7 +97,7 @@ def read(path: Path, tokens: Sequence[str]) -> list[Backoff]:
 
 
 class _Section(NamedTuple):
-  """The grams of one order k, as they stand in a file.
+  """The n-grams of one order k, as they are in a file.
 
   Attributes:
     rows: their tokens, int32 [N, k].
@@ -202,7 +202,7 @@ class _Reader:
     return self._error(wanted, None)
 
   def _error(self, wanted: str, found: bytes | None) -> UserError:
-    """Say what stands where something else must."""
+    """Return the error of an unexpected line."""
     if found is None:
       return UserError(
         f"{self._path} ends after line {self._number}, where {wanted} must "
@@ -210,8 +210,7 @@ class _Reader:
       )
     text = found.decode("utf-8", "replace")
     return UserError(
-      f"{self._path}, line {self._number}: {wanted} must stand here, not "
-      f'"{text}".'
+      f'{self._path}, line {self._number}: expected {wanted}, found "{text}".'
     )
 
 
@@ -266,7 +265,7 @@ def _entries(
 
 
 def _name(token: str) -> str:
-  """Return the word that stands for a token."""
+  """Return the word of a token."""
   return _NAMES.get(token) or _SPECIAL.sub(
     lambda match: f"\\u{ord(match[0]):04x}", token
   )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most likely token behind every context of a back-off model.
+"""The most likely token after every context of a backoff model.
 
-It is the best of the tokens that go on from the context, or of those that do
-not, as the shorter context has them. With a gram the tables have its suffix, so
-all that goes on from a context also goes on from its suffix, and the others are
-what goes on from the suffix alone and what goes on from neither.
+It is the most likely of the extensions of the context, or of all other tokens,
+whose order is that of the shorter context. The tables contain the suffix of
+every n-gram, so each extension of a context also extends its suffix; the other
+tokens extend only the suffix, or neither.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from lmjax.ngrams.grams import Grams
 
 
 class _Best(NamedTuple):
-  """The most likely of some tokens, behind each of some contexts."""
+  """The most likely token of a set, for each of some contexts."""
 
   scores: np.ndarray
   tokens: np.ndarray
 
 
 def best_tokens(orders: Sequence[Backoff]) -> list[np.ndarray]:
-  """Find the most likely token behind every gram that is a context.
+  """Return the most likely token after every n-gram that is a context.
 
   Args:
     orders: the model. Its logarithms are added up from the shortest context on,
@@ -36,7 +36,7 @@ def best_tokens(orders: Sequence[Backoff]) -> list[np.ndarray]:
     the first.
   """
   found, ranked = [], _by_probability(orders[0])
-  # Of the tokens that do not go on from a gram; from the empty one all do.
+  # The best token that does not extend an n-gram; all extend the empty one.
   nothing = np.full(1, -np.inf, orders[0].log_probs.dtype)
   other = _Best(nothing, np.zeros(1, np.int64))
   for level, longer in zip(orders, orders[1:], strict=False):
@@ -64,7 +64,7 @@ def _by_probability(level: Backoff) -> np.ndarray:
 
 
 def _num_taken(grams: Grams, longer: Grams, ranked: np.ndarray) -> np.ndarray:
-  """Count how many of the best behind its suffix go on from a gram too.
+  """Count how many of the best tokens after its suffix extend an n-gram too.
 
   Args:
     grams: the grams of order k.

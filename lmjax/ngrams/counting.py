@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts of n-grams, order by order.
 
-Every position of the text is labeled with the gram that begins there, and a
-gram of order k is the label of order k - 1 with one more token. So each order
+Every position of the text is labeled with the n-gram that starts there, and an
+n-gram of order k is a label of order k - 1 with one more token. So each order
 is one sort of 64-bit keys. It is made a block of the text at a time; the
 distinct keys of each block, and the labels, lie in temporary files. The keys
 are merged range by range, and what a label became is looked up again block by
@@ -20,8 +20,8 @@ from lmjax.ngrams.disk_array import DiskArray
 from lmjax.ngrams.grams import Grams, distinct, unigrams
 from lmjax.ngrams.runs import ENTRY, Runs
 
-BLOCK = 1 << 22  # positions that are counted, or grams merged, at once
-MOST = np.iinfo(np.int32).max  # grams of an order
+BLOCK = 1 << 22  # positions counted, or n-grams merged, at once
+MAX_NGRAMS = np.iinfo(np.int32).max  # of one order, which are int32 indices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Counts:
   Attributes:
     grams: the grams; of order 1 all tokens of the vocabulary, of the others
       those that occur.
-    counts: how often each occurs, int64 [N].
-    openings: how many documents begin with each, int64 [N].
+    counts: number of occurrences of each, int64 [N].
+    openings: number of documents that start with each, int64 [N].
   """
 
   grams: Grams
@@ -74,7 +74,7 @@ def count(
     raise UserError("There is no token to count n-grams of; give more text.")
   starts = np.asarray(document_starts)
   counts, openings = np.zeros((2, vocab_size), np.int64)
-  for piece in _pieces(len(tokens), block):
+  for piece in _blocks(len(tokens), block):
     words = tokens[piece]
     counts += np.bincount(words, minlength=vocab_size)
     begins = words[_starts_within(starts, piece)]
@@ -111,15 +111,15 @@ def _extend(
 
   Args:
     tokens: the text.
-    starts: where its documents begin.
+    starts: first tokens of its documents.
     shorter: the grams of order k - 1.
-    labels: the place in `shorter` of the gram that begins at each position, −1
-      where its document ends too early.
+    labels: index in `shorter` of the n-gram that starts at each position; −1 if
+      its document ends too early.
     longer: where the labels of order k are written.
     k: the order.
     block: how many positions or grams are in memory at a time.
   """
-  pieces = list(_pieces(max(len(tokens) - k + 1, 0), block))
+  pieces = list(_blocks(max(len(tokens) - k + 1, 0), block))
   with Runs(len(pieces), block) as runs:
     for piece in pieces:
       parents = np.asarray(labels[piece.start : piece.stop + 1], np.int64)
@@ -153,7 +153,7 @@ def _merge(runs: Runs, num_parents: int, k: int) -> tuple[Grams, np.ndarray]:
   ends, size = np.zeros(num_parents + 1, np.int64), 0
   for keys, own_suffixes, own_counts in runs.merge():
     size += len(keys)
-    if size > MOST:
+    if size > MAX_NGRAMS:
       raise UserError(
         f"There are more n-grams of order {k} than 32 bits can number; choose "
         "a lower order or less text."
@@ -170,12 +170,12 @@ def _merge(runs: Runs, num_parents: int, k: int) -> tuple[Grams, np.ndarray]:
 
 
 def _starts_within(starts: np.ndarray, piece: slice) -> np.ndarray:
-  """Return which positions of a piece begin a document, each once."""
+  """Return which positions of a part of the text start a document."""
   low, high = np.searchsorted(starts, [piece.start, piece.stop])
   return np.unique(starts[low:high]) - piece.start
 
 
-def _pieces(size: int, most: int) -> Iterator[slice]:
-  """Cut a range into pieces of at most so many."""
-  for start in range(0, size, most):
-    yield slice(start, min(start + most, size))
+def _blocks(size: int, block: int) -> Iterator[slice]:
+  """Split a range into blocks."""
+  for start in range(0, size, block):
+    yield slice(start, min(start + block, size))

@@ -28,8 +28,8 @@ class Grams:
 
   Attributes:
     words: last token of each, int32 [N], ascending among the children of one.
-    starts: where the children of each gram of order k - 1 begin, and at last
-      where they end, int32 [parents + 1]. Order 1 continues the empty gram.
+    starts: start of the children of each n-gram of order k - 1, and the end of
+      the last, int32 [parents + 1]. The parent of order 1 is the empty n-gram.
     suffixes: place in order k - 1 of each without its first token, int32 [N].
       In order 1 it is 0, the place of the empty gram.
   """
@@ -114,7 +114,7 @@ def trie(
 
 
 def offsets(parents: np.ndarray, num_parents: int) -> np.ndarray:
-  """Return where the children of each parent begin, int32 [parents + 1]."""
+  """Return the start of the children of each parent, int32 [parents + 1]."""
   ends = np.cumsum(np.bincount(parents, minlength=num_parents))
   return np.concatenate([[0], ends]).astype(np.int32)
 

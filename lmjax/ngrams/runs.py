@@ -24,8 +24,8 @@ class Runs:
   """
 
   def __init__(self, num_runs: int, block: int):
-    # Every step-th key of each run is a sample, so that as many samples as
-    # there are runs stand for about a block.
+    # Every step-th key of each run is a sample, so that `num_runs` samples
+    # represent about one block.
     self._step = max(1, block // max(num_runs, 1))
     self._samples, self._ends = [], [0]
     self._entries, self._places = DiskArray(ENTRY), DiskArray(np.int32)
@@ -85,7 +85,7 @@ class Runs:
     return self._places[self._ends[number] : self._ends[number + 1]]
 
   def _bounds(self) -> np.ndarray:
-    """Choose the keys at which ranges of about a block begin, but the first."""
+    """Return the keys that divide the range into parts of about one block."""
     samples = np.sort(np.concatenate([np.zeros(0, np.int64), *self._samples]))
     return np.unique(samples[:: max(len(self._samples), 1)])[1:]
 

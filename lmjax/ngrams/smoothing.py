@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From counts to back-off models.
 
-Every method ends in the same tables. Where a method interpolates, the
-probability of a gram that was seen includes the share of the shorter ones, so
-that one rule of backing off reads them all.
+All methods return the same tables. If a method interpolates, the probability of
+an observed n-gram includes that of the shorter ones, so that one backoff rule
+evaluates all of them.
 
-The vocabulary is closed: any of its tokens can come next but the `excluded`,
-such as `<pad>` and `<bos>`. Those have no share of what is spread over unseen
-tokens, and order 1 does not count them; they still serve as contexts. C(h) is
+The vocabulary is closed: any token can be next, except the `excluded` ones such
+as `<pad>` and `<bos>`. Those get no probability of unseen tokens, and order 1
+does not count them; they are still contexts. C(h) is
 how often a context h is followed by a token, which it is not where its document
 ends.
 """
@@ -154,9 +154,10 @@ def _adjusted(
 ) -> list[np.ndarray]:
   """Return the counts that Kneser–Ney smoothing starts from.
 
-  Below the highest order that is how many different tokens a gram follows.
-  Where it begins a document it follows none, and each time counts; so grams
-  that begin with a `<bos>` keep their raw counts, as in KenLM and SRILM.
+  Below the highest order this is the number of different tokens that precede an
+  n-gram. At the start of a document nothing precedes it, and every occurrence
+  counts; so n-grams that start with `<bos>` keep their raw counts, as in KenLM
+  and SRILM.
   """
   counts = [
     np.bincount(longer.grams.suffixes, minlength=len(level.grams))
@@ -192,7 +193,7 @@ def _normalize(
   scores: Sequence[np.ndarray],
   weights: Sequence[np.ndarray],
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-  """Divide the scores behind each context by their sum.
+  """Divide the scores after each context by their sum.
 
   That is the sum over its own grams, and its weight times what the shorter
   context has for all other tokens.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How likely a model of pairs holds second texts, given the first."""
+"""Log-probabilities of texts given a prompt or a source."""
 
 from collections.abc import Sequence
 
@@ -19,18 +19,18 @@ from lmjax.interpretability.spans import Span, readable, spans
 from lmjax.scoring.language_model import Score
 from lmjax.types import Array, PyTree
 
-_ROWS = 16  # texts that are read at a time
+_ROWS = 16  # texts scored at a time
 
 
 class PairScorer:
-  """Score texts behind prefixes that are read in both directions, or targets.
+  """Score texts after a bidirectional prefix, or target sequences.
 
-  Of a target `<eos>` is scored too: with it a model says that nothing follows.
+  The `<eos>` of a target is scored too: it is part of the model's prediction.
 
   Args:
     model: keeps the contract of lmjax.models.
-    sampler: turns prompts, or sources, into tokens.
-    source_tokenizer: of sources; None where there are none.
+    sampler: encodes prompts or sources.
+    source_tokenizer: tokenizer of sources; None if there are none.
   """
 
   def __init__(
@@ -59,8 +59,8 @@ class PairScorer:
     Args:
       variables: the model's variables.
       texts: any number of them.
-      control_code: empty; what is learned of pairs knows no control codes.
-      prompt: what stands before all of them, or what they are written for.
+      control_code: must be empty: these tasks have no control codes.
+      prompt: the text before all of them, or their source.
 
     Raises:
       UsageError: if a text or the source has no token, or either, or a text
@@ -92,27 +92,27 @@ class PairScorer:
     self,
     variables: PyTree,
     text: str,
-    most: int,
+    max_tokens: int,
     control_code: str = "",
     prompt: str = "",
   ) -> dict[str, AttentionMap]:
-    """Return what the first tokens look at, behind a prompt or in a source.
+    """Return attention maps of the first tokens, over the prompt or source.
 
     Args:
       variables: the model's variables.
       text: any.
-      most: how many tokens at most.
+      max_tokens: maximum number of tokens.
       control_code: empty.
       prompt: see `__call__`.
     """
     params = SamplingParams(control_code=control_code)
     (request,) = self._sampler.requests([prompt], params)
     every = [*request.tokens, *self._encode(text)]
-    tokens = every[:most]
+    tokens = every[:max_tokens]
     is_whole = len(tokens) == len(every)
     shown = readable(self._sampler.tokenizer, tokens)
     if self._has_sources:
-      weights_1TS = self._look_at_source(variables, request.source, tokens)
+      weights_1TS = self._attend_to_source(variables, request.source, tokens)
       if weights_1TS is None:
         return {}
       columns = readable(self._source_tokenizer, request.source)
@@ -125,14 +125,14 @@ class PairScorer:
     )
     return {k: AttentionMap(shown, shown, x, is_whole) for k, x in maps.items()}
 
-  def _look_at_source(
+  def _attend_to_source(
     self, variables: PyTree, source_S: np.ndarray, tokens: list[int]
   ) -> np.ndarray | None:
-    """Return where each token of a target but the first comes from."""
+    """Return the attention over the source of each token but the first."""
     source_1S, read_1T = source_S[None], np.array([tokens[:-1]], np.int32)
 
     @jax.jit
-    def look(variables: PyTree) -> Array | None:
+    def attend(variables: PyTree) -> Array | None:
       memory = self._model.apply(
         variables, source_1S, jnp.ones(source_1S.shape, bool), method="encode"
       )
@@ -141,10 +141,10 @@ class PairScorer:
       )
       return self._model.attended(sown.get("intermediates", {}))
 
-    return jax.device_get(look(variables))
+    return jax.device_get(attend(variables))
 
   def _encode(self, text: str) -> list[int]:
     tokens = self._sampler.tokenizer.encode(text).tolist()
     if not tokens:
-      raise UsageError("the text has no token; give some text.")
+      raise UsageError("the text is empty; give some text.")
     return [*tokens, EOS] if self._has_sources else tokens

@@ -11,7 +11,7 @@ def interpolate(log_probs_MN: np.ndarray, weights_M: np.ndarray) -> np.ndarray:
 
   Args:
     log_probs_MN: log-probability of each of N tokens under each of M models.
-    weights_M: share of each model, adding up to 1.
+    weights_M: weight of each model; they sum to 1.
 
   Returns:
     log Σ weight · probability, [N].
@@ -38,7 +38,7 @@ def fit_weights(
     max_steps: how many steps to take at most.
 
   Returns:
-    The share of each model, [M].
+    The weight of each model, [M].
 
   Raises:
     UserError: if no token is possible under any model.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How likely a language model holds given texts, token by token."""
+"""Log-probabilities of texts under a language model, token by token."""
 
 import math
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from lmjax.interpretability.spans import Span, readable, spans
 from lmjax.metrics.sums import perplexity
 from lmjax.types import Array, PyTree
 
-_ROWS = 16  # texts, or windows of one, that are read at a time
+_ROWS = 16  # texts, or sequences of one, scored at a time
 
 
 class Score(NamedTuple):
-  """What a model says of a text.
+  """The log-probabilities of a text.
 
   Attributes:
     text: the text.
     tokens: its tokens.
-    log_probs: of each, in nats, given those before it; float32 [T]. The first
-      is not a number where nothing stands before it.
-    num_sequences: in how many parts it was read, with nothing known in each of
-      those before; above 1 where it is longer than the model's context.
+    log_probs: log-probability of each token in nats given those before it,
+      float32 [T]. The first is NaN if there is nothing before it.
+    num_sequences: number of sequences that were scored independently; above 1
+      if the text is longer than the model's context.
   """
 
   text: str
@@ -40,22 +40,22 @@ class Score(NamedTuple):
 
   @property
   def num_scored(self) -> int:
-    """How many tokens have a log-probability."""
+    """Number of tokens with a log-probability."""
     return int((~np.isnan(self.log_probs)).sum())
 
   @property
   def log_prob(self) -> float:
-    """That of the text in nats: the sum."""
+    """Log-probability of the text, in nats."""
     return float(np.nansum(self.log_probs, dtype=np.float64))
 
   @property
   def surprisals(self) -> np.ndarray:
-    """Bits a token: −log₂ of its probability, float32 [T]."""
+    """Surprisal of each token in bits, float32 [T]."""
     return -self.log_probs / np.float32(math.log(2))
 
   @property
   def nats(self) -> float:
-    """Cross-entropy a token; not a number where none has a score."""
+    """Cross-entropy per token in nats; NaN if no token has a score."""
     return -self.log_prob / self.num_scored if self.num_scored else math.nan
 
   def __str__(self) -> str:
@@ -91,9 +91,9 @@ class Scorer:
 
   Args:
     model: keeps the contract of lmjax.models.
-    seq_len: how many tokens are read in one call at most.
-    carries: whether the model's memory goes on from window to window; else it
-      is empty at each, as where evaluation is stateless.
+    seq_len: maximum number of tokens of a sequence.
+    carries: whether the state is kept from sequence to sequence; else it is
+      reset, as in stateless evaluation.
   """
 
   def __init__(self, model: nn.Module, seq_len: int, carries: bool):
@@ -121,7 +121,7 @@ class Scorer:
     parts = [
       (number, part)
       for number, text in enumerate(texts)
-      for part in self._cut(text)
+      for part in self._split(text)
     ]
     order = sorted(range(len(parts)), key=lambda index: len(parts[index][1]))
     scores = [np.zeros(0, np.float32)] * len(parts)
@@ -135,8 +135,8 @@ class Scorer:
       by_text[number].append(row)
     return list(map(np.concatenate, by_text))
 
-  def _cut(self, text: np.ndarray) -> list[np.ndarray]:
-    """Cut a text where memory is emptied; neighbors share a token."""
+  def _split(self, text: np.ndarray) -> list[np.ndarray]:
+    """Split a text where the state is reset; adjacent parts share a token."""
     size = len(text) if self._carries else self._seq_len
     return [text[i : i + size + 1] for i in range(0, len(text) - 1, size)]
 
@@ -184,9 +184,9 @@ class TextScorer:
     tokenizer: the one that it was trained with.
     seq_len: see Scorer.
     carries: see Scorer.
-    starts_documents: whether texts begin behind `<eos>`, as those of training
-      do where memory is emptied at documents; else the first token of a text
-      has no score, unless there is a control code before it.
+    starts_documents: whether texts are preceded by `<eos>`, as documents are in
+      training if they reset the state; else the first token has no score unless
+      a control code precedes it.
   """
 
   def __init__(
@@ -214,13 +214,13 @@ class TextScorer:
     Args:
       variables: the model's variables.
       texts: any number of them.
-      control_code: control code that they stand under; empty for none.
-      prompt: what stands before each of them, and is not scored.
+      control_code: control code of the texts; empty for none.
+      prompt: the text before each of them, which is not scored.
 
     Raises:
       UsageError: if a text has no token, or the training text had no such code.
     """
-    begin = self._begin(control_code, prompt)
+    begin = self._prefix(control_code, prompt)
     encoded = [self._encode(text) for text in texts]
     read = [np.array([*begin, *tokens], np.int32) for tokens in encoded]
     found = []
@@ -234,36 +234,36 @@ class TextScorer:
     return found
 
   def spans(self, score: Score) -> list[Span]:
-    """Return a text as it is read, with its surprisals in bits."""
+    """Return the text of each token, with surprisals in bits."""
     return spans(self.tokenizer, score.tokens, score.surprisals)
 
   def attention_maps(
     self,
     variables: PyTree,
     text: str,
-    most: int,
+    max_tokens: int,
     control_code: str = "",
     prompt: str = "",
   ) -> dict[str, AttentionMap]:
-    """Return what the first tokens look at, by layer.
+    """Return attention maps of the first tokens, by layer.
 
     Args:
       variables: the model's variables.
       text: any.
-      most: how many tokens at most; never more than are read in one call.
-      control_code: control code that it stands under; empty for none.
-      prompt: what stands before it.
+      max_tokens: maximum number of tokens; at most one sequence is used.
+      control_code: control code of the text; empty for none.
+      prompt: the text before it.
     """
-    begin = self._begin(control_code, prompt)
+    begin = self._prefix(control_code, prompt)
     every = np.array([*begin, *self._encode(text)], np.int32)
-    tokens = every[: min(most, self._seq_len)]
+    tokens = every[: min(max_tokens, self._seq_len)]
     is_whole = len(tokens) == len(every)
     shown = readable(self.tokenizer, tokens)
     maps = read_maps(self._model, variables, tokens[None])
     return {k: AttentionMap(shown, shown, x, is_whole) for k, x in maps.items()}
 
-  def _begin(self, control_code: str, prompt: str) -> list[int]:
-    """Return what stands before a text."""
+  def _prefix(self, control_code: str, prompt: str) -> list[int]:
+    """Return the tokens before a text."""
     begin = [EOS] if self._starts_documents else []
     begin = (
       [*begin, find_control_code(control_code, self.tokenizer)]
@@ -275,5 +275,5 @@ class TextScorer:
   def _encode(self, text: str) -> np.ndarray:
     tokens = self.tokenizer.encode(text)
     if not len(tokens):
-      raise UsageError("the text has no token; give some text.")
+      raise UsageError("the text is empty; give some text.")
     return tokens

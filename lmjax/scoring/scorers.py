@@ -21,7 +21,7 @@ def text_scorer(
   tokenizer: Tokenizer,
   cache: CacheOptions | None = None,
 ) -> TextScorer:
-  """Return what scores running text, with the state kept as in evaluation."""
+  """Return a scorer of running text, with the state kept as in evaluation."""
   max_context = model.max_context
   carries = max_context is None or task.stateful
   seq_len = config.data.seq_len if carries else max_context
@@ -39,7 +39,7 @@ def continuation_scorer(
   tokenizer: Tokenizer,
   cache: CacheOptions | None = None,
 ) -> PairScorer:
-  """Return what scores continuations of a bidirectional prompt."""
+  """Return a scorer of continuations of a bidirectional prompt."""
   del task, cache
   return PairScorer(model, make_sampler(config, model, tokenizer))
 
@@ -51,7 +51,7 @@ def target_scorer(
   tokenizer: Vocabularies,
   cache: CacheOptions | None = None,
 ) -> PairScorer:
-  """Return what scores target sequences given a source."""
+  """Return a scorer of target sequences given a source."""
   del task, cache
   sampler = make_sampler(config, model, tokenizer)
   return PairScorer(model, sampler, tokenizer.tokenizers["source"])

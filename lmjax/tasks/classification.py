@@ -72,14 +72,14 @@ class Classification(RecordTask):
     return batch["inputs"], batch["mask"]
 
   def sums(self, scores_BC: Array, batch: Batch, train: bool) -> Sums:
-    """Sum the loss of the texts, and what figures are made of.
+    """Return the sums of the loss and of the metrics.
 
-    Weights of classes, label smoothing and the z-loss help to learn and judge
-    nothing.
+    Class weights, label smoothing and z-loss are only part of the training
+    loss.
     """
     weights_B = batch["weights"]
     loss = weighted_sum(self._losses(scores_BC, batch, train), weights_B)
-    return Sums(loss, weights_B.sum(), self._judge(scores_BC, batch))
+    return Sums(loss, weights_B.sum(), self._metric_sums(scores_BC, batch))
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
     """Score texts.
@@ -101,26 +101,26 @@ class Classification(RecordTask):
     """Name what users read.
 
     Returns:
-      "loss"; "accuracy", the share of texts of which all is right; "macro_f1",
-      the mean of the F1 of the classes that occur, and "micro_f1", that of all
-      decisions; "expected_calibration_error", how far confidence is from the
-      share that is right, on average (Guo et al. 2017, arXiv:1706.04599).
-      "classes" has the "precision", "recall" and "f1" of each, and the "share"
-      of texts that are of it; "confusion", of one label, says as which classes,
-      named inside, the texts of each are taken, by their share.
+      "loss"; "accuracy", the fraction of texts with correct labels; "macro_f1",
+      the mean F1 of the classes that occur, and "micro_f1", that of all
+      decisions; "expected_calibration_error", the mean distance between
+      confidence and accuracy (Guo et al. 2017, arXiv:1706.04599). "classes" has
+      the "precision", "recall" and "f1" of each class, and the "share" of texts
+      with it; "confusion", for single labels, has for each class the fractions
+      of its texts by predicted class.
     """
     report = dict(loss=means["loss"], accuracy=means["accuracy"])
     if self.many:
-      right_C, chosen_C, told_C = means["decisions"]
+      correct_C, predicted_C, labels_C = means["decisions"]
     else:
       confusion_CC = means["confusion"]
-      right_C = np.diag(confusion_CC)
-      told_C, chosen_C = confusion_CC.sum(axis=1), confusion_CC.sum(axis=0)
-    f1_C = f1_scores(right_C, chosen_C, told_C)
-    occurs_C = chosen_C + told_C > 0
+      correct_C = np.diag(confusion_CC)
+      labels_C, predicted_C = confusion_CC.sum(axis=1), confusion_CC.sum(axis=0)
+    f1_C = f1_scores(correct_C, predicted_C, labels_C)
+    occurs_C = predicted_C + labels_C > 0
     report["macro_f1"] = float(np.mean(f1_C, where=occurs_C))
     report["micro_f1"] = float(
-      f1_scores(right_C.sum(), chosen_C.sum(), told_C.sum())
+      f1_scores(correct_C.sum(), predicted_C.sum(), labels_C.sum())
     )
     gaps = means["calibration_gaps"]
     report["expected_calibration_error"] = float(np.abs(gaps).sum())
@@ -129,17 +129,17 @@ class Classification(RecordTask):
     }
     report["classes"] = {
       name: dict(
-        precision=share(right_C[c], chosen_C[c]),
-        recall=share(right_C[c], told_C[c]),
+        precision=share(correct_C[c], predicted_C[c]),
+        recall=share(correct_C[c], labels_C[c]),
         f1=float(f1_C[c]),
-        share=float(told_C[c]),
+        share=float(labels_C[c]),
       )
       for c, name in enumerate(self.labels)
     }
     if not self.many:
       report["confusion"] = {
         name: {
-          self.labels[c]: share(confusion_CC[row, c], told_C[row])
+          self.labels[c]: share(confusion_CC[row, c], labels_C[row])
           for c in np.flatnonzero(confusion_CC[row])
         }
         for row, name in enumerate(self.labels)
@@ -175,8 +175,8 @@ class Classification(RecordTask):
       ) * loss_B + self.distill_weight * soft_B
     return loss_B
 
-  def _judge(self, scores_BC: Array, batch: Batch) -> dict[str, Array]:
-    """Sum what figures are made of."""
+  def _metric_sums(self, scores_BC: Array, batch: Batch) -> dict[str, Array]:
+    """Return the sums of the metrics."""
     weights_B = batch["weights"]
     labels_BC = self._has(batch["targets"])
     probabilities_BC = self._probabilities(scores_BC)

@@ -40,8 +40,8 @@ class Matching(RecordTask):
     model: turns a batch into what is said of each pair; see
       lmjax.models.heads.text_matcher.
     learned_by: "classification": cross-entropy of labels; "regression": the
-      squared error of scores, of which the range is one; "distribution": the
-      KL divergence from a score as shares of the two whole scores around it
+      squared error of scores scaled to a range of one; "distribution": the KL
+      divergence from a score as a distribution over the two nearest integers
       (Tai et al. 2015, arXiv:1503.00075); "contrastive"; "triplet".
     min_score: the lowest score.
     max_score: the highest score.
@@ -74,7 +74,7 @@ class Matching(RecordTask):
     return "vectors" if self._within_batch else "__call__"
 
   def sums(self, answers: PyTree, batch: Batch, train: bool) -> Sums:
-    """Sum the loss of the pairs, and what figures are made of."""
+    """Return the sums of the loss and of the metrics."""
     del train
     judge = self._judge_vectors if self._within_batch else self._judge_answers
     loss_B, metrics_B = judge(answers, batch)

@@ -33,7 +33,7 @@ class DenoisingSeq2Seq(LanguageModeling):
   def report(self, means: dict[str, float]) -> dict[str, float]:
     """Name what users read, of the targets.
 
-    No bits of a character or byte: targets hold marks, which are no text.
+    Not bits per character or byte: targets contain special tokens.
     """
     return report_tokens(means)
 
@@ -43,16 +43,16 @@ class Seq2Seq(DenoisingSeq2Seq):
   """Write a text for another one, learned from pairs of them.
 
   Attributes:
-    beam_size: how many texts are searched for at once; 1 for greedy search.
+    beam_size: number of hypotheses; 1 for greedy search.
     length_penalty: see lmjax.decoding.beam.length_normalizer.
     coverage_penalty: see lmjax.decoding.beam.BeamSearch; above 0 the model must
       attend to its sources.
     num_return_sequences: hypotheses returned per source; at most `beam_size`.
-    max_target_length: how many tokens are written at most.
-    first_token: what every target begins behind.
-    stop_token: what ends it.
-    pad_token: what follows.
-    banned: tokens that are never written.
+    max_target_length: maximum number of generated tokens.
+    first_token: token before every target.
+    stop_token: ends a target.
+    pad_token: padding after it.
+    banned: tokens that are never generated.
   """
 
   beam_size: int
@@ -66,11 +66,11 @@ class Seq2Seq(DenoisingSeq2Seq):
   banned: tuple[int, ...]
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
-    """Search for the best targets of sources.
+    """Search for the most probable targets of sources.
 
     Returns:
-      "targets", int32 [B, N, T], `<eos>` and padding behind their ends, the
-      best first; and "scores", float32 [B, N]; see Hypotheses.
+      "targets", int32 [B, N, T], best first, ending in `<eos>` and padding; and
+      "scores", float32 [B, N]; see Hypotheses.
     """
     batch_size, number = len(batch["sources"]), self.beam_size
     rows, length = batch_size * number, self.max_target_length

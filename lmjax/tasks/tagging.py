@@ -26,11 +26,10 @@ class Tagging(RecordTask):
   Attributes:
     model: turns tokens, a mask, characters and bigrams into scores [B, T, C],
       and the transitions of a CRF or None.
-    tables: what tags tell of spans; None if they stand for none.
-    unit: what a span is called.
-    constrained: whether tags of spans are predicted as their scheme would write
-      them. They are learned without that: a text that was cut may end within a
-      span.
+    tables: the spans that tags encode; None if tags are not spans.
+    unit: name of a span in metrics.
+    constrained: whether predicted tags must be valid in their scheme. Training
+      has no constraint, since a truncated text may end within a span.
   """
 
   tables: Tables | None
@@ -52,7 +51,7 @@ class Tagging(RecordTask):
   def sums(
     self, answers: tuple[Array, Array | None], batch: Batch, train: bool
   ) -> Sums:
-    """Sum the loss of the texts, and what figures are made of."""
+    """Return the sums of the loss and of the metrics."""
     scores_BTC, transitions_ZZ = answers
     targets_BT, weights_BT = batch["targets"], batch["weights"]
     if transitions_ZZ is None:

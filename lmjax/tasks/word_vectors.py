@@ -3,8 +3,8 @@
 
 Skip-gram and CBOW (Mikolov et al. 2013, arXiv:1301.3781) with negative sampling
 (arXiv:1310.4546) learn from the batches of data/word_windows.py. All words of a
-row meet the same N negative ones, each weighed by k / N, which has the mean of
-k drawn for every pair and is one matmul.
+row meet the same N negative ones, each weighted by k / N, which has the same
+mean as k samples per pair and is one matmul.
 """
 
 import dataclasses
@@ -66,13 +66,13 @@ class WordVectorTask:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SkipGram(WordVectorTask):
-  """Tell the words around each word from words drawn as noise.
+  """Distinguish the context of each word from negative samples.
 
   The loss of a word w and a word c in its reach is
 
       −log σ(w·c̃) − k · mean over negative words n of log σ(−w·ñ)
 
-  where ~ marks vectors of contexts.
+  where ~ denotes context vectors.
 
   Attributes:
     num_negatives: k.
@@ -101,7 +101,7 @@ class SkipGram(WordVectorTask):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CBOW(SkipGram):
-  """Tell each word from words drawn as noise by the mean of those around it.
+  """Distinguish each word from negative samples by the mean of its context.
 
   The loss is that of skip-gram with the mean of the vectors in the word's reach
   in place of w, and the word itself as c: one pair a word.

@@ -101,7 +101,7 @@ def evaluate_variables(
   """
   collections = dict(variables)
   params = collections.pop("params")
-  key = jax.random.key(0)  # unused: evaluation draws no random numbers
+  key = jax.random.key(0)  # unused: evaluation is deterministic
   state = TrainState(step, params, (), collections, None, key)
   strategy = JitStrategy(jax.devices()[:1], dict(data=1))
   return Evaluator(task, strategy, batches)(state)

@@ -37,10 +37,10 @@ def train(
   """Train from the newest checkpoint of a run directory, or from the start.
 
   Args:
-    config: what to run; see configs/base.py.
-    workdir: the run directory. The same call with the same folder goes on where
-      it stopped.
-    extra_hooks: called behind the usual ones.
+    config: the experiment; see lmjax.config.defaults.
+    workdir: the run directory. The same call with the same directory resumes
+      the run.
+    extra_hooks: called after the other hooks.
 
   Returns:
     The exit code: 0, or 128 + the number of the signal that stopped it.

@@ -41,11 +41,11 @@ def overview(
   others = state.collections and (
     f"other variables:\n{table(state.collections)}\n"
   )
-  taken = experiment.folder.load_corpus().get("init")
-  begun = taken and f"{describe(taken)}\n"
+  source = experiment.folder.load_corpus().get("init")
+  warm_start = source and f"{describe(source)}\n"
   teacher = experiment.folder.load_corpus().get("teacher")
-  taught = teacher and (
-    f"taught by step {teacher['step']:,} of {teacher['workdir']}\n"
+  distilled = teacher and (
+    f"distilled from step {teacher['step']:,} of {teacher['workdir']}\n"
   )
   coverage = experiment.folder.load_corpus().get("pretrained")
   pretrained = coverage and (
@@ -58,7 +58,7 @@ def overview(
     f"different from the defaults:\n{config}\n"
     f"parameters:\n{table(state.params)}\n{others or ''}"
     f"{experiment.corpus.summary(split)}\n"
-    f"{begun or ''}{taught or ''}{pretrained or ''}"
+    f"{warm_start or ''}{distilled or ''}{pretrained or ''}"
     f"chosen: {chosen or 'nothing'}\n"
     f"devices: {num_devices} × {kind}"
   )

@@ -43,7 +43,7 @@ class Session:
     self.checkpoints.save(self.step, state, self.progress)
 
   def eval_params(self) -> PyTree:
-    """Return the parameters to evaluate: their average, if one is kept."""
+    """Return the parameters to evaluate: their average, if there is one."""
     average = averaged_params(self.state.opt_state)
     return self.state.params if average is None else average
 

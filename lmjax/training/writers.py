@@ -16,10 +16,9 @@ from lmjax import strict_json
 class MetricWriter:
   """Write records to all places.
 
-  metrics.jsonl is the source of truth: one object a line, flushed at once,
-  with null for numbers that are not finite.
-  Records later than the step that a run goes on from are taken out first, so
-  that none is there twice.
+  metrics.jsonl is the source of truth: one object a line, flushed at once, with
+  null for numbers that are not finite. Records later than the step from which a
+  run resumes are removed first, so that none is duplicated.
 
   In a run of several processes, the first one writes.
 
@@ -78,7 +77,7 @@ def _step(line: str) -> float:
   try:
     return json.loads(line)["step"]
   except (ValueError, KeyError, TypeError):
-    return float("inf")  # half a line, as a power cut leaves it
+    return float("inf")  # an incomplete line, as after a power failure
 
 
 def _sentence(record: dict) -> str:

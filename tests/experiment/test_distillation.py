@@ -192,7 +192,7 @@ def test_resumes_without_teacher_run(rows, teacher, tmp_path):
     np.testing.assert_array_equal(broken[name], value)
   experiment = lmjax.load(tmp_path / "broken").experiment
   text = overview(experiment, jax.eval_shape(experiment.make_state), 1)
-  assert f"taught by step 40 of {path}" in text
+  assert f"distilled from step 40 of {path}" in text
   (tmp_path / "broken" / "teacher.npy").unlink()
   config.train.num_steps = 8
   with pytest.raises(UserError, match="teacher.npy cannot be read"):

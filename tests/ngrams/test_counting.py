@@ -115,10 +115,10 @@ def test_memory_is_that_of_a_block(text_on_disk):
 
 
 def test_only_distinct_grams_need_numbers(text_on_disk, monkeypatch):
-  monkeypatch.setattr(counting, "MOST", 32**2)
+  monkeypatch.setattr(counting, "MAX_NGRAMS", 32**2)
   (_, bigrams) = count(text_on_disk, 2, 32, block=1 << 10)
   assert len(bigrams.grams) == 32**2
-  monkeypatch.setattr(counting, "MOST", 32**2 - 1)
+  monkeypatch.setattr(counting, "MAX_NGRAMS", 32**2 - 1)
   with pytest.raises(UserError, match="more n-grams of order 2 than"):
     count(text_on_disk, 2, 32, block=1 << 10)
 

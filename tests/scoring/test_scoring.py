@@ -129,7 +129,7 @@ def test_texts_begin_behind_eos_where_documents_do():
   assert alone.num_scored == 0 and alone.log_prob == 0.0
   assert str(alone) == "0 of 1 tokens scored"
   assert strict_json.dumps(alone.report()["perplexity"]) == "null"
-  with pytest.raises(UsageError, match="has no token"):
+  with pytest.raises(UsageError, match="text is empty"):
     make()(variables, ["abcd", ""])
 
 
@@ -237,7 +237,7 @@ def test_texts_behind_others_are_scored_as_they_are_drawn(name):
     assert "".join(x.text for x in spans) == drawn.text + " <eos>" * ends
   (other,) = score(variables, [texts[1].text], prompt="gf")
   assert abs(other.log_prob - scores[1].log_prob) > 1e-3
-  with pytest.raises(UsageError, match="has no token"):
+  with pytest.raises(UsageError, match="text is empty"):
     score(variables, [""], prompt="a")
   if name != "recurrent":
     long = "the text has 17" if ends else "the text with its prompt has 17"

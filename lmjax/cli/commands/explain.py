@@ -29,9 +29,9 @@ _NUM_POINTS = flags.DEFINE_integer(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "A folder for pictures.")
 _NUMBER = flags.DEFINE_integer(
-  "number", 100, "Tokens whose embeddings are drawn, the most frequent."
+  "number", 100, "Number of most frequent tokens in the embedding plot."
 )
-_WORDS = flags.DEFINE_string("words", "", "Others to draw in their place.")
+_WORDS = flags.DEFINE_string("words", "", "Words to plot instead.")
 flags.mark_flags_as_required(["workdir", "text"])
 
 

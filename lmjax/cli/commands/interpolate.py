@@ -3,9 +3,8 @@
 
 python scripts/interpolate.py --workdirs=runs/lstm,runs/ngram --split=test
 
-All must have the same vocabulary and read the same text. Each is judged as its
-own config says, with windows of its own, and keeps its memory between them or
-not.
+All must have the same vocabulary and data. Each is evaluated as its own config
+says, with its own sequence length, stateful or stateless.
 """
 
 from collections.abc import Iterable
@@ -20,8 +19,8 @@ from lmjax.metrics.sums import perplexity
 from lmjax.run import Run
 from lmjax.scoring.interpolation import fit_weights, interpolate
 
-_WORKDIRS = flags.DEFINE_list("workdirs", None, "Two run directories or more.")
-_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "The split to judge on.")
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "Two or more run directories.")
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "The split to evaluate.")
 flags.mark_flag_as_required("workdirs")
 
 

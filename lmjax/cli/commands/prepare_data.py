@@ -7,7 +7,7 @@
         --config.data.source=tfds --config.data.name=books \
         --config.data.data_dir=data
 
-Run it again after an interruption: finished shards are kept.
+Run it again after an interruption: finished shards are reused.
 """
 
 import re
@@ -32,10 +32,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of data sets.")
 _FORMAT = flags.DEFINE_enum(
   "format", "text", ["text", "jsonl"], "A document a file, or a line of JSON."
 )
-_FIELD = flags.DEFINE_string("field", "text", "jsonl: where the text is.")
-_VALID = flags.DEFINE_float("valid_fraction", 0.05, "Share of validation.")
-_TEST = flags.DEFINE_float("test_fraction", 0.05, "Share of test.")
-_SHARD_SIZE = flags.DEFINE_integer("shard_size", 1000, "Documents a shard.")
+_FIELD = flags.DEFINE_string("field", "text", "jsonl: field of the text.")
+_VALID = flags.DEFINE_float("valid_fraction", 0.05, "Fraction of validation.")
+_TEST = flags.DEFINE_float("test_fraction", 0.05, "Fraction of test.")
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 1000, "Documents per shard.")
 flags.mark_flags_as_required(["name", "input", "data_dir"])
 
 

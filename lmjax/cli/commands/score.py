@@ -20,7 +20,7 @@ from lmjax import strict_json
 from lmjax.cli import app
 from lmjax.cli.text_input import check_unicode, read_lines, read_text
 from lmjax.errors import UsageError
-from lmjax.interpretability.plots import MOST_LABELS, attention_map
+from lmjax.interpretability.plots import MAX_LABELS, attention_map
 from lmjax.interpretability.surprisal import (
   colored,
   legend,
@@ -38,10 +38,10 @@ _LINES = flags.DEFINE_boolean(
   "lines", False, "Each line of --input is a text of its own."
 )
 _PROMPT = flags.DEFINE_string(
-  "prompt", None, "What stands before each text, and is not scored."
+  "prompt", None, "Text before each text, which is not scored."
 )
 _SOURCE = flags.DEFINE_string(
-  "source", None, "What each text is written for, by a run of task=seq2seq."
+  "source", None, "Source text, for runs of task=seq2seq."
 )
 _CODE = flags.DEFINE_string("control_code", "", "Control code of the text.")
 _OUTPUT = flags.DEFINE_enum(
@@ -80,9 +80,9 @@ def print_text(run: Run, scores: list[Score]) -> None:
 
 
 def write_page(run: Run, scores: list[Score], prompt: str) -> None:
-  """Write the page, with attention maps of the first text's begin."""
+  """Write the page, with attention maps of the start of the first text."""
   maps = run.scorer.attention_maps(
-    run.variables, scores[0].text, MOST_LABELS, _CODE.value, prompt
+    run.variables, scores[0].text, MAX_LABELS, _CODE.value, prompt
   )
   pictures = {}
   for name, (rows, columns, weights_HTS, is_whole) in maps.items():

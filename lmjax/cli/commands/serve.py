@@ -20,26 +20,30 @@ from lmjax.serving.server import serve
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or N.")
 _HOST = flags.DEFINE_string(
-  "host", "127.0.0.1", "Address to listen on; this one is seen from here alone."
+  "host",
+  "127.0.0.1",
+  "Address to listen on; the default accepts local clients only.",
 )
 _PORT = flags.DEFINE_integer(
   "port", 8000, "Port; 0: any.", lower_bound=0, upper_bound=65535
 )
-_API_KEY = flags.DEFINE_string("api_key", "", "What clients must know, if set.")
+_API_KEY = flags.DEFINE_string(
+  "api_key", "", "API key that clients must send, if set."
+)
 _LIMITS = {
   name: flags.DEFINE_integer(f"max_{name}", getattr(Limits(), name), text)
   for name, text in dict(
-    batch="Texts that are drawn at once.",
-    queue="Texts that may wait; others are refused.",
-    tokens="Tokens that a request may ask for.",
-    prompt="Tokens of a prompt.",
+    batch="Maximum number of texts generated at once.",
+    queue="Maximum number of waiting texts; others are refused.",
+    tokens="Maximum number of new tokens of a request.",
+    prompt="Maximum number of tokens of a prompt.",
   ).items()
 }
 _WARM_UP = flags.DEFINE_integer(
   "warm_up",
   64,
-  "Tokens of requests that batches of all sizes are compiled for before the "
-  "server answers; 0: compile when they come.",
+  "Compile the programs of all batch sizes for this many tokens before the "
+  "first request; 0 compiles on demand.",
   lower_bound=0,
 )
 _CACHE = app.define_cache_flags()
@@ -57,8 +61,8 @@ def main() -> None:
   def prepare() -> None:
     if _WARM_UP.value:
       print(
-        f"Compiling for up to {limits.batch} texts of {_WARM_UP.value} tokens "
-        "at once; --warm_up=0 does so when they come.",
+        f"Compiling for up to {limits.batch} texts of {_WARM_UP.value} tokens; "
+        "--warm_up=0 compiles on demand.",
         flush=True,
       )
       service.warm_up(_WARM_UP.value)
