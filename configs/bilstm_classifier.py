@@ -4,7 +4,7 @@
 Data: the Stanford sentiment treebank's whole sentences, positive or negative
 (Socher et al. 2013), sst2.train.tsv, sst2.valid.tsv and sst2.test.tsv with the
 columns label and text. Without a folder, docstrings of CPython's own modules,
-to be told by package.
+labeled by package.
 
 python train.py --config=configs/bilstm_classifier.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test

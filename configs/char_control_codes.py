@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A character LSTM that writes what its control code says.
 
-Texts begin with a learned token for their kind, as CTRL's do (Keskar et al.
+Texts start with a learned token for their kind, as in CTRL (Keskar et al.
 2019, arXiv:1909.05858): here the package of the standard library that a module
 is of.
 

@@ -2,7 +2,7 @@
 """A character Transformer that fills in the middle of a text.
 
 Half of the rows are rewritten as Bavarian et al. 2022 (arXiv:2207.14255) do;
-the other half are ordinary language modeling, so the model goes on from a
+the other half are ordinary language modeling, so the model also continues a
 text as well:
 
     python scripts/fill.py --workdir=runs/a --text='if x ___ y:'

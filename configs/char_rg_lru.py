@@ -3,7 +3,7 @@
 
 As many tokens (1,536,000) in the same batches, and no more parameters (794 k
 of 804 k): 4 blocks of width 120, each 160 real-gated linear recurrent units
-behind a convolution over 4 tokens, and a gated feed-forward layer.
+after a convolution over 4 tokens, and a gated feed-forward layer.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
 
 TREC's six coarse classes (Li & Roth 2002) from 5 % of the training questions,
 about 245; a tenth of the file is valid. Embeddings are as large as those of
-word_lstm.py, so that they can begin with what a language model learned, and use
-its vocabulary (Dai & Le 2015, arXiv:1511.01432). What else there is begins at
+word_lstm.py, so that they can be initialized from a language model, and use
+its vocabulary (Dai & Le 2015, arXiv:1511.01432). All other parameters start at
 random in both. The first layer that reads forward could be taken too, with
 --config.init.parameters='^(embedding|layer_0)/': on valid that was worse, and
 worse still if it was frozen or learned slowly. The seed also chooses the 5 %.

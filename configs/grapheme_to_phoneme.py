@@ -5,7 +5,7 @@ Letters are read one by one in both directions, phonemes written one by one, as
 Yao & Zweig 2015 (arXiv:1506.00196) do with longer contexts. Without an argument
 it learns to read number words. With the folder of the dictionary it reads
 `train.tsv.gz`, `valid.tsv` and `test.tsv`, of columns word and phonemes; words
-with several pronunciations stand in several lines, and the nearest one counts.
+with several pronunciations are in several lines, and the nearest one counts.
 token_error_rate is the phoneme error rate, 1 − exact_match the word error rate.
 
 Test: phoneme error rate 9.28 %, 64.5 % of words right; of the 39 phonemes,

@@ -4,7 +4,7 @@
 Characters, pairs and triples of them, as fastText's words (Joulin et al. 2016).
 Data: ChnSentiCorp's reviews of hotels, train.tsv.gz, valid.tsv and test.tsv
 with the columns label and text; two of three are positive, so mind the F1.
-Without a folder, docstrings of CPython's own modules, to be told by package.
+Without a folder, docstrings of CPython's own modules, labeled by package.
 
 python train.py --config=configs/hanzi_classifier.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test

@@ -25,5 +25,5 @@ def get_config() -> ConfigDict:
   config.train.num_steps = 6000
   config.train.eval_every = 1000
   config.train.preview_every = 3000
-  config.preview.prompt = ""  # begin a document
+  config.preview.prompt = ""  # start a document
   return config

@@ -2,8 +2,8 @@
 """A word 5-gram with modified Kneser–Ney smoothing (Chen & Goodman 1999).
 
 Counted in one pass before its only step, which learns nothing: it records the
-loss of one batch, and then the model is judged, stored and sampled as any.
-Contexts run across windows, for the order of the data is stateful.
+loss of one batch, and then the model is evaluated, stored and sampled like any
+other. Contexts run across windows, for the order of the data is stateful.
 """
 
 from ml_collections import ConfigDict

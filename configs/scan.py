@@ -3,7 +3,7 @@
 
 arXiv:1711.00350. Without an argument it learns to read number words. With the
 folder of SCAN it reads `simple.train.tsv.gz` and `simple.test.tsv`, of columns
-command and actions; a tenth of the commands to train on judges on the way.
+command and actions; a tenth of the training commands are for validation.
 
 python train.py --config=configs/scan.py:FOLDER --workdir=runs/scan
 python scripts/evaluate.py --workdir=runs/scan --split=test

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opinions on films by convolutions (Kim 2014), vectors drawn at random.
+"""Opinions on films by convolutions (Kim 2014), with random vectors.
 
 Data: as of configs/bilstm_classifier.py, sentences alone, where Kim learns from
 phrases too.

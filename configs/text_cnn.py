@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of questions by convolutions (Kim 2014), vectors drawn at random.
+"""Kinds of questions by convolutions (Kim 2014), with random vectors.
 
 Data: TREC's questions (Li & Roth 2002), train.tsv and test.tsv with the columns
 coarse class, fine class and question; a tenth of train is held out to choose
 the checkpoint. Without a folder, docstrings of CPython's own modules, to be
-told by package.
+labeled by package.
 
 python train.py --config=configs/text_cnn.py:FOLDER --workdir=runs/a
 python scripts/evaluate.py --workdir=runs/a --split=test

@@ -35,7 +35,7 @@ def get_config(folder: str = "") -> ConfigDict:
     config.data.columns.label = "relatedness_score"
     config.matching.loss = "distribution"
     config.matching.comparison = "features"
-    # Vectors of a size that learning hardly changes: what the sentences share
+    # Vectors of a size that training hardly changes: what the sentences share
     # is seen from the first step on, and few words are learned by heart.
     config.model.embedding_width, config.model.embedding_scale = 300, 1.0
     config.model.dropout = 0.2

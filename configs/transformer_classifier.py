@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of questions by a Transformer encoder that begins with nothing.
+"""Kinds of questions by a Transformer encoder trained from scratch.
 
 Data: as of configs/text_cnn.py.
 

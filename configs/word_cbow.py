@@ -2,7 +2,7 @@
 """CBOW vectors of the words in Python's own manual.
 
 Mikolov et al. 2013 (arXiv:1301.3781); as configs/word_skip_gram.py, but each
-word is told by the mean of those around it.
+word is predicted from the mean of its context.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 """GloVe vectors of the words in Python's own manual.
 
 Pennington et al. 2014. A batch holds 8,192 entries of the matrix of counts. The
-validation text is too short to judge by: its pairs are those that happened to
-meet.
+validation text is too short for evaluation: its pairs are those that happened
+to meet.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words of a text without blanks, by a BiLSTM-CRF over its characters.
 
-Each character begins, goes on with, ends or is a word (Xue 2003); characters
+Each character starts, continues, ends or is a word (Xue 2003); characters
 are looked up by themselves and with the next one (Chen et al. 2015, EMNLP),
 where a pair must occur twice to be known.
 

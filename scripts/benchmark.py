@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed and memory, as ratios of figures taken in turns in one run.
+"""Measure speed and memory as ratios of interleaved measurements.
 
     python scripts/benchmark.py WORD [--case=REGEX] [--json=FILE] ...
 
@@ -14,7 +14,7 @@ families: the train step of every family's character config (FAMILIES)
 all: all of them
 table: no measurement; the rows of --json=FILE as Markdown
 
-Every contender has a process of its own, and one runs while the others wait.
+Every contender runs in its own process, and one runs while the others wait.
 PyTorch and transformers are optional (scripts/requirements-peers.txt); they
 may be in another environment, whose interpreter --peer_python names.
 """
@@ -74,27 +74,29 @@ _PEER_PYTHON = flags.DEFINE_string(
   "peer_python", sys.executable, "Interpreter of PyTorch and transformers."
 )
 _DTYPE = flags.DEFINE_enum(
-  "dtype", "both", ["float32", "bfloat16", "both"], "Of the matmuls."
+  "dtype", "both", ["float32", "bfloat16", "both"], "Dtype of the matmuls."
 )
-_CASE = flags.DEFINE_string("case", "", "Pattern of the cases' names.")
+_CASE = flags.DEFINE_string(
+  "case", "", "Regular expression that the names of cases must match."
+)
 _REPEATS = flags.DEFINE_integer(
-  "repeats", 15, "Measurements of each kind.", lower_bound=1
+  "repeats", 15, "Measurements per contender.", lower_bound=1
 )
 _SAME_ALLOCATOR = flags.DEFINE_bool(
   "same_allocator", True, "Run peers also with lmjax's allocator settings."
 )
 _JSON = flags.DEFINE_string(
-  "json", None, "File of the report; rows that it has are kept or renewed."
+  "json", None, "File of the report; its other rows are retained."
 )
 
 
 def say(line: str) -> None:
-  """Tell how it goes."""
+  """Print progress."""
   print(line, file=sys.stderr, flush=True)
 
 
 def choose_cases(word: str) -> list[Case]:
-  """Pick the cases that the command line asks for.
+  """Return the cases that the command line selects.
 
   Raises:
     UsageError: if it asks for what does not exist.

@@ -27,10 +27,10 @@ _CLIENTS = flags.DEFINE_integer("clients", 64, "How many.", lower_bound=1)
 _NUM_TOKENS = flags.DEFINE_integer(
   "num_tokens", 64, "Tokens a client asks for.", lower_bound=1
 )
-_PROMPT = flags.DEFINE_string("prompt", "The ", "Text to go on from.")
+_PROMPT = flags.DEFINE_string("prompt", "The ", "Prompt of the requests.")
 _API_KEY = flags.DEFINE_string("api_key", "", "What the server wants to know.")
 _REPEATS = flags.DEFINE_integer(
-  "repeats", 3, "Measurements, behind one that compiles.", lower_bound=1
+  "repeats", 3, "Measurements, after one that compiles.", lower_bound=1
 )
 
 Ways = Callable[..., Iterable]  # map: one after the other, or all at once
@@ -89,7 +89,7 @@ def go_round(way: Ways) -> Round:
 
 
 def main() -> int:
-  """Print the figures; return 1 if an answer was lost or differs."""
+  """Print the measurements; return 1 if a response is missing or differs."""
   if not is_address(_URL.value):
     raise UsageError(f"--url={_URL.value} must be like {_URL.default}.")
   if ask(0)[0] is None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prove that a killed run goes on exactly as if it had never stopped.
+"""Verify that a killed run resumes exactly as if it had never stopped.
 
     python scripts/verify_resume.py --config=configs/char_lstm.py
 
 Trains straight through; trains again and is killed (SIGKILL, no goodbye) in
-the middle; goes on in a fresh process. Then parameters, optimizer state,
+the middle and resumes in a fresh process. Then parameters, optimizer state,
 carry, random key and logged losses must agree bit for bit, or the first that
 differs is named and the exit code is 1.
 """
@@ -44,12 +44,12 @@ TIMED = {"tokens_per_second", "mfu"}
 
 
 class KillProcess:
-  """A hook that ends the process as a power cut would."""
+  """A hook that kills the process, as a power failure would."""
 
   every = 1
 
   def __call__(self, session: Session) -> None:
-    """Die at the chosen step, once a checkpoint is there to go on from."""
+    """Kill the process at the given step, once there is a checkpoint."""
     if session.step >= _KILL_STEP.value:
       session.checkpoints.wait()
       os.kill(os.getpid(), signal.SIGKILL)

@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from benchmarks.work import Work
+from benchmarks.workload import Workload
 
 GIB = str(1 << 30)
 UNLIMITED = str(1 << 40)
@@ -41,7 +41,7 @@ class Contender:
   fresh: bool = False
 
   def with_allocator(self) -> "Contender":
-    """Return it with the allocator settings that lmjax makes."""
+    """Return the contender with the allocator settings of lmjax."""
     return dataclasses.replace(
       self,
       name=same_allocator(self.name),
@@ -53,13 +53,12 @@ class Contender:
 class Row:
   """One comparison.
 
-  Without a ratio that is asked for it is there to be read.
+  Without a required ratio it is informative only.
 
   Attributes:
     against: names of contenders; the fastest of them counts.
-    at_least: how many times ours the other's figure must be.
-    at_most: how many times the other's figure ours may be; for the growth of a
-      case, the exponent.
+    at_least: minimum of their time divided by ours.
+    at_most: maximum of our time divided by theirs; for growth, of the exponent.
   """
 
   against: tuple[str, ...]
@@ -69,20 +68,20 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A piece of work, who does it, and what must come out.
+  """A workload, its contenders, and the comparisons.
 
   Attributes:
-    word: the benchmark's word on the command line.
-    name: what `--case` is matched with; names a row of the report.
+    word: the benchmark's name on the command line.
+    name: matched with `--case`; the name of a row of the report.
     work: description for readers.
-    contenders: ours first.
+    contenders: lmjax first.
     rows: the comparisons.
-    unit: of the figures.
-    dtype: of the matmuls, or "" where it does not matter.
-    sizes: for growth, the size that each contender stands for.
-    warm_up: whether contenders are run before it counts.
-    most_repeats: repeats that are enough.
-    needs_gpu: whether it would take too long without one.
+    unit: unit of the measurements.
+    dtype: dtype of the matmuls, or "" if it does not matter.
+    sizes: for growth, the size of each contender.
+    warm_up: whether contenders are run before the measurement.
+    max_repeats: maximum number of useful repeats.
+    needs_gpu: whether it takes too long without a GPU.
   """
 
   word: str
@@ -94,7 +93,7 @@ class Case:
   dtype: str = ""
   sizes: tuple[int, ...] = ()
   warm_up: bool = True
-  most_repeats: int = 1000
+  max_repeats: int = 1000
   needs_gpu: bool = False
 
 
@@ -114,14 +113,16 @@ PEERS = {
 EAGER, COMPILE = "torch eager", "torch compile"
 
 
-def _ours(work: Work) -> Contender:
-  return Contender("lmjax", "lmjax", "ours", dataclasses.asdict(work))
+def _lmjax(work: Workload) -> Contender:
+  return Contender(
+    "lmjax", "lmjax", "lmjax_contender", dataclasses.asdict(work)
+  )
 
 
 def _case(
   word: str,
   name: str,
-  work: Work,
+  work: Workload,
   asked: Mapping[str | tuple[str, ...], float],
   **options,
 ) -> Case:
@@ -130,7 +131,7 @@ def _case(
     Row((names,) if isinstance(names, str) else names, at_least=ratio)
     for names, ratio in asked.items()
   )
-  contenders = [_ours(work)]
+  contenders = [_lmjax(work)]
   for peer in dict.fromkeys(name for row in rows for name in row.against):
     library, module, choices = PEERS[peer]
     peer_work = {**dataclasses.asdict(work), **choices}
@@ -146,14 +147,16 @@ def _case(
   )
 
 
-def _both(word: str, name: str, work: Work, float32, bfloat16) -> list[Case]:
+def _both(
+  word: str, name: str, work: Workload, float32, bfloat16
+) -> list[Case]:
   """Make the cases of both dtypes."""
   bf16 = dataclasses.replace(work, dtype="bfloat16")
   return [_case(word, name, work, float32), _case(word, name, bf16, bfloat16)]
 
 
 def _lstm(kind: str, vocab_size: int, embedding: int, width: int, **sizes):
-  return Work(
+  return Workload(
     kind,
     "lstm",
     vocab_size=vocab_size,
@@ -165,7 +168,7 @@ def _lstm(kind: str, vocab_size: int, embedding: int, width: int, **sizes):
 
 
 def _gpt(kind: str, num_layers: int, num_heads: int, width: int, **sizes):
-  return Work(
+  return Workload(
     kind,
     "transformer",
     num_layers=num_layers,
@@ -236,7 +239,7 @@ def _decoding() -> list[Case]:
 
 def _loader(config: str) -> Case:
   contenders = tuple(
-    Contender(name, "lmjax", "ours", dict(kind=kind, config=config))
+    Contender(name, "lmjax", "lmjax_contender", dict(kind=kind, config=config))
     for name, kind in (("loader", "load"), ("train step", "step"))
   )
   return Case(
@@ -268,7 +271,7 @@ def _compile() -> Case:
     return Contender(
       f"{num_layers} layers",
       "lmjax",
-      "ours",
+      "lmjax_contender",
       dataclasses.asdict(gpt),
       {"JAX_ENABLE_COMPILATION_CACHE": "0"},
       fresh=True,
@@ -308,7 +311,7 @@ def _memory() -> list[Case]:
         (Row(("cross_entropy",), at_most=1 / 8),),
         unit="bytes",
         warm_up=False,
-        most_repeats=repeats,
+        max_repeats=repeats,
       )
     )
   return cases
@@ -319,7 +322,7 @@ def _growth() -> list[Case]:
     letter = {"seq_len": "T", "batch_size": "B"}
     contenders = tuple(
       dataclasses.replace(
-        _ours(_lstm("train", 10_000, 100, 256, **{name: size}, **fixed)),
+        _lmjax(_lstm("train", 10_000, 100, 256, **{name: size}, **fixed)),
         name=f"{letter[name]} {size}",
       )
       for size in sizes
@@ -349,7 +352,9 @@ def _growth() -> list[Case]:
 def _families(configs: Mapping[str, str]) -> Case:
   """Make the case of whole models beside each other, not of their layers."""
   contenders = tuple(
-    Contender(name, "lmjax", "ours", dict(kind="budget", config=config))
+    Contender(
+      name, "lmjax", "lmjax_contender", dict(kind="budget", config=config)
+    )
     for name, config in configs.items()
   )
   first, *others = contenders

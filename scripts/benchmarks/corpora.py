@@ -26,13 +26,13 @@ def draw(
     tokenizer: "word" puts spaces between names, "character" does not.
     names: words or characters.
     count: how many of them.
-    seed: seed of the draw.
+    seed: seed of the sample.
   """
   generator = random.Random(seed)
   weights = [1.0 / (rank + 3) for rank in range(len(names))]
-  drawn = list(names) + generator.choices(names, weights, k=count)
-  generator.shuffle(drawn)
-  return (" " if tokenizer == "word" else "").join(drawn)
+  sampled = list(names) + generator.choices(names, weights, k=count)
+  generator.shuffle(sampled)
+  return (" " if tokenizer == "word" else "").join(sampled)
 
 
 def write(folder: Path, tokenizer: str, vocab_size: int) -> Path:

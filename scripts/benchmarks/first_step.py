@@ -4,9 +4,9 @@
 import torch
 
 from benchmarks.torch_models import make_model
-from benchmarks.work import LEARNING_RATE, Work
+from benchmarks.workload import LEARNING_RATE, Workload
 
-WORK = Work(
+WORK = Workload(
   kind="train",
   model="transformer",
   vocab_size=65,

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from benchmarks.lmjax_contender import environment, peak_bytes
 from benchmarks.memory import peak_resident_bytes, resident_bytes
-from benchmarks.ours import environment, peak_bytes
 from lmjax import platform
 from lmjax.losses import cross_entropy
 

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import figures, processes
+from benchmarks import processes, report_rows
 from benchmarks.cases import SUFFIX, Case, Contender
+from benchmarks.interleaving import interleave
 from benchmarks.processes import ContenderFailed
 from benchmarks.tables import show
-from benchmarks.turns import take_turns
 
 Say = Callable[[str], None]
 SIZES = ("parameters", "step_bytes")  # facts that some contenders tell
@@ -21,13 +21,13 @@ SIZES = ("parameters", "step_bytes")  # facts that some contenders tell
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a user chose.
+  """Settings of the command line.
 
   Attributes:
     peers: libraries to compare with.
     peer_python: interpreter that has PyTorch and transformers.
-    repeats: rounds that count.
-    same_allocator: whether peers run once more with our allocator settings.
+    repeats: number of measured rounds.
+    same_allocator: whether peers also run with the allocator settings of lmjax.
   """
 
   peers: tuple[str, ...]
@@ -36,36 +36,36 @@ class Settings:
   same_allocator: bool
 
   def python(self, contender: Contender) -> str:
-    """Choose the interpreter of a contender."""
+    """Return the interpreter of a contender."""
     runs_here = contender.library in ("lmjax", "flax")
     return sys.executable if runs_here else self.peer_python
 
   def contenders(self, case: Case) -> list[Contender]:
-    """List who takes part in a case, ours first, twins behind theirs."""
-    chosen = []
+    """Return the contenders of a case, lmjax first."""
+    contenders = []
     for contender in case.contenders:
       if contender.library not in ("lmjax", *self.peers):
         continue
-      chosen.append(contender)
+      contenders.append(contender)
       timed = contender.module.startswith("peer_")
       if timed and self.same_allocator:
-        chosen.append(contender.with_allocator())
-    return chosen
+        contenders.append(contender.with_allocator())
+    return contenders
 
 
 def measure(case: Case, settings: Settings, say: Say) -> dict[str, dict]:
-  """Run a case.
+  """Measure a case.
 
   Args:
     case: what is measured.
-    settings: what a user chose.
-    say: is told how it goes, line by line.
+    settings: settings of the command line.
+    say: prints a line of progress.
 
   Returns:
-    Name → row; none without a peer to compare with.
+    Name → row; empty without a peer.
 
   Raises:
-    ContenderFailed: if ours cannot be measured.
+    ContenderFailed: if lmjax fails.
   """
   with contextlib.ExitStack() as stack:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -73,20 +73,20 @@ def measure(case: Case, settings: Settings, say: Say) -> dict[str, dict]:
     if len(runners) < 2:
       say("no peer to compare with")
       return {}
-    repeats = min(settings.repeats, case.most_repeats)
-    values = take_turns(runners, repeats, say, case.warm_up)
+    repeats = min(settings.repeats, case.max_repeats)
+    values = interleave(runners, repeats, say, case.warm_up)
     facts = {runner.name: dict(runner.facts) for runner in runners}
     for runner in runners:
       with contextlib.suppress(ContenderFailed):
         facts[runner.name]["peak_bytes"] = runner.peak_bytes()
-  for name, taken in values.items():
-    if taken:
-      say(f"{name}: {_describe(taken, case.unit, facts[name])}")
-  rows = figures.make_rows(case, values, facts)
+  for name, times in values.items():
+    if times:
+      say(f"{name}: {_describe(times, case.unit, facts[name])}")
+  rows = report_rows.make_rows(case, values, facts)
   environments = {
-    name: told["environment"]
-    for name, told in facts.items()
-    if "environment" in told
+    name: each["environment"]
+    for name, each in facts.items()
+    if "environment" in each
   }
   for name, row in rows.items():
     for contender, figure in row["contenders"].items():
@@ -97,7 +97,7 @@ def measure(case: Case, settings: Settings, say: Say) -> dict[str, dict]:
         _rates(figure["median"], facts[contender]),
         environment=environments.get(contender),
       )
-    _tell(name, row, say)
+    _report(name, row, say)
   return rows
 
 
@@ -108,7 +108,7 @@ def start_all(
   stack: contextlib.ExitStack,
   say: Say,
 ) -> list[processes.Process | processes.FreshProcesses]:
-  """Start the contenders of a case, ours first, and leave out who fails."""
+  """Start the contenders of a case, lmjax first; skip peers that fail."""
   runners, failed = [], set()
   for contender in settings.contenders(case):
     if contender.name.removesuffix(SUFFIX) in failed:
@@ -118,7 +118,7 @@ def start_all(
     except ContenderFailed as error:
       if not runners:
         raise
-      say(f"{contender.name} is left out: {error}")
+      say(f"{contender.name} is skipped: {error}")
       failed.add(contender.name)
     else:
       stack.callback(runner.close)
@@ -127,7 +127,7 @@ def start_all(
 
 
 def _rates(seconds: float, facts: dict) -> dict[str, float]:
-  """Turn seconds of a step into tokens and use of the hardware."""
+  """Return tokens per second and model FLOPs utilization."""
   if "tokens" not in facts:
     return {}
   rates = dict(tokens_per_second=facts["tokens"] / seconds)
@@ -136,9 +136,9 @@ def _rates(seconds: float, facts: dict) -> dict[str, float]:
   return rates
 
 
-def _describe(taken: list[float], unit: str, facts: dict) -> str:
-  median = statistics.median(taken)
-  text = f"{show(median, unit)}, lowest {show(min(taken), unit)}"
+def _describe(times: list[float], unit: str, facts: dict) -> str:
+  median = statistics.median(times)
+  text = f"{show(median, unit)}, lowest {show(min(times), unit)}"
   for name, value in _rates(median, facts).items():
     text += f", {value:,.3g} {name.replace('_', ' ')}"
   for name in SIZES:
@@ -147,7 +147,7 @@ def _describe(taken: list[float], unit: str, facts: dict) -> str:
   return text
 
 
-def _tell(name: str, row: dict, say: Say) -> None:
+def _report(name: str, row: dict, say: Say) -> None:
   ratio = row["ratio"]
   say(
     f"ratio against {row['against']}: {ratio['median']:.3f} "
@@ -155,7 +155,7 @@ def _tell(name: str, row: dict, say: Say) -> None:
   )
   if not row.get("agree", True):
     losses = "; ".join(
-      f"{who} {', '.join(f'{loss:.5f}' for loss in told)}"
-      for who, told in row["losses"].items()
+      f"{name} {', '.join(f'{loss:.5f}' for loss in each)}"
+      for name, each in row["losses"].items()
     )
     say(f"!!! THE LOSSES OF {name.upper()} DISAGREE: {losses}")

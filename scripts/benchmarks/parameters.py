@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights, batches and texts that contenders begin with, as files of NumPy.
+"""Weights, batches and texts that contenders share, as NumPy files.
 
 Weights keep the names and layouts of lmjax: layers of a Transformer are
 stacked along their first axis ("blocks/...").
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.work import NUM_BATCHES
+from benchmarks.workload import NUM_BATCHES
 
 Parameters = dict[str, np.ndarray]
 
@@ -45,7 +45,7 @@ def load_batches(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def save_text(
   folder: Path, prompt: Sequence[int], continuation: Sequence[int]
 ) -> None:
-  """Write the tokens that texts go on from, and some that may follow."""
+  """Write the tokens of the prompts, and some tokens after them."""
   np.savez(folder / "text.npz", prompt=prompt, continuation=continuation)
 
 

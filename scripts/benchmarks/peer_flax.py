@@ -14,12 +14,12 @@ import optax
 
 from benchmarks import parameters
 from benchmarks.memory import peak_resident_bytes
-from benchmarks.work import LEARNING_RATE, NUM_COMPARED, Work
+from benchmarks.workload import LEARNING_RATE, NUM_COMPARED, Workload
 
 
 def make(work: dict, folder: Path) -> "Train":
   """Prepare the work."""
-  return Train(Work(**work), folder)
+  return Train(Workload(**work), folder)
 
 
 def peak_bytes() -> int:
@@ -31,7 +31,7 @@ def peak_bytes() -> int:
 class LSTM(nn.Module):
   """nn.RNN between an embedding and a dense layer."""
 
-  work: Work
+  work: Workload
 
   @nn.compact
   def __call__(self, tokens_BT: jax.Array) -> jax.Array:
@@ -56,7 +56,7 @@ class Train:
     folder: where the first weights and batches lie.
   """
 
-  def __init__(self, work: Work, folder: Path):
+  def __init__(self, work: Workload, folder: Path):
     model, optimizer = LSTM(work), optax.adam(LEARNING_RATE)
     batches = parameters.load_batches(folder)
     self._batches = itertools.cycle(batches)

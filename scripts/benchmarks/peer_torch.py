@@ -13,11 +13,11 @@ from torch import nn
 from benchmarks import parameters
 from benchmarks.memory import peak_resident_bytes
 from benchmarks.torch_models import make_model
-from benchmarks.work import (
+from benchmarks.workload import (
   LEARNING_RATE,
   NUM_COMPARED,
   NUM_TOKENS,
-  Work,
+  Workload,
 )
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,7 +28,7 @@ def make(work: dict, folder: Path) -> "Train | Generate":
   start()
   work = dict(work)
   compiled = work.pop("compiled")
-  work = Work(**work)
+  work = Workload(**work)
   if work.kind == "generate":
     return Generate(work, folder)
   return Train(work, folder, compiled)
@@ -66,13 +66,13 @@ def synchronize() -> None:
 
 @torch.inference_mode()
 def begin(
-  work: Work, folder: Path, logits: Callable[[torch.Tensor], torch.Tensor]
+  work: Workload, folder: Path, logits: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, dict]:
-  """Return what texts go on from, [B, T], and facts.
+  """Return the prompts, [B, T], and facts.
 
   Args:
     work: what is generated.
-    folder: where a prompt lies, and some tokens whose losses are told.
+    folder: folder of the prompt and of tokens whose losses are reported.
     logits: turns tokens [B, T] into logits [B, T, V].
   """
   prompt, continuation = parameters.load_text(folder)
@@ -94,7 +94,7 @@ class Train:
     compiled: whether torch.compile is used.
   """
 
-  def __init__(self, work: Work, folder: Path, compiled: bool):
+  def __init__(self, work: Workload, folder: Path, compiled: bool):
     model = make_model(work, parameters.load(folder)).to(DEVICE)
     self._optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     self._model = torch.compile(model) if compiled else model
@@ -132,9 +132,9 @@ class Train:
 
 
 class Generate:
-  """A loop that feeds an LSTM the tokens that it draws."""
+  """A loop that feeds an LSTM the tokens that it samples."""
 
-  def __init__(self, work: Work, folder: Path):
+  def __init__(self, work: Workload, folder: Path):
     model = make_model(work, parameters.load(folder))
     self._model = model.to(DEVICE).eval()
     prompt_BT, self.facts = begin(work, folder, self._logits)
@@ -145,13 +145,13 @@ class Generate:
 
   @torch.inference_mode()
   def _generate(self) -> list[list[int]]:
-    tokens_TB, state, drawn = self._prompt_TB, None, []
+    tokens_TB, state, sampled = self._prompt_TB, None, []
     for _ in range(NUM_TOKENS):
       logits_TBV, state = self._model.read(tokens_TB, state)
       probabilities_BV = torch.softmax(logits_TBV[-1], dim=-1)
       tokens_TB = torch.multinomial(probabilities_BV, 1).T
-      drawn.append(tokens_TB)
-    return torch.cat(drawn).T.tolist()
+      sampled.append(tokens_TB)
+    return torch.cat(sampled).T.tolist()
 
   def run(self, count: int) -> float:
     """Time whole texts; return seconds of one batch of them."""

@@ -10,7 +10,7 @@ import transformers
 from benchmarks import parameters, peer_torch
 from benchmarks.peer_torch import DEVICE, peak_bytes
 from benchmarks.torch_models import gpt2_weights
-from benchmarks.work import NUM_TOKENS, Work
+from benchmarks.workload import NUM_TOKENS, Workload
 
 __all__ = ["make", "peak_bytes"]
 
@@ -18,13 +18,13 @@ __all__ = ["make", "peak_bytes"]
 def make(work: dict, folder: Path) -> "Generate":
   """Prepare the machine, then the work."""
   peer_torch.start()
-  return Generate(Work(**work), folder)
+  return Generate(Workload(**work), folder)
 
 
 class Generate:
   """Texts with the cache that generate keeps."""
 
-  def __init__(self, work: Work, folder: Path):
+  def __init__(self, work: Workload, folder: Path):
     config = transformers.GPT2Config(
       vocab_size=work.vocab_size,
       n_embd=work.width,

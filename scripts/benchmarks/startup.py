@@ -42,7 +42,7 @@ class Startup:
     self.facts = dict(environment=self.environment())
 
   def environment(self) -> dict:
-    """Name versions and whatever else figures depend on."""
+    """Return versions and whatever else the measurements depend on."""
     raise TypeError("use a subclass")
 
   def command(self, folder: Path) -> list[str]:
@@ -83,10 +83,10 @@ class Train(Startup):
 
   def environment(self) -> dict:
     """Ask lmjax."""
-    return importlib.import_module("benchmarks.ours").environment()
+    return importlib.import_module("benchmarks.lmjax_contender").environment()
 
   def command(self, folder: Path) -> list[str]:
-    """Train for two steps: the first is told while the second runs."""
+    """Train for two steps: the first is logged while the second runs."""
     return [
       sys.executable,
       str(ROOT / "train.py"),

@@ -15,11 +15,10 @@ HEAD = (
 
 
 def make_table(rows: Mapping[str, Mapping]) -> str:
-  """Lay rows out in Markdown.
+  """Format rows as a Markdown table.
 
-  Ratios of rows that ask for at least so much are theirs over ours, of those
-  that ask for at most so much, ours over theirs; the worst round stands in
-  brackets behind the median of all rounds.
+  Ratios with a minimum are their time over ours, ratios with a maximum our time
+  over theirs: the median of all rounds, and the worst round in brackets.
   """
   lines = [HEAD, ("---",) * len(HEAD), *map(_cells, rows.values())]
   return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -28,7 +27,7 @@ def make_table(rows: Mapping[str, Mapping]) -> str:
 def _cells(row: Mapping) -> tuple[str, ...]:
   contenders, ratio = row["contenders"], row["ratio"]
 
-  def figure(name: str) -> str:
+  def measurement(name: str) -> str:
     found = contenders.get(name)
     return show(found["median"], row["unit"]) if found else ""
 
@@ -37,8 +36,8 @@ def _cells(row: Mapping) -> tuple[str, ...]:
   return (
     work,
     row["against"],
-    figure(row["ours"]),
-    figure(row["against"]),
+    measurement(row["ours"]),
+    measurement(row["against"]),
     f"{ratio['median']:.3g} ({_worst(row, ratio):.3g})",
     _asked(row["asked"]),
     f"{twin['median']:.3g} ({_worst(row, twin):.3g})" if twin else "",
@@ -55,7 +54,7 @@ def _asked(asked: Mapping[str, float]) -> str:
 
 
 def show(value: float, unit: str) -> str:
-  """Write a figure with its unit.
+  """Format a measurement with its unit.
 
   >>> show(0.0123, "seconds"), show(2_500_000, "bytes")
   ("12.3 ms", "2.5 MB")

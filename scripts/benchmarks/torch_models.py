@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.parameters import Parameters, block
-from benchmarks.work import Work
+from benchmarks.workload import Workload
 
 State = tuple[Tensor, Tensor]
 
 
-def make_model(work: Work, parameters: Parameters | None) -> nn.Module:
+def make_model(work: Workload, parameters: Parameters | None) -> nn.Module:
   """Build the model of some work, with given weights if there are any."""
   model = {"lstm": LSTM, "transformer": GPT}[work.model](work)
   if parameters:
@@ -33,7 +33,7 @@ class LSTM(nn.Module):
   times slower in bfloat16.
   """
 
-  def __init__(self, work: Work):
+  def __init__(self, work: Workload):
     super().__init__()
     self.embedding = nn.Embedding(work.vocab_size, work.embedding_width)
     self.lstm = nn.LSTM(work.embedding_width, work.width, work.num_layers)
@@ -42,7 +42,7 @@ class LSTM(nn.Module):
   def read(
     self, tokens_TB: Tensor, state: State | None = None
   ) -> tuple[Tensor, State]:
-    """Return logits, [T, B, V], and the state behind the last token."""
+    """Return logits, [T, B, V], and the state after the last token."""
     hidden_TBD, state = self.lstm(self.embedding(tokens_TB), state)
     return self.output(hidden_TBD), state
 
@@ -116,7 +116,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
   """nanoGPT's model: pre-norm, learned positions, tied embeddings."""
 
-  def __init__(self, work: Work):
+  def __init__(self, work: Workload):
     super().__init__()
     self.embedding = nn.Embedding(work.vocab_size, work.width)
     self.positions = nn.Embedding(work.max_context or work.seq_len, work.width)

@@ -142,8 +142,16 @@ def test_the_beginning_of_a_sentence_has_no_probability(tmp_path):
       "ngram 1=6",
       r', line 14: expected .* of a 1-gram, found ""',
     ),
-    ("ngram 2 = 2", "ngram 2=1", r', line 17: expected \\3-grams:, found "-0.6'),
-    ("\\2-grams:", "\\4-grams:", r', line 15: expected \\2-grams:, found "\\4-'),
+    (
+      "ngram 2 = 2",
+      "ngram 2=1",
+      r', line 17: expected \\3-grams:, found "-0.6',
+    ),
+    (
+      "\\2-grams:",
+      "\\4-grams:",
+      r', line 15: expected \\2-grams:, found "\\4-',
+    ),
     ("-0.375 \\ c a", "-0.375 \\ c", r", line 20: .* of a 3-gram, found"),
     ("-0.25 a", "x a", r', line 16: .* of a 2-gram, found "x a'),
     ("-0.25 a", "nan a", r", line 16: .* of a 2-gram, found .nan a"),

@@ -19,14 +19,14 @@ sys.path.append(str(SCRIPTS))
 from benchmarks import (  # noqa: E402
   cases,
   corpora,
-  figures,
+  interleaving,
   measure,
   parameters,
   processes,
+  report_rows,
   tables,
-  turns,
 )
-from benchmarks.work import Work  # noqa: E402
+from benchmarks.workload import Workload  # noqa: E402
 
 SETTINGS = measure.Settings(
   peers=cases.LIBRARIES,
@@ -34,7 +34,7 @@ SETTINGS = measure.Settings(
   repeats=2,
   same_allocator=False,
 )
-LSTM = Work(
+LSTM = Workload(
   "train",
   "lstm",
   vocab_size=30,
@@ -44,7 +44,7 @@ LSTM = Work(
   batch_size=4,
   seq_len=7,
 )
-GPT = Work(
+GPT = Workload(
   "train",
   "transformer",
   vocab_size=30,
@@ -77,8 +77,8 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-  monkeypatch.setattr(turns, "REST_SECONDS", 0.0)
-  monkeypatch.setattr(turns, "TURN_SECONDS", 0.01)
+  monkeypatch.setattr(interleaving, "REST_SECONDS", 0.0)
+  monkeypatch.setattr(interleaving, "TURN_SECONDS", 0.01)
 
 
 def case(contenders, rows, **options):
@@ -107,7 +107,7 @@ def ours_and(work, *names):
 def test_turns_alternate_who_begins():
   calls = []
   runners = [Fake("a", [1, 2, 3], calls), Fake("b", [4, 5, 6], calls)]
-  values = turns.take_turns(runners, 3, print, warm_up=False)
+  values = interleaving.interleave(runners, 3, print, warm_up=False)
   assert calls == ["a", "b", "b", "a", "a", "b"]
   assert values == {"a": [1, 2, 3], "b": [4, 5, 6]}
 
@@ -115,11 +115,11 @@ def test_turns_alternate_who_begins():
 def test_who_fails_is_said_and_the_others_go_on():
   said, calls = [], []
   runners = [Fake("a", [1, 2, 3], calls), Fake("b", [4], calls)]
-  values = turns.take_turns(runners, 3, said.append, warm_up=False)
+  values = interleaving.interleave(runners, 3, said.append, warm_up=False)
   assert values == {"a": [1, 2, 3], "b": [4]}
-  assert said == ["b is left out from here: enough"]
+  assert said == ["b is skipped from here: enough"]
   with pytest.raises(processes.ContenderFailed):
-    turns.take_turns([Fake("a", [1], calls)], 2, print, warm_up=False)
+    interleaving.interleave([Fake("a", [1], calls)], 2, print, warm_up=False)
 
 
 def test_a_turn_is_filled_with_runs():
@@ -130,17 +130,17 @@ def test_a_turn_is_filled_with_runs():
 
     def run(self, count):
       asked.append(count)
-      return turns.TURN_SECONDS / 50
+      return interleaving.TURN_SECONDS / 50
 
-  assert turns.runs_in_a_turn(Steady()) == 50
+  assert interleaving.runs_per_turn(Steady()) == 50
   assert asked == [1, 50]
-  assert turns.runs_in_a_turn(Fake("slow", [9.0], [])) == 1
+  assert interleaving.runs_per_turn(Fake("slow", [9.0], [])) == 1
 
 
 def test_a_ratio_is_of_pairs_and_of_the_fastest():
   both = cases.Row(("b", "c"), at_least=1.5)
   names = ("a", "b", "c")
-  made = figures.make_rows(
+  made = report_rows.make_rows(
     case(tuple(map(contender, names)), (both,)),
     {
       "a": [1.0, 2.0, 4.0],
@@ -160,9 +160,9 @@ def test_a_ratio_is_of_pairs_and_of_the_fastest():
 def test_what_must_be_small_is_ours_over_theirs():
   row = cases.Row(("b",), at_most=0.5)
   pair = case((contender("a"), contender("b")), (row,))
-  made = figures.make_rows(pair, {"a": [1.0], "b": [4.0]}, {})
+  made = report_rows.make_rows(pair, {"a": [1.0], "b": [4.0]}, {})
   assert made["some"]["ratio"]["median"] == 0.25
-  assert figures.make_rows(pair, {"a": [1.0], "b": []}, {}) == {}
+  assert report_rows.make_rows(pair, {"a": [1.0], "b": []}, {}) == {}
 
 
 def test_growth_is_the_exponent():
@@ -173,16 +173,18 @@ def test_growth_is_the_exponent():
     sizes=sizes,
   )
   values = {f"T {n}": [n**1.5, 3.0 * n] for n in sizes}
-  ratio = figures.make_rows(grown, values, {})["some"]["ratio"]
+  ratio = report_rows.make_rows(grown, values, {})["some"]["ratio"]
   assert ratio["minimum"] == pytest.approx(1.0)
   assert ratio["maximum"] == pytest.approx(1.5)
 
 
 def test_losses_agree_within_the_dtype():
-  assert figures.losses_agree([9.0, 8.0], [9.0, 8.0004], "float32")
-  assert not figures.losses_agree([9.0, 8.0], [9.0, 8.004], "float32")
-  assert figures.losses_agree([9.0, 8.0], [9.0, 8.004], "bfloat16")
-  assert not figures.losses_agree([9.0, float("nan")], [9.0, 8.0], "float32")
+  assert report_rows.losses_agree([9.0, 8.0], [9.0, 8.0004], "float32")
+  assert not report_rows.losses_agree([9.0, 8.0], [9.0, 8.004], "float32")
+  assert report_rows.losses_agree([9.0, 8.0], [9.0, 8.004], "bfloat16")
+  assert not report_rows.losses_agree(
+    [9.0, float("nan")], [9.0, 8.0], "float32"
+  )
 
 
 def test_a_disagreement_of_losses_is_in_the_row():
@@ -193,7 +195,7 @@ def test_a_disagreement_of_losses_is_in_the_row():
   )
   for theirs, agree in (([9.0, 8.0], True), ([9.0, 8.1], False)):
     facts = {"a": {"losses": [9.0, 8.0]}, "b": {"losses": theirs}}
-    made = figures.make_rows(pair, {"a": [1.0], "b": [1.0]}, facts)
+    made = report_rows.make_rows(pair, {"a": [1.0], "b": [1.0]}, facts)
     assert made["some"]["agree"] is agree
 
 
@@ -232,7 +234,7 @@ def test_an_interpreter_that_is_none_is_a_failure(tmp_path):
 def test_the_real_step_agrees_with_flax_and_absent_peers_are_said():
   said = []
   rows = measure.measure(ours_and(LSTM, "flax nn.RNN"), SETTINGS, said.append)
-  assert any("absent is left out: ModuleNotFoundError" in line for line in said)
+  assert any("absent is skipped: ModuleNotFoundError" in line for line in said)
   row = rows["tiny / flax nn.RNN"]
   assert row["agree"] and len(row["losses"]["lmjax"]) > 2
   assert row["contenders"]["lmjax"]["rounds"] == 2

@@ -10,7 +10,7 @@ NUM_BATCHES = 8  # batches that peers train on, over and over
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class Workload:
   """A language model and what is done with it.
 
   Attributes:
@@ -28,7 +28,7 @@ class Work:
     num_heads: transformer: number of heads.
     max_context: transformer: number of positions; 0 for `seq_len`.
     use_bias: transformer: whether projections and norms have biases.
-    top_k: generate: how many of the likeliest tokens one is drawn from; 1 for
+    top_k: generate: sample from this many most likely tokens; 1 for
       greedy search, 0 for all.
   """
 

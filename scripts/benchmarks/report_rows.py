@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From figures of rounds to rows of a report."""
+"""Statistics of the rounds, as rows of a report."""
 
 import math
 import statistics
@@ -9,13 +9,13 @@ from benchmarks.cases import Case, Row, same_allocator
 
 Values = Mapping[str, Sequence[float]]
 
-# How far the losses of the first steps may be from ours, relative to them. A
-# model with two gates exchanged is off by a few times as much.
+# Maximum relative difference of the losses of the first steps. Exchanging two
+# gates of a model causes a difference several times as large.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-3}
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-  """Describe what was measured.
+  """Return statistics of measurements.
 
   >>> summary([3.0, 1.0, 2.0])
   {"median": 2.0, "minimum": 1.0, "maximum": 3.0}
@@ -27,13 +27,15 @@ def summary(values: Sequence[float]) -> dict[str, float]:
   )
 
 
-def pair_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-  """Divide figures of the same round; rounds that one lacks are left out."""
+def paired_ratios(
+  above: Sequence[float], below: Sequence[float]
+) -> list[float]:
+  """Return the ratios of each round, as long as both have measurements."""
   return [a / b for a, b in zip(above, below, strict=False)]
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-  """Fit a power of the size: slope of the least-squares line in log–log.
+  """Fit a power of the size by least squares on a log–log scale.
 
   >>> exponent([1, 2, 4], [3.0, 6.0, 12.0])
   1.0
@@ -60,13 +62,13 @@ def make_rows(
 
   Args:
     case: what was measured.
-    values: contender → figures; those without any did not take part.
-    facts: contender → what it told of itself.
+    values: contender → measurements; empty if it did not run.
+    facts: contender → the facts that it reported.
 
   Returns:
-    Name → row. A row without anybody to compare with is left out.
+    Name → row. Rows without a peer are omitted.
   """
-  values = {name: figures for name, figures in values.items() if figures}
+  values = {name: times for name, times in values.items() if times}
   rows = {}
   for row in case.rows:
     compared = (
@@ -93,7 +95,7 @@ def _asked(row: Row) -> dict[str, float]:
 
 
 def _compare(case: Case, row: Row, values: Values) -> dict | None:
-  """Compare ours with the fastest of a row's contenders."""
+  """Compare lmjax with the fastest of a row's contenders."""
   ours = case.contenders[0].name
   fastest = _fastest(row.against, values)
   if ours not in values or not fastest:
@@ -105,7 +107,7 @@ def _compare(case: Case, row: Row, values: Values) -> dict | None:
     pair = values[theirs], values[ours]
     if row.at_most is not None:
       pair = pair[::-1]
-    return summary(pair_ratios(*pair))
+    return summary(paired_ratios(*pair))
 
   compared = dict(
     ours=ours,
@@ -127,7 +129,7 @@ def _fastest(names: Sequence[str], values: Values) -> str | None:
 
 
 def _grow(case: Case, values: Values) -> dict | None:
-  """Find how figures grow with the size; each round by itself."""
+  """Fit the growth with the size, separately for each round."""
   names = [contender.name for contender in case.contenders]
   if any(name not in values for name in names):
     return None
@@ -136,14 +138,14 @@ def _grow(case: Case, values: Values) -> dict | None:
     ours=case.name,
     against="linear",
     contenders={name: summary(values[name]) for name in names},
-    ratio=summary([exponent(case.sizes, figures) for figures in rounds]),
+    ratio=summary([exponent(case.sizes, times) for times in rounds]),
   )
 
 
 def _agreement(
   case: Case, names: Sequence[str], facts: Mapping[str, Mapping]
 ) -> dict:
-  """Gather the first losses, where they can be compared at all."""
+  """Compare the first losses, if they are comparable."""
   losses = {
     name: facts[name]["losses"]
     for name in names

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking turns: one contender runs while all others wait.
+"""Interleaved measurement: one contender runs while all others wait.
 
-What a machine does beside the measurement changes from minute to minute, so
-only figures of the same round are compared with each other.
+The other load of a machine changes from minute to minute, so only measurements
+of the same round are compared with each other.
 """
 
 import time
@@ -12,40 +12,40 @@ from typing import Protocol
 from benchmarks.processes import ContenderFailed
 
 TURN_SECONDS = 0.7
-REST_SECONDS = 0.1  # in which threads of the turn before fall asleep
-MOST_RUNS = 20_000
-MOST_TRIALS = 4  # turns that find out how much fits into one
+REST_SECONDS = 0.1  # until the threads of the previous contender are idle
+MAX_RUNS = 20_000
+MAX_TRIALS = 4  # attempts to find the number of runs per turn
 
 
 class Runner(Protocol):
-  """Something that can be run for a turn."""
+  """Runs a workload."""
 
   name: str
 
   def run(self, count: int) -> float:
-    """Do the work `count` times; return what once took."""
+    """Run the workload `count` times; return the time of one run."""
 
 
-def take_turns(
+def interleave(
   runners: Sequence[Runner],
   repeats: int,
   say: Callable[[str], None],
   warm_up: bool = True,
 ) -> dict[str, list[float]]:
-  """Measure each runner once a round.
+  """Measure each runner once per round.
 
   Args:
-    runners: who is measured; which of them begins changes with the round.
-    repeats: number of rounds that count.
-    say: is told in a line who fails; the rest goes on.
-    warm_up: whether they are run before; it also finds how often a runner does
-      its work in a turn, which is once without it.
+    runners: the runners; the first one of a round rotates.
+    repeats: number of rounds.
+    say: prints which runner failed; the others continue.
+    warm_up: whether to run before the measurement, which also determines the
+      number of runs per turn; it is 1 without.
 
   Returns:
-    Name → a figure a round; those of the rounds before a runner failed.
+    Name → one measurement per round, up to a failure.
 
   Raises:
-    ContenderFailed: if the first runner fails, with which all are compared.
+    ContenderFailed: if the first runner fails, to which all are compared.
   """
   values = {runner.name: [] for runner in runners}
   counts = dict.fromkeys(values, 1)
@@ -58,10 +58,10 @@ def take_turns(
       if runner is runners[0]:
         raise
       alive.remove(runner)
-      say(f"{runner.name} is left out from here: {error}")
+      say(f"{runner.name} is skipped from here: {error}")
 
   def prepare(runner: Runner) -> None:
-    counts[runner.name] = runs_in_a_turn(runner)
+    counts[runner.name] = runs_per_turn(runner)
 
   def measure(runner: Runner) -> None:
     time.sleep(REST_SECONDS)
@@ -76,12 +76,12 @@ def take_turns(
   return values
 
 
-def runs_in_a_turn(runner: Runner) -> int:
-  """Find how often a runner does its work in a turn, by trying."""
+def runs_per_turn(runner: Runner) -> int:
+  """Return the number of runs that fill a turn, by trial."""
   count = 1
-  for _ in range(MOST_TRIALS):
+  for _ in range(MAX_TRIALS):
     once = max(runner.run(count), 1e-9)
-    wanted = min(max(round(TURN_SECONDS / once), 1), MOST_RUNS)
+    wanted = min(max(round(TURN_SECONDS / once), 1), MAX_RUNS)
     if count / 2 <= wanted <= count * 2:
       break
     count = wanted

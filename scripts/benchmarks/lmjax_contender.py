@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 
 from benchmarks import corpora, parameters
 from benchmarks.memory import peak_resident_bytes
-from benchmarks.work import (
+from benchmarks.workload import (
   LEARNING_RATE,
   NUM_BATCHES,
   NUM_COMPARED,
   NUM_TOKENS,
   PROMPT_LENGTH,
-  Work,
+  Workload,
 )
 from lmjax import platform
 from lmjax.config import defaults
@@ -43,7 +43,7 @@ def make(work: dict, folder: Path) -> "Load | Train | Compile | Generate":
   if "config" in work:
     config = finalize(from_json(work["config"]))
   else:
-    config = make_config(Work(**work), folder)
+    config = make_config(Workload(**work), folder)
   trains = issubclass(kind, Training)
   platform.start(platform.virtual_devices(config) if trains else 1)
   return kind(Experiment(config, run(folder)))
@@ -60,12 +60,12 @@ def peak_bytes() -> int:
   return stats["peak_bytes_in_use"] if stats else peak_resident_bytes()
 
 
-def tokenizer_of(work: Work) -> str:
+def tokenizer_of(work: Workload) -> str:
   """Choose characters for a small vocabulary, words for a large one."""
   return "character" if work.vocab_size < 256 else "word"
 
 
-def make_config(work: Work, folder: Path) -> ConfigDict:
+def make_config(work: Workload, folder: Path) -> ConfigDict:
   """Write the experiment that does the work, on a corpus made for it."""
   tokenizer = tokenizer_of(work)
   config = defaults.get_config(model=work.model)
