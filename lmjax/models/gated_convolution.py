@@ -38,6 +38,8 @@ def build(config: ConfigDict, vocab_size: int) -> ResidualStack:
     # The sum of num_layers residual layers then has the variance of one.
     out_scale=model.num_layers**-0.5,
   )
+  # A bottleneck saves weights between equal widths; the first layer maps the
+  # embeddings to the model width.
   first = functools.partial(gated, bottleneck_width=0)
   block = functools.partial(gated, bottleneck_width=model.bottleneck_width)
   layers = (first, *(block,) * (model.num_layers - 1))

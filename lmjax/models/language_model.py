@@ -129,6 +129,7 @@ class LanguageModel(nn.Module):
       hidden, the carry after all tokens, and a snapshot of the carry after each
       token, stacked along a new first axis: leaves [T, B, ...].
     """
+    # jax.lax.scan needs a pure function, so apply an unbound copy.
     model, variables = self.unbind()
 
     def step(carry: PyTree, token_B: Array) -> tuple[PyTree, PyTree]:

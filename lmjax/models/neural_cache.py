@@ -92,6 +92,7 @@ class NeuralCache(LanguageModel):
     hidden, model_carry = self.model(tokens_BT, model_carry, resets_BT)
     hidden_BTD = _vectors(hidden)
     if memory is None:
+      # Without a carry, the entries of this call are the whole cache.
       batch, _, width = hidden_BTD.shape
       memory = empty_memory(batch, 0, width, hidden_BTD.dtype)
     found, memory = recall(
@@ -142,6 +143,7 @@ class NeuralCache(LanguageModel):
       # Impossible targets of weight 0, as on padding, would give ∞ · 0 = NaN.
       counts_BT = weights_BT > 0
       nats_BT = jnp.where(counts_BT, -target_BT1[..., 0] * weights_BT, 0.0)
+      # As argmax, except that ties count as correct.
       is_correct_BT = jnp.all(log_probs_BTV <= target_BT1, axis=-1)
       nats = jnp.sum(nats_BT)
       sums = CrossEntropy(nats, nats, jnp.sum(is_correct_BT * weights_BT))

@@ -70,6 +70,8 @@ class NGram(LanguageModel):
     def table(name: str, number: int, initial: Array) -> Array:
       return self.variable("ngrams", f"{name}_{number}", lambda: initial).value
 
+    # `init` does not know the number of n-grams: tables of higher orders start
+    # empty, and those that `estimate` returns have other shapes.
     uniform = -jnp.log(jnp.full(self.vocab_size, self.vocab_size, jnp.float32))
     none, no_log = jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.float32)
     orders = []
@@ -137,6 +139,8 @@ class NGram(LanguageModel):
     """
     del label_smoothing, z_loss
     log_probs_BT = self.log_probs(contexts_BTK, targets_BT)
+    # The most likely token of each context is in a table, so that accuracy
+    # needs no logits [B, T, V].
     predicted_BT = ngram_lookup.best_words(self.orders, contexts_BTK)
     # Impossible targets of weight 0, as on padding, would give −∞ · 0 = NaN.
     counts_BT = weights_BT > 0
@@ -211,6 +215,8 @@ class NGram(LanguageModel):
 
 def _tables(levels: Sequence[Backoff]) -> dict[str, np.ndarray]:
   """Convert a back-off model to the variables of NGram."""
+  # Round first, so that best_tokens ranks the values that the model computes
+  # with.
   levels = [
     Backoff(
       level.grams,
@@ -244,6 +250,8 @@ def levels_of(variables: PyTree) -> list[Backoff]:
     else:
       words, starts = tables[f"words_{number}"], tables[f"starts_{number}"]
       shorter = levels[-1].grams
+      # Suffixes are not stored. The suffix of an n-gram is the suffix of its
+      # context, extended by its last word.
       parents = np.repeat(shorter.suffixes, np.diff(starts))
       suffixes = words if number == 2 else shorter.find(parents, words)
       grams = Grams(words, starts, suffixes.astype(np.int32))

@@ -86,6 +86,8 @@ def build_lstm(config: ConfigDict, vocab_size: int) -> RecurrentStack:
     UsageError: if widths do not fit tied embeddings or residual connections.
   """
   model, data = config.model, config.data
+  # cuDNN has a kernel for plain float32 LSTMs. It runs a whole sequence at
+  # once, without resetting states in between.
   if model.implementation == "cudnn" and (
     jax.default_backend() != "gpu"
     or model.dtype != "float32"

@@ -172,7 +172,7 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     new_states = []
     for layer, state in zip(self.layers, states, strict=True):
       x, state = layer(x, state)
-      x = self.drop(x.astype(self.dtype))
+      x = self.drop(x.astype(self.dtype))  # `layer_dtype` may be wider
       new_states.append(state)
     new_states = tuple(new_states)
     if self.attention == "none":
@@ -192,6 +192,7 @@ class RecurrentDecoder(nn.Module, kw_only=True):
         memory.tokens_BS[:, None], weights_BTS.shape
       )
       output = Pointing(hidden_BTD, gate_BT, weights_BTS, sources_BTS)
+    # float32 as in the initial carry: the carry of a scan cannot change dtype.
     feed_BD = hidden_BTD[:, -1].astype(jnp.float32)
     return DecoderStep(output, weights_BTS, new_states, feed_BD)
 

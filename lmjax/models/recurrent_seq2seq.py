@@ -171,6 +171,7 @@ class RecurrentSeq2Seq(LanguageModel, kw_only=True):
           "that has them, such as seq2seq."
         )
       memory = self.encode(tokens_BT)  # no parameter depends on the source
+    # Even without a carry a scan over steps needs one to start from.
     start = carry
     if carry is None:
       start = self.decoder.initial_carry(len(tokens_BT))
@@ -225,6 +226,7 @@ class RecurrentSeq2Seq(LanguageModel, kw_only=True):
       )
       return (result.states, result.feed_BD, sampled_B), outputs
 
+    # Parameters are shared by all steps, and each has its own dropout masks.
     scan = nn.scan(
       step,
       variable_broadcast="params",

@@ -47,6 +47,7 @@ class ResidualStack(Stack):
     self, index: int, x: Array, state: State, resets_BT: Array | None
   ) -> tuple[Array, State]:
     """Add the output of one layer to the residual stream."""
+    # A layer that changes the width cannot be residual.
     normed = x if self.norm == "none" else self.norms[index](x)
     y, state = self.layers[index](normed, state, resets_BT)
     y = self.drop(y)

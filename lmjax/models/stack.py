@@ -93,6 +93,8 @@ class Stack(LanguageModel):
       init_scale=self.embedding_scale,
       **dtypes,
     )
+    # Checkpoints and patterns of config keys such as optim.freeze refer to the
+    # names layer_0, layer_1, ...
     self.layers = [
       make(name=f"layer_{index}", **dtypes)
       for index, make in enumerate(self.make_layers)

@@ -76,6 +76,7 @@ class TextCNN(TextEncoder):
 
   def contextualize(self, x_BTE: Array, mask_BT: Array) -> Array:
     """Transform embeddings: [B, T, any] to [B, T, hidden_width]."""
+    # No max over time here: the pooling of the head does it.
     return jax.nn.relu(self.convolution(self.drop(x_BTE), mask_BT))
 
 

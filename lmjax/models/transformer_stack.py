@@ -120,6 +120,8 @@ class TransformerStack(nn.Module, kw_only=True):
     check_choice("norm_position", self.norm_position, NORM_POSITIONS)
     check_choice("feed_forward", self.feed_forward, FEED_FORWARDS)
     dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    # Constructors instead of modules: Block creates its layers inside the scan
+    # over layers, where each has a name and parameters [L, ...].
     norm = normalization(self.norm, self.norm_epsilon, **dtypes)
     if self.positions == "learned":
       self.position_embedding = LearnedPositions(
@@ -147,6 +149,8 @@ class TransformerStack(nn.Module, kw_only=True):
     blocks = make_layers(
       make_block, self.num_layers, layer_execution, self.remat
     )
+    # Flax names parameters by attribute: "blocks" are stacked, "layers_0", ...
+    # are separate.
     if layer_execution == "separate":
       self.layers = blocks
     else:
@@ -325,11 +329,13 @@ def transformer_settings(config: ConfigDict) -> dict:
       f"model.num_kv_heads={num_kv_heads} must divide model.num_heads="
       f"{model.num_heads}."
     )
+  # Rotary positions rotate pairs of features.
   if model.positions == "rotary" and model.width // model.num_heads % 2:
     raise UsageError(
       f"model.width / model.num_heads = {model.width // model.num_heads} must "
       "be even for model.positions=rotary."
     )
+  # Positions beyond the table would all read its last row.
   if model.positions == "learned" and max_context < data.seq_len:
     raise UsageError(
       f"data.seq_len={data.seq_len} must not exceed "

@@ -117,6 +117,7 @@ class TransformerXL(Transformer, kw_only=True):
   @nn.nowrap
   def initial_carry(self, batch_size: int, capacity: int) -> SegmentMemory:
     """Return an empty memory of at most `capacity` tokens."""
+    # A short text needs no memory beyond its own length; 0: no limit.
     size = min(self.memory, capacity or self.memory)
     shape = (batch_size, size, self.width)
     return SegmentMemory(

@@ -176,6 +176,7 @@ class CrossEncoder(TextModel):
     dtypes = dict(
       dtype=self.encoder.dtype, param_dtype=self.encoder.param_dtype
     )
+    # Segments are added to the embeddings, so they have the same width.
     width = self.encoder.input_width or self.encoder.embedding_width
     self.segments = nn.Embed(2, width, **dtypes)
     self.pool = Pooling(self.pooling, self.encoder.backward_width, **dtypes)
@@ -261,6 +262,7 @@ def build(
   second_encoder = None
   if options.encoders == "separate":
     vocab_size = second_vocab_size or encoder.vocab_size
+    # Same architecture, separate parameters under "second_encoder".
     second_encoder = encoder.clone(vocab_size=vocab_size)
   return TextMatcher(
     **shared,
