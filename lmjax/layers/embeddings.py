@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From tokens to vectors, and from vectors to logits over tokens."""
+"""Token embeddings and output layers."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from lmjax.ops.matmul import product
 from lmjax.types import Array
 
-# What turns hidden vectors into logits: table_VD, and bias_V or None.
+# Weights of an output layer: table_VD, and bias_V or None.
 Unembedding = tuple[Array, Array | None]
 
 
 def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
-  """Score every token: [..., D] to float32 [..., V].
+  """Return the logits of all tokens: [..., D] to float32 [..., V].
 
   The matmul runs in the dtype of the hidden vectors.
   """
@@ -21,14 +21,15 @@ def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
   hidden_ND = hidden.reshape(-1, hidden.shape[-1])
   if len(hidden_ND) == 1:
     logits = product(hidden_ND, table_VD, (1, 1))
-  else:  # the table first: it need not be transposed
+  else:
+    # With the table as the first operand it is not transposed.
     logits = product(table_VD, hidden_ND, (1, 1)).T
   logits = logits.reshape(*hidden.shape[:-1], len(table_VD))
   return logits if bias_V is None else logits + bias_V
 
 
 class TokenEmbedding(nn.Module):
-  """A table with one vector a token, usable in both directions.
+  """A table of token embeddings, which can also be the output layer.
 
   Attributes:
     vocab_size: number of tokens.
@@ -54,16 +55,16 @@ class TokenEmbedding(nn.Module):
     )
 
   def __call__(self, tokens_BT: Array) -> Array:
-    """Look tokens up: int [B, T] to [B, T, E]."""
+    """Return the token embeddings: int [B, T] to [B, T, E]."""
     return jnp.take(self.embedding, tokens_BT, axis=0).astype(self.dtype)
 
   def unembedding(self) -> Unembedding:
-    """Use the table to score tokens (Press & Wolf 2017, arXiv:1608.05859)."""
+    """Return the table (tied weights; Press & Wolf 2017, arXiv:1608.05859)."""
     return self.embedding, None
 
 
 class OutputLayer(nn.Module):
-  """A table of its own that turns hidden vectors into logits.
+  """An output layer with its own table.
 
   Attributes:
     vocab_size: number of tokens V.
@@ -93,5 +94,5 @@ class OutputLayer(nn.Module):
       )
 
   def unembedding(self) -> Unembedding:
-    """Return the parameters as they are."""
+    """Return the table and the bias or None."""
     return self.table, self.bias if self.use_bias else None

@@ -14,7 +14,7 @@ from lmjax.types import Array
 
 
 class Kind(NamedTuple):
-  """What happens between the layers.
+  """The activation of a feed-forward layer.
 
   Attributes:
     activate: applied to the first layer, or to a second one beside it.
@@ -42,7 +42,7 @@ FEED_FORWARDS = {
 
 
 class FeedForward(nn.Module):
-  """Expand, activate, contract.
+  """Position-wise feed-forward layer: down(activation(up(x))).
 
   Attributes:
     kind: one of FEED_FORWARDS.
@@ -66,7 +66,7 @@ class FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x_BTD: Array) -> Array:
-    """Transform each position by itself, [B, T, D] to [B, T, D]."""
+    """Transform each position independently, [B, T, D] to [B, T, D]."""
 
     def dense(x: Array, features: int, scale: float, name: str) -> Array:
       return Dense(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks one on the other, with parameters stacked [L, ...] or apart."""
+"""Stacks of L blocks, with parameters stacked [L, ...] or separate."""
 
 import functools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _COLLECTIONS = ("params", "batch_stats", "losses", "intermediates")
 
 
 def choose_layer_execution(layer_execution: str, num_layers: int) -> str:
-  """Say how blocks are to run; "auto" unrolls a few on a CPU: it is faster."""
+  """Resolve "auto": unrolling a few layers is faster on a CPU."""
   if layer_execution != "auto":
     return layer_execution
   few = num_layers <= _FEW_LAYERS and jax.default_backend() == "cpu"
@@ -29,16 +29,16 @@ def make_layers(
   layer_execution: str,
   remat: bool,
 ) -> nn.Module | list[nn.Module]:
-  """Make the blocks.
+  """Create the blocks.
 
   Args:
-    make_block: a module and its attributes; it is called as layers.block is.
-    num_layers: how many there are.
+    make_block: constructor of a block with the call of transformer_block.Block.
+    num_layers: number of blocks L.
     layer_execution: "scan" compiles one block and loops over it; "unrolled"
       compiles every block; both stack parameters. "separate" returns a list
       of blocks with their own parameters, for decoding only.
-    remat: whether the backward pass computes each block again instead of
-      storing its activations.
+    remat: whether the backward pass recomputes the activations of each block
+      instead of storing them.
   """
   block = make_block.func
   if remat:  # only a scan keeps a block from being merged with its copy
@@ -62,16 +62,16 @@ def apply_layers(
   layer_inputs: Sequence[PyTree],
   *shared: PyTree,
 ) -> tuple[Array, list[PyTree]]:
-  """Apply all blocks.
+  """Apply all blocks in order.
 
   Args:
-    blocks: what `make_layers` made.
-    x_BTD: the input of the first.
-    layer_inputs: one input per layer, all of one tree structure.
-    *shared: something for all layers.
+    blocks: the result of `make_layers`.
+    x_BTD: input of the first block.
+    layer_inputs: one input per block, all of one tree structure.
+    *shared: inputs of every block.
 
   Returns:
-    The output of the last, and what each returns beside.
+    The output of the last block, and the second result of each block.
   """
   if isinstance(blocks, nn.Module):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layer_inputs)
@@ -85,7 +85,7 @@ def apply_layers(
 
 
 def separate(variables: PyTree, num_layers: int) -> PyTree:
-  """Give each layer arrays of its own, which a loop need not slice.
+  """Unstack the parameters of blocks, [L, ...], into L subtrees.
 
   Variables of "blocks" become those of "layers_0", "layers_1", ...
   """

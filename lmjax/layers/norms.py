@@ -17,7 +17,7 @@ BATCH_NORM_EPSILON = 1e-5
 
 
 class BatchNorm(nn.Module):
-  """Normalise each feature over all positions of the batch, of all devices.
+  """Normalize each feature over all positions of the batch, of all devices.
 
   Ioffe & Szegedy 2015 (arXiv:1502.03167). It goes by the batch's own mean and
   variance, and moves the running ones towards them, exactly while the caller
@@ -38,7 +38,7 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """Normalise [..., D] over all axes but the last."""
+    """Normalize [..., D] over all axes but the last."""
     shape = x.shape[-1:]
     ones, zeros = nn.initializers.ones, nn.initializers.zeros
     scale = self.param("scale", ones, shape, self.param_dtype)

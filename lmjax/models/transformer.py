@@ -152,7 +152,7 @@ class Transformer(LanguageModel, kw_only=True):
     if carry is None:
       return hidden_BTD, None
     keys_BGCK, values_BGCK = zip(*new_caches, strict=True)
-    # Each row counts its own tokens, because rows may be at different positions.
+    # Each row counts its own tokens: rows may be at different positions.
     # The next token continues the document of the last one unless it is reset.
     length_B = carry.length_B + tokens_BT.shape[1]
     start_B = attention_context.starts_BT[:, -1]

@@ -48,7 +48,7 @@ def agree(case, run, parameters, inputs, convert):
     out, vjp = jax.vjp(run, parameters, inputs)
     return out, *vjp(cotangent)
 
-  cotangent = golden(case, "slope")["slope"]
+  cotangent = golden(case, "cotangent")["cotangent"]
   out, *gradients = both(parameters, inputs, cotangent)
   assert_near_reference(out, golden(case, "out")["out"])
   expected = golden(case, "gradients")
@@ -98,7 +98,7 @@ def test_self_attention_equals_pytorch():
       {"params": parameters}, inputs["x"], attention_context, None
     )[0]
 
-  inputs = golden("causal", "of")
+  inputs = golden("causal", "inputs")
   convert = functools.partial(heads, name="")
   agree("causal", run, parameters, inputs, convert)
   variables = {"params": parameters}
@@ -122,7 +122,7 @@ def test_cross_attention_equals_pytorch():
       {"params": own}, inputs["x"], memory, attention_range, **options
     )
 
-  inputs = golden("cross", "of")
+  inputs = golden("cross", "inputs")
   convert = functools.partial(heads, name="")
   agree("cross", run, parameters, inputs, convert)
   _, seen = run(parameters, inputs, mutable=["intermediates"])
@@ -204,7 +204,7 @@ def test_block_equals_pytorch(kind, order, activation):
     )[0]
 
   parameters = convert(golden(case, "parameters"))
-  agree(case, run, parameters, golden(case, "of"), convert)
+  agree(case, run, parameters, golden(case, "inputs"), convert)
 
 
 def t5_parameters(weights):
@@ -299,7 +299,7 @@ def test_model_equals_t5():
     tie_embeddings=True,
     remat=False,
   )
-  tokens = golden("t5", "of")
+  tokens = golden("t5", "inputs")
 
   def run(parameters, inputs):
     del inputs

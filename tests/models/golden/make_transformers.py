@@ -2,8 +2,8 @@
 """Write transformers.npz: what PyTorch's own layers and T5 compute in float64.
 
 python tests/models/golden/make_transformers.py, with torch 2.13 and
-transformers 5.23. Names are "case/kind/name": kinds are `of` (what goes in),
-`parameters`, `out`, `slope` (the cotangent of the output) and `gradients`. The
+transformers 5.23. Names are "case/kind/name": kinds are `inputs`,
+`parameters`, `out`, `cotangent` (of the output) and `gradients`. The
 inputs are float32 values; everything is computed in float64, so that what a
 comparison measures is the rounding of the tested implementation alone.
 """
@@ -45,9 +45,12 @@ def record(case, module, inputs, run):
     arrays[f"{case}/out/weights"] = weights
   cotangent = normal(out.shape, generator)
   out.backward(cotangent)
-  arrays[f"{case}/out/out"], arrays[f"{case}/slope/slope"] = out, cotangent
+  arrays[f"{case}/out/out"], arrays[f"{case}/cotangent/cotangent"] = (
+    out,
+    cotangent,
+  )
   for name, leaf in inputs.items():
-    arrays[f"{case}/of/{name}"] = leaf
+    arrays[f"{case}/inputs/{name}"] = leaf
     if leaf.requires_grad:
       arrays[f"{case}/gradients/{name}"] = leaf.grad
   for name, parameter in module.named_parameters():
