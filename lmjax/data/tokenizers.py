@@ -22,7 +22,7 @@ from lmjax.data.sources.text_sources import digest
 from lmjax.errors import UserError
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
-PAD, UNK, BOS, EOS = range(4)
+MASK = "<mask>"
 _SPLIT = re.compile(r"(?<=\S)\n(?=\S)")
 
 
@@ -53,10 +53,14 @@ class Tokenizer:
     unk_id: token of text that is not in the vocabulary.
     bos_id: token before a target sequence.
     eos_id: token after a document or a sequence.
+    mask_id: token of `<mask>`; only if it is one of `special_tokens`.
   """
 
   kind: str
   unit: str
+  # The order of SPECIALS, in which the subclasses of this file build their
+  # vocabularies. Other code reads the attributes, so that a tokenizer may have
+  # its special tokens anywhere in the vocabulary.
   pad_id, unk_id, bos_id, eos_id = range(4)
   has_spaces = False
   special_tokens: tuple[str, ...] = ()
@@ -70,6 +74,22 @@ class Tokenizer:
   def base_vocab_size(self) -> int:
     """Number of tokens without the special tokens after the vocabulary."""
     raise TypeError("use a subclass")
+
+  @property
+  def special_ids(self) -> tuple[int, int, int, int]:
+    """Special tokens within the vocabulary: pad, unk, bos and eos."""
+    return self.pad_id, self.unk_id, self.bos_id, self.eos_id
+
+  @functools.cached_property
+  def text_ids(self) -> np.ndarray:
+    """Tokens of text, ascending, without `<unk>`, int32 [N]."""
+    base_V = np.arange(self.base_vocab_size, dtype=np.int32)
+    return np.setdiff1d(base_V, self.special_ids)
+
+  @property
+  def mask_id(self) -> int:
+    """Token of `<mask>`, which hides a token from a masked language model."""
+    return self.extra(MASK)
 
   @property
   def non_text_ids(self) -> tuple[int, ...]:
@@ -130,9 +150,10 @@ class Tokenizer:
 
     They are empty for special tokens.
     """
-    spelt = map(self._spell, range(len(SPECIALS), self.base_vocab_size))
-    none = b""
-    return [none] * len(SPECIALS) + [*spelt] + [none] * len(self.special_tokens)
+    spellings = [b""] * self.vocab_size
+    for token in self.text_ids.tolist():
+      spellings[token] = self._spell(token)
+    return spellings
 
   def _spell(self, token: int) -> bytes:
     """Return the UTF-8 of a token."""
@@ -141,7 +162,7 @@ class Tokenizer:
   def units(self) -> np.ndarray:
     """Return the number of units of each token, float32 [V]; see `unit`."""
     units = np.ones(self.vocab_size, np.float32)
-    units[[PAD, BOS, EOS]] = 0.0
+    units[[self.pad_id, self.bos_id, self.eos_id]] = 0.0
     units[self.base_vocab_size :] = 0.0
     return units
 
@@ -154,7 +175,7 @@ class Tokenizer:
     class, and that is not 0.
     """
     edges = np.zeros((self.base_vocab_size, 2), np.int8)
-    for token in range(len(SPECIALS), self.base_vocab_size):
+    for token in self.text_ids.tolist():
       edges[token] = self._edges(token)
     return edges
 
@@ -246,8 +267,9 @@ class Vocabulary(Tokenizer):
     self.tokens = list(tokens)
     self.lower_case = lower_case
     self._ids = {token: index for index, token in enumerate(self.tokens)}
-    for special in (PAD, BOS, EOS):  # never the token of a text
-      del self._ids[SPECIALS[special]]
+    # A word "<eos>" in a text is unknown, not the end of the document.
+    for special in (self.pad_id, self.bos_id, self.eos_id):
+      del self._ids[self.tokens[special]]
 
   @classmethod
   def train(
@@ -301,7 +323,8 @@ class Vocabulary(Tokenizer):
     """Turn texts that are divided already into int32 tokens [T]."""
     if self.lower_case:
       tokens = [token.lower() for token in tokens]
-    return np.array([self._ids.get(token, UNK) for token in tokens], np.int32)
+    ids = [self._ids.get(token, self.unk_id) for token in tokens]
+    return np.array(ids, np.int32)
 
   def names(self) -> list[str]:
     """Return the strings themselves."""
@@ -323,7 +346,7 @@ class CharacterTokenizer(Vocabulary):
 
   def __init__(self, tokens: Sequence[str], lower_case: bool):
     super().__init__(tokens, lower_case)
-    self._by_code_point = np.full(0x110000, UNK, np.int32)
+    self._by_code_point = np.full(0x110000, self.unk_id, np.int32)
     for index, token in enumerate(self.tokens[len(SPECIALS) :], len(SPECIALS)):
       if len(token) == 1:  # in lower case some characters are two
         self._by_code_point[ord(token)] = index
@@ -366,12 +389,14 @@ class WordTokenizer(Vocabulary):
     """Turn text into int32 tokens [T]."""
     text = text.lower() if self.lower_case else text
     words = self._PATTERN.findall(text)
-    return np.array([self._ids.get(word, UNK) for word in words], np.int32)
+    ids = [self._ids.get(word, self.unk_id) for word in words]
+    return np.array(ids, np.int32)
 
   def decode(self, tokens: Sequence[int]) -> str:
     """Turn tokens into words with single spaces between them."""
     names = self.names()
-    return self._join(names[i] for i in tokens if i not in (PAD, BOS, EOS))
+    skipped = (self.pad_id, self.bos_id, self.eos_id)
+    return self._join(names[i] for i in tokens if i not in skipped)
 
   def normalize(self, text: str) -> str:
     """Put single spaces between tokens, known or not."""
@@ -476,7 +501,7 @@ class BPETokenizer(Tokenizer):
   def units(self) -> np.ndarray:
     """Return the number of bytes of each token, float32 [V]."""
     units = np.array([len(name) for name in self.names()], np.float32)
-    units[: len(SPECIALS)] = 0.0
+    units[list(self.special_ids)] = 0.0
     units[self.base_vocab_size :] = 0.0
     return units
 

@@ -145,7 +145,9 @@ class Experiment:
       description["init"] = self.warm_start.report
     if self.pretrained:
       counts_V = self.corpus.counts()
-      description["pretrained"] = self.pretrained.coverage(counts_V)
+      description["pretrained"] = self.pretrained.coverage(
+        counts_V, self.corpus.text_tokenizer.text_ids
+      )
     return description
 
   @functools.cached_property

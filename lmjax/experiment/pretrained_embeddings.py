@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lmjax.data.text.examples import is_word
-from lmjax.data.tokenizers import SPECIALS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.word_vectors import WordVectors, name_in_file, read
 from lmjax.errors import UsageError
 from lmjax.optim.averaging import map_averages
@@ -32,19 +32,22 @@ class Pretrained(NamedTuple):
   tokens: np.ndarray
   vectors: np.ndarray
 
-  def coverage(self, counts_V: np.ndarray) -> dict[str, float]:
+  def coverage(
+    self, counts_V: np.ndarray, text_ids: np.ndarray
+  ) -> dict[str, float]:
     """Return the fractions of the vocabulary and of the text with vectors.
 
     Args:
       counts_V: the number of occurrences of each token in the text.
+      text_ids: the tokens that are not special.
 
     Returns:
       "types", the fraction of tokens that are not special; "tokens", that of
       the running text, unknown words included.
     """
-    types = len(counts_V) - len(SPECIALS)
+    with_vectors = int(np.isin(self.tokens, text_ids).sum())
     return dict(
-      types=int((self.tokens >= len(SPECIALS)).sum()) / max(types, 1),
+      types=with_vectors / max(len(text_ids), 1),
       tokens=float(counts_V[self.tokens].sum() / counts_V.sum()),
     )
 

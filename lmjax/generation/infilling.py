@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmjax.data.text.objectives.fill_in_the_middle import MIDDLE, PREFIX, SUFFIX
-from lmjax.data.text.objectives.masking import MASK
 from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.detokenizer import StreamingDetokenizer
@@ -52,7 +51,7 @@ class MaskInfiller:
 
   def __init__(self, model: nn.Module, tokenizer: Tokenizer):
     self._model, self._tokenizer = model, tokenizer
-    self._mask = tokenizer.extra(MASK)
+    self._mask = tokenizer.mask_id
     self._excluded = jnp.array((*tokenizer.non_text_ids, tokenizer.eos_id))
     self._probabilities = jax.jit(self._predict)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.data.tokenizers import UNK, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
 from lmjax.interpretability.attention import read_maps
@@ -126,7 +126,7 @@ def explain_next_token(
   wanted = None
   if target:
     found = known.encode(target)
-    if len(found) != 1 or found[0] == UNK:
+    if len(found) != 1 or found[0] == known.unk_id:
       raise UsageError(
         f"target={target} is no token of the vocabulary; give one."
       )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmjax.data.tokenizers import SPECIALS
 from lmjax.errors import UsageError
 
 
@@ -14,6 +13,7 @@ def choose(
   vectors_VD: np.ndarray,
   number: int,
   wanted: Sequence[str] = (),
+  excluded: Sequence[str] = (),
 ) -> tuple[list[str], np.ndarray]:
   """Choose the vectors of some words.
 
@@ -22,12 +22,13 @@ def choose(
     vectors_VD: a vector each.
     number: how many to take, where none are wanted in particular.
     wanted: words.
+    excluded: names that are not chosen unless wanted: special tokens.
 
   Raises:
     UsageError: naming a word that is not there.
   """
   index = {name: place for place, name in enumerate(names)}
-  words = list(wanted) or [n for n in names if n not in SPECIALS][:number]
+  words = list(wanted) or [n for n in names if n not in excluded][:number]
   for word in words:
     if word not in index:
       raise UsageError(

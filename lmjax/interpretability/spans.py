@@ -27,7 +27,7 @@ class Span(NamedTuple):
 def readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
   """Return the text of each token, or its name if it is not text.
 
-  >>> readable(bpe, bpe.encode(" über")), readable(bpe, [EOS])
+  >>> readable(bpe, bpe.encode(" über")), readable(bpe, [bpe.eos_id])
   ([" über"], ["<eos>"])
   """
   names, spellings = tokenizer.names(), tokenizer.spellings()

@@ -13,11 +13,12 @@ class CharacterEncoder(nn.Module):
   """Embed characters and read them word by word.
 
   Attributes:
-    num_characters: number of characters; 0 is padding.
+    num_characters: number of characters, including padding.
     embedding_width: width E of their embeddings.
     width: width D of a word's vector.
     dtype: dtype of the matmuls.
     param_dtype: dtype of the parameters.
+    pad_id: character of padding after the end of a word.
   """
 
   num_characters: int
@@ -25,6 +26,7 @@ class CharacterEncoder(nn.Module):
   width: int
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
+  pad_id: int = 0
 
   @nn.compact
   def __call__(self, characters_BTW: Array) -> Array:
@@ -34,7 +36,7 @@ class CharacterEncoder(nn.Module):
     """
     batch, time, length = characters_BTW.shape
     characters_NW = characters_BTW.reshape(-1, length)
-    mask_NW = characters_NW != 0
+    mask_NW = characters_NW != self.pad_id
     embedding = TokenEmbedding(
       self.num_characters,
       self.embedding_width,

@@ -10,7 +10,6 @@ import numpy as np
 
 from lmjax.data.records.schemas.schema import Row
 from lmjax.data.records.schemas.seq2seq import target_tokenizer
-from lmjax.data.tokenizers import EOS
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.metrics.edit_distance import edit_distance
 from lmjax.metrics.metric import Directions
@@ -162,7 +161,7 @@ class TextRenderer:
     ):
       # A beam that finds fewer hypotheses fills up with scores of −inf.
       if np.isfinite(score):
-        ends = np.flatnonzero(tokens_T == EOS)
+        ends = np.flatnonzero(tokens_T == tokenizer.eos_id)
         target_T = tokens_T[: ends[0]] if len(ends) else tokens_T
         text = tokenizer.decode(target_T.tolist())
         found.append(dict(target=text, score=float(score)))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmjax.data.tokenizers import EOS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.continuation_scorer import ContinuationScorer
 from lmjax.generation.generator import ModelBinder
@@ -85,7 +85,7 @@ class PairScorer:
     tokenizer = self._sampler.tokenizer
     *first, last = spans(tokenizer, score.tokens, score.surprisals)
     if self._has_sources:  # its end, which is no text
-      last = last._replace(text=" " + tokenizer.names()[EOS])
+      last = last._replace(text=" " + tokenizer.names()[tokenizer.eos_id])
     return [*first, last]
 
   def attention_maps(
@@ -144,7 +144,8 @@ class PairScorer:
     return jax.device_get(attend(variables))
 
   def _encode(self, text: str) -> list[int]:
-    tokens = self._sampler.tokenizer.encode(text).tolist()
+    tokenizer = self._sampler.tokenizer
+    tokens = tokenizer.encode(text).tolist()
     if not tokens:
       raise UsageError("the text is empty; give some text.")
-    return [*tokens, EOS] if self._has_sources else tokens
+    return [*tokens, tokenizer.eos_id] if self._has_sources else tokens

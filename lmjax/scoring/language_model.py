@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lmjax.data.text.stream import find_control_code
-from lmjax.data.tokenizers import EOS, PAD, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.requests import bucket, bucket_rows
 from lmjax.interpretability.attention import AttentionMap, read_maps
@@ -148,7 +148,8 @@ class Scorer:
     seq_len = min(bucket(longest), self._seq_len)
     starts = range(0, longest, seq_len)
     batch_size = bucket_rows(len(rows))
-    tokens_BT = np.full((batch_size, len(starts) * seq_len + 1), PAD, np.int32)
+    # Any token pads: the model is causal, and scores of padding are dropped.
+    tokens_BT = np.zeros((batch_size, len(starts) * seq_len + 1), np.int32)
     for number, row in enumerate(rows):
       tokens_BT[number, : len(row)] = row
     carry = None
@@ -264,7 +265,7 @@ class TextScorer:
 
   def _prefix(self, control_code: str, prompt: str) -> list[int]:
     """Return the tokens before a text."""
-    begin = [EOS] if self._starts_documents else []
+    begin = [self.tokenizer.eos_id] if self._starts_documents else []
     begin = (
       [*begin, find_control_code(control_code, self.tokenizer)]
       if control_code

@@ -2,6 +2,7 @@
 """lmjax as its users run it: configs, the step of train.py, the sampler."""
 
 import dataclasses
+import functools
 import os
 import time
 from pathlib import Path
@@ -25,7 +26,6 @@ from lmjax.config import defaults
 from lmjax.config.compatibility import from_json
 from lmjax.config.finalize import finalize
 from lmjax.data.loader import load
-from lmjax.data.tokenizers import EOS
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir, describe_environment
 from lmjax.generation.sampling_params import SamplingParams
@@ -270,7 +270,9 @@ class Generate:
       data.tokenizer, tokenizer.vocab_size, PROMPT_LENGTH
     )
     variables = jax.jit(experiment.make_variables)(jax.random.key(0))
-    self._variables = map_named(_without_eos, variables)
+    self._variables = map_named(
+      functools.partial(_without_token, tokenizer.eos_id), variables
+    )
     folder = experiment.folder.path.parent
     weights = named_leaves(jax.device_get(self._variables["params"]))
     parameters.save(folder, weights)
@@ -306,11 +308,11 @@ class Generate:
     return (time.perf_counter() - began) / count
 
 
-def _without_eos(name: str, leaf: jax.Array) -> jax.Array:
+def _without_token(token: int, name: str, leaf: jax.Array) -> jax.Array:
   """Let no text end early, where the output layer has a bias for that."""
   if name != "params/output/bias":
     return leaf
-  return leaf.at[EOS].set(jnp.finfo(leaf.dtype).min / 2)
+  return leaf.at[token].set(jnp.finfo(leaf.dtype).min / 2)
 
 
 KINDS = {

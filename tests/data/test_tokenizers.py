@@ -3,14 +3,11 @@ import numpy as np
 import pytest
 
 from lmjax.data import vocabularies
-from lmjax.data.tokenizers import (
-  EOS,
-  SPECIALS,
-  TOKENIZERS,
-  UNK,
-  split_text,
-)
+from lmjax.data.tokenizers import SPECIALS, TOKENIZERS, Tokenizer, split_text
 from lmjax.errors import UserError
+
+UNK = Tokenizer.unk_id
+EOS = Tokenizer.eos_id
 
 TEXTS = ["The cat sat.\nThe dog, too.\n", "Ünïcödé \N{SNOWMAN} and\n\n  more\n"]
 

@@ -102,7 +102,7 @@ def test_coverage_counts_types_and_tokens(make_config, tmp_path):
   text = tokenizer.encode("is is\n17 more words unseen is")
   np.add.at(counts, text, 1)
   pretrained = read_vectors(make_config().pretrained.vectors, "auto", tokenizer)
-  coverage = pretrained.coverage(counts)
+  coverage = pretrained.coverage(counts, tokenizer.text_ids)
   assert coverage["types"] == 3 / 5  # is, line's end, 17; not more, words
   assert coverage["tokens"] == 6 / 8  # and <unk>, which has a vector
 

@@ -4,13 +4,15 @@
 import numpy as np
 import pytest
 
-from lmjax.data.tokenizers import EOS, ByteTokenizer
+from lmjax.data.tokenizers import ByteTokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.detokenizer import (
   StreamingDetokenizer,
   truncate_at_stop_string,
 )
 from lmjax.generation.results import GeneratedChunk
+
+EOS = ByteTokenizer.eos_id
 
 TEXT = "Fußgänger: 三国演义, naïve 🦜 END of it."
 

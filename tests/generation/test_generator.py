@@ -8,7 +8,7 @@ import pytest
 
 from lmjax.config.finalize import finalize
 from lmjax.config.model_keys import DEFAULT_TASKS
-from lmjax.data.tokenizers import EOS, PAD
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.decoding.logits_processors import (
   Greedy,
   SuppressTokens,
@@ -21,6 +21,9 @@ from lmjax.generation.requests import Request, bucket, bucket_rows
 from lmjax.generation.sample_generator import SampleGenerator
 from lmjax.models import MODELS
 from lmjax.task_specs.build import build_model
+
+PAD = Tokenizer.pad_id
+EOS = Tokenizer.eos_id
 
 V = 13
 FAMILIES = [name for name in MODELS if name not in DEFAULT_TASKS]

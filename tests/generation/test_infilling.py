@@ -11,7 +11,7 @@ import pytest
 
 from lmjax.data.text.objectives.fill_in_the_middle import MARKS
 from lmjax.data.text.objectives.masking import MASK
-from lmjax.data.tokenizers import EOS, TOKENIZERS, CharacterTokenizer
+from lmjax.data.tokenizers import TOKENIZERS, CharacterTokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.infilling import (
   BLANK,
@@ -24,6 +24,8 @@ from lmjax.generation.text_sampler import TextSampler
 from lmjax.run import Run
 from lmjax.training import loop
 from tests.tiny_models import encoder, encoder_decoder, transformer
+
+EOS = CharacterTokenizer.eos_id
 
 WORDS = "a list of cells or a cell of lists"
 

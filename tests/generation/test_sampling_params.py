@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmjax.data.tokenizers import EOS, CharacterTokenizer, WordTokenizer
+from lmjax.data.tokenizers import CharacterTokenizer, WordTokenizer
 from lmjax.decoding import logits_processors
 from lmjax.decoding.logits_processors import Greedy, Prompt, Temperature, chain
 from lmjax.errors import UsageError
 from lmjax.generation.sampling_params import SamplingParams
+
+EOS = CharacterTokenizer.eos_id
 
 TOKENIZER = CharacterTokenizer.train(["abcde "], 0, 1, False)
 ALL = dict(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, CharacterTokenizer
+from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
 from lmjax.generation.decoding_strategies import Beam
@@ -15,6 +15,11 @@ from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.tasks.seq2seq import Seq2Seq
 from tests.tiny_models import VOCAB_SIZE, built, draw, encoder_decoder
+
+PAD = CharacterTokenizer.pad_id
+UNK = CharacterTokenizer.unk_id
+BOS = CharacterTokenizer.bos_id
+EOS = CharacterTokenizer.eos_id
 
 KNOWN = Vocabularies(
   {

@@ -251,7 +251,7 @@ def test_principal_components_are_those_of_the_covariance():
 
 def test_words_are_chosen_by_name_or_from_the_front():
   names, vectors = TOKENIZER.names(), np.arange(11 * 2).reshape(11, 2)
-  words, chosen = choose(names, vectors, 2)
+  words, chosen = choose(names, vectors, 2, excluded=names[:4])
   assert words == names[4:6]
   np.testing.assert_array_equal(chosen, vectors[4:6])
   words, chosen = choose(names, vectors, 2, ["c", "a", "b"])

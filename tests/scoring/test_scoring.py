@@ -12,7 +12,7 @@ import pytest
 
 from lmjax import strict_json
 from lmjax.data.text.batching import EVAL_ORDERS
-from lmjax.data.tokenizers import EOS, CharacterTokenizer
+from lmjax.data.tokenizers import CharacterTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UsageError
 from lmjax.generation.sampling_params import SamplingParams
@@ -31,6 +31,8 @@ from tests.tiny_models import (
   recurrent,
   transformer,
 )
+
+EOS = CharacterTokenizer.eos_id
 
 WINDOW = 6
 MODELS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmjax.data.tokenizers import TOKENIZERS, UNK
+from lmjax.data.tokenizers import TOKENIZERS, Tokenizer
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 sys.path.append(str(SCRIPTS))
@@ -27,6 +27,8 @@ from benchmarks import (  # noqa: E402
   tables,
 )
 from benchmarks.workload import Workload  # noqa: E402
+
+UNK = Tokenizer.unk_id
 
 SETTINGS = measure.Settings(
   peers=cases.LIBRARIES,

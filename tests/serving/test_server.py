@@ -17,11 +17,13 @@ import jax
 import openai
 import pytest
 
-from lmjax.data.tokenizers import EOS
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.serving.app import Limits, Service
 from lmjax.serving.server import serve
+
+EOS = Tokenizer.eos_id
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret"

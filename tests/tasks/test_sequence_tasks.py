@@ -11,7 +11,7 @@ from rouge_score import rouge_scorer
 
 from lmjax.config import defaults
 from lmjax.config import finalize as config_lib
-from lmjax.data.tokenizers import BOS, EOS, PAD, TOKENIZERS, UNK, WordTokenizer
+from lmjax.data.tokenizers import TOKENIZERS, WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.decoding.beam import length_normalizer
 from lmjax.errors import UsageError
@@ -23,6 +23,11 @@ from lmjax.task_specs.build import build_model
 from lmjax.tasks.seq2seq import Seq2Seq
 from lmjax.training import loop
 from tests.tiny_models import VOCAB_SIZE, draw, encoder_decoder
+
+PAD = WordTokenizer.pad_id
+UNK = WordTokenizer.unk_id
+BOS = WordTokenizer.bos_id
+EOS = WordTokenizer.eos_id
 
 V, B, S, T = VOCAB_SIZE, 3, 5, 6
 MASK = np.arange(S) < np.array([[5], [3], [4]])

@@ -42,5 +42,12 @@ def main() -> None:
   explanation = run.explain(_TEXT.value, _TARGET.value, _NUM_POINTS.value)
   print(shown(explanation))
   if _OUTPUT.value is not None:
-    words, vectors = choose(*run.vectors, _NUMBER.value, _WORDS.value.split())
+    tokenizer = run.experiment.corpus.text_tokenizer
+    names = tokenizer.names()
+    words, vectors = choose(
+      *run.vectors,
+      _NUMBER.value,
+      _WORDS.value.split(),
+      excluded=[names[token] for token in tokenizer.special_ids],
+    )
     print(write_report(Path(_OUTPUT.value), explanation, words, vectors)[0])

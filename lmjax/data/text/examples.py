@@ -17,7 +17,7 @@ from lmjax.data.text.cooccurrences import Entries, open_cooccurrences
 from lmjax.data.text.objectives.objective import Objective, Rewritten
 from lmjax.data.text.stream import TokenStream
 from lmjax.data.text.word_windows import WordWindows
-from lmjax.data.tokenizers import SPECIALS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 
 OpenStream = Callable[[], TokenStream]
 
@@ -90,5 +90,5 @@ def is_word(tokenizer: Tokenizer) -> np.ndarray:
   """Tell words from specials and white space, bool [V]."""
   texts = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
   words_V = np.array([bool(text.strip()) for text in texts])
-  words_V[: len(SPECIALS)] = False
+  words_V[list(tokenizer.special_ids)] = False
   return words_V

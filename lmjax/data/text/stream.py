@@ -17,7 +17,7 @@ import tqdm
 
 from lmjax.data.atomic_dir import make_whole
 from lmjax.data.sources.text_sources import Source, digest
-from lmjax.data.tokenizers import EOS, Tokenizer, split_text
+from lmjax.data.tokenizers import Tokenizer, split_text
 from lmjax.errors import UsageError
 
 FORMAT = 1  # raise it when the layout of the folder changes
@@ -132,7 +132,7 @@ def _encode(
         tokens.astype(dtype).tofile(file)
         length += len(tokens)
       if append_eos:
-        np.array([EOS], dtype).tofile(file)
+        np.array([tokenizer.eos_id], dtype).tofile(file)
         length += 1
   np.save(folder / "starts.npy", np.array(starts, np.int64))
   description = dict(

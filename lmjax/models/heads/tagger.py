@@ -102,6 +102,7 @@ def build(
   num_characters: int = 2,
   num_tags: int = 2,
   num_bigrams: int = 2,
+  character_pad_id: int = 0,
 ) -> Tagger:
   """Add a tagging head to an encoder.
 
@@ -120,6 +121,7 @@ def build(
       num_characters,
       options.character_embedding_width,
       options.character_width,
+      pad_id=character_pad_id,
     )
   if options.bigram_width:
     make_bigrams = functools.partial(

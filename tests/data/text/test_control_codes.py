@@ -5,13 +5,15 @@ import jax
 import numpy as np
 import pytest
 
-from lmjax.data.tokenizers import EOS
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from tests.tiny_models import recurrent
+
+EOS = Tokenizer.eos_id
 
 KINDS = ("poem", "recipe")
 

@@ -9,18 +9,15 @@ from lmjax.data.shuffle import mix, uniform
 from lmjax.data.text.batching import OrderedSequences, ShuffledSequences
 from lmjax.data.text.objectives.masking import MASK, Masking, word_starts
 from lmjax.data.text.objectives.span_corruption import divide, fit
-from lmjax.data.tokenizers import (
-  BOS,
-  EOS,
-  PAD,
-  TOKENIZERS,
-  ByteTokenizer,
-  CharacterTokenizer,
-)
+from lmjax.data.tokenizers import TOKENIZERS, ByteTokenizer, CharacterTokenizer
 from lmjax.errors import UsageError
 from lmjax.task_specs import TASK_SPECS
 from lmjax.task_specs.build import make_objective
 from tests.helpers.frequencies import assert_frequencies
+
+PAD = ByteTokenizer.pad_id
+BOS = ByteTokenizer.bos_id
+EOS = ByteTokenizer.eos_id
 
 REWRITING = sorted(n for n, s in TASK_SPECS.items() if s.objective)
 

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from lmjax.data.text.stream import open_stream
-from lmjax.data.tokenizers import EOS, ByteTokenizer, CharacterTokenizer
+from lmjax.data.tokenizers import ByteTokenizer, CharacterTokenizer
+
+EOS = ByteTokenizer.eos_id
 
 
 class Documents(list):

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from lmjax.data.tokenizers import (
-  EOS,
   BPETokenizer,
   ByteTokenizer,
   CharacterTokenizer,
@@ -37,6 +36,8 @@ from lmjax.generation.constraints.byte_dfa import (
 )
 from lmjax.generation.constraints.token_dfa import over_tokens, with_limit
 from tests.helpers.frequencies import assert_frequencies
+
+EOS = BPETokenizer.eos_id
 
 SPECIALS = ["<pad>", "<unk>", "<bos>", "<eos>"]
 ALPHABET = "ab é\n"

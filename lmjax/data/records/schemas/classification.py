@@ -17,7 +17,7 @@ from lmjax.data.records.schemas.schema import (
   text_of,
   truncate_at_end,
 )
-from lmjax.data.tokenizers import EOS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 
 TrainTokenizer = Callable[[Iterable[str]], Tokenizer]
@@ -76,10 +76,11 @@ class Classification:
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
+    tokenizer = vocabularies.tokenizers["text"]
     labels = vocabularies.labels["label"]
     targets = np.zeros(len(labels), np.float32) if self.many else np.int32(0)
     return dict(
-      inputs=np.array([EOS], np.int32),
+      inputs=np.array([tokenizer.eos_id], np.int32),
       targets=targets,
       weights=np.float32(0.0),
     )

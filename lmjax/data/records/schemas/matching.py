@@ -17,7 +17,7 @@ from lmjax.data.records.schemas.schema import (
   text_of,
   truncate_at_end,
 )
-from lmjax.data.tokenizers import EOS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 
 SEPARATOR = "<sep>"
@@ -187,11 +187,14 @@ class Matching:
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
-    del vocabularies
-    tokens = np.array([EOS], np.int32)
+    tokenizers = vocabularies.tokenizers
+    tokens, others = (
+      np.array([tokenizers.get(role, tokenizers["first"]).eos_id], np.int32)
+      for role in TEXTS
+    )
     other = "segments" if self.joined else "others"
     example = dict(inputs=tokens, weights=np.float32(0.0))
-    example[other] = np.zeros_like(tokens) if self.joined else tokens
+    example[other] = np.zeros_like(tokens) if self.joined else others
     if self.loss == "classification":
       example["targets"] = np.int32(0)
     elif "label" in self.roles:

@@ -15,7 +15,7 @@ from lmjax.data.records.schemas.schema import (
   text_of,
   truncate_at_end,
 )
-from lmjax.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.data.vocabularies import Vocabularies
 
 TrainTokenizer = Callable[..., Tokenizer]
@@ -68,17 +68,18 @@ class Seq2Seq:
 
   def encode(self, row: Row, vocabularies: Vocabularies) -> Example:
     """Turn a row into an example."""
-    source = vocabularies.tokenizers["source"].encode(text_of(row, "source"))
+    source_tokenizer = vocabularies.tokenizers["source"]
+    tokenizer = target_tokenizer(vocabularies)
+    source = source_tokenizer.encode(text_of(row, "source"))
     if not len(source):
       raise BadRow("its source has no token")
     target = np.zeros(0, np.int32)
     if "target" in row:
-      text = text_of(row, "target")
-      target = target_tokenizer(vocabularies).encode(text)
+      target = tokenizer.encode(text_of(row, "target"))
     return dict(
-      sources=np.append(source, EOS).astype(np.int32),
-      inputs=np.append(BOS, target).astype(np.int32),
-      targets=np.append(target, EOS).astype(np.int32),
+      sources=np.append(source, source_tokenizer.eos_id).astype(np.int32),
+      inputs=np.append(tokenizer.bos_id, target).astype(np.int32),
+      targets=np.append(target, tokenizer.eos_id).astype(np.int32),
       weights=np.ones(len(target) + 1, np.float32),
     )
 
@@ -88,10 +89,13 @@ class Seq2Seq:
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
-    del vocabularies
-    end = np.array([EOS], np.int32)
+    source_end = vocabularies.tokenizers["source"].eos_id
+    end = np.array([target_tokenizer(vocabularies).eos_id], np.int32)
     return dict(
-      sources=end, inputs=end, targets=end, weights=np.zeros(1, np.float32)
+      sources=np.array([source_end], np.int32),
+      inputs=end,
+      targets=end,
+      weights=np.zeros(1, np.float32),
     )
 
   def sizes(self, vocabularies: Vocabularies) -> dict[str, int]:
@@ -109,10 +113,10 @@ class Seq2Seq:
       units_V=tokenizer.units(),
       unit=tokenizer.unit,
       stateful=False,
-      first_token=BOS,
-      stop_token=EOS,
-      pad_token=PAD,
-      banned=(PAD, UNK, BOS),
+      first_token=tokenizer.bos_id,
+      stop_token=tokenizer.eos_id,
+      pad_token=tokenizer.pad_id,
+      banned=(tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id),
       max_target_length=self.max_target_length,
     )
 

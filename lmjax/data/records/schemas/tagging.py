@@ -28,7 +28,6 @@ from lmjax.data.records.tag_schemes import (
   words_to_tags,
 )
 from lmjax.data.tokenizers import (
-  EOS,
   CharacterTokenizer,
   Tokenizer,
   Vocabulary,
@@ -43,7 +42,7 @@ class Tagging:
   """Tokens and tags to the fields of a batch.
 
       inputs      int32    words [B, T]; characters if words are to be found
-      characters  int32    of each word, [B, T, W], padded with 0
+      characters  int32    of each word, [B, T, W], padded with `<pad>`
       bigrams     int32    each token with the next, [B, T]
       mask        bool     true on tokens [B, T]
       targets     int32    tags' numbers [B, T]
@@ -125,10 +124,11 @@ class Tagging:
       weights=np.ones(len(tokens), np.float32),
     )
     if self.max_characters:
-      characters_TW = np.zeros((len(tokens), self.max_characters), np.int32)
+      characters = vocabularies.tokenizers["characters"]
+      shape = len(tokens), self.max_characters
+      characters_TW = np.full(shape, characters.pad_id, np.int32)
       for row_W, token in zip(characters_TW, tokens, strict=True):
-        found = vocabularies.tokenizers["characters"].encode(token)
-        found = found[: self.max_characters]
+        found = characters.encode(token)[: self.max_characters]
         row_W[: len(found)] = found
       example["characters"] = characters_TW
     if self.bigrams:
@@ -183,16 +183,19 @@ class Tagging:
 
   def blank(self, vocabularies: Vocabularies) -> Example:
     """Return an example of the right shapes, of nothing."""
-    del vocabularies
     example = dict(
-      inputs=np.array([EOS], np.int32),
+      inputs=np.array([vocabularies.tokenizers["tokens"].eos_id], np.int32),
       targets=np.zeros(1, np.int32),
       weights=np.zeros(1, np.float32),
     )
     if self.bigrams:
       example["bigrams"] = np.zeros(1, np.int32)
     if self.max_characters:
-      example["characters"] = np.zeros((1, self.max_characters), np.int32)
+      example["characters"] = np.full(
+        (1, self.max_characters),
+        vocabularies.tokenizers["characters"].pad_id,
+        np.int32,
+      )
     return example
 
   def sizes(self, vocabularies: Vocabularies) -> dict[str, int]:
@@ -201,6 +204,7 @@ class Tagging:
     sizes = dict(
       vocab_size=known["tokens"].vocab_size,
       num_characters=known["characters"].vocab_size,
+      character_pad_id=known["characters"].pad_id,
       num_tags=len(vocabularies.labels["tags"]),
     )
     if self.bigrams:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from lmjax.data.shuffle import uniform
 from lmjax.data.text.batching import Rows
 from lmjax.data.text.objectives.objective import Objective, Rewritten
-from lmjax.data.tokenizers import EOS, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 
 PREFIX, SUFFIX, MIDDLE = MARKS = ("<prefix>", "<suffix>", "<middle>")
@@ -67,7 +67,7 @@ class FillInTheMiddle(Objective):
     self, batch: dict, keys_B: np.ndarray, tokenizer: Tokenizer
   ) -> dict:
     """Move the middle of some rows."""
-    marks = [*map(tokenizer.extra, MARKS), EOS]
+    marks = [*map(tokenizer.extra, MARKS), tokenizer.eos_id]
     text = _whole_rows(batch)
     rows = {name: array[:, : -len(marks)] for name, array in text.items()}
     low_B, high_B = _longest_documents(

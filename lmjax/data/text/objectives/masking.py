@@ -8,9 +8,8 @@ from ml_collections import ConfigDict
 
 from lmjax.data.shuffle import uniform
 from lmjax.data.text.objectives.objective import Objective
-from lmjax.data.tokenizers import BOS, EOS, PAD, SPECIALS, Tokenizer
+from lmjax.data.tokenizers import MASK, Tokenizer
 
-MASK = "<mask>"
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 
 
@@ -53,13 +52,14 @@ class Masking(Objective):
     if self.whole_words:
       firsts_BT = word_starts(tokens_BT, tokenizer.edges)
       selection = np.take_along_axis(selection, firsts_BT, axis=1)
-    is_text_BT = ~np.isin(tokens_BT, (PAD, BOS, EOS))
+    never = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
+    is_text_BT = ~np.isin(tokens_BT, never)
     is_text_BT &= batch.get("mask", True)
     selected_BT = is_text_BT & (selection < self.rate)
-    num_text = tokenizer.base_vocab_size - len(SPECIALS)
-    random_BT = len(SPECIALS) + (other * num_text).astype(np.int32)
+    text_ids = tokenizer.text_ids
+    random_BT = text_ids[(other * len(text_ids)).astype(np.int32)]
     hidden_BT = np.where(kind < RANDOM, random_BT, tokens_BT)
-    hidden_BT[kind >= 1 - MASKED] = tokenizer.extra(MASK)
+    hidden_BT[kind >= 1 - MASKED] = tokenizer.mask_id
     return dict(
       batch,
       inputs=np.where(selected_BT, hidden_BT, tokens_BT),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from lmjax.data.shuffle import uniform
 from lmjax.data.text.objectives.objective import Objective
-from lmjax.data.tokenizers import BOS, EOS, PAD, Tokenizer
+from lmjax.data.tokenizers import Tokenizer
 from lmjax.errors import UsageError
 
 
@@ -100,15 +100,16 @@ class SpanCorruption(Objective):
       taken = np.stack([starts_BT, is_taken_BT], axis=2)
       tokens = np.stack([sentinel_BT, tokens_BT], axis=2)[taken]
       is_real = np.broadcast_to(is_real_BT[..., None], taken.shape)[taken]
-      eos = np.full((num_rows, 1), EOS)
+      eos = np.full((num_rows, 1), tokenizer.eos_id)
       tokens = np.hstack([tokens.reshape(num_rows, -1), eos])
       is_real = is_real.reshape(num_rows, -1)
       is_real = np.hstack([is_real, is_real_BT[:, -1:]])
-      return np.where(is_real, tokens, PAD).astype(np.int32), is_real
+      tokens = np.where(is_real, tokens, tokenizer.pad_id)
+      return tokens.astype(np.int32), is_real
 
     sources_BS, source_mask_BS = gather(~is_hidden_BT)
     targets_BT, is_target_BT = gather(is_hidden_BT)
-    bos = np.full((num_rows, 1), BOS, np.int32)
+    bos = np.full((num_rows, 1), tokenizer.bos_id, np.int32)
     return dict(
       sources=sources_BS,
       source_mask=source_mask_BS,
