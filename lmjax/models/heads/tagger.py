@@ -112,6 +112,7 @@ def build(
     num_characters: size of the character vocabulary.
     num_tags: number of tags C.
     num_bigrams: size of the bigram vocabulary.
+    character_pad_id: character of padding after the end of a word.
   """
   options = config.tagging
   make_characters = make_bigrams = None
