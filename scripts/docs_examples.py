@@ -18,9 +18,9 @@ class Examples(griffe.Extension):
 
 
 def fence(text: str) -> str:
-  """Fence the examples of a text.
+  r"""Fence the examples of a text.
 
-  >>> fence("One plus one.\\n\\n>>> 1 + 1\\n2\\n\\nThe end.")
+  >>> fence("One plus one.\n\n>>> 1 + 1\n2\n\nThe end.")
   'One plus one.\\n\\n```python\\n>>> 1 + 1\\n2\\n```\\n\\nThe end.'
   """
   lines, is_open, indent = [], False, ""
