@@ -82,10 +82,10 @@ def load(path: Path) -> Tokenizer | Vocabularies:
   try:
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["kind"] != KIND:
-      return tokenizers.restore(record)
+      return tokenizers.from_record(record)
     kept = record["tokenizers"].items()
     return Vocabularies(
-      {role: tokenizers.restore(each) for role, each in kept},
+      {role: tokenizers.from_record(each) for role, each in kept},
       {role: Labels(**each) for role, each in record["labels"].items()},
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

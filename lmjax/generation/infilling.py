@@ -160,7 +160,7 @@ class FIMInfiller:
       UsageError: if there is not exactly one blank, or the model's context is
         too short.
     """
-    encode, special = self._tokenizer.encode, self._tokenizer.extra
+    encode, special = self._tokenizer.encode, self._tokenizer.special_token_id
     prefix, suffix = self._prefix_and_suffix(text)
     tokens = [
       [special(PREFIX)],

@@ -30,7 +30,7 @@ def readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
   >>> readable(bpe, bpe.encode(" über")), readable(bpe, [bpe.eos_id])
   ([" über"], ["<eos>"])
   """
-  names, spellings = tokenizer.names(), tokenizer.spellings()
+  names, spellings = tokenizer.names(), tokenizer.token_bytes()
   written = [spellings[token].decode(errors="replace") for token in tokens]
   return [
     text if text and _REPLACEMENT not in text else names[token]

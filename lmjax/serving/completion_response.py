@@ -107,7 +107,7 @@ class _Choice:
 
   def chunk(self, delta: Delta) -> dict[str, Any]:
     """Return what is new; concatenated to the prompt it is correctly spaced."""
-    text = self._tokenizer.gap(self._prompt, delta.text) + delta.text
+    text = self._tokenizer.separator(self._prompt, delta.text) + delta.text
     delta = delta._replace(text=text)
     self._prompt = "" if text else self._prompt
     if text or delta.finish_reason:

@@ -89,7 +89,7 @@ class TokenTexts:
     """Return what a token adds to the text of those before it."""
     start = len(self._decode(self._context))
     new = self._decode([*self._context, token])[start:]
-    return self._tokenizer.gap(self._prompt, new) + new
+    return self._tokenizer.separator(self._prompt, new) + new
 
   def _decode(self, tokens: Sequence[int]) -> str:
     # Without the bytes of a character that is not complete yet.

@@ -35,11 +35,11 @@ class PermutedByteTokenizer(ByteTokenizer):
     names = ByteTokenizer().names()
     return [*(names[token] for token in ORIGINAL_V), *self.special_tokens]
 
-  def _spell(self, token):
-    return super()._spell(int(ORIGINAL_V[token]))
+  def _token_bytes(self, token):
+    return super()._token_bytes(int(ORIGINAL_V[token]))
 
-  def _edges(self, token):
-    return super()._edges(int(ORIGINAL_V[token]))
+  def _edge_classes(self, token):
+    return super()._edge_classes(int(ORIGINAL_V[token]))
 
   def to_json(self):
     return {"permuted": True}
@@ -91,7 +91,7 @@ def test_ids_are_those_of_the_permutation():
   assert not {0, 1, 2, 3} & set(tokenizer.special_ids)
   names = tokenizer.names()
   assert tuple(names[token] for token in tokenizer.special_ids) == SPECIALS
-  token_bytes, tokens = tokenizer.spellings(), tokenizer.encode("né\n")
+  token_bytes, tokens = tokenizer.token_bytes(), tokenizer.encode("né\n")
   assert b"".join(token_bytes[token] for token in tokens) == "né\n".encode()
   assert tokenizer.decode([*tokens, tokenizer.eos_id]) == "né\n"
   special = [token for token in range(V) if not token_bytes[token]]

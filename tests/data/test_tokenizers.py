@@ -30,9 +30,9 @@ def test_decoding_gives_the_text_back(tokenizer):
 
 def test_words_stand_apart_from_the_prompt_before_them(tokenizer):
   between = " " if tokenizer.unit == "word" else ""
-  assert tokenizer.gap("The", "cat") == between
+  assert tokenizer.separator("The", "cat") == between
   for prompt, text in (("The ", "cat"), ("", "cat"), ("a", ""), ("a", "\nb")):
-    assert tokenizer.gap(prompt, text) == ""
+    assert tokenizer.separator(prompt, text) == ""
 
 
 def test_every_token_has_a_name_of_its_own(tokenizer):
@@ -62,7 +62,10 @@ def test_extras_come_behind_the_vocabulary_and_show_by_name(
   tokenizer, tmp_path
 ):
   marked = tokenizer.with_special_tokens(("<mask>", "<end>"))
-  mask, end = marked.extra("<mask>"), marked.extra("<end>")
+  mask, end = (
+    marked.special_token_id("<mask>"),
+    marked.special_token_id("<end>"),
+  )
   assert (mask, end) == (tokenizer.vocab_size, tokenizer.vocab_size + 1)
   assert marked.vocab_size == tokenizer.vocab_size + 2
   assert tokenizer.special_tokens == ()  # the other is left as it was
@@ -132,7 +135,7 @@ def test_lower_case_is_applied_when_encoding():
 
 def test_a_character_whose_lower_case_is_two_can_be_read():
   tokenizer = TOKENIZERS["character"]([*SPECIALS, "İ".lower()], True)
-  assert tokenizer.look_up(["İ"]).tolist() == [4]
+  assert tokenizer.tokens_to_ids(["İ"]).tolist() == [4]
 
 
 def test_bpe_has_the_size_that_was_asked_for_and_refuses_too_few():

@@ -68,7 +68,7 @@ def test_candidates_are_the_likeliest_words_of_the_blank(masked):
   fill, model, tokenizer, variables = masked
   filled = fill(variables, f"a {BLANK} of lists", SamplingParams(num_samples=3))
   a, of, lists = tokenizer.encode("a of lists")
-  tokens = np.array([[a, tokenizer.extra(MASK), of, lists]])
+  tokens = np.array([[a, tokenizer.special_token_id(MASK), of, lists]])
   logits = np.array(score(model, variables, tokens))[0, 1]
   words = range(4, tokenizer.base_vocab_size)
   chances = np.exp(logits[words]) / np.exp(logits[words]).sum()
@@ -122,7 +122,7 @@ def test_bpe_blanks_stand_for_the_space_before_a_word_too(masked):
   model = encoder(tokenizer.vocab_size)
   tokens = MaskInfiller(model, tokenizer).encode(f"a {BLANK} of")
   whole = tokenizer.encode("a list of").tolist()
-  place = tokens.tolist().index(tokenizer.extra(MASK))
+  place = tokens.tolist().index(tokenizer.special_token_id(MASK))
   assert tokens[:place].tolist() == whole[:place]
   assert tokens[place + 1 :].tolist() == whole[-(len(tokens) - place - 1) :]
 
@@ -134,7 +134,7 @@ def test_a_middle_is_drawn_behind_its_marks():
   fill = FIMInfiller(model, tokenizer)
   options = dict(num_tokens=9, temperature=0.0)
   (text,) = fill(variables, f"a l{BLANK} of", SamplingParams(**options)).texts
-  prefix, suffix, middle = (tokenizer.extra(mark) for mark in MARKS)
+  prefix, suffix, middle = (tokenizer.special_token_id(mark) for mark in MARKS)
   tokens = [prefix, *tokenizer.encode("a l"), suffix, *tokenizer.encode(" of")]
   tokens.append(middle)
   middle = go_on(model, tokenizer, variables, tokens, 9)

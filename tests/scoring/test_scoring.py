@@ -146,7 +146,9 @@ def test_a_control_code_stands_before_a_text():
     for control_code in ("x", "y")
   }
   for control_code, score in scores.items():
-    tokens = np.array([tokenizer.extra(f"<{control_code}>"), *score.tokens])
+    tokens = np.array(
+      [tokenizer.special_token_id(f"<{control_code}>"), *score.tokens]
+    )
     (expected,) = scorer_of("lstm")(variables, [tokens])
     np.testing.assert_allclose(score.log_probs, expected, rtol=1e-5)
   assert scores["x"].log_prob != scores["y"].log_prob

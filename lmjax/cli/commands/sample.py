@@ -143,7 +143,7 @@ def with_prompt(
   first = next(pieces, "")
   yield prompt
   for new in itertools.chain([first], pieces):
-    yield tokenizer.gap(prompt, new) + new
+    yield tokenizer.separator(prompt, new) + new
     prompt = prompt if not new else ""
 
 

@@ -154,7 +154,7 @@ def find_control_code(label: str, tokenizer: Tokenizer) -> int:
       f"{label!r} is no control code of the training text; "
       + (f"choose one of {known}." if known else "it has none: give no code.")
     )
-  return tokenizer.extra(name)
+  return tokenizer.special_token_id(name)
 
 
 def mark(label: str) -> str:

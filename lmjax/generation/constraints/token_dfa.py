@@ -74,7 +74,7 @@ def _classes(
     The state after each class of tokens [S, C], the class of each token [V],
     and which states accept [S].
   """
-  token_bytes = [tuple(each) for each in tokenizer.spellings()]
+  token_bytes = [tuple(each) for each in tokenizer.token_bytes()]
   if tokenizer.has_spaces:
     automaton = with_spaces(automaton)
     token_bytes = [

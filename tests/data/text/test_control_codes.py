@@ -53,7 +53,9 @@ def test_each_row_begins_with_the_code_of_its_document(make):
   tokenizer = corpus.tokenizer
   assert tokenizer.special_tokens == ("<poem>", "<recipe>")
   kinds = {
-    token: tokenizer.extra("<poem>" if letter in "abc" else "<recipe>")
+    token: tokenizer.special_token_id(
+      "<poem>" if letter in "abc" else "<recipe>"
+    )
     for letter in "abcxyz"
     for token in tokenizer.encode(letter)
   }
@@ -122,7 +124,7 @@ def test_a_sample_stands_under_a_code(make):
   tokenizer = make().corpus.tokenizer
   model = recurrent("lstm", tokenizer.vocab_size)
   sampler = TextSampler(model, tokenizer)
-  code = tokenizer.extra("<recipe>")
+  code = tokenizer.special_token_id("<recipe>")
   assert sampler.encode("xy", "recipe").tolist() == [
     code,
     *tokenizer.encode("xy"),

@@ -135,7 +135,7 @@ def test_masks_have_the_frequencies_of_the_paper():
   assert not chosen[~is_text].any()
   number, total = chosen.sum(), is_text.sum()
   assert_frequencies([number, total - number], [0.15, 0.85])
-  masked = (inputs[chosen] == tokenizer.extra(MASK)).sum()
+  masked = (inputs[chosen] == tokenizer.special_token_id(MASK)).sum()
   kept = (inputs[chosen] == tokens[chosen]).sum()
   counts = [masked, kept, number - masked - kept]
   shares = [0.8, 0.1 + 0.1 / 256, 0.1 - 0.1 / 256]
@@ -169,8 +169,8 @@ def test_words_of_bpe_are_what_is_split_before_merging():
   tokenizer = TOKENIZERS["bpe"].train([text], 275, 1, False)
   encoding = tokenizer._tokenizer.encode(text)
   words = np.array(encoding.word_ids)
-  starts = word_starts(np.array([encoding.ids]), tokenizer.edges)[0]
-  is_word = tokenizer.edges[encoding.ids, 1] > 0
+  starts = word_starts(np.array([encoding.ids]), tokenizer.edge_classes)[0]
+  is_word = tokenizer.edge_classes[encoding.ids, 1] > 0
   places = np.flatnonzero(is_word)  # a space alone is in no word here
   firsts = places[np.searchsorted(words[places], words[places])]
   np.testing.assert_array_equal(starts[places], firsts)

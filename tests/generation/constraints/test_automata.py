@@ -123,7 +123,7 @@ def drawable(logits_processor, size, longest):
 
 def texts(tokenizer, longest):
   """Spell all texts of a few tokens; those that are broken have None."""
-  spelt = dict(enumerate(tokenizer.spellings()))
+  spelt = dict(enumerate(tokenizer.token_bytes()))
   known = [k for k, v in spelt.items() if v and set(v) <= set(b"ab\xc3\xa9 \n")]
   for length in range(longest + 1):
     for tokens in itertools.product(known, repeat=length):

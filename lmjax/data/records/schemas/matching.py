@@ -151,7 +151,7 @@ class Matching:
     if missing:
       raise BadRow(f"its {missing[0]} is missing, and both are read at once")
     first, second = tokens["first"], tokens["second"]
-    mark = np.array([tokenizer.extra(SEPARATOR)], np.int32)
+    mark = np.array([tokenizer.special_token_id(SEPARATOR)], np.int32)
     segments = np.repeat(np.int32([0, 1]), [len(first) + 1, len(second)])
     return dict(inputs=np.concatenate([first, mark, second]), segments=segments)
 

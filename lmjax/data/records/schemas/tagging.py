@@ -30,7 +30,7 @@ from lmjax.data.records.tag_schemes import (
 from lmjax.data.tokenizers import (
   CharacterTokenizer,
   Tokenizer,
-  Vocabulary,
+  VocabularyTokenizer,
   WordTokenizer,
 )
 from lmjax.data.vocabularies import Vocabularies
@@ -111,7 +111,8 @@ class Tagging:
     tokens, tokenizer = self.tokens_of(row), vocabularies.tokenizers["tokens"]
     of_characters = isinstance(tokenizer, CharacterTokenizer)
     if (
-      not isinstance(tokenizer, Vocabulary) or of_characters != self.finds_words
+      not isinstance(tokenizer, VocabularyTokenizer)
+      or of_characters != self.finds_words
     ):
       unit = "character" if self.finds_words else "word"
       raise UserError(
@@ -120,7 +121,7 @@ class Tagging:
         f"data.tokenizer is {unit}."
       )
     example = dict(
-      inputs=tokenizer.look_up(tokens),
+      inputs=tokenizer.tokens_to_ids(tokens),
       weights=np.ones(len(tokens), np.float32),
     )
     if self.max_characters:
@@ -133,7 +134,7 @@ class Tagging:
       example["characters"] = characters_TW
     if self.bigrams:
       bigrams = vocabularies.tokenizers["bigrams"]
-      example["bigrams"] = bigrams.look_up(_bigrams(tokens))
+      example["bigrams"] = bigrams.tokens_to_ids(_bigrams(tokens))
     if "tags" in row:
       labels, tags = vocabularies.labels["tags"], self.tags_of(row)
       if len(tags) != len(tokens):

@@ -67,7 +67,7 @@ class FillInTheMiddle(Objective):
     self, batch: dict, keys_B: np.ndarray, tokenizer: Tokenizer
   ) -> dict:
     """Move the middle of some rows."""
-    marks = [*map(tokenizer.extra, MARKS), tokenizer.eos_id]
+    marks = [*map(tokenizer.special_token_id, MARKS), tokenizer.eos_id]
     text = _whole_rows(batch)
     rows = {name: array[:, : -len(marks)] for name, array in text.items()}
     low_B, high_B = _longest_documents(

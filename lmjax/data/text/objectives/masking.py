@@ -50,7 +50,7 @@ class Masking(Objective):
       0, 1
     )
     if self.whole_words:
-      firsts_BT = word_starts(tokens_BT, tokenizer.edges)
+      firsts_BT = word_starts(tokens_BT, tokenizer.edge_classes)
       selection = np.take_along_axis(selection, firsts_BT, axis=1)
     never = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
     is_text_BT = ~np.isin(tokens_BT, never)
