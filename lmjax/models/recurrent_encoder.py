@@ -123,8 +123,9 @@ class RecurrentEncoder(TextEncoder):
     return x, tuple(final_states)
 
   @nn.nowrap
-  def flops_per_token(self) -> int:
+  def flops_per_token(self, seq_len: int) -> int:
     """Return the matmul FLOPs per token of the layers in both directions."""
+    del seq_len
     layer = self.make_layer(width=self.width, parent=None)
     inputs = [self.embedding_width]
     inputs += [self.hidden_width] * (self.num_layers - 1)

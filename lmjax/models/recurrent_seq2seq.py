@@ -307,7 +307,7 @@ class RecurrentSeq2Seq(LanguageModel, kw_only=True):
     """
     output = 2 * self.decoder.output_width * self.vocab_size
     return (
-      self.encoder.flops_per_token()
+      self.encoder.flops_per_token(seq_len)
       + self.decoder.flops_per_token(self.embedding_width, seq_len)
       + output
     )
