@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders that appear whole or not at all."""
+"""Directories that are written atomically."""
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 
-def make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-  """Make a folder by filling another, which then takes its name.
+def write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
+  """Write a directory that either exists with all its content or not at all.
 
-  Processes may do so at the same time, with the same content; the first wins.
+  Several processes may write the same directory at the same time. The first
+  that finishes renames its copy; the others discard theirs, so all must write
+  the same content.
 
   Args:
-    folder: the folder, whose name tells its content.
-    fill: makes the folder that it is given and fills it.
+    folder: the directory, whose name is a digest of its content.
+    write: creates the directory that it is given and writes its content.
   """
   folder.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(
     dir=folder.parent, prefix="partial-", ignore_cleanup_errors=True
   ) as partial:
-    filled = Path(partial, folder.name)
-    fill(filled)
+    written = Path(partial, folder.name)
+    write(written)
     try:
-      filled.rename(folder)
-    except OSError:  # another process was faster
+      # A rename within one file system is atomic; `partial` is a sibling of
+      # `folder` for that reason.
+      written.rename(folder)
+    except OSError:
+      # If the directory exists, another process finished first.
       if not folder.exists():
         raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading batches ahead of the step, in order, by Grain."""
+"""Prefetching of batches with Grain, in order."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -8,16 +8,16 @@ import grain
 
 
 class Batches(Protocol):
-  """Batches by number.
+  """Batches by index.
 
   Attributes:
-    batch_size: rows of a global batch.
+    batch_size: number of rows of a global batch.
   """
 
   batch_size: int
 
   def __len__(self) -> int:
-    """Return how many batches cover the text once."""
+    """Return the number of batches of one epoch."""
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Return batch `index`."""
@@ -28,16 +28,15 @@ def load(
 ) -> Iterator[dict[str, Any]]:
   """Iterate over batches `start` to `stop`.
 
-  Grain's element is a whole batch: at one row an element its threads cost more
-  than the reading. Its own default of 16 threads and 500 elements ahead is
-  slower still on a machine with few cores.
-
   Args:
     batches: batches by index.
-    start: the first index, which is all that is needed to resume.
+    start: the first index; resuming needs no other state.
     stop: the index after the last.
-    num_threads: threads that read ahead; 0 reads when asked.
+    num_threads: number of threads that prefetch; 0 disables prefetching.
   """
+  # An element of the Grain dataset is a whole batch: with one row per element,
+  # threads cost more than reading. Grain's default of 16 threads and 500
+  # elements is slower still on a machine with few cores.
   dataset = grain.MapDataset.range(start, stop).map(batches.__getitem__)
   options = grain.ReadOptions(
     num_threads=num_threads, prefetch_buffer_size=4 * num_threads

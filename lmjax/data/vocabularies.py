@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fields of records are written in: a tokenizer or labels each."""
+"""The vocabularies of records: a tokenizer or labels for each field."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ KIND = "fields"
 
 
 class Vocabularies:
-  """Tokenizers and labels by the role of the field that they are for.
+  """Tokenizers and labels, by the role of their field.
 
   Attributes:
-    tokenizers: for texts.
-    labels: for names of classes.
+    tokenizers: the tokenizers of text fields.
+    labels: the labels of fields that name classes.
   """
 
   def __init__(
@@ -32,7 +32,7 @@ class Vocabularies:
 
   @property
   def record(self) -> dict:
-    """Return all that is needed to make the same ones."""
+    """JSON values from which `load` builds equal vocabularies."""
     return dict(
       kind=KIND,
       tokenizers={k: v.record for k, v in self.tokenizers.items()},
@@ -41,52 +41,56 @@ class Vocabularies:
 
   @property
   def fingerprint(self) -> str:
-    """Digest of all of them."""
+    """Digest of the vocabularies."""
     return digest(json.dumps(self.record).encode())
 
   def save(self, path: Path) -> None:
-    """Write them to a file that `load` reads."""
+    """Write the vocabularies to a file that `load` reads."""
     text = json.dumps(self.record, ensure_ascii=False)
     path.write_text(text, encoding="utf-8")
 
 
-def first_tokenizer(known: Tokenizer | Vocabularies) -> Tokenizer:
-  """Return a tokenizer, or that of the first text."""
-  if isinstance(known, Vocabularies):
-    return next(iter(known.tokenizers.values()))
-  return known
+def first_tokenizer(vocabularies: Tokenizer | Vocabularies) -> Tokenizer:
+  """Return a tokenizer, or that of the first text field."""
+  if isinstance(vocabularies, Vocabularies):
+    return next(iter(vocabularies.tokenizers.values()))
+  return vocabularies
 
 
-def by_role(
-  known: Tokenizer | Vocabularies | None, inputs: Sequence[str]
+def inherited_tokenizers(
+  inherited: Tokenizer | Vocabularies | None, inputs: Sequence[str]
 ) -> dict[str, Tokenizer]:
-  """Offer what another run's texts are written in to the roles of this one.
+  """Return the tokenizers that a run inherits from another, by role.
+
+  >>> inherited_tokenizers(Vocabularies({"target": words, "source": bpe}),
+  ...                      inputs=["text"])
+  {"text": words, "target": words, "source": bpe}
 
   Args:
-    known: what it is; None for nothing.
-    inputs: roles that a model sees; they get the first tokenizer, unless there
-      is one of the same role.
+    inherited: the tokenizer or vocabularies of the other run; None for none.
+    inputs: roles of this run that are inputs of the model. They get the first
+      tokenizer, unless there is one of the same role.
   """
-  if known is None:
+  if inherited is None:
     return {}
-  same = known.tokenizers if isinstance(known, Vocabularies) else {}
-  return {**dict.fromkeys(inputs, first_tokenizer(known)), **same}
+  same = inherited.tokenizers if isinstance(inherited, Vocabularies) else {}
+  # The first tokenizer is that of the embedding table, which inputs index.
+  return {**dict.fromkeys(inputs, first_tokenizer(inherited)), **same}
 
 
 def load(path: Path) -> Tokenizer | Vocabularies:
-  """Read what a run's texts are written in.
+  """Load the tokenizer or vocabularies of a run from a file.
 
   Raises:
-    UserError: if the file is not lmjax's.
+    UserError: if `save` did not write the file.
   """
   try:
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["kind"] != KIND:
       return tokenizers.from_record(record)
-    kept = record["tokenizers"].items()
     return Vocabularies(
-      {role: tokenizers.from_record(each) for role, each in kept},
-      {role: Labels(**each) for role, each in record["labels"].items()},
+      {k: tokenizers.from_record(v) for k, v in record["tokenizers"].items()},
+      {k: Labels(**v) for k, v in record["labels"].items()},
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(

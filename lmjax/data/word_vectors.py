@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Word vectors in the files of word2vec and GloVe, plain or compressed (.gz).
+"""Files of word vectors of word2vec and GloVe, plain or compressed (.gz).
 
     word2vec          a line "V D", then V lines of a word and D numbers
     word2vec_binary   the same line, then words, a space and D float32 each
     glove             lines of a word and D numbers, without a first line
 
-A word in a file holds no line's end and, where lmjax writes, no space.
+Words contain no newlines, and in files that lmjax writes no spaces.
 """
 
 import gzip
@@ -19,11 +19,11 @@ import numpy as np
 
 from lmjax.errors import UsageError, UserError
 
-_CHUNK = 1 << 20  # bytes of a binary file that are read at once
+_CHUNK = 1 << 20  # bytes of a binary file that are read at a time
 
 
 class WordVectors(NamedTuple):
-  """Words and a vector for each.
+  """Words and their vectors.
 
   Attributes:
     words: the words.
@@ -35,7 +35,9 @@ class WordVectors(NamedTuple):
 
 
 def name_in_file(token: str) -> str:
-  r"""Name a token without line's end and space; the first is word2vec's way.
+  r"""Return the name of a token in files: without newlines and spaces.
+
+  word2vec writes the end of a sentence as "</s>".
 
   >>> [name_in_file(token) for token in ("the", "\n", " ")]
   ["the", "</s>", "▁"]
@@ -51,10 +53,10 @@ def read(
   Args:
     path: the file.
     format: one of FORMATS, or "auto": word2vec_binary if the name ends in .bin
-      or .bin.gz, else word2vec if the first line is two whole numbers, else
-      glove. Bytes of a word that are no UTF-8 are read as "\ufffd".
-    wanted: the words to keep; None for all. Of a word that comes twice, the
-      first vector counts.
+      or .bin.gz, else word2vec if the first line is two integers, else glove.
+      Bytes of a word that are not UTF-8 are decoded to "\ufffd".
+    wanted: the words to read; None for all. If a word occurs twice, its first
+      vector is read.
 
   Raises:
     UserError: naming the line, or the word of a binary file, that is malformed.
@@ -66,7 +68,7 @@ def read(
         format = _guess(Path(path), file)
       reader, _ = FORMATS[check_format(format)]
       for name, vector in reader(file):
-        # The program of word2vec may truncate words within a character.
+        # word2vec truncates long words, possibly within a UTF-8 character.
         width, word = len(vector), name.decode("utf-8", "replace")
         if word not in found and (wanted is None or word in wanted):
           found[word] = vector
@@ -76,7 +78,7 @@ def read(
     reason = getattr(error, "strerror", None) or error
     raise UserError(f"{path} cannot be read: {reason}.") from error
   if not width:
-    raise UserError(f"{path} holds no word vectors; name a file that does.")
+    raise UserError(f"{path} contains no word vectors; give another file.")
   vectors_VD = np.array(list(found.values()), np.float32).reshape(-1, width)
   return WordVectors(list(found), vectors_VD)
 
@@ -84,7 +86,7 @@ def read(
 def write(
   path: str | Path, words: Iterable[str], vectors_VD: np.ndarray, format: str
 ) -> None:
-  """Write a file of word vectors that `read` reads to the same bits.
+  """Write a file of word vectors; `read` returns the same bits.
 
   Args:
     path: the file; compressed if its name ends in .gz.
@@ -95,7 +97,7 @@ def write(
 
   Raises:
     UsageError: if the format and the name of the file contradict each other.
-    UserError: if a word is empty or holds a space or a line's end.
+    UserError: if a word is empty or contains a space or a newline.
   """
   is_binary = _is_binary(Path(path))
   if format == "auto":
@@ -103,15 +105,15 @@ def write(
   _, writer = FORMATS[check_format(format)]
   if is_binary != (format == "word2vec_binary"):
     raise UsageError(
-      f"a file of format={format} named {path} would be read as another; names "
-      "of word2vec_binary end in .bin or .bin.gz, and no others do."
+      f"a file of format={format} named {path} would be read as another "
+      "format; only files of word2vec_binary have names in .bin or .bin.gz."
     )
   names = []
   for word in words:
     if not word or " " in word or "\n" in word:
       raise UserError(
-        f"the word {word!r} cannot be written to a file of word vectors; it is "
-        "empty or holds a space or a line's end."
+        f"the word {word!r} cannot be written to a file of word vectors: it is "
+        "empty or contains a space or a newline."
       )
     names.append(word.encode("utf-8", "replace"))
   with _open(path, "wb") as file:
@@ -132,7 +134,7 @@ def check_format(format: str) -> str:
 
 
 class _Malformed(Exception):
-  """Where a file is malformed, and how."""
+  """The position and the problem of a malformed entry."""
 
 
 def _open(path: str | Path, mode: str) -> IO[bytes]:
@@ -154,15 +156,17 @@ def _guess(path: Path, file: IO[bytes]) -> str:
 
 # Each reader yields words and their vectors.
 _Entries = Iterator[tuple[bytes, np.ndarray]]
-_MOST = 1 << 24  # numbers of a vector; more is no word vector
+# Maximum width of a vector. The first line of another format may be two huge
+# numbers, which must not be allocated.
+_MAX_WIDTH = 1 << 24
 
 
 def _read_header(file: IO[bytes]) -> tuple[int, int]:
   match = re.fullmatch(rb"(\d+) (\d+)\s*", file.readline())
-  if not match or not 0 < int(match[2]) <= _MOST:
+  if not match or not 0 < int(match[2]) <= _MAX_WIDTH:
     raise _Malformed(
-      'line 1: it must be two whole numbers, "V D", for V words of D numbers; '
-      "see that the format is right"
+      'line 1: expected two integers "V D" for V words of D numbers; '
+      "check the format"
     )
   return int(match[1]), int(match[2])
 
@@ -172,10 +176,12 @@ def _read_word2vec(file: IO[bytes]) -> _Entries:
   line = 1
   for line, text in enumerate(file, 2):
     if line > number + 1:
-      raise _Malformed(f"line {line}: line 1 promises {number} words, no more")
+      raise _Malformed(f"line {line}: line 1 announces only {number} words")
     yield _parse(f"line {line}", text, width)
   if line <= number:
-    raise _Malformed(f"line {line}: it is the last; line 1 promises {number}")
+    raise _Malformed(
+      f"line {line}: the file ends; line 1 announces {number} words"
+    )
 
 
 def _read_glove(file: IO[bytes]) -> _Entries:
@@ -188,18 +194,21 @@ def _read_glove(file: IO[bytes]) -> _Entries:
 def _parse(entry: str, text: bytes, width: int) -> tuple[bytes, np.ndarray]:
   """Split a line after its word, which in some files contains spaces."""
   word, *numbers = text.rstrip(b" \r\n").rsplit(b" ", width)
+  # Words of some files contain spaces (". ." in glove.840B.300d), so the
+  # last `width` fields are the vector. Numbers before them are not part of a
+  # word, but of a line with too many.
   found = len(numbers) + sum(map(_is_number, word.split(b" ")[1:]))
   if found != width or not word or not width:
     raise _Malformed(
-      f"{entry}: a word and {width or 'some'} numbers are wanted, "
-      f"{found} numbers found"
+      f"{entry}: expected a word and {width or 'some'} numbers, found "
+      f"{found} numbers"
     )
   try:
     vector = np.fromiter(map(float, numbers), np.float32, width)
   except ValueError:
     odd = next(text for text in numbers if not _is_number(text))
     shown = odd.decode("utf-8", "replace")
-    raise _Malformed(f"{entry}: {shown!r} is no number") from None
+    raise _Malformed(f"{entry}: {shown!r} is not a number") from None
   if not np.isfinite(vector).all():
     raise _Malformed(f"{entry}: a number is not finite")
   return word, vector
@@ -221,23 +230,25 @@ def _read_binary(file: IO[bytes]) -> _Entries:
       more = file.read(max(size, _CHUNK))
       if not more:
         raise _Malformed(
-          f"word {count}: the file ends in it; line 1 promises {number} words"
+          f"word {count}: the file ends in it; line 1 announces {number} words"
         )
+      # Drop parsed bytes, so that memory does not grow with the file.
       data, start = data[start:] + more, 0
     vector = np.frombuffer(data, "<f4", width, space + 1)
     if not np.isfinite(vector).all():
       raise _Malformed(f"word {count}: a number is not finite")
+    # word2vec ends each vector with a newline; other programs do not.
     yield data[start:space].lstrip(b"\n"), vector
     start = space + 1 + size
   if (data[start:] + file.read(2)).strip():
-    raise _Malformed(f"word {number}: more follows; line 1 promises no more")
+    raise _Malformed(f"word {number}: more data after the last word")
 
 
 def _write_glove(
   file: IO[bytes], names: list[bytes], vectors_VD: np.ndarray
 ) -> None:
   for name, vector in zip(names, vectors_VD, strict=True):
-    # Strings of NumPy are the shortest that are read to the same bits.
+    # NumPy's strings of float32 are the shortest that parse to the same bits.
     numbers = " ".join(vector.astype(str)).encode()
     file.write(name + b" " + numbers + b"\n")
 

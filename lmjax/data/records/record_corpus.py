@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from lmjax.data.atomic_dir import make_whole
+from lmjax.data.atomic_dir import write_atomically
 from lmjax.data.records.buckets import Buckets
 from lmjax.data.records.encoded import Encoded
 from lmjax.data.records.schemas.schema import (
@@ -29,7 +29,7 @@ from lmjax.data.records.tables.portion import Portion
 from lmjax.data.records.tables.table import Problem, Record, Table
 from lmjax.data.sources.text_sources import digest
 from lmjax.data.tokenizers import TOKENIZERS, ByteTokenizer, Tokenizer
-from lmjax.data.vocabularies import Vocabularies, by_role
+from lmjax.data.vocabularies import Vocabularies, inherited_tokenizers
 from lmjax.errors import UserError
 
 FORMAT = 1  # raise it when encoded splits on disk are to be made anew
@@ -194,7 +194,7 @@ class RecordCorpus:
     """Return the run's vocabularies, or collect them from the split train."""
     if self._known:
       return self._known
-    given = by_role(self._given, self.schema.inputs)
+    given = inherited_tokenizers(self._given, self.schema.inputs)
 
     def rows() -> Iterator[tuple[str, Row]]:
       return self.select(self.tables["train"], self.schema.roles)
@@ -285,7 +285,9 @@ class RecordCorpus:
     key = digest(json.dumps(decisive).encode())
     folder = self._cache_dir / "records" / key
     if not folder.exists():
-      make_whole(folder, lambda partial: self._write_split(split, partial))
+      write_atomically(
+        folder, lambda partial: self._write_split(split, partial)
+      )
     description = json.loads((folder / "split.json").read_text())
     encoded = Encoded.open(folder, schema.groups, schema.pads)
     return Split(encoded, **description)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where text comes from: files, standard library sources and TFDS."""
+"""Sources of text: files, the Python standard library and TFDS."""

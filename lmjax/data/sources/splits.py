@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dividing one source into train, valid and test."""
+"""Splits of one source into train, valid and test."""
 
 import fnmatch
 import functools
@@ -14,7 +14,7 @@ from lmjax.data.sources.text_sources import Source
 SPLITS = ("train", "valid", "test")
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
   """Characters `start` to `stop` of one document."""
 
   document: int
@@ -23,10 +23,9 @@ class Piece(NamedTuple):
 
 
 class Layout:
-  """The documents of a source in a fixed shuffled order, end to end.
+  """The documents of a source, concatenated in a fixed shuffled order.
 
-  Shuffled, because neighbors in a folder resemble each other; one document
-  alone is divided from front to back.
+  A single document is split from its start to its end.
   """
 
   def __init__(self, source: Source):
@@ -34,6 +33,9 @@ class Layout:
 
   @functools.cached_property
   def _order(self) -> np.ndarray:
+    # Neighbors in a directory are similar; without shuffling, splits would
+    # differ in kind.
+    # The seed is fixed: a split is a property of the data, not of a run.
     return np.random.default_rng(0).permutation(len(self._source))
 
   @functools.cached_property
@@ -41,15 +43,21 @@ class Layout:
     lengths = [len(self._source[i]) for i in range(len(self._source))]
     return np.array(lengths, np.int64)[self._order]
 
-  def pieces(self, start: float, stop: float) -> list[Piece]:
-    """List what lies between two fractions of all characters, in order."""
+  def chunks(self, start: float, stop: float) -> list[Chunk]:
+    """Return the chunks between two fractions of all characters.
+
+    For documents of 6 and 4 characters, which the shuffle leaves in order:
+
+    >>> layout.chunks(0.5, 1.0)
+    [Chunk(document=0, start=5, stop=6), Chunk(document=1, start=0, stop=4)]
+    """
     ends = np.cumsum(self._lengths)
     begins = ends - self._lengths
     total = int(self._lengths.sum())
     lows = np.maximum(begins, int(total * start))
     highs = np.minimum(ends, int(total * stop))
     return sorted(
-      Piece(int(document), int(low - begin), int(high - begin))
+      Chunk(int(document), int(low - begin), int(high - begin))
       for document, begin, low, high in zip(
         self._order, begins, lows, highs, strict=True
       )
@@ -70,30 +78,34 @@ class Portion:
     return f"{self._source.fingerprint}[{self._range[0]}:{self._range[1]}]"
 
   @functools.cached_property
-  def _pieces(self) -> list[Piece]:
-    return self._layout.pieces(*self._range)
+  def _chunks(self) -> list[Chunk]:
+    return self._layout.chunks(*self._range)
 
   def __len__(self) -> int:
     """Return the number of documents, including truncated ones."""
-    return len(self._pieces)
+    return len(self._chunks)
 
   def __getitem__(self, index: int) -> str:
     """Return a document, truncated at the end of the range."""
-    piece = self._pieces[index]
-    return self._source[piece.document][piece.start : piece.stop]
+    chunk = self._chunks[index]
+    return self._source[chunk.document][chunk.start : chunk.stop]
 
   def label(self, index: int, by: str) -> str:
-    """Say what kind of text a document is; see Source."""
-    return self._source.label(self._pieces[index].document, by)
+    """See Source."""
+    return self._source.label(self._chunks[index].document, by)
 
 
 def split_by_ratio(
   source: Source, valid_fraction: float, test_fraction: float
 ) -> dict[str, Source]:
-  """Divide by characters: train first, then valid, then test.
+  """Split by characters: train first, then valid, then test.
 
-  The split is exact, so a document that crosses it is in both parts, each with
-  its part of the text.
+  The fractions are exact: a document at a boundary is split in two.
+
+  Args:
+    source: the documents.
+    valid_fraction: fraction of the characters in valid.
+    test_fraction: fraction of the characters in test.
   """
   layout = Layout(source)
   valid = 1.0 - valid_fraction - test_fraction
@@ -108,12 +120,12 @@ def split_by_ratio(
 def split_by_name(
   paths: Sequence[Path], patterns: dict[str, str]
 ) -> dict[str, list[Path]]:
-  """Divide files by patterns on their names.
+  """Assign files to splits by patterns on their names.
 
   Args:
     paths: the files.
-    patterns: a split's name to comma-separated patterns. A file may be in
-      several splits, and files that match nothing are left out.
+    patterns: comma-separated glob patterns by split. A file may be in several
+      splits, and files that match no pattern are in none.
 
   >>> split_by_name([Path("a/train.txt"), Path("a/dev.txt")],
   ...               {"train": "train*", "valid": "valid*,dev*"})

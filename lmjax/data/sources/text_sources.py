@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where text comes from: documents by number, in a fixed order."""
+"""Sources of text: documents by index, in a fixed order."""
 
 import functools
 import glob
@@ -28,10 +28,10 @@ COMPRESSIONS = {".gz": gzip.open, ".xz": lzma.open}
 
 
 class Source(Protocol):
-  """Documents by number.
+  """Documents by index.
 
   Attributes:
-    fingerprint: a digest that changes when the text or its division changes.
+    fingerprint: a digest of the text and of its division into documents.
   """
 
   fingerprint: str
@@ -43,20 +43,20 @@ class Source(Protocol):
     """Return document `index`."""
 
   def label(self, index: int, by: str) -> str:
-    """Say what kind of text document `index` is.
+    """Return the label of document `index`, the source of its control code.
 
     Args:
-      index: number of the document.
-      by: "file" or "folder", whose name it is, or a field's name where
-        documents are records.
+      index: index of the document.
+      by: "file" or "folder" for the name of the document's file or directory;
+        a field's name where documents are records.
 
     Raises:
-      UserError: if documents have nothing of that name.
+      UserError: if documents have no label of that kind.
     """
 
 
 class PythonDocs:
-  """The language reference that CPython carries for `help()`, by topic."""
+  """The language reference in CPython's `help()`, one document per topic."""
 
   @functools.cached_property
   def _documents(self) -> list[str]:
@@ -77,7 +77,7 @@ class PythonDocs:
     return self._documents[index]
 
   def label(self, index: int, by: str) -> str:
-    """Refuse: topics are all of one kind; see Source."""
+    """Raise UserError: topics have no labels."""
     del index
     raise UserError(
       f"objective.control_code_from={by} is not supported by data.source="
@@ -86,12 +86,12 @@ class PythonDocs:
 
 
 class TextFiles:
-  """One document a file, plain or compressed (.gz, .xz), in UTF-8.
+  """One document per file, plain or compressed (.gz, .xz), in UTF-8.
 
   Args:
     paths: the files.
-    cache_dir: where content digests are remembered by size and time, so that
-      an unchanged corpus is not read again to learn that it is unchanged.
+    cache_dir: directory of content digests, by size and modification time, so
+      that an unchanged corpus is not read again to verify it.
   """
 
   def __init__(self, paths: Sequence[Path], cache_dir: Path):
@@ -113,7 +113,7 @@ class TextFiles:
     return decode(bytes(read_bytes(path)), str(path))
 
   def label(self, index: int, by: str) -> str:
-    """Name the file, up to its first dot, or its folder; see Source."""
+    """Return the file's name up to its first dot, or its directory's name."""
     path = self._paths[index]
     names = dict(file=path.name.split(".")[0], folder=path.parent.name)
     if by not in names:
@@ -125,11 +125,12 @@ class TextFiles:
 
 
 class Lines:
-  """One document a line that is not empty, plain or compressed.
+  """One document per non-empty line, plain or compressed.
 
   Args:
     paths: the files.
-    field: which part of a line is the text; a subclass says how it is named.
+    field: the part of a line that is the text; its form depends on the
+      subclass.
     cache_dir: see TextFiles.
   """
 
@@ -145,7 +146,10 @@ class Lines:
 
   @functools.cached_property
   def _lines(self) -> np.ndarray:
-    """Find all lines: rows of (file, first byte, last byte)."""
+    """Rows (file, start, stop) of the non-empty lines, int64 [N, 3].
+
+    Only offsets are in memory; `__getitem__` reads a line from the mapped file.
+    """
     rows = []
     for file, path in enumerate(self._paths):
       data = read_bytes(path)
@@ -171,18 +175,18 @@ class Lines:
     return self._read(index, by, "objective.control_code_from")
 
   def _read(self, index: int, field: str, key: str) -> str:
-    """Return a field of a line, which the config names by `key`."""
+    """Return a field of a line; messages name the config key `key`."""
     raise NotImplementedError
 
   def _line(self, index: int) -> tuple[Path, str]:
-    """Return a line, and the file that it is in."""
+    """Return a line and its file."""
     file, start, end = self._lines[index]
     path = self._paths[file]
     return path, decode(bytes(read_bytes(path)[start:end]), str(path))
 
 
 class JSONLines(Lines):
-  """One document a line of JSON, by the name of a field."""
+  """One document per line of JSON; the field is a key."""
 
   def _read(self, index: int, field: str, key: str) -> str:
     path, line = self._line(index)
@@ -195,15 +199,16 @@ class JSONLines(Lines):
         f"{path}: record {index} has no text under {field!r}; set {key} to the "
         "name of the field that holds it."
       )
-    # Half an emoji, as scraped JSON has it, is no text; U+FFFD takes its place.
+    # JSON may escape half of a surrogate pair, as in truncated emoji. That is
+    # not valid Unicode and cannot be encoded as UTF-8: replace it by U+FFFD.
     data = text.encode("utf-16-le", "surrogatepass")
     return data.decode("utf-16-le", "replace")
 
 
 class TabSeparated(Lines):
-  """One document a line of columns between tabs, by the number of a column.
+  """One document per line of tab-separated columns; the field is an index.
 
-  Columns are counted from 0; nothing is quoted, and there is no header.
+  Columns are numbered from 0. There is no quoting and no header.
   """
 
   def _read(self, index: int, field: str, key: str) -> str:
@@ -219,27 +224,31 @@ class TabSeparated(Lines):
 
 
 def python_source_files() -> list[Path]:
-  """List the standard library's modules, without its tests."""
+  """Return the modules of the standard library, without its tests."""
   root = Path(sysconfig.get_path("stdlib"))
-  left_out = {"test", "tests", "idle_test", "site-packages", "__pycache__"}
+  excluded = {"test", "tests", "idle_test", "site-packages", "__pycache__"}
   return sorted(
     path
     for path in root.rglob("*.py")
-    if not left_out & set(path.relative_to(root).parts)
+    if not excluded & set(path.relative_to(root).parts)
   )
 
 
 def find_files(pattern: str, suffixes: tuple[str, ...]) -> list[Path]:
-  """Expand a file, a folder or a glob into a sorted list of files.
+  """Expand a file, a directory or a glob pattern into a sorted list of files.
 
-  In a folder, files with one of `suffixes` are taken, compressed or not, at
-  any depth.
+  Args:
+    pattern: value of `data.path`.
+    suffixes: suffixes of the files of a directory, at any depth, compressed or
+      not.
 
   Raises:
     UserError: if there are none.
   """
   if not pattern:
-    raise UserError("data.path is empty; give a file, a folder or a glob.")
+    raise UserError(
+      "data.path is empty; give a file, a directory or a glob pattern."
+    )
   root = Path(pattern).expanduser()
   if root.is_dir():
     endings = [s + c for s in suffixes for c in ("", *COMPRESSIONS)]
@@ -256,12 +265,16 @@ def find_files(pattern: str, suffixes: tuple[str, ...]) -> list[Path]:
 
 @functools.lru_cache(maxsize=1)
 def read_bytes(path: Path) -> bytes | mmap.mmap:
-  """Open a file's content; plain files are mapped, not read."""
+  """Return the content of a file; plain files are memory-mapped.
+
+  The last file is cached, since consecutive documents are mostly in one file.
+  """
   opener = COMPRESSIONS.get(path.suffix)
   try:
     if opener:
       with opener(path, "rb") as file:
         return file.read()
+    # An empty file cannot be mapped.
     if not os.path.getsize(path):
       return b""
     with open(path, "rb") as file:
@@ -286,12 +299,12 @@ def decode(data: bytes, name: str) -> str:
 
 
 def digest(data: bytes) -> str:
-  """Digest bytes into 32 hexadecimal characters."""
+  """Return a digest of bytes, 32 hexadecimal characters."""
   return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def digest_files(paths: Sequence[Path], cache_dir: Path) -> str:
-  """Digest the content of files, once for as long as they stay the same."""
+  """Return a digest of the content of files, which `cache_dir` caches."""
   stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
   memo = cache_dir / "fingerprints" / digest(json.dumps(stats).encode())
   if memo.exists():
@@ -301,6 +314,7 @@ def digest_files(paths: Sequence[Path], cache_dir: Path) -> str:
     with open(path, "rb") as file:
       contents.update(hashlib.file_digest(file, "blake2b").digest())
   memo.parent.mkdir(parents=True, exist_ok=True)
+  # Renamed into place, so that no other process reads half a digest.
   with tempfile.NamedTemporaryFile(
     "w", dir=memo.parent, delete=False
   ) as partial:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorFlow Datasets without TensorFlow: array_record files on disk.
 
-The library is imported when a function here is called, because that takes half
-a second.
+The library is imported on demand, because its import takes half a second.
 """
 
 import functools
@@ -13,7 +12,7 @@ from typing import Any
 from lmjax.data.sources.text_sources import Source, decode, digest_files
 from lmjax.errors import UserError
 
-# What data sets call the splits that lmjax calls train, valid and test.
+# Names of splits in TFDS datasets in order of preference, by the name in lmjax.
 SPLIT_NAMES = {
   "train": ("train",),
   "valid": ("valid", "validation", "dev"),
@@ -47,8 +46,8 @@ class TFDSDocuments:
     text = self._records[index][self._field]
     if not isinstance(text, str | bytes):
       raise UserError(
-        f"feature {self._field!r} of the TFDS dataset is no text; set "
-        "data.field to one that is."
+        f"feature {self._field!r} of the TFDS dataset is not text; set "
+        "data.field to a text feature."
       )
     return text if isinstance(text, str) else decode(text, self._split)
 
@@ -91,7 +90,7 @@ def open_tfds(
     )
   return {
     split: TFDSDocuments(builder, theirs, field, cache_dir)
-    for split, theirs in splits_of(builder).items()
+    for split, theirs in available_splits(builder).items()
   }
 
 
@@ -128,23 +127,26 @@ def open_builder(name: str, data_dir: str) -> Any:
   return builder
 
 
-def splits_of(builder: Any) -> dict[str, str]:
-  """Name the splits that are there: lmjax's name to the dataset's own.
+def available_splits(builder: Any) -> dict[str, str]:
+  """Return the names of the existing splits, by the name in lmjax.
+
+  >>> available_splits(tfds.builder("imdb_reviews"))
+  {"train": "train", "test": "test"}
 
   Raises:
-    UserError: if there is none to train on.
+    UserError: if there is no train split.
   """
-  there = builder.info.splits
+  existing = builder.info.splits
   found = {
-    split: next((theirs for theirs in names if theirs in there), None)
+    split: next((theirs for theirs in names if theirs in existing), None)
     for split, names in SPLIT_NAMES.items()
   }
   if not found["train"]:
-    raise UserError(f"TFDS dataset {builder.name!r} has no split train.")
+    raise UserError(f"TFDS dataset {builder.name!r} has no train split.")
   return {split: theirs for split, theirs in found.items() if theirs}
 
 
 def digest_split(builder: Any, split: str, cache_dir: Path) -> str:
-  """Digest the files of a split."""
+  """Return a digest of the files of a split."""
   paths = builder.info.splits[split].filepaths
   return digest_files([Path(path) for path in sorted(paths)], cache_dir)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DecodeState TFDS data sets of text, shard by shard, without TensorFlow.
+"""Write TFDS datasets of text, shard by shard, without TensorFlow.
 
-Each shard is written atomically, so an interrupted conversion resumes with the
+Each shard is written atomically, so an interrupted conversion resumes at the
 first missing shard.
 """
 
@@ -25,16 +25,16 @@ def write_dataset(
   """Write splits as an array_record dataset that `tfds.builder` opens.
 
   Args:
-    name: what the dataset is to be called, in snake case.
-    data_dir: the folder that holds data sets.
-    splits: the documents of each split; empty ones are left out.
-    shard_size: documents in a shard.
+    name: name of the dataset, in snake case.
+    data_dir: the directory of datasets.
+    splits: the documents of each split; empty splits are skipped.
+    shard_size: number of documents in a shard.
 
   Returns:
-    The folder of the dataset.
+    The directory of the dataset.
 
   Raises:
-    UserError: if the folder holds shards of another text.
+    UserError: if the directory contains shards of another text.
   """
   folder = data_dir / name / VERSION
   folder.mkdir(parents=True, exist_ok=True)
@@ -45,13 +45,13 @@ def write_dataset(
     if not len(source):
       continue
     starts = range(0, len(source), shard_size)
-    example_batch = tfds.core.ShardedFileTemplate(
+    template = tfds.core.ShardedFileTemplate(
       data_dir=folder,
       dataset_name=name,
       split=split,
       filetype_suffix="array_record",
     )
-    paths = example_batch.sharded_filepaths(len(starts))
+    paths = template.sharded_filepaths(len(starts))
     lengths, num_bytes = [], 0
     bar = tqdm.tqdm(total=len(source), desc=split, unit="doc", disable=None)
     for start, path in zip(starts, map(Path, paths), strict=True):
@@ -67,7 +67,7 @@ def write_dataset(
         name=split,
         shard_lengths=lengths,
         num_bytes=num_bytes,
-        filename_template=example_batch,
+        filename_template=template,
       )
     )
   tfds.folder_dataset.write_metadata(
@@ -77,13 +77,17 @@ def write_dataset(
 
 
 def _claim(folder: Path, splits: dict[str, Source], shard_size: int) -> None:
-  """Make sure that shards already there are of this text."""
+  """Check that existing shards are of this text, or record the text.
+
+  Shards have no content digest, so a file with the fingerprints of the sources
+  is written before the first one.
+  """
   claim = folder / "source.txt"
   fingerprints = [f"{k} {v.fingerprint}" for k, v in splits.items()]
   wanted = "\n".join([f"shard_size {shard_size}", *fingerprints]) + "\n"
   if not claim.exists():
     if any(folder.iterdir()):
-      raise UserError(f"{folder} holds something else; choose another name.")
+      raise UserError(f"{folder} contains other files; choose another name.")
     claim.write_text(wanted)
   elif claim.read_text() != wanted:
     raise UserError(
@@ -98,8 +102,10 @@ def _write_shard(
   indices: Sequence[int],
   features: tfds.features.FeaturesDict,
 ) -> None:
-  # One name for all attempts, so that a later one writes over what is left.
+  # The same name in all attempts: a later one overwrites what is left of an
+  # interrupted one.
   partial = path.with_name(f"{path.name}.partial")
+  # One record per group, as in TFDS: records are read at random.
   writer = ArrayRecordWriter(str(partial), "group_size:1")
   for index in indices:
     example = features.encode_example({FIELD: source[index]})

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from lmjax.data.atomic_dir import make_whole
+from lmjax.data.atomic_dir import write_atomically
 from lmjax.data.shuffle import mix, permute
 from lmjax.data.sources.text_sources import digest
 from lmjax.data.text.batching import Rows
@@ -64,7 +64,7 @@ def open_cooccurrences(
     pairs = _pairs(
       stream, is_word_V, context_size, max(1, block // (2 * context_size))
     )
-    make_whole(
+    write_atomically(
       folder, lambda partial: _count(pairs, len(is_word_V), partial, block)
     )
   if not (folder / "entries.bin").stat().st_size:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from lmjax.data.atomic_dir import make_whole
+from lmjax.data.atomic_dir import write_atomically
 from lmjax.data.sources.text_sources import Source, digest
 from lmjax.data.tokenizers import Tokenizer, split_text
 from lmjax.errors import UsageError
@@ -95,7 +95,7 @@ def open_stream(
   key = digest(json.dumps(settings).encode())
   folder = cache_dir / "streams" / key
   if not (folder / "stream.json").exists():
-    make_whole(
+    write_atomically(
       folder,
       lambda partial: _encode(
         source, tokenizer, partial, append_eos, control_code_from

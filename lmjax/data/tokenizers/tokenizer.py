@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface of tokenizers, and what all of them share."""
+"""The interface of tokenizers, and its common methods."""
 
 import copy
 import functools

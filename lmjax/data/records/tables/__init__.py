@@ -32,7 +32,7 @@ from lmjax.data.sources.text_sources import (
   TSV_SUFFIXES,
   find_files,
 )
-from lmjax.data.sources.tfds import open_builder, splits_of
+from lmjax.data.sources.tfds import available_splits, open_builder
 from lmjax.errors import UserError
 
 Tables = dict[str, Table]
@@ -94,7 +94,7 @@ def tfds(config: ConfigDict, cache_dir: Path) -> Tables:
   builder = open_builder(config.name, config.data_dir)
   return {
     split: TFDSTable(builder, theirs, cache_dir)
-    for split, theirs in splits_of(builder).items()
+    for split, theirs in available_splits(builder).items()
   }
 
 
