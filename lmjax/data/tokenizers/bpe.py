@@ -122,8 +122,8 @@ class BPETokenizer(Tokenizer):
 def _bytes_by_character() -> dict[str, int]:
   """Return the byte of each character of GPT-2's byte alphabet.
 
-  Printable bytes other than the space are characters themselves; the other bytes
-  are the characters from U+0100, in order: "A" is 0x41, "Ġ" is 0x20.
+  Printable bytes other than the space are characters themselves; the others are
+  the characters from U+0100, in order: "A" is 0x41, "Ġ" is 0x20.
   """
   printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   others = [byte for byte in range(256) if byte not in printable]
