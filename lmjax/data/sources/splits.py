@@ -40,6 +40,8 @@ class Layout:
 
   @functools.cached_property
   def _lengths(self) -> np.ndarray:
+    # In the order of the source, not shuffled: consecutive documents are mostly
+    # in one file, and opening a compressed file decompresses it.
     lengths = [len(self._source[i]) for i in range(len(self._source))]
     return np.array(lengths, np.int64)[self._order]
 

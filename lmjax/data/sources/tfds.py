@@ -70,13 +70,14 @@ def open_tfds(
   """Open the texts of a prepared dataset.
 
   Args:
-    name: its name, with configuration and version if there are several.
-    data_dir: the folder that holds data sets; empty for TFDS's own default.
-    field: the feature that holds the text.
-    cache_dir: where content digests are remembered.
+    name: name of the dataset, with configuration and version if there are
+      several.
+    data_dir: the directory of datasets; empty for the default of TFDS.
+    field: the feature that contains the text.
+    cache_dir: directory of content digests.
 
   Returns:
-    lmjax's names of the splits that are there to their documents.
+    The documents of the existing splits, by the name of the split in lmjax.
 
   Raises:
     UserError: if there is no such dataset, or none that can be read.

@@ -39,7 +39,7 @@ def test_tsv_reads_a_column_and_skips_empty_lines(tmp_path):
       read(TabSeparated([tmp_path / "a.tsv"], field, tmp_path))
 
 
-def test_plain_and_compressed_files_read_alike(tmp_path):
+def test_compressed_files_equal_plain_files(tmp_path):
   data = "Grüße\n".encode()
   (tmp_path / "a.txt").write_bytes(data)
   (tmp_path / "b.txt.gz").write_bytes(gzip.compress(data))
@@ -59,13 +59,13 @@ def test_jsonl_reads_a_field_and_skips_empty_lines(tmp_path):
     read(JSONLines(paths, "body", tmp_path))
 
 
-def test_half_an_emoji_is_replaced(tmp_path):
+def test_lone_surrogate_is_replaced(tmp_path):
   (tmp_path / "a.jsonl").write_text('{"text": "cut \\ud83d off"}')
   source = JSONLines([tmp_path / "a.jsonl"], "text", tmp_path)
   assert read(source) == ["cut \N{REPLACEMENT CHARACTER} off"]
 
 
-def test_lengths_are_taken_file_by_file(tmp_path, monkeypatch):
+def test_lengths_are_read_in_the_order_of_files(tmp_path, monkeypatch):
   """Compressed files are opened one after the other, not in shuffled order."""
   paths = []
   for name in "ab":
@@ -83,20 +83,20 @@ def test_lengths_are_taken_file_by_file(tmp_path, monkeypatch):
   assert len(opened) <= 5
 
 
-def test_not_utf8_is_named_with_its_byte(tmp_path):
+def test_invalid_utf8_raises_with_its_byte(tmp_path):
   (tmp_path / "a.txt").write_bytes(b"good \xff bad")
   source = TextFiles([tmp_path / "a.txt"], tmp_path)
   with pytest.raises(UserError, match="a.txt is not UTF-8 at byte 5"):
     source[0]
 
 
-def test_a_truncated_archive_is_named(tmp_path):
+def test_truncated_archive_raises(tmp_path):
   (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"x" * 999)[:-9])
   with pytest.raises(UserError, match="cannot be read"):
     TextFiles([tmp_path / "a.txt.gz"], tmp_path)[0]
 
 
-def test_fingerprints_follow_content_not_place(tmp_path):
+def test_fingerprints_depend_on_content_not_on_paths(tmp_path):
   def fingerprint(name, text):
     path = tmp_path / name
     path.write_text(text)
@@ -110,7 +110,7 @@ def test_fingerprints_follow_content_not_place(tmp_path):
   assert TextFiles([tmp_path / "a.txt"], tmp_path).fingerprint != before
 
 
-def test_embedded_corpora_are_there():
+def test_standard_library_sources_have_documents():
   docs = PythonDocs()
   assert len(docs) > 50 and "statement" in docs[0]
   files = python_source_files()
@@ -118,7 +118,7 @@ def test_embedded_corpora_are_there():
   assert not any("test" in path.parts for path in files)
 
 
-def test_ratio_cuts_one_document_from_front_to_back():
+def test_ratio_splits_one_document_from_start_to_end():
   text = "".join(map(str, range(10)))
   parts = split_by_ratio(Documents([text]), 0.2, 0.1)
   assert {k: read(v) for k, v in parts.items()} == {
@@ -128,7 +128,7 @@ def test_ratio_cuts_one_document_from_front_to_back():
   }
 
 
-def test_ratio_gives_every_character_to_exactly_one_split():
+def test_ratio_puts_each_character_in_one_split():
   documents = Documents([f"<{n}>" * (n % 5 + 1) for n in range(40)])
   parts = split_by_ratio(documents, 0.25, 0.25)
   pieces = {split: read(part) for split, part in parts.items()}
@@ -152,7 +152,7 @@ def test_split_by_name_as_documented():
   }
 
 
-def test_text_by_name_through_the_config(tiny_config, text_folder, tmp_path):
+def test_config_splits_files_by_name(tiny_config, text_folder, tmp_path):
   config = tiny_config("lstm").data
   config.path, config.split_by = str(text_folder), "name"
   splits = DATASETS["text"](config, tmp_path)
@@ -163,6 +163,6 @@ def test_text_by_name_through_the_config(tiny_config, text_folder, tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["", "/no/such/*.txt", "/no/such/folder"])
-def test_nothing_found_is_a_sentence(pattern):
+def test_pattern_without_files_raises(pattern):
   with pytest.raises(UserError, match="data.path"):
     find_files(pattern, (".txt",))

@@ -13,7 +13,7 @@ class Documents(list):
 
 
 class Interrupted(Documents):
-  """A source that fails half-way, and counts what is read."""
+  """A source that fails midway and counts the documents read."""
 
   def __init__(self, documents, limit):
     super().__init__(documents)
@@ -33,7 +33,7 @@ def read(source):
   return [source[index] for index in range(len(source))]
 
 
-def test_what_is_written_is_read_in_order_without_tensorflow(tmp_path):
+def test_reads_written_datasets_without_tensorflow(tmp_path):
   splits = dict(train=TEXTS, validation=Documents(["v"]), test=Documents())
   write_dataset("numbers", tmp_path, splits, shard_size=4)
   found = open_tfds("numbers", str(tmp_path), "text", tmp_path)
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_in_order_without_tensorflow(tmp_path):
   assert "tensorflow" not in sys.modules
 
 
-def test_an_interrupted_conversion_goes_on(tmp_path):
+def test_interrupted_conversion_resumes(tmp_path):
   with pytest.raises(KeyboardInterrupt):
     write_dataset("n", tmp_path, {"train": Interrupted(TEXTS, 7)}, 3)
   finished = list((tmp_path / "n" / "1.0.0").glob("*.array_record-*-of-00004"))
@@ -60,7 +60,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path):
   assert read(open_tfds("n", str(tmp_path), "text", tmp_path)["train"]) == TEXTS
 
 
-def test_another_text_is_not_written_over(tmp_path):
+def test_shards_of_another_text_are_not_overwritten(tmp_path):
   write_dataset("n", tmp_path, {"train": TEXTS}, 4)
   other = Documents(["x"])
   other.fingerprint = "g"
@@ -68,7 +68,7 @@ def test_another_text_is_not_written_over(tmp_path):
     write_dataset("n", tmp_path, {"train": other}, 4)
 
 
-def test_what_is_missing_is_a_sentence(tmp_path):
+def test_missing_dataset_or_feature_raises(tmp_path):
   write_dataset("n", tmp_path, {"train": TEXTS}, 4)
   with pytest.raises(UserError, match="no TFDS dataset 'm'"):
     open_tfds("m", str(tmp_path), "text", tmp_path)
