@@ -63,7 +63,7 @@ def text_of(length, seed=0):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_add_up_to_what_evaluation_does(name):
-  """Of a text of several windows, whether memory goes on or does not."""
+  """Of a text of several windows, with and without a carried state."""
   model, variables, tokens = MODELS[name], variables_of(name), text_of(22)
   order = "stateful" if CARRIES[name] else "stateless"
   stream = types.SimpleNamespace(tokens=tokens, num_tokens=len(tokens))
@@ -91,27 +91,27 @@ def test_scores_depend_on_no_padding_and_no_neighbours(name):
   assert [len(scores) for scores in together] == [8, 0, 2, 16, 6, 3]
   for text, scores in zip(texts, together, strict=True):
     np.testing.assert_allclose(score(variables, [text])[0], scores, rtol=1e-5)
-  for length in (2, 4):  # the same begin, in programs of other lengths
+  for length in (2, 4):  # the same prefix, in programs of other lengths
     (begin,) = score(variables, [texts[3][: length + 1]])
     np.testing.assert_allclose(begin, together[3][:length], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_what_was_drawn_scores_as_it_was_told(name):
-  """Behind its prompt, whatever it was drawn by."""
+  """After its prompt, with any logits processor."""
   model, variables = MODELS[name], variables_of(name)
   sampler = TextSampler(model, TOKENIZER)
   prompts = ["abc", "g"]
   params = SamplingParams(num_tokens=3, num_samples=2, seed=1, top_k=5)
   requests = sampler.requests(prompts, params)
-  drawn = sampler.generate(variables, prompts, params).completions
-  pairs = list(zip(requests, drawn, strict=True))
+  sampled = sampler.generate(variables, prompts, params).completions
+  pairs = list(zip(requests, sampled, strict=True))
   texts = [np.array([*asked.tokens, *made.tokens]) for asked, made in pairs]
   all_scores = scorer_of(name)(variables, texts)
   for (asked, made), scores in zip(pairs, all_scores, strict=True):
-    told = scores[len(asked.tokens) - 1 :]
-    np.testing.assert_allclose(made.log_probs, told, rtol=1e-5)
-  assert max(len(made.tokens) for made in drawn) == 3
+    expected = scores[len(asked.tokens) - 1 :]
+    np.testing.assert_allclose(made.log_probs, expected, rtol=1e-5)
+  assert max(len(made.tokens) for made in sampled) == 3
 
 
 def test_texts_begin_behind_eos_where_documents_do():
@@ -213,7 +213,7 @@ PAIRS = {
 
 
 def pair_scorer(name):
-  """Return what scores and draws behind texts, and variables."""
+  """Return a scorer, a sampler and variables."""
   model, kind, options = PAIRS[name]
   other = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
   known = Vocabularies({"target": TOKENIZER, "source": other})
@@ -232,13 +232,13 @@ def test_texts_behind_others_are_scored_as_they_are_drawn(name):
     texts += sampler.generate(variables, "abcde", params).completions
   scores = score(variables, [x.text for x in texts], prompt="abcde")
   ends = sampler.reads_sources
-  for drawn, scored in zip(texts, scores, strict=True):
-    assert scored.tokens == drawn.tokens + [EOS] * ends
+  for sampled, scored in zip(texts, scores, strict=True):
+    assert scored.tokens == sampled.tokens + [EOS] * ends
     np.testing.assert_allclose(
-      scored.log_probs[: len(drawn.tokens)], drawn.log_probs, rtol=1e-4
+      scored.log_probs[: len(sampled.tokens)], sampled.log_probs, rtol=1e-4
     )
     spans = score.spans(scored)
-    assert "".join(x.text for x in spans) == drawn.text + " <eos>" * ends
+    assert "".join(x.text for x in spans) == sampled.text + " <eos>" * ends
   (other,) = score(variables, [texts[1].text], prompt="gf")
   assert abs(other.log_prob - scores[1].log_prob) > 1e-3
   with pytest.raises(UsageError, match="text is empty"):

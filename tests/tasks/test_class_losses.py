@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses and figures of classes, against scikit-learn, Optax and by hand."""
+"""Losses and metrics of classes, against scikit-learn, Optax and by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +53,8 @@ def same(ours, theirs):
 
 
 def test_cross_entropy_with_smoothing_and_z_loss_equals_optax():
-  told = optax.smooth_labels(jax.nn.one_hot(TARGETS, C), 0.2)
-  theirs = optax.softmax_cross_entropy(SCORES, told)
+  counted = optax.smooth_labels(jax.nn.one_hot(TARGETS, C), 0.2)
+  theirs = optax.softmax_cross_entropy(SCORES, counted)
   theirs += 0.01 * jax.nn.logsumexp(SCORES, axis=-1) ** 2
   same(losses.cross_entropy(SCORES, TARGETS, 0.2, 0.01), theirs)
 
@@ -162,16 +162,16 @@ def expected_error(confidence, right, weights):
 def test_figures_of_one_label_equal_scikit_learn():
   judge, weights = task(), rng.random(B).astype(np.float32)
   report = judge.report(sums(judge, weights=weights).means())
-  told, chosen = np.array(TARGETS), np.argmax(SCORES, axis=-1)
+  counted, chosen = np.array(TARGETS), np.argmax(SCORES, axis=-1)
   options = dict(sample_weight=weights)
   same(
-    report["accuracy"], sklearn.metrics.accuracy_score(told, chosen, **options)
+    report["accuracy"], sklearn.metrics.accuracy_score(counted, chosen, **options)
   )
   for kind in ("macro", "micro"):
-    theirs = sklearn.metrics.f1_score(told, chosen, average=kind, **options)
+    theirs = sklearn.metrics.f1_score(counted, chosen, average=kind, **options)
     same(report[f"{kind}_f1"], theirs)
   confusion = sklearn.metrics.confusion_matrix(
-    told, chosen, labels=range(C), normalize="true", **options
+    counted, chosen, labels=range(C), normalize="true", **options
   )
   ours = [
     [report["confusion"][row].get(column, 0.0) for column in NAMES]
@@ -179,7 +179,7 @@ def test_figures_of_one_label_equal_scikit_learn():
   ]
   same(ours, confusion)
   precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
-    told, chosen, labels=range(C), zero_division=0, **options
+    counted, chosen, labels=range(C), zero_division=0, **options
   )
   for c, name in enumerate(NAMES):
     found = report["classes"][name]
@@ -188,22 +188,22 @@ def test_figures_of_one_label_equal_scikit_learn():
       [precision[c], recall[c], f1[c]],
     )
   probabilities = np.array(jax.nn.softmax(SCORES))
-  error = expected_error(probabilities.max(axis=-1), chosen == told, weights)
+  error = expected_error(probabilities.max(axis=-1), chosen == counted, weights)
   same(report["expected_calibration_error"], error)
 
 
 def test_figures_of_many_labels_equal_scikit_learn():
   judge = task(many=True, criterion="binary_cross_entropy")
   report = judge.report(sums(judge, targets=MANY).means())
-  told, chosen = np.array(MANY), np.array(SCORES > 0)
-  same(report["accuracy"], sklearn.metrics.accuracy_score(told, chosen))
+  counted, chosen = np.array(MANY), np.array(SCORES > 0)
+  same(report["accuracy"], sklearn.metrics.accuracy_score(counted, chosen))
   for kind in ("macro", "micro"):
     same(
       report[f"{kind}_f1"],
-      sklearn.metrics.f1_score(told, chosen, average=kind),
+      sklearn.metrics.f1_score(counted, chosen, average=kind),
     )
   p = np.array(jax.nn.sigmoid(SCORES)).ravel()
-  right = (chosen == told).ravel()
+  right = (chosen == counted).ravel()
   error = expected_error(np.maximum(p, 1 - p), right, np.ones(B * C))
   same(report["expected_calibration_error"], error)
 

@@ -72,10 +72,10 @@ def test_frequent_words_are_left_out_by_their_frequency():
     seen += np.bincount(text.reshape(-1), minlength=V)
   expected = seen * keep_V
   variance = np.maximum(expected * (1 - keep_V), 1e-9)
-  drawn = (keep_V > 0) & (keep_V < 1)
-  assert drawn.sum() >= 5
-  scores = (found - expected)[drawn] / np.sqrt(variance[drawn])
-  assert (scores**2).sum() < drawn.sum() + 4 * np.sqrt(2 * drawn.sum())
+  sampled = (keep_V > 0) & (keep_V < 1)
+  assert sampled.sum() >= 5
+  scores = (found - expected)[sampled] / np.sqrt(variance[sampled])
+  assert (scores**2).sum() < sampled.sum() + 4 * np.sqrt(2 * sampled.sum())
   np.testing.assert_array_equal(found[keep_V == 1], seen[keep_V == 1])
   np.testing.assert_array_equal(found[keep_V == 0], 0)
 
@@ -110,9 +110,9 @@ def test_what_does_not_fit_is_no_part_of_the_batch():
 
 def test_negatives_and_reaches_are_drawn_by_their_distributions():
   batches = make(batch_size=50)
-  drawn = [batches[index] for index in range(60)]
+  sampled = [batches[index] for index in range(60)]
   negatives = np.concatenate(
-    [batch["negatives"].reshape(-1) for batch in drawn]
+    [batch["negatives"].reshape(-1) for batch in sampled]
   )
   weights = np.where(IS_WORD, COUNTS, 0) ** 0.5
   expected = len(negatives) * weights / weights.sum()
@@ -123,14 +123,14 @@ def test_negatives_and_reaches_are_drawn_by_their_distributions():
   assert_frequencies(
     np.bincount(negatives, minlength=V), weights / weights.sum()
   )
-  reach = np.concatenate([batch["reach"].reshape(-1) for batch in drawn])
+  reach = np.concatenate([batch["reach"].reshape(-1) for batch in sampled])
   reach = np.bincount(reach[reach > 0], minlength=5)
   assert_frequencies(reach, np.array([0, 1, 1, 1, 0]) / 3)
 
 
 @pytest.mark.parametrize("rows", [ShuffledSequences, OrderedSequences])
 def test_contexts_are_the_neighbours_in_window_and_document(rows):
-  """With all words kept: the pairs within reach 3, found one by one.
+  """Without subsampling: the pairs within reach 3, found one by one.
 
   Positions go on from row to row of a batch, so pairs that the end of a row
   cuts are found as well.
