@@ -48,7 +48,10 @@ from lmjax.serving.completion_request import (
 from lmjax.serving.completion_response import CompletionResponse
 from lmjax.types import PyTree
 
-_CHUNK_SIZE = 16  # tokens generated before they are sent
+# Tokens generated before they are sent. Larger chunks return to the host less
+# often; smaller ones stream sooner, and free the rows of disconnected clients
+# sooner.
+_CHUNK_SIZE = 16
 _MAX_BYTES = 1 << 20  # of the body of a request
 _PAGE = resources.files(__package__).joinpath("page.html").read_text("utf-8")
 _PAGE_HEADERS = {
@@ -135,14 +138,14 @@ class Service:
         Route("/health", self._show_health),
         Route("/v1/models", self._list_models),
         Route("/v1/models/{name}", self._show_model),
-        Route("/v1/completions", self._complete, methods=["POST"]),
+        Route("/v1/completions", self._create_completion, methods=["POST"]),
       ],
       exception_handlers={
         ApiError: _show_error,
         HTTPException: _show_http_error,
         Exception: _show_failure,  # of the server itself
       },
-      lifespan=self._live,
+      lifespan=self._lifespan,
     )
 
   def close(self) -> None:
@@ -150,7 +153,7 @@ class Service:
     self._batcher.close()
 
   @contextlib.asynccontextmanager
-  async def _live(self, app: Starlette) -> AsyncIterator[None]:
+  async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
     running = asyncio.create_task(self._batcher.run())
     yield
     self.close()
@@ -185,10 +188,11 @@ class Service:
       max_tokens=self._limits.tokens,
     )
 
-  async def _complete(self, request: Request) -> Response:
+  async def _create_completion(self, request: Request) -> Response:
     self._check_key(request)
     body = await _body(request)
     parsed = parse_request(body, self._model, self._limits.tokens)
+    # Encoding a long prompt takes a while, which must not block the event loop.
     rows = await asyncio.to_thread(self._rows, parsed)
     if self._sampler.reads_sources:
       # Targets do not continue their sources, so no space is put between them.
@@ -203,11 +207,11 @@ class Service:
     )
     try:
       self._batcher.add(rows)
-      if not parsed.streams:
+      if not parsed.stream:
         return await _complete_if_connected(request, rows, response)
     except Exception as error:
       raise _api_error(error) from error
-    events = _events(rows, response, parsed.counts)
+    events = _events(rows, response, parsed.include_usage)
     headers = {"cache-control": "no-store"}
     return StreamingResponse(events, 200, headers, "text/event-stream")
 
@@ -240,6 +244,8 @@ class Service:
       raise ApiError(400, str(error)) from error
     if not parsed.has_seed:
       requests = [x._replace(seed=secrets.randbits(32)) for x in requests]
+    # This thread has no event loop; a queue binds to the loop that
+    # first waits on it.
     inbox = asyncio.Queue()
     rows = [
       Row(
@@ -281,6 +287,8 @@ class Service:
     return (LogitBias(bias_V), *processors)
 
   def _check_key(self, request: Request) -> None:
+    # Compared in constant time, so that response times do not reveal the key,
+    # and as bytes, because compare_digest rejects strings that are not ASCII.
     given = request.headers.get("authorization", "").encode()
     if self._key and not hmac.compare_digest(
       given, f"Bearer {self._key}".encode()
@@ -321,6 +329,8 @@ def _length(row: Row) -> int:
 
 async def _body(request: Request) -> bytes:
   """Read the body of a request, up to the maximum size."""
+  # The bytes are counted as they arrive, because a chunked body has no
+  # Content-Length, and a client may send a wrong one.
   body = bytearray()
   async for part in request.stream():
     body += part
@@ -332,19 +342,20 @@ async def _body(request: Request) -> bytes:
 
 
 async def _events(
-  rows: Sequence[Row], response: CompletionResponse, counts: bool
+  rows: Sequence[Row], response: CompletionResponse, include_usage: bool
 ) -> AsyncIterator[str]:
   """Yield the new text of rows as server-sent events."""
   try:
     async for index, delta in receive(rows):
       yield _event(response.chunk(index, delta))
-    if counts:
+    if include_usage:
       yield _event(response.usage_chunk())
     yield "data: [DONE]\n\n"
   except Exception as error:
     # The status was sent before, so the error is an event.
     yield _event(_api_error(error).body())
   finally:
+    # Also when the client disconnects: Starlette then cancels this generator.
     _disconnect(rows)
 
 
@@ -364,8 +375,10 @@ async def _complete_if_connected(
   async def watch() -> Response:
     while (await request.receive())["type"] != "http.disconnect":
       pass
-    return Response(status_code=204)  # nobody receives it
+    return Response(status_code=204)  # never sent: the client is gone
 
+  # Starlette reports a disconnect only to a handler that receives, so one task
+  # receives while the other waits for the text.
   tasks = [asyncio.create_task(gather()), asyncio.create_task(watch())]
   try:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

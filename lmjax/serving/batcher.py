@@ -61,6 +61,7 @@ class Delta(NamedTuple):
   finish_reason: str
 
 
+# Rows are compared by identity, because == of two requests compares arrays.
 @dataclasses.dataclass(eq=False)
 class Row:
   """One text to generate for a client.
@@ -106,6 +107,7 @@ class Row:
       self.text.finish_reason,
     )
     self.inbox.put_nowait((self.index, delta))
+    # A batch continues until its longest row; a finished row sends no more.
     self.is_connected = not delta.finish_reason
 
   def send_error(self, error: Exception) -> None:
@@ -135,6 +137,8 @@ class Batcher:
     self._queue: list[Row] = []
     self._running: list[Row] = []
     self._arrived, self._closing = asyncio.Event(), False
+    # Generation blocks for a chunk at a time. In a thread of its own, it leaves
+    # the event loop free to accept requests and to notice disconnects.
     self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
 
   @property
@@ -156,6 +160,9 @@ class Batcher:
     """
     if self._closing:
       raise ServerClosing
+    # Backpressure: clients get status 429 at once instead of a wait without
+    # bound. Rows of disconnected clients do not count, though they are removed
+    # only when the next batch is formed.
     if self.num_waiting + len(rows) > self._max_queue:
       raise QueueFull
     self._queue.extend(rows)
@@ -167,7 +174,7 @@ class Batcher:
     for row in self._queue:
       row.send_error(ServerClosing())
     self._queue.clear()
-    self._arrived.set()
+    self._arrived.set()  # wakes `run`, which may be waiting for rows
 
   async def run(self) -> None:
     """Generate batches until `close` is called."""
@@ -201,10 +208,14 @@ class Batcher:
   async def _generate(self, rows: Sequence[Row]) -> None:
     loop = asyncio.get_running_loop()
     chunks = self._generate_batch(rows)
-    step = functools.partial(next, chunks, None)
+    # None marks the end, because a future cannot carry StopIteration.
+    next_chunk = functools.partial(next, chunks, None)
     try:
-      while (new := await loop.run_in_executor(self._thread, step)) is not None:
-        for row, text in zip(rows, new, strict=True):
+      while True:
+        texts = await loop.run_in_executor(self._thread, next_chunk)
+        if texts is None:
+          return
+        for row, text in zip(rows, texts, strict=True):
           row.send(text)
     except Exception as error:  # the next batch may succeed
       logging.exception("A batch of %d texts failed.", len(rows))

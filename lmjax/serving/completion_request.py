@@ -40,8 +40,8 @@ class CompletionRequest:
     num_top_logprobs: number of most likely tokens returned per position; None
       to return no log-probabilities.
     echo: whether completions start with their prompts.
-    streams: whether text is sent while it is generated.
-    counts: whether a stream ends with the numbers of tokens.
+    stream: whether text is sent while it is generated.
+    include_usage: whether a stream ends with the numbers of tokens.
   """
 
   prompts: tuple[str, ...]
@@ -50,8 +50,8 @@ class CompletionRequest:
   bias: dict[int, float]
   num_top_logprobs: int | None
   echo: bool
-  streams: bool
-  counts: bool
+  stream: bool
+  include_usage: bool
 
 
 def parse_request(
@@ -91,11 +91,11 @@ def parse_request(
     has_seed=seed is not None,
     num_top_logprobs=fields.take("logprobs", int, None, 0, MAX_TOP_LOGPROBS),
     echo=fields.take("echo", bool, False),
-    streams=fields.take("stream", bool, False),
-    counts=fields.take_counts(),
+    stream=fields.take("stream", bool, False),
+    include_usage=fields.take_include_usage(),
   )
   fields.check_best_of(parsed.sampling.num_samples)
-  fields.check_none_left()
+  fields.check_none_remaining()
   if not parsed.prompts:
     raise ApiError(400, "prompt must contain at least one text.", "prompt")
   if parsed.echo and parsed.num_top_logprobs is not None:
@@ -118,7 +118,8 @@ class _Fields:
       raise ApiError(400, f"the body is not JSON: {error}.") from error
     if not isinstance(fields, dict):
       raise ApiError(400, "the body must be a JSON object.")
-    self._left = {k: v for k, v in fields.items() if v is not None}
+    # Clients send null for the fields that they leave out.
+    self._remaining = {k: v for k, v in fields.items() if v is not None}
     self._known: set[str] = set()
 
   def take(
@@ -149,11 +150,13 @@ class _Fields:
 
   def take_bias(self) -> dict[int, float]:
     """Take biases by token id, as in the OpenAI API."""
-    if not isinstance(self._left.get("logit_bias"), dict):
+    # A list has the form of SamplingParams.logit_bias; take_sampling takes it.
+    if not isinstance(self._remaining.get("logit_bias"), dict):
       return {}
     bias = {}
     for token, value in self._pop("logit_bias", {}).items():
       number = _typed("logit_bias", float, value)
+      # Nine digits always fit int32.
       if not token.isdecimal() or len(token) > 9 or abs(number) > _MAX_BIAS:
         raise ApiError(
           400,
@@ -173,24 +176,24 @@ class _Fields:
       )
     return stop
 
-  def take_sampling(self, **taken: Any) -> SamplingParams:
+  def take_sampling(self, **given: Any) -> SamplingParams:
     """Take sampling parameters.
 
     Args:
-      **taken: those that have another name or form in the API.
+      **given: those that have another name or form in the API.
     """
     kinds = typing.get_type_hints(SamplingParams)
     values = {
       field.name: self.take(field.name, kinds[field.name], field.default)
       for field in dataclasses.fields(SamplingParams)
-      if field.name not in taken
+      if field.name not in given
     }
     try:
-      return SamplingParams(**values, **taken)
+      return SamplingParams(**values, **given)
     except UsageError as error:
       raise ApiError(400, str(error)) from error
 
-  def take_counts(self) -> bool:
+  def take_include_usage(self) -> bool:
     """Take whether a stream ends with the numbers of tokens."""
     options = self._pop("stream_options", {})
     if not isinstance(options, dict):
@@ -202,20 +205,22 @@ class _Fields:
     if self.take("best_of", int, number, 1) != number:
       raise ApiError(400, "best_of must equal n or be omitted.", "best_of")
 
-  def check_none_left(self) -> None:
+  def check_none_remaining(self) -> None:
     """Refuse unknown fields."""
+    # Clients may name their end user; nothing here depends on it.
     self._pop("user", None)
-    for name in self._left:
+    for name in self._remaining:
       near = difflib.get_close_matches(name, self._known, 1)
       hint = f" Did you mean {near[0]!r}?" if near else ""
       raise ApiError(400, f"unknown field {name!r}.{hint}", name)
 
   def _pop(self, name: str, default: Any) -> Any:
     self._known.add(name)
-    return self._left.pop(name, default)
+    return self._remaining.pop(name, default)
 
 
 def _refuse_constant(name: str) -> None:
+  # json.loads accepts NaN and Infinity, which are not JSON.
   raise ValueError(f"{name} is not a JSON number")
 
 
@@ -238,6 +243,7 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
 
 
 def _is_integer(value: Any) -> bool:
+  # bool is a subclass of int, so JSON's true would pass as 1.
   return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -250,6 +256,7 @@ def _is_text(value: Any) -> bool:
   """Return whether a value is a string without lone surrogates."""
   if not isinstance(value, str):
     return False
+  # JSON can escape a lone surrogate, which tokenizers cannot encode as UTF-8.
   try:
     value.encode()
   except UnicodeEncodeError:

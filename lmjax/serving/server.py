@@ -34,6 +34,8 @@ def serve(
   Raises:
     UsageError: if the server cannot listen on this address.
   """
+  # The kernel queues connections from here on, so clients that arrive while
+  # programs compile wait instead of being refused.
   listener = _listen(host, port)
   prepare()
   config = uvicorn.Config(
@@ -56,6 +58,8 @@ class _Server(uvicorn.Server):
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
     """Start the shutdown on SIGINT or SIGTERM."""
+    # Before uvicorn waits for open connections: those of waiting requests would
+    # stay open until their texts are generated, or the timeout is over.
     self._service.close()
     super().handle_exit(sig, frame)
 

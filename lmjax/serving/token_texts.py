@@ -87,6 +87,8 @@ class TokenTexts:
 
   def _decode_next(self, token: int) -> str:
     """Return what a token adds to the text of those before it."""
+    # A difference of two decodings, because the text of a token depends on the
+    # tokens before it.
     start = len(self._decode(self._context))
     new = self._decode([*self._context, token])[start:]
     return self._tokenizer.separator(self._prompt, new) + new

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model, and servers of it."""
+"""Fixtures: a small trained model, and HTTP servers of it."""
 
 import socket
 import threading
@@ -26,7 +26,7 @@ def run(tiny_config, text_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(run):
-  """Start servers of the run on free ports: start(limits) → its address."""
+  """Start servers on free ports: start(limits) → (address, service)."""
   started = []
 
   def make(limits=Limits(), key=""):  # noqa: B008

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is drawn with whom, and what becomes of those who are not."""
+"""How rows form batches, and how other rows wait, fail or are refused."""
 
 import asyncio
 import threading
@@ -24,26 +24,26 @@ GREEDY = (Greedy(),)
 LETTER = int(ByteTokenizer().encode("a")[0])
 
 
-def row(filters=GREEDY, num_tokens=3, inbox=None, index=0):
+def row(processors=GREEDY, num_tokens=3, inbox=None, index=0):
   request = Request(np.array([LETTER]), num_tokens)
   text = StreamingDetokenizer(ByteTokenizer())
-  return Row(request, filters, text, 0, index, inbox or asyncio.Queue())
+  return Row(request, processors, text, 0, index, inbox or asyncio.Queue())
 
 
 class Letters:
-  """Draws a letter at a time; keeps what it was asked for."""
+  """A fake model that generates one letter per chunk and records batches."""
 
   def __init__(self):
     self.batches, self.num_chunks = [], 0
-    self.may_go_on = threading.Event()
-    self.may_go_on.set()
+    self.may_continue = threading.Event()
+    self.may_continue.set()
 
   def __call__(self, rows):
     self.batches.append(rows)
     if any(row.request.num_tokens > 1000 for row in rows):
       raise MemoryError
     while not all(row.text.finish_reason for row in rows):
-      self.may_go_on.wait()
+      self.may_continue.wait()
       self.num_chunks += 1
       yield [self._push(row) for row in rows]
 
@@ -54,20 +54,20 @@ class Letters:
 
 
 @pytest.fixture
-def draw():
+def generate():
   return Letters()
 
 
-def run(draw, ask, max_batch=4, max_queue=6):
-  """Let `ask` use a batcher that is running, then close it."""
+def run(generate, scenario, max_batch=4, max_queue=6):
+  """Call `scenario` with a running batcher, then close the batcher."""
 
   async def both():
-    batcher = Batcher(draw, max_batch, max_queue)
+    batcher = Batcher(generate, max_batch, max_queue)
     running = asyncio.create_task(batcher.run())
     try:
-      await asyncio.wait_for(ask(batcher), timeout=20)
+      await asyncio.wait_for(scenario(batcher), timeout=20)
     finally:
-      draw.may_go_on.set()
+      generate.may_continue.set()
       batcher.close()
       await running
 
@@ -78,36 +78,36 @@ async def text_of(*rows):
   return "".join([delta.text async for _, delta in receive(rows)])
 
 
-def test_rows_of_one_kind_share_a_batch_and_none_is_overtaken_for_good(draw):
+def test_rows_of_one_kind_form_a_batch_and_none_starves(generate):
   cool, warm = (Temperature(0.5),), (Temperature(0.9),)
 
-  async def ask(batcher):
+  async def scenario(batcher):
     rows = [row(), row(cool), row(), *[row(warm, 2) for _ in range(3)]]
     for each in rows:
       batcher.add([each])
     texts = await asyncio.gather(*map(text_of, rows))
     assert texts == ["aaa"] * 3 + ["aa"] * 3
-    greedy, others = draw.batches
+    greedy, others = generate.batches
     assert greedy == [rows[0], rows[2]]
     assert others == [rows[1], *rows[3:]]
 
-  run(draw, ask)
+  run(generate, scenario)
 
 
-def test_a_batch_has_a_most(draw):
-  async def ask(batcher):
+def test_limits_the_batch_size(generate):
+  async def scenario(batcher):
     rows = [row() for _ in range(5)]
     batcher.add(rows[:2])
     batcher.add(rows[2:])
     await asyncio.gather(*map(text_of, rows))
-    assert draw.batches == [rows[:4], rows[4:]]
+    assert generate.batches == [rows[:4], rows[4:]]
 
-  run(draw, ask)
+  run(generate, scenario)
 
 
-def test_a_full_queue_takes_all_rows_or_none(draw):
-  async def ask(batcher):
-    draw.may_go_on.clear()
+def test_full_queue_accepts_all_rows_of_a_request_or_none(generate):
+  async def scenario(batcher):
+    generate.may_continue.clear()
     first = row()
     batcher.add([first])
     while batcher.num_running < 1:
@@ -119,15 +119,15 @@ def test_a_full_queue_takes_all_rows_or_none(draw):
     batcher.add([row()])
     with pytest.raises(QueueFull):
       batcher.add([row()])
-    draw.may_go_on.set()
+    generate.may_continue.set()
     assert await text_of(first) == "aaa"
 
-  run(draw, ask)
+  run(generate, scenario)
 
 
-def test_rows_that_nobody_waits_for_are_drawn_no_further(draw):
-  async def ask(batcher):
-    draw.may_go_on.clear()
+def test_rows_of_disconnected_clients_stop(generate):
+  async def scenario(batcher):
+    generate.may_continue.clear()
     long, never = row(num_tokens=1000), row((Temperature(0.5),))
     batcher.add([long])
     batcher.add([never])
@@ -135,18 +135,18 @@ def test_rows_that_nobody_waits_for_are_drawn_no_further(draw):
       await asyncio.sleep(0.001)
     long.is_connected = never.is_connected = False
     assert batcher.num_waiting == batcher.num_running == 0
-    draw.may_go_on.set()
+    generate.may_continue.set()
     last = row()
     batcher.add([last])
     assert await text_of(last) == "aaa"
-    assert draw.batches == [[long], [last]]
-    assert draw.num_chunks == 1 + 3
+    assert generate.batches == [[long], [last]]
+    assert generate.num_chunks == 1 + 3
 
-  run(draw, ask)
+  run(generate, scenario)
 
 
-def test_a_batch_that_fails_is_told_of_and_the_next_is_drawn(draw):
-  async def ask(batcher):
+def test_failed_batch_sends_its_error_and_the_next_one_runs(generate):
+  async def scenario(batcher):
     bad, good = row(num_tokens=1001), row((Temperature(0.5),))
     batcher.add([bad])
     batcher.add([good])
@@ -154,14 +154,14 @@ def test_a_batch_that_fails_is_told_of_and_the_next_is_drawn(draw):
       await text_of(bad)
     assert await text_of(good) == "aaa"
 
-  run(draw, ask)
+  run(generate, scenario)
 
 
-def test_closing_ends_what_waits_and_not_what_is_drawn(draw):
-  async def ask(batcher):
-    draw.may_go_on.clear()
-    sampled, waiting = row(), row((Temperature(0.5),))
-    batcher.add([sampled])
+def test_close_refuses_waiting_rows_and_finishes_the_batch(generate):
+  async def scenario(batcher):
+    generate.may_continue.clear()
+    running, waiting = row(), row((Temperature(0.5),))
+    batcher.add([running])
     batcher.add([waiting])
     while batcher.num_running < 1:
       await asyncio.sleep(0.001)
@@ -170,20 +170,20 @@ def test_closing_ends_what_waits_and_not_what_is_drawn(draw):
       await text_of(waiting)
     with pytest.raises(ServerClosing):
       batcher.add([row()])
-    draw.may_go_on.set()
-    assert await text_of(sampled) == "aaa"
+    generate.may_continue.set()
+    assert await text_of(running) == "aaa"
 
-  run(draw, ask)
+  run(generate, scenario)
 
 
-def test_rows_of_one_client_come_as_they_are_drawn(draw):
-  async def ask(batcher):
+def test_rows_of_a_request_share_an_inbox(generate):
+  async def scenario(batcher):
     inbox = asyncio.Queue()
     rows = [row(num_tokens=n, inbox=inbox, index=n) for n in (1, 2)]
     batcher.add(rows)
-    told = [
+    received = [
       (i, delta.text, delta.finish_reason) async for i, delta in receive(rows)
     ]
-    assert told == [(1, "a", "length"), (2, "a", ""), (2, "a", "length")]
+    assert received == [(1, "a", "length"), (2, "a", ""), (2, "a", "length")]
 
-  run(draw, ask)
+  run(generate, scenario)

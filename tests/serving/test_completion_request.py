@@ -32,13 +32,13 @@ def test_parses_all_fields():
     parsed.num_top_logprobs,
   ) == (-1, 0)
   assert parsed.bias == {3: -100.0}
-  assert parsed.streams and parsed.counts and not parsed.echo
+  assert parsed.stream and parsed.include_usage and not parsed.echo
   assert parsed.sampling == SamplingParams(
     num_tokens=9, num_samples=2, seed=-1, stop=("x",), temperature=0.0
   )
 
 
-def test_defaults_are_those_of_openai():
+def test_defaults_equal_those_of_the_openai_api():
   parsed = read()
   assert parsed.prompts == ("",) and parsed.sampling.num_tokens == 16
   assert parsed.sampling == SamplingParams(num_tokens=16)
@@ -46,7 +46,7 @@ def test_defaults_are_those_of_openai():
   assert not parsed.has_seed
 
 
-def test_every_sampling_parameter_is_a_field():
+def test_accepts_every_sampling_parameter():
   renamed = ("num_tokens", "num_samples")  # "max_tokens" and "n" in the API
   for field in dataclasses.fields(SamplingParams):
     if field.type in (int, float) and field.name not in renamed:
@@ -93,7 +93,7 @@ def test_every_sampling_parameter_is_a_field():
     ('{"model": "gpt"}', 404, "use 'm'"),
   ],
 )
-def test_invalid_requests_are_one_sentence(body, status, words):
+def test_rejects_invalid_requests_in_one_sentence(body, status, words):
   body = body if isinstance(body, bytes) else body.encode()
   with pytest.raises(ApiError, match=words) as caught:
     parse_request(body, "m", max_tokens=99)

@@ -41,7 +41,7 @@ def set_slider(page, name, value):
   slider.evaluate("(x, value) => { x.value = value; }", value)
 
 
-def test_samples_stand_side_by_side_with_their_probabilities(page, address):
+def test_shows_samples_side_by_side_with_probabilities(page, address):
   page.goto(address)
   playwright.expect(page.locator("#model")).to_have_text("small")
   page.fill("#prompt", "2 squared")
@@ -67,7 +67,7 @@ def test_samples_stand_side_by_side_with_their_probabilities(page, address):
   assert all(url.startswith((address, "data:")) for url in page.asked)
 
 
-def test_a_key_is_asked_for_and_a_text_can_be_stopped(page, start):
+def test_asks_for_the_api_key_and_stops_generation(page, start):
   address, service = start(key="secret")
   draw, stopped = service._batcher._generate_batch, threading.Event()
 

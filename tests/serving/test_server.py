@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model behind a real socket, asked as users ask."""
+"""The HTTP server on a real socket, with the OpenAI client."""
 
 import json
 import os
@@ -27,9 +27,10 @@ EOS = Tokenizer.eos_id
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret"
-MOST = 10**8  # tokens, which nobody will wait for
+# More tokens than a test waits for, so a request stays in progress.
+MAX_TOKENS = 10**8
 NO_END = {"logit_bias": {str(EOS): -100}}
-ENDLESS = {"max_tokens": MOST, **NO_END}
+ENDLESS = {"max_tokens": MAX_TOKENS, **NO_END}
 FIVE = {"max_tokens": 5, **NO_END}
 MANY = b'{"prompt": ["a", "b", "c"], "n": 128}'
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -46,12 +47,12 @@ def client(address):
   return client_of(address)
 
 
-def ask(client, prompt="1 squared", **fields):
+def complete(client, prompt="1 squared", **fields):
   return client.completions.create(model="small", prompt=prompt, **fields)
 
 
 def get(url, data=None, **headers):
-  """Return the status, the headers and the body of an response."""
+  """Return the status, the headers and the body of a response."""
   request = urllib.request.Request(url, data, headers)
   try:
     with urllib.request.urlopen(request, timeout=60) as response:
@@ -60,28 +61,28 @@ def get(url, data=None, **headers):
     return error.code, error.headers, error.read().decode()
 
 
-def busy(address):
-  """Return how many texts are running and waiting."""
+def load(address):
+  """Return the numbers of running and waiting texts."""
   health = json.loads(get(f"{address}/health")[2])
   return health["running"], health["waiting"]
 
 
-def wait_until(address, **wanted):
-  """Wait until a server has so many texts running and waiting."""
-  wanted = wanted["running"], wanted["waiting"]
+def wait_until(address, **expected):
+  """Wait until a server has these numbers of running and waiting texts."""
+  expected = expected["running"], expected["waiting"]
   for _ in range(2000):
-    if busy(address) == wanted:
+    if load(address) == expected:
       return
     time.sleep(0.01)
-  raise AssertionError(f"{busy(address)} is not {wanted}")
+  raise AssertionError(f"{load(address)} is not {expected}")
 
 
-def test_texts_are_those_of_the_run(run, client):
-  response = ask(client, "1 squ", n=2, seed=5, max_tokens=16)
-  wanted = run.generate(
+def test_completions_equal_those_of_run_generate(run, client):
+  response = complete(client, "1 squ", n=2, seed=5, max_tokens=16)
+  expected = run.generate(
     "1 squ", SamplingParams(num_samples=2, num_tokens=16, seed=5)
   ).texts
-  assert [choice.text for choice in response.choices] == wanted
+  assert [choice.text for choice in response.choices] == expected
   assert [choice.index for choice in response.choices] == [0, 1]
   assert response.usage.prompt_tokens == len("1 squ")
   assert response.model == "small" and response.object == "text_completion"
@@ -89,34 +90,36 @@ def test_texts_are_those_of_the_run(run, client):
   assert client.models.retrieve("small").owned_by == "lmjax"
 
 
-def test_only_a_seed_makes_texts_alike(client):
-  """Of prompts that are alike, and of requests."""
+def test_only_requests_with_a_seed_are_reproducible(client):
+  """For equal prompts within a request, and for equal requests."""
   fields = dict(prompt=["1 squ", "1 squ"], n=2, max_tokens=24, **NO_END)
   texts = [
     choice.text
     for seed in (None, None, 7, 7)
-    for choice in ask(client, seed=seed, **fields).choices
+    for choice in complete(client, seed=seed, **fields).choices
   ]
   assert len({*texts[:8]}) == 8
   assert texts[8:12] == texts[12:] and texts[8:10] == texts[10:12]
 
 
-def test_a_bias_decides_what_is_written(run, client):
+def test_logit_bias_forces_a_token(run, client):
   (token,) = run.tokenizer.encode("q")
-  response = ask(client, logit_bias={str(token): 100}, max_tokens=4)
+  response = complete(client, logit_bias={str(token): 100}, max_tokens=4)
   assert response.choices[0].text == "qqqq"
   with pytest.raises(openai.BadRequestError, match="token ids below"):
-    ask(client, logit_bias={"99999": 1})
+    complete(client, logit_bias={"99999": 1})
 
 
 @pytest.mark.parametrize("echo", [True, False])
-def test_a_stream_adds_up_to_the_whole_answer(client, echo):
+def test_streamed_chunks_concatenate_to_the_completion(client, echo):
   prompts = ["1 squared", "2 s"]
   fields = dict(seed=3, max_tokens=16, echo=echo, stop=["qu", "a"])
   fields |= {} if echo else dict(logprobs=2)
-  whole = ask(client, prompts, **fields)
+  whole = complete(client, prompts, **fields)
   usage = {"include_usage": True}
-  parts = [*ask(client, prompts, stream=True, stream_options=usage, **fields)]
+  parts = [
+    *complete(client, prompts, stream=True, stream_options=usage, **fields)
+  ]
   assert parts.pop().usage == whole.usage
   for prompt, choice in zip(prompts, whole.choices, strict=True):
     own = [x.choices[0] for x in parts if x.choices[0].index == choice.index]
@@ -126,24 +129,27 @@ def test_a_stream_adds_up_to_the_whole_answer(client, echo):
     assert "qu" not in new and "a" not in new
     assert own[-1].finish_reason == choice.finish_reason
     if not echo:
-      told = choice.logprobs
+      logprobs = choice.logprobs
       tokens = [token for part in own for token in part.logprobs.tokens]
-      assert tokens == told.tokens and "".join(tokens) == choice.text
-      for token, log_prob, best in zip(
-        told.tokens, told.token_logprobs, told.top_logprobs, strict=True
+      assert tokens == logprobs.tokens and "".join(tokens) == choice.text
+      for token, log_prob, top in zip(
+        logprobs.tokens,
+        logprobs.token_logprobs,
+        logprobs.top_logprobs,
+        strict=True,
       ):
-        assert best[token] == log_prob and 2 <= len(best) <= 3
+        assert top[token] == log_prob and 2 <= len(top) <= 3
 
 
-def test_64_clients_at_once_get_what_each_gets_alone(start):
-  """While one text is written they all come, and are drawn in one batch."""
-  address, service = start(Limits(queue=64, tokens=MOST))
+def test_batched_completions_equal_single_ones_for_64_clients(start):
+  """All requests arrive during another one, so they form one batch."""
+  address, service = start(Limits(queue=64, tokens=MAX_TOKENS))
   batches = []
-  draw = service._batcher._generate_batch
+  generate = service._batcher._generate_batch
   service._batcher._generate_batch = lambda rows: (
-    batches.append(len(rows)) or draw(rows)
+    batches.append(len(rows)) or generate(rows)
   )
-  questions = [
+  requests = [
     dict(
       prompt="the square of 12"[: 1 + number % 16],
       temperature=(0.3, 0.5, 1.0)[number % 3],
@@ -155,43 +161,45 @@ def test_64_clients_at_once_get_what_each_gets_alone(start):
     for number in range(64)
   ]
   client = client_of(address)
-  running = ask(client, stream=True, **ENDLESS)
+  running = complete(client, stream=True, **ENDLESS)
   with ThreadPoolExecutor(64) as threads:
-    waiting = [threads.submit(ask, client, **fields) for fields in questions]
+    waiting = [
+      threads.submit(complete, client, **fields) for fields in requests
+    ]
     wait_until(address, running=1, waiting=64)
     running.close()
     together = [response.result().choices[0] for response in waiting]
   assert batches == [1, 64]
-  for parsed, choice in zip(questions, together, strict=True):
-    (alone,) = ask(client, **parsed).choices
+  for parsed, choice in zip(requests, together, strict=True):
+    (alone,) = complete(client, **parsed).choices
     assert choice.text == alone.text
     assert choice.finish_reason == alone.finish_reason
   assert batches == [1, 64] + [1] * 64
 
 
-def test_a_full_queue_refuses_and_clients_that_go_away_make_room(start):
-  address, _ = start(Limits(batch=1, queue=1, tokens=MOST))
+def test_full_queue_returns_429_until_a_client_disconnects(start):
+  address, _ = start(Limits(batch=1, queue=1, tokens=MAX_TOKENS))
   client = client_of(address)
-  running = ask(client, stream=True, **ENDLESS)
+  running = complete(client, stream=True, **ENDLESS)
   next(running)
   with ThreadPoolExecutor(1) as threads:
-    waiting = threads.submit(ask, client, **FIVE)
+    waiting = threads.submit(complete, client, **FIVE)
     wait_until(address, running=1, waiting=1)
     body = json.dumps({"prompt": "1"}).encode()
     status, headers, text = get(f"{address}/v1/completions", body)
     assert status == 429 and headers["retry-after"] == "1"
     assert json.loads(text)["error"]["code"] == "rate_limit_exceeded"
     with pytest.raises(openai.RateLimitError):
-      ask(client)
+      complete(client)
     running.close()
     assert waiting.result().usage.completion_tokens == 5
   wait_until(address, running=0, waiting=0)
-  _ask_and_go(address, ENDLESS)
-  assert ask(client, **FIVE).usage.completion_tokens == 5
+  _request_and_disconnect(address, ENDLESS)
+  assert complete(client, **FIVE).usage.completion_tokens == 5
 
 
-def _ask_and_go(address, fields):
-  """Ask for a whole response, and close the connection before it is there."""
+def _request_and_disconnect(address, fields):
+  """Send a request, and disconnect before its response."""
   body = json.dumps(fields).encode()
   host, port = address.removeprefix("http://").split(":")
   with socket.create_connection((host, int(port))) as connection:
@@ -222,7 +230,7 @@ def _ask_and_go(address, fields):
     ("/v1/models/gpt", None, 404, "'gpt'"),
   ],
 )
-def test_refusals_are_sentences_and_the_server_lives_on(
+def test_invalid_requests_return_an_error_and_leave_no_load(
   address, path, body, status, words
 ):
   try:
@@ -232,30 +240,30 @@ def test_refusals_are_sentences_and_the_server_lives_on(
   else:
     assert found == status
     assert words in json.loads(text)["error"]["message"]
-  assert busy(address) == (0, 0)
+  assert load(address) == (0, 0)
 
 
-def test_a_key_is_asked_for(start):
+def test_requires_the_api_key(start):
   address, _ = start(key=KEY)
-  assert ask(client_of(address), max_tokens=2).choices
+  assert complete(client_of(address), max_tokens=2).choices
   for wrong in ("other", "é", KEY + "x"):
     with pytest.raises((openai.AuthenticationError, UnicodeEncodeError)):
-      ask(client_of(address, wrong))
+      complete(client_of(address, wrong))
   assert get(f"{address}/v1/models")[0] == 401
   assert get(f"{address}/health")[0] == get(f"{address}/")[0] == 200
 
 
-def test_a_server_that_closes_says_so(start):
+def test_closing_server_returns_503(start):
   address, service = start()
   service.close()
   with pytest.raises(
     openai.InternalServerError, match="shutting down"
   ) as caught:
-    ask(client_of(address))
+    complete(client_of(address))
   assert caught.value.status_code == 503
 
 
-def test_a_failure_outside_of_a_batch_is_in_the_log(start, caplog):
+def test_logs_failures_outside_of_a_batch(start, caplog):
   address, service = start()
 
   def send_error(rows):
@@ -267,14 +275,14 @@ def test_a_failure_outside_of_a_batch_is_in_the_log(start, caplog):
   assert "a broken queue" in caplog.text
 
 
-def test_the_page_needs_nothing_else(address):
+def test_page_loads_no_other_resources(address):
   status, headers, page = get(f"{address}/")
   assert status == 200 and headers["content-type"].startswith("text/html")
   assert "default-src 'none'" in headers["content-security-policy"]
   assert not re.search(r"https?:|@import|url\(|src=", page)
 
 
-def test_a_warm_server_compiles_nothing(start):
+def test_warm_server_does_not_compile(start):
   address, service = start(Limits(batch=3))
   service.warm_up(33)
   names = []
@@ -283,32 +291,32 @@ def test_a_warm_server_compiles_nothing(start):
   )
   client = client_of(address)
   for number in (1, 2, 3):
-    ask(client, n=number, temperature=0.7, max_tokens=33)
+    complete(client, n=number, temperature=0.7, max_tokens=33)
   assert COMPILED not in names
-  ask(client, max_tokens=100)
+  complete(client, max_tokens=100)
   assert COMPILED in names
 
 
-def test_a_server_of_the_shortest_prompts_warms_up(start):
+def test_warms_up_with_the_smallest_prompt_limit(start):
   address, service = start(Limits(batch=1, prompt=1))
   service.warm_up(16)
-  assert ask(client_of(address), "1", max_tokens=2).model == "small"
+  assert complete(client_of(address), "1", max_tokens=2).model == "small"
 
 
-def test_what_cannot_be_served_is_a_sentence(run):
+def test_rejects_invalid_limits_keys_and_addresses(run):
   with pytest.raises(UsageError, match="max_batch=0"):
     Service(run.sampler, run.variables, "small", Limits(batch=0))
   with pytest.raises(UsageError, match="api_key must be ASCII"):
     Service(run.sampler, run.variables, "small", Limits(), "caf\u00e9")
   service = Service(run.sampler, run.variables, "small", Limits())
   with (
-    socket.create_server(("127.0.0.1", 0)) as taken,
+    socket.create_server(("127.0.0.1", 0)) as listener,
     pytest.raises(UsageError, match="choose another --host or --port"),
   ):
-    serve(service, "127.0.0.1", taken.getsockname()[1], pytest.fail)
+    serve(service, "127.0.0.1", listener.getsockname()[1], pytest.fail)
 
 
-def test_the_script_serves_a_folder_until_a_signal(run):
+def test_script_serves_a_run_until_sigterm(run):
   folder = run.experiment.folder.path
   process = subprocess.Popen(
     [
@@ -326,7 +334,7 @@ def test_the_script_serves_a_folder_until_a_signal(run):
     assert "up to 2 texts of 64 tokens" in process.stdout.readline()
     line = process.stdout.readline()
     address = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-    assert ask(client_of(address), max_tokens=2).model == "small"
+    assert complete(client_of(address), max_tokens=2).model == "small"
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == -signal.SIGTERM
   finally:

@@ -21,8 +21,8 @@ from lmjax.serving.token_texts import TokenTexts
 TEXT = "Né à 東京, the 🙂 and\nthe end of it. And the rest of the text."
 
 
-def told(tokenizer, tokens, size, stop_strings=()):
-  """Tell of tokens so many at a time; return the text, and what is told."""
+def push_in_chunks(tokenizer, tokens, size, stop_strings=()):
+  """Push `size` tokens at a time; return the text and its tokens."""
   stream, texts = (
     StreamingDetokenizer(tokenizer, stop_strings),
     TokenTexts(tokenizer, tokenizer.names()),
@@ -32,13 +32,13 @@ def told(tokenizer, tokens, size, stop_strings=()):
     chunk = tokens[start : start + size]
     finish_reason = "length" if start + size >= len(tokens) else ""
     before = stream.finish_reason
-    piece = GeneratedChunk(
+    generated = GeneratedChunk(
       chunk,
       [-float(t) for t in chunk],
       finish_reason,
       [[(t, 0.0)] for t in chunk],
     )
-    new = stream.push(piece)
+    new = stream.push(generated)
     if not before:
       delta = Delta(
         new,
@@ -57,14 +57,14 @@ def told(tokenizer, tokens, size, stop_strings=()):
   "cls",
   [ByteTokenizer, CharacterTokenizer, WordPunctuationTokenizer, BPETokenizer],
 )
-def test_tokens_add_up_to_the_text_however_many_come_at_a_time(
+def test_token_texts_concatenate_to_the_text_for_any_chunk_size(
   cls, stop_strings
 ):
   tokenizer = cls.train([TEXT], 280, 1, lower_case=False)
   tokens = tokenizer.encode(TEXT).tolist()
-  all_at_once = told(tokenizer, tokens, len(tokens), stop_strings)
+  all_at_once = push_in_chunks(tokenizer, tokens, len(tokens), stop_strings)
   for size in (1, 3, 7):
-    text, found = told(tokenizer, tokens, size, stop_strings)
+    text, found = push_in_chunks(tokenizer, tokens, size, stop_strings)
     assert (text, found) == all_at_once
     assert "".join(token.text for token in found) == text
     ends = np.cumsum([0, *[len(token.text) for token in found]])
@@ -74,7 +74,7 @@ def test_tokens_add_up_to_the_text_however_many_come_at_a_time(
 
 
 @pytest.mark.parametrize("prompt", ["the", "the ", ""])
-def test_an_echo_stands_apart_from_the_words_behind_it(prompt):
+def test_echo_is_separated_from_the_completion(prompt):
   tokenizer = WordPunctuationTokenizer.train([TEXT], 0, 1, False)
   body = json.dumps({"prompt": prompt, "echo": True}).encode()
   parsed = parse_request(body, "small", 9)
@@ -87,7 +87,7 @@ def test_an_echo_stands_apart_from_the_words_behind_it(prompt):
   assert text == f"{prompt.strip()} end of".strip()
 
 
-def test_what_is_no_text_shows_by_its_name():
+def test_tokens_without_text_are_shown_by_name():
   tokenizer = ByteTokenizer()
   texts = TokenTexts(tokenizer, tokenizer.names())
   likely = [[(tokenizer.encode("b")[0], -0.5), (3, -0.7), (4 + 0xC3, -2.0)]]
@@ -98,7 +98,7 @@ def test_what_is_no_text_shows_by_its_name():
 
 
 @pytest.mark.parametrize("echo", [True, False])
-def test_words_stand_apart_from_their_prompt(echo):
+def test_first_word_is_separated_from_the_prompt(echo):
   tokenizer = WordTokenizer.train(["the end of it"], 9, 1, lower_case=False)
   body = json.dumps(dict(prompt="the", echo=echo))
   if not echo:
@@ -116,6 +116,7 @@ def test_words_stand_apart_from_their_prompt(echo):
   (choice,) = response.complete(parts)["choices"]
   assert choice["text"] == "the" * echo + " end of"
   if not echo:
-    told = choice["logprobs"]
-    assert told["tokens"] == [" end", " of"] and told["text_offset"] == [0, 4]
-    assert told["top_logprobs"][0] == {" of": -0.5, " end": -1.0}
+    logprobs = choice["logprobs"]
+    assert logprobs["tokens"] == [" end", " of"]
+    assert logprobs["text_offset"] == [0, 4]
+    assert logprobs["top_logprobs"][0] == {" of": -0.5, " end": -1.0}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small translator behind HTTP, whose texts stand behind no prompt."""
+"""The HTTP server with a seq2seq model."""
 
 import jax.numpy as jnp
 from starlette.testclient import TestClient
@@ -11,7 +11,7 @@ from lmjax.serving.app import Limits, Service
 from tests.tiny_models import draw, encoder_decoder
 
 
-def test_a_text_for_a_source_is_no_text_behind_it():
+def test_seq2seq_completions_do_not_continue_their_prompt():
   words = WordTokenizer.train(["a b c d e f g"], 0, 1, False)
   model = encoder_decoder(
     num_layers=1,
