@@ -13,5 +13,5 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-  """Return the most memory that this process has held."""
+  """Return the peak memory of this process."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -23,7 +23,7 @@ def make(work: dict, folder: Path) -> "Train":
 
 
 def peak_bytes() -> int:
-  """Return the most memory held: the device's, or the process's on a CPU."""
+  """Return the peak memory of the device, or of the process on a CPU."""
   stats = jax.devices()[0].memory_stats()
   return stats["peak_bytes_in_use"] if stats else peak_resident_bytes()
 

@@ -42,7 +42,7 @@ def start() -> None:
 
 
 def peak_bytes() -> int:
-  """Return the most memory held: the device's, or the process's on a CPU."""
+  """Return the peak memory of the device, or of the process on a CPU."""
   if DEVICE == "cuda":
     return torch.cuda.max_memory_allocated()
   return peak_resident_bytes()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contenders as processes: started, asked, ended."""
+"""Contenders as processes that exchange lines of JSON with this one."""
 
 import contextlib
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.cases import Contender
 
 SCRIPTS = Path(__file__).parent.parent
-# As the user has it: before lmjax adds its settings for itself.
+# Copied before lmjax adds its own settings, which peers must not inherit.
 ENVIRONMENT = dict(os.environ)
-LONGEST_ANSWER = 900  # seconds; compiling may take minutes
+RESPONSE_TIMEOUT = 900  # seconds; compiling may take minutes
 
 
 class ContenderFailed(Exception):
@@ -22,10 +22,10 @@ class ContenderFailed(Exception):
 
 
 class Process:
-  """A contender's process, asked by lines of JSON.
+  """The process of a contender, controlled by lines of JSON.
 
   Args:
-    contender: what it does.
+    contender: what the process runs.
     python: the interpreter.
     folder: shared by the contenders of a case, for weights, batches and logs.
   """
@@ -36,7 +36,7 @@ class Process:
     self._log = folder / log
     paths = [str(SCRIPTS), ENVIRONMENT.get("PYTHONPATH", "")]
     environment = {
-      # So that several JAX processes can share a GPU.
+      # JAX otherwise reserves most of a GPU, and the other JAX processes fail.
       "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
       **ENVIRONMENT,
       **contender.environment,
@@ -55,7 +55,7 @@ class Process:
     except OSError as error:
       raise ContenderFailed(f"{python}: {error.strerror}") from error
     try:
-      self.facts = self._ask(
+      self.facts = self._request(
         op="make", work=dict(contender.work), folder=str(folder)
       )
     except BaseException:
@@ -63,31 +63,31 @@ class Process:
       raise
 
   def run(self, count: int) -> float:
-    """Let it do its work `count` times; return what once took."""
-    return self._ask(op="run", count=count)["value"]
+    """Run the workload `count` times; return the time of one run."""
+    return self._request(op="run", count=count)["value"]
 
   def peak_bytes(self) -> int:
-    """Return the most memory that it has held."""
-    return self._ask(op="peak")["peak_bytes"]
+    """Return the peak memory of the process."""
+    return self._request(op="peak")["peak_bytes"]
 
-  def _ask(self, **request) -> dict:
+  def _request(self, **request) -> dict:
     try:
       self._process.stdin.write(json.dumps(request) + "\n")
       self._process.stdin.flush()
     except OSError as error:
-      raise ContenderFailed(self._last_words()) from error
-    answers = self._process.stdout
-    if not select.select([answers], [], [], LONGEST_ANSWER)[0]:
-      raise ContenderFailed(f"no answer within {LONGEST_ANSWER} seconds")
-    line = answers.readline()
+      raise ContenderFailed(self._exit_message()) from error
+    responses = self._process.stdout
+    if not select.select([responses], [], [], RESPONSE_TIMEOUT)[0]:
+      raise ContenderFailed(f"no response within {RESPONSE_TIMEOUT} seconds")
+    line = responses.readline()
     if not line:
-      raise ContenderFailed(self._last_words())
-    answer = json.loads(line)
-    if "error" in answer:
-      raise ContenderFailed(answer["error"])
-    return answer
+      raise ContenderFailed(self._exit_message())
+    response = json.loads(line)
+    if "error" in response:
+      raise ContenderFailed(response["error"])
+    return response
 
-  def _last_words(self) -> str:
+  def _exit_message(self) -> str:
     code = self._process.wait()
     lines = self._log.read_text(errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "")
@@ -103,10 +103,10 @@ class Process:
 
 
 class FreshProcesses:
-  """A contender that is started anew for each measurement.
+  """A contender that runs in a new process for each measurement.
 
   Args:
-    contender: what it does.
+    contender: what the process runs.
     python: the interpreter.
     folder: shared by the contenders of a case.
   """
@@ -117,7 +117,7 @@ class FreshProcesses:
     self._peak = 0
 
   def run(self, count: int) -> float:
-    """Start a process, let it work, end it."""
+    """Run the workload in a new process."""
     process = Process(*self._arguments)
     try:
       self.facts = process.facts
@@ -128,20 +128,20 @@ class FreshProcesses:
     return value
 
   def peak_bytes(self) -> int:
-    """Return the most memory that one of them has held."""
+    """Return the largest peak memory of the processes."""
     return self._peak
 
   def close(self) -> None:
-    """Nothing is left to end."""
+    """Do nothing: each process ended after its run."""
 
 
 def start(
   contender: Contender, python: str, folder: Path
 ) -> Process | FreshProcesses:
-  """Start a contender, or get ready to.
+  """Return a runner of a contender, started unless each run starts a process.
 
   Raises:
-    ContenderFailed: if it cannot do its work, as when its library is absent.
+    ContenderFailed: if it cannot run, for example without its library.
   """
   kind = FreshProcesses if contender.fresh else Process
   return kind(contender, python, folder)

@@ -24,7 +24,7 @@ def make(work: dict, folder: Path) -> "Startup":
 
 
 def peak_bytes() -> int:
-  """Return the most memory that a command has held."""
+  """Return the largest peak memory of the commands."""
   return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
@@ -82,7 +82,7 @@ class Train(Startup):
   first_step = r"step +1 train"
 
   def environment(self) -> dict:
-    """Ask lmjax."""
+    """Return the environment of lmjax."""
     return importlib.import_module("benchmarks.lmjax_contender").environment()
 
   def command(self, folder: Path) -> list[str]:
@@ -104,10 +104,10 @@ class FirstStep(Startup):
   first_step = r"step 1"
 
   def environment(self) -> dict:
-    """Ask the package, without importing it."""
+    """Return the version of torch, without importing it."""
     return dict(versions={"torch": importlib.metadata.version("torch")})
 
   def command(self, folder: Path) -> list[str]:
-    """Make one step."""
+    """Run one step."""
     del folder
     return [sys.executable, "-m", "benchmarks.first_step"]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measured side of the pipe: a line of JSON asks, a line answers.
+"""The process of a contender: one JSON response per JSON request.
 
     python -m benchmarks.worker MODULE
 
 Requests: {"op": "make", "work": ..., "folder": ...}, {"op": "run", "count": n}
-and {"op": "peak"}. What libraries print goes to stderr, so that the answers
-are alone on stdout.
+and {"op": "peak"}. What libraries print goes to stderr, so that
+stdout carries responses only.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class Server:
-  """One module's work.
+  """Handle the requests for one contender.
 
   Args:
     module: name of a module of this package.
@@ -27,8 +27,8 @@ class Server:
     self._name = f"benchmarks.{module}"
     self._module, self._workload = None, None
 
-  def answer(self, request: dict) -> dict[str, Any]:
-    """Do what a request asks."""
+  def handle(self, request: dict) -> dict[str, Any]:
+    """Run a request; return its response."""
     if request["op"] == "make":
       self._module = importlib.import_module(self._name)
       folder = Path(request["folder"])
@@ -40,17 +40,18 @@ class Server:
 
 
 def main() -> None:
-  """Answer until the requests end."""
-  answers = os.fdopen(os.dup(1), "w")
+  """Handle requests until stdin is closed."""
+  # Libraries also print from C, so file descriptor 1 itself is redirected.
+  responses = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   server = Server(sys.argv[1])
   for line in sys.stdin:
     try:
-      answer = server.answer(json.loads(line))
-    except Exception as error:  # all of them are the asker's to tell
+      response = server.handle(json.loads(line))
+    except Exception as error:  # the other process reports it
       first = str(error).strip().split("\n")[0]
-      answer = {"error": f"{type(error).__name__}: {first}"}
-    print(json.dumps(answer), file=answers, flush=True)
+      response = {"error": f"{type(error).__name__}: {first}"}
+    print(json.dumps(response), file=responses, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/benchmark.py: who is compared, in turns, and what comes out."""
+"""scripts/benchmark.py: contenders, interleaved rounds and reports."""
 
 import dataclasses
 import importlib.util
@@ -59,13 +59,13 @@ GPT = Workload(
 
 
 def generating(work, top_k):
-  """Make work of a model into texts of it."""
+  """Turn a training workload into one of generation."""
   options = dict(use_bias=True, max_context=512) if work.num_heads else {}
   return dataclasses.replace(work, kind="generate", top_k=top_k, **options)
 
 
 class Fake:
-  """A runner whose figures are given beforehand, and then a failure."""
+  """A runner that returns the given measurements, and then fails."""
 
   def __init__(self, name, values, calls):
     self.name, self._values, self._calls = name, list(values), calls
@@ -106,7 +106,7 @@ def ours_and(work, *names):
   )
 
 
-def test_turns_alternate_who_begins():
+def test_rounds_rotate_the_first_runner():
   calls = []
   runners = [Fake("a", [1, 2, 3], calls), Fake("b", [4, 5, 6], calls)]
   values = interleaving.interleave(runners, 3, print, warm_up=False)
@@ -114,7 +114,7 @@ def test_turns_alternate_who_begins():
   assert values == {"a": [1, 2, 3], "b": [4, 5, 6]}
 
 
-def test_who_fails_is_said_and_the_others_go_on():
+def test_failed_peer_is_reported_and_the_others_continue():
   said, calls = [], []
   runners = [Fake("a", [1, 2, 3], calls), Fake("b", [4], calls)]
   values = interleaving.interleave(runners, 3, said.append, warm_up=False)
@@ -124,7 +124,7 @@ def test_who_fails_is_said_and_the_others_go_on():
     interleaving.interleave([Fake("a", [1], calls)], 2, print, warm_up=False)
 
 
-def test_a_turn_is_filled_with_runs():
+def test_runs_fill_a_turn():
   asked = []
 
   class Steady:
@@ -139,7 +139,7 @@ def test_a_turn_is_filled_with_runs():
   assert interleaving.runs_per_turn(Fake("slow", [9.0], [])) == 1
 
 
-def test_a_ratio_is_of_pairs_and_of_the_fastest():
+def test_ratios_pair_rounds_with_the_fastest_peer():
   both = cases.Row(("b", "c"), at_least=1.5)
   names = ("a", "b", "c")
   made = report_rows.make_rows(
@@ -159,7 +159,7 @@ def test_a_ratio_is_of_pairs_and_of_the_fastest():
   assert row["contenders"]["c"]["median"] == 9.0
 
 
-def test_what_must_be_small_is_ours_over_theirs():
+def test_at_most_inverts_the_ratio():
   row = cases.Row(("b",), at_most=0.5)
   pair = case((contender("a"), contender("b")), (row,))
   made = report_rows.make_rows(pair, {"a": [1.0], "b": [4.0]}, {})
@@ -167,7 +167,7 @@ def test_what_must_be_small_is_ours_over_theirs():
   assert report_rows.make_rows(pair, {"a": [1.0], "b": []}, {}) == {}
 
 
-def test_growth_is_the_exponent():
+def test_growth_is_the_exponent_of_a_power_law():
   sizes = (2, 4, 8)
   grown = case(
     tuple(contender(f"T {size}") for size in sizes),
@@ -189,7 +189,7 @@ def test_losses_agree_within_the_dtype():
   )
 
 
-def test_a_disagreement_of_losses_is_in_the_row():
+def test_rows_report_disagreeing_losses():
   pair = case(
     (contender("a"), contender("b")),
     (cases.Row(("b",), at_least=1.0),),
@@ -204,7 +204,7 @@ def test_a_disagreement_of_losses_is_in_the_row():
 @pytest.mark.parametrize(
   ("tokenizer", "size"), [("word", 333), ("character", 65)]
 )
-def test_a_corpus_has_the_vocabulary_asked_for(tmp_path, tokenizer, size):
+def test_corpus_has_the_requested_vocabulary_size(tmp_path, tokenizer, size):
   text = (corpora.write(tmp_path, tokenizer, size) / "train.txt").read_text()
   made = TOKENIZERS[tokenizer].train([text], 0, 1, False)
   assert made.vocab_size == size
@@ -212,14 +212,14 @@ def test_a_corpus_has_the_vocabulary_asked_for(tmp_path, tokenizer, size):
   assert len(tokens) == 16 and UNK not in tokens
 
 
-def test_weights_of_a_block_are_picked_from_the_stack():
+def test_selects_the_weights_of_one_block():
   given = {"blocks/a/kernel": np.array([[1, 2], [3, 4]]), "b": np.array(0)}
   picked = parameters.block(given, 1)
   assert list(picked) == ["a/kernel"]
   assert list(picked["a/kernel"]) == [3, 4]
 
 
-def test_a_killed_process_is_a_failure_in_one_line(tmp_path):
+def test_killed_process_fails_in_one_line(tmp_path):
   work = dict(what="train")
   process = processes.start(contender("x", work=work), sys.executable, tmp_path)
   process._process.kill()
@@ -228,12 +228,12 @@ def test_a_killed_process_is_a_failure_in_one_line(tmp_path):
   process.close()
 
 
-def test_an_interpreter_that_is_none_is_a_failure(tmp_path):
+def test_missing_interpreter_fails(tmp_path):
   with pytest.raises(processes.ContenderFailed, match="/nowhere"):
     processes.start(contender("x"), "/nowhere", tmp_path)
 
 
-def test_the_real_step_agrees_with_flax_and_absent_peers_are_said():
+def test_losses_agree_with_flax_and_absent_peers_are_reported():
   said = []
   rows = measure.measure(ours_and(LSTM, "flax nn.RNN"), SETTINGS, said.append)
   assert any("absent is skipped: ModuleNotFoundError" in line for line in said)
@@ -255,7 +255,7 @@ def test_the_real_step_agrees_with_flax_and_absent_peers_are_said():
     (generating(GPT, 3), "transformers", "transformers generate"),
   ],
 )
-def test_the_real_work_agrees_with_peers(work, library, peer):
+def test_losses_agree_with_peers(work, library, peer):
   if not importlib.util.find_spec(library):
     pytest.skip("needs scripts/requirements-peers.txt")
   rows = measure.measure(ours_and(work, peer), SETTINGS, print)
@@ -270,7 +270,7 @@ def run(*flags):
   )
 
 
-def test_a_table_is_made_of_a_report(tmp_path):
+def test_formats_a_report_as_a_table(tmp_path):
   row = dict(
     work="a step",
     unit="seconds",
@@ -301,7 +301,7 @@ def test_a_table_is_made_of_a_report(tmp_path):
     (["table", f"--json={__file__}"], "is no report"),
   ],
 )
-def test_mistakes_are_one_sentence(flags, sentence):
+def test_invalid_flags_are_one_sentence(flags, sentence):
   ended = run(*flags)
   assert ended.returncode == 2 and sentence in ended.stderr
   assert len(ended.stderr.splitlines()) == 1, ended.stderr
