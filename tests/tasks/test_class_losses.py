@@ -165,7 +165,8 @@ def test_figures_of_one_label_equal_scikit_learn():
   counted, chosen = np.array(TARGETS), np.argmax(SCORES, axis=-1)
   options = dict(sample_weight=weights)
   same(
-    report["accuracy"], sklearn.metrics.accuracy_score(counted, chosen, **options)
+    report["accuracy"],
+    sklearn.metrics.accuracy_score(counted, chosen, **options),
   )
   for kind in ("macro", "micro"):
     theirs = sklearn.metrics.f1_score(counted, chosen, average=kind, **options)
