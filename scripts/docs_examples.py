@@ -21,7 +21,7 @@ def fence(text: str) -> str:
   r"""Fence the examples of a text.
 
   >>> fence("One plus one.\n\n>>> 1 + 1\n2\n\nThe end.")
-  'One plus one.\\n\\n```python\\n>>> 1 + 1\\n2\\n```\\n\\nThe end.'
+  'One plus one.\n\n```python\n>>> 1 + 1\n2\n```\n\nThe end.'
   """
   lines, is_open, indent = [], False, ""
   for line in text.splitlines():
