@@ -3,10 +3,6 @@
 
 import functools
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from lmjax.config import defaults
 from lmjax.layers.moe import Experts
 from lmjax.layers.recurrent import RecurrentLayer
@@ -18,7 +14,6 @@ from lmjax.models.recurrent import RecurrentStack
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_stack import TransformerStack
 from lmjax.models.transformer_xl import TransformerXL, TransformerXLStack
-from lmjax.tree import map_named
 
 VOCAB_SIZE = 11
 
@@ -118,25 +113,6 @@ def encoder_decoder(vocab_size: int = VOCAB_SIZE, **options) -> EncoderDecoder:
     encoder=TransformerStack(**encoder),
     **own,
   )
-
-
-def draw(model: LanguageModel, *inputs: jax.Array, **options: jax.Array):
-  """Make variables large enough that all of them matter.
-
-  NumPy draws them all: to compile the initialization would take longer.
-  """
-  rng = np.random.default_rng(0)
-
-  def one(name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    values = 0.4 * rng.normal(size=leaf.shape)
-    if name.endswith("scale"):
-      values = 1.0 + values
-    elif name.endswith("variance"):
-      values = 1.0 + np.abs(values)
-    return jnp.array(values, leaf.dtype)
-
-  key = jax.random.key(0)
-  return map_named(one, jax.eval_shape(model.init, key, *inputs, **options))
 
 
 def make_models(dropout: float) -> dict[str, LanguageModel]:

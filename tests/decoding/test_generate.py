@@ -23,7 +23,7 @@ from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.neural_cache import NeuralCache
 from tests.helpers.frequencies import assert_frequencies
-from tests.tiny_models import draw as draw_variables
+from tests.helpers.variables import random_variables
 from tests.tiny_models import recurrent, transformer
 
 V, CONTEXT = 11, 8
@@ -157,7 +157,7 @@ def test_a_cache_goes_on_where_the_context_is_read_again(size):
   theta, share, num_tokens = 0.3, 0.6, 15
   inner, prompt = MODELS["learned"], np.array([[1, 2, 3], [4, 4, 5]])
   model = NeuralCache(inner, size, theta, share)
-  variables, seen = draw_variables(inner, jnp.zeros((1, 1), int)), []
+  variables, seen = random_variables(inner, jnp.zeros((1, 1), int)), []
   keys = jax.random.split(jax.random.key(0), 2)
   watch = Watch(seen.append)
   sampled = draw(model, variables, prompt, keys, num_tokens, watch)
@@ -248,7 +248,7 @@ def test_a_finished_row_is_padded(model):
 
 def test_the_likeliest_tokens_are_told_beside_the_drawn_one():
   model = MODELS["lstm"]
-  variables = draw_variables(model, jnp.zeros((1, 1), int))
+  variables = random_variables(model, jnp.zeros((1, 1), int))
   requests = [Request(np.array([1, 2]), 5, seed) for seed in (0, 1)]
   generator = SampleGenerator(ModelBinder(model), PAD, stop_tokens=())
   sampled, greedy = (

@@ -29,7 +29,7 @@ from lmjax.decoding.speculative import (
   speculate,
 )
 from tests.helpers.frequencies import assert_frequencies
-from tests.tiny_models import draw as draw_variables
+from tests.helpers.variables import random_variables
 from tests.tiny_models import recurrent, transformer
 
 V, HASHES, FIRST, PAD, STOP, NEVER = 4, 53, 2, 0, 1, -1
@@ -224,7 +224,7 @@ def test_greedy_speculation_writes_what_greedy_search_does(target, draft):
   models = {
     name: (
       FAMILIES[name],
-      draw_variables(FAMILIES[name], jnp.zeros((1, 1), int)),
+      random_variables(FAMILIES[name], jnp.zeros((1, 1), int)),
     )
     for name in {target, draft} - {"lookup"}
   }

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import lmjax
-from lmjax.config import defaults
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
@@ -18,6 +17,7 @@ from lmjax.train_state import ModelState
 from lmjax.training import loop
 from lmjax.training.overview import overview
 from lmjax.tree import named_leaves
+from tests.helpers.configs import table_config
 
 WORDS = ("oh", "one", "two", "three", "four", "five", "six", "seven", "ten")
 
@@ -40,21 +40,16 @@ def rows(tmp_path_factory):
   return folder
 
 
-def make_config(path, width=8, **changes):
-  config = defaults.get_config("recurrent_encoder", "classification")
+def distillation_config(path, width=8, **changes):
+  config = table_config(path, text="1", label="0")
   config.model.update(width=width, bidirectional=False, dropout=0.0)
   config.classification.update(dropout=0.0, pooling="last")
-  config.data.source, config.data.path = "tsv", str(path)
   config.data.split_by, config.data.test_fraction = "name", 0.0
-  config.data.columns = dict(text="1", label="0")
   config.data.batch_size = 10
-  config.parallel.num_devices = 1
   config.optim.update(
     learning_rate=0.02, warmup_steps=0, weight_decay=0.0, schedule="constant"
   )
-  config.train.update(
-    num_steps=40, eval_every=0, preview_every=0, checkpoint_every=40
-  )
+  config.train.update(num_steps=40, eval_every=0, checkpoint_every=40)
   config.update_from_flattened_dict(changes)
   return config
 
@@ -63,7 +58,7 @@ def make_config(path, width=8, **changes):
 def teacher(rows, tmp_path_factory):
   """Train a run that knows the rule."""
   folder = tmp_path_factory.mktemp("teacher") / "run"
-  assert loop.train(make_config(rows, width=16), folder) == 0
+  assert loop.train(distillation_config(rows, width=16), folder) == 0
   assert lmjax.load(folder).evaluate("valid")["accuracy"] == 1.0
   return folder
 
@@ -100,7 +95,7 @@ def test_certain_teacher_equals_hard_label():
 
 def test_batches_contain_teacher_logits_of_their_rows(rows, teacher, tmp_path):
   """Row by row as the teacher says it alone, in every epoch; valid has none."""
-  config = make_config(rows, **{"distill.workdir": str(teacher)})
+  config = distillation_config(rows, **{"distill.workdir": str(teacher)})
   experiment = Experiment(config, RunDir(tmp_path / "run"))
   run = lmjax.load(teacher)
   names = experiment.tokenizer.tokenizers["text"].names()
@@ -121,7 +116,7 @@ def test_batches_contain_teacher_logits_of_their_rows(rows, teacher, tmp_path):
 
 def test_mixes_distillation_loss_only_in_training(rows, teacher, tmp_path):
   changes = {"distill.workdir": str(teacher), "distill.weight": 0.25}
-  config = make_config(rows, **changes)
+  config = distillation_config(rows, **changes)
   experiment = Experiment(config, RunDir(tmp_path / "run"))
   task, batch = experiment.task, experiment.corpus.train_batches()[0]
   params = jax.jit(experiment.make_state)().params
@@ -141,7 +136,7 @@ def test_zero_weight_opens_no_teacher(rows, teacher, tmp_path):
   changes = {"distill.workdir": str(teacher), "train.num_steps": 3}
   folders = tmp_path / "alone", tmp_path / "none", tmp_path / "half"
   for folder, weight in zip(folders, (0.5, 0.0, 0.5), strict=True):
-    config = make_config(rows, **changes, **{"distill.weight": weight})
+    config = distillation_config(rows, **changes, **{"distill.weight": weight})
     if folder.name == "alone":
       config.distill.workdir = ""
     assert loop.train(config, folder) == 0
@@ -165,7 +160,7 @@ def test_student_learns_from_teacher_despite_wrong_labels(
   accuracies = {}
   for name, path in (("alone", ""), ("taught", str(teacher))):
     changes = {"distill.workdir": path, "distill.weight": 1.0}
-    config = make_config(wrong, **changes)
+    config = distillation_config(wrong, **changes)
     assert loop.train(config, tmp_path / name) == 0
     report = lmjax.load(tmp_path / name).evaluate("valid")
     accuracies[name] = report["accuracy"]
@@ -177,7 +172,7 @@ def test_resumes_without_teacher_run(rows, teacher, tmp_path):
   """Bit for bit as one that was never interrupted."""
   path = tmp_path / "teacher"
   shutil.copytree(teacher, path)
-  config = make_config(rows, **{"distill.workdir": str(path)})
+  config = distillation_config(rows, **{"distill.workdir": str(path)})
   config.train.num_steps = 7
   assert loop.train(config, tmp_path / "straight") == 0
   config.train.num_steps = 4
@@ -205,7 +200,7 @@ def test_rejects_teacher_with_other_labels(rows, teacher, tmp_path):
   (other / "train.tsv").write_text(
     lines(range(90), lambda n: "small" if n < 50 else "large")
   )
-  config = make_config(other, **{"distill.workdir": str(teacher)})
+  config = distillation_config(other, **{"distill.workdir": str(teacher)})
   message = "has the labels even, odd, and this run has large, small"
   with pytest.raises(UserError, match=message):
     loop.train(config, tmp_path / "run")
@@ -218,13 +213,15 @@ def test_rejects_runs_that_cannot_be_teachers(
   changes = {"data.source": "text", "data.path": str(text_folder)}
   config = tiny_config("lstm", **changes, **{"train.num_steps": 1})
   assert loop.train(config, tmp_path / "lm") == 0
-  taught = make_config(rows, **{"distill.workdir": str(tmp_path / "lm")})
+  taught = distillation_config(
+    rows, **{"distill.workdir": str(tmp_path / "lm")}
+  )
   with pytest.raises(UserError, match="run of task=language_modeling; give a"):
     loop.train(taught, tmp_path / "run")
   config.distill.workdir = str(teacher)
   with pytest.raises(UsageError, match="is not read by task=language_modeling"):
     loop.train(config, tmp_path / "run")
-  many = make_config(rows, **{"distill.workdir": str(teacher)})
+  many = distillation_config(rows, **{"distill.workdir": str(teacher)})
   many.classification.labels = "many"
   with pytest.raises(
     UsageError, match="not supported with classification.labels=many"

@@ -36,7 +36,8 @@ from lmjax.generation.requests import Request
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.text_sampler import TextSampler
 from lmjax.models.ngram import NGram
-from tests.tiny_models import draw, encoder_decoder, recurrent, transformer
+from tests.helpers.variables import random_variables
+from tests.tiny_models import encoder_decoder, recurrent, transformer
 
 TOKENIZER = CharacterTokenizer.train(["abc"], 0, 1, False)
 V, CONTEXT = TOKENIZER.vocab_size, 12
@@ -44,7 +45,9 @@ TARGET = transformer(
   V, num_layers=1, positions="learned", max_context=CONTEXT, norm="rms"
 )
 OTHER = recurrent("lstm", V, num_layers=1)
-VARIABLES, OTHERS = (draw(m, jnp.zeros((1, 1), int)) for m in (TARGET, OTHER))
+VARIABLES, OTHERS = (
+  random_variables(m, jnp.zeros((1, 1), int)) for m in (TARGET, OTHER)
+)
 AUXILIARY = AuxiliaryModel("--draft_workdir=lstm", OTHER, OTHERS, TOKENIZER)
 PROMPTS = ["ab", "cabac"]
 EOS = TOKENIZER.eos_id
@@ -287,7 +290,7 @@ def test_streamed_texts_equal_complete_ones(strategy):
 @pytest.mark.slow
 def test_every_strategy_uses_the_sources():
   model = encoder_decoder(V, num_layers=1, num_encoder_layers=1)
-  variables = draw(model, jnp.zeros((1, 1), int))
+  variables = random_variables(model, jnp.zeros((1, 1), int))
   first = np.array([TOKENIZER.bos_id])
   sources = [np.array([4, 5, 6, 4]), np.array([6])]
   requests = [Request(first, 8, source=source) for source in sources]

@@ -14,7 +14,8 @@ from lmjax.generation.decoding_strategies import Beam
 from lmjax.generation.sampling_params import SamplingParams
 from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.tasks.seq2seq import Seq2Seq
-from tests.tiny_models import VOCAB_SIZE, built, draw, encoder_decoder
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, built, encoder_decoder
 
 PAD = CharacterTokenizer.pad_id
 UNK = CharacterTokenizer.unk_id
@@ -47,7 +48,7 @@ MODELS = {
 def made(name):
   """Make what draws targets, and variables so large that sources matter."""
   model = MODELS[name]
-  variables = draw(model, np.zeros((1, 2), int))
+  variables = random_variables(model, np.zeros((1, 2), int))
   return Seq2SeqSampler(model, KNOWN), jax.tree.map(lambda x: 3 * x, variables)
 
 
@@ -86,7 +87,7 @@ def test_without_attention_nothing_is_covered():
   model = built("recurrent_seq2seq", cell="gru", attention="none")
   strategy = Beam(beam_size=2, coverage_penalty=0.2)
   sampler = Seq2SeqSampler(model, KNOWN)
-  variables = draw(model, np.zeros((1, 2), int))
+  variables = random_variables(model, np.zeros((1, 2), int))
   with pytest.raises(UsageError, match="needs a model with attention over"):
     sampler.generate(variables, "ab", strategy=strategy)
 

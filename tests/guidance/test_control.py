@@ -18,7 +18,8 @@ from lmjax.generation.text_sampler import TextSampler
 from lmjax.guidance.guidance import Guidance
 from lmjax.run import Run
 from lmjax.training import loop
-from tests.tiny_models import draw, recurrent
+from tests.helpers.variables import random_variables
+from tests.tiny_models import recurrent
 
 CONTEXT = 40  # of the Transformer
 
@@ -80,7 +81,7 @@ def test_constraints_hold_for_samples():
   pattern = "([abc]{1,3}[ .])+"
   constraints = Constraints(regex=pattern, required_words=("ab", "c"))
   sampler = TextSampler(model, tokenizer)
-  variables = draw(model, jnp.zeros((1, 1), int))
+  variables = random_variables(model, jnp.zeros((1, 1), int))
   for prompts, num_samples, num_tokens in (("a b", 3, 9), (["c", "a"], 1, 20)):
     args = (
       variables,

@@ -11,7 +11,8 @@ import pytest
 from lmjax.decoding.decoding_model import DecodingModel
 from lmjax.decoding.generate import decode, prefill
 from lmjax.decoding.logits_processors import Classifier, Expert, Prompt, chain
-from tests.tiny_models import draw as draw_variables
+from tests.helpers.log_probs import full_log_probs
+from tests.helpers.variables import random_variables
 from tests.tiny_models import recurrent, transformer
 
 V, CONTEXT, NUM_TOKENS = 11, 8, 4
@@ -35,7 +36,7 @@ def padded(texts, length):
 
 @functools.cache
 def variables_of(name):
-  return draw_variables(MODELS[name], jnp.zeros((1, 1), int))
+  return random_variables(MODELS[name], jnp.zeros((1, 1), int))
 
 
 def expert(name, weight):
@@ -43,19 +44,12 @@ def expert(name, weight):
   return Expert(model, weight, NUM_TOKENS)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def score(name, variables, tokens_1T):
-  model = MODELS[name]
-  hidden, _ = model.apply(variables, tokens_1T)
-  logits = model.apply(variables, hidden, method="logits")
-  return jax.nn.log_softmax(logits)[0]
-
-
 def log_probs(name, text):
-  """Score the token behind a text that is read at once, alone."""
-  behind = [PAD] * (CONTEXT - len(text))  # which it does not see
-  tokens_1T = jnp.array([[*text, *behind]])
-  return score(name, variables_of(name), tokens_1T)[len(text) - 1]
+  """Score the token after a text, without a cache."""
+  padding = [PAD] * (CONTEXT - len(text))  # invisible to the text
+  tokens_1T = jnp.array([[*text, *padding]])
+  model, variables = MODELS[name], variables_of(name)
+  return full_log_probs(model, variables, tokens_1T)[0, len(text) - 1]
 
 
 @functools.partial(jax.jit, static_argnames="max_context")

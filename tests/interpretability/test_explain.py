@@ -43,9 +43,9 @@ from lmjax.models.heads.text_classifier import TextClassifier
 from lmjax.models.recurrent_encoder import RecurrentEncoder
 from lmjax.run import Run
 from lmjax.training import loop
+from tests.helpers.variables import random_variables
 from tests.tiny_models import (
   VOCAB_SIZE,
-  draw,
   encoder,
   recurrent,
   transformer,
@@ -80,7 +80,7 @@ CLASSIFIERS = {
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_attributions_of_classes_are_complete_and_padding_gets_none(name):
   model = CLASSIFIERS[name]
-  variables = draw(model, TOKENS, MASK)
+  variables = random_variables(model, TOKENS, MASK)
   x = look_up(variables["params"], TOKENS)
 
   def score(x_BTE):
@@ -131,7 +131,7 @@ def test_next_tokens_are_explained_and_maps_sum_to_one(name):
   """Of every kind of model; each looks at itself and what is before."""
   model = MODELS[name]
   tokens = TOKENIZER.encode("a b c d e")
-  variables = draw(model, tokens[None])
+  variables = random_variables(model, tokens[None])
   task = types.SimpleNamespace(model=model)
   why = explain_next_token(task, variables, TOKENIZER, "a b c d e", "", 64, 5)
 
@@ -160,7 +160,7 @@ def test_tokens_are_written_as_they_are_read():
   words = "the list the list"
   known = TOKENIZERS["bpe"].train([words] * 9, 300, 1, lower_case=False)
   model = recurrent("lstm", known.vocab_size)
-  variables = draw(model, np.zeros((1, 2), int))
+  variables = random_variables(model, np.zeros((1, 2), int))
   task = types.SimpleNamespace(model=model)
   text = "the list übe"
   why = explain_next_token(task, variables, known, text, " list", 2, None)
@@ -172,7 +172,7 @@ def test_tokens_are_written_as_they_are_read():
 def why():
   """Why a text is "so"."""
   model = CLASSIFIERS["recurrent, attention"]
-  variables = draw(model, TOKENS, MASK)
+  variables = random_variables(model, TOKENS, MASK)
 
   def predict(variables, batch):
     scores = model.apply(variables, batch["inputs"], batch["mask"])
@@ -184,7 +184,7 @@ def why():
 
 def test_labels_are_explained_with_the_weights_of_pooling(why):
   model = CLASSIFIERS["recurrent, attention"]
-  variables = draw(model, TOKENS, MASK)
+  variables = random_variables(model, TOKENS, MASK)
   tokens = TOKENIZER.encode("a b $x$")[None]
   mask = np.ones((1, 3), bool)
   scores = jax.jit(model.apply)(variables, tokens, mask)

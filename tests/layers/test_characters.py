@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lmjax.layers.characters import CHARACTER_ENCODERS
-from tests.tiny_models import draw
+from tests.helpers.variables import random_variables
 
 B, T, W, E, D, V = 2, 3, 6, 4, 5, 9
 
@@ -14,7 +14,7 @@ def example(kind):
   rng = np.random.default_rng(0)
   lengths = np.array([[6, 1, 3], [2, 0, 4]])[..., None]
   characters = rng.integers(1, V, (B, T, W)) * (np.arange(W) < lengths)
-  return layer, draw(layer, characters), characters
+  return layer, random_variables(layer, characters), characters
 
 
 @pytest.mark.parametrize("kind", CHARACTER_ENCODERS)

@@ -3,7 +3,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny_models import VOCAB_SIZE, built, draw
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, built
 
 B, T, E, D, SIZE = 2, 6, 5, 7, 3
 
@@ -36,7 +37,7 @@ def test_the_model_is_that_of_the_paper(weight_norm, bottleneck_width):
     weight_norm=weight_norm,
   )
   tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, (B, T))
-  variables = draw(model, tokens)
+  variables = random_variables(model, tokens)
   params = jax.tree.map(np.array, variables["params"])
   x = params["embedding"]["embedding"][tokens]
   first, second = params["layer_0"], params["layer_1"]

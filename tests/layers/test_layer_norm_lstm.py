@@ -2,7 +2,7 @@
 import numpy as np
 
 from lmjax.layers.recurrent import RecurrentLayer
-from tests.tiny_models import draw
+from tests.helpers.variables import random_variables
 
 B, T, E, D = 2, 5, 3, 4
 
@@ -22,7 +22,7 @@ def test_the_layer_normalised_lstm_is_that_of_the_paper():
   x = np.random.default_rng(1).normal(size=(B, T, E)).astype(np.float32)
   layer = RecurrentLayer("layer_norm_lstm", D)
   state = layer.initial_state(B, E)
-  variables = draw(layer, x, state)
+  variables = random_variables(layer, x, state)
   hidden, (last_h, last_c) = layer.apply(variables, x, state)
   p = variables["params"]
   h = c = np.zeros((B, D))

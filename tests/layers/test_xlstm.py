@@ -6,7 +6,7 @@ import numpy as np
 
 from lmjax.layers.mlstm import MLSTMLayer
 from lmjax.layers.slstm import SLSTMLayer
-from tests.tiny_models import draw
+from tests.helpers.variables import random_variables
 
 B, T, D, H, CONV = 2, 6, 8, 2, 3
 X = np.random.default_rng(1).normal(size=(B, T, D)).astype(np.float32)
@@ -41,7 +41,7 @@ def normalize_heads(x, params):
 
 def run(layer):
   state = layer.initial_state(B, D)
-  variables = draw(layer, X, state, None)
+  variables = random_variables(layer, X, state, None)
   out, _ = jax.jit(layer.apply)(variables, X, state, None)
   return out, jax.tree.map(np.float64, variables["params"])
 

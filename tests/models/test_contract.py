@@ -13,7 +13,8 @@ from lmjax.layers.mlstm import MLSTMLayer
 from lmjax.models.transformer import Transformer
 from lmjax.models.transformer_xl import TransformerXL
 from lmjax.tree import named_leaves
-from tests.tiny_models import VOCAB_SIZE, clone, draw, make_models, transformer
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, clone, make_models, transformer
 
 B, T, V = 2, 7, VOCAB_SIZE
 MODELS = make_models(dropout=0.3)
@@ -24,7 +25,7 @@ def model(request):
   """A model, variables large enough to affect the output, and tokens."""
   model = MODELS[request.param]
   tokens = jnp.array(np.random.default_rng(0).integers(0, V, (B, T)))
-  return model, draw(model, tokens), tokens
+  return model, random_variables(model, tokens), tokens
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -260,7 +261,7 @@ def test_attention_dropout_is_active_only_in_training():
   """Without a key, or at a rate near 0, the output is that of no dropout."""
   model = transformer(num_layers=1, num_kv_heads=2)
   tokens = jnp.arange(10).reshape(2, 5)
-  variables = draw(model, tokens)
+  variables = random_variables(model, tokens)
   key = {"dropout": jax.random.key(1)}
 
   def hidden(rate, rngs):

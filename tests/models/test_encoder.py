@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lmjax.errors import UsageError
-from tests.tiny_models import VOCAB_SIZE, draw, encoder, transformer
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, encoder, transformer
 
 B, T, V = 2, 7, VOCAB_SIZE
 TOKENS = jax.random.randint(jax.random.key(1), (B, T), 0, V)
@@ -27,13 +28,13 @@ def reader(request):
   """An encoder and its variables."""
   order = "post" if request.param == "learned" else "pre"
   model = encoder(num_layers=2, positions=request.param, norm_position=order)
-  return model, draw(model, TOKENS)
+  return model, random_variables(model, TOKENS)
 
 
 @pytest.fixture(scope="module")
 def prefixed():
   """A decoder's variables."""
-  return draw(DECODER, TOKENS)
+  return random_variables(DECODER, TOKENS)
 
 
 def reach(model, variables, t, **options):
@@ -138,7 +139,7 @@ def test_attention_weights_of_every_layer_are_sown(prefixed):
 def test_sown_weights_of_a_full_cache_are_in_text_order():
   """The ring buffer itself is not in text order once it wraps around."""
   model = transformer(num_layers=1, positions="rotary", max_context=4)
-  variables = draw(model, TOKENS)
+  variables = random_variables(model, TOKENS)
   carry = model.initial_carry(B, 4)
   for chunk in (TOKENS[:, :3], TOKENS[:, 3:5]):  # wraps around
     _, carry = hidden(model, variables, chunk, carry)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lmjax.errors import UsageError
-from tests.tiny_models import VOCAB_SIZE, draw, encoder_decoder
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, encoder_decoder
 
 B, T, S, V = 2, 7, 5, VOCAB_SIZE
 MODEL = encoder_decoder(
@@ -31,7 +32,7 @@ def hidden(model, variables, tokens, carry=None, resets=None, **options):
 
 @pytest.fixture(scope="module")
 def variables():
-  return draw(MODEL, TOKENS)
+  return random_variables(MODEL, TOKENS)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lmjax.models.neural_cache import NeuralCache
-from tests.tiny_models import VOCAB_SIZE, draw, make_models
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, make_models
 
 MODELS = make_models(dropout=0.0)
 CHOSEN = ("lstm", "rotary, swiglu, rms, grouped, remat", "xl", "rg_lru")
@@ -20,7 +21,7 @@ BACK = np.array([2, 1])
 def test_rollback_equals_processing_fewer_tokens(name):
   model = MODELS["lstm" if name == "cache" else name]
   tokens = jnp.array(np.random.default_rng(0).integers(0, VOCAB_SIZE, (2, 9)))
-  variables = draw(model, tokens)
+  variables = random_variables(model, tokens)
   if name == "cache":
     model = NeuralCache(model, size=6, theta=0.3, weight=0.4)
 

@@ -15,7 +15,8 @@ import pytest
 
 from lmjax.config import defaults
 from lmjax.models import MODELS
-from tests.tiny_models import VOCAB_SIZE, draw
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE
 
 B, T, D, H, G, F, L, V = 2, 5, 8, 4, 2, 12, 3, VOCAB_SIZE
 K = D // H
@@ -93,7 +94,7 @@ def test_equals_llama_for_any_epsilon_and_rope_base(epsilon, base):
     tie_embeddings=False,
   )
   tokens = np.random.default_rng(0).integers(0, V, (B, T))
-  variables = draw(model, tokens)
+  variables = random_variables(model, tokens)
   hidden, _ = jax.jit(model.apply)(variables, tokens)
   logits = model.apply(variables, hidden, method="logits")
   expected = llama(variables["params"], tokens, epsilon, base)
@@ -124,7 +125,7 @@ def test_norm_epsilon_changes_every_family_that_has_it(family, keys):
   tokens = np.random.default_rng(0).integers(0, V, (B, T))
   mask = [np.ones((B, T), bool)] if family == "recurrent_encoder" else []
   usual = build(family, **keys)
-  variables = draw(usual, tokens, *mask)
+  variables = random_variables(usual, tokens, *mask)
 
   @functools.partial(jax.jit, static_argnums=0)
   def output(model):

@@ -13,6 +13,7 @@ from lmjax.errors import UsageError
 from lmjax.models import neural_cache
 from lmjax.models.language_model import LanguageModel
 from lmjax.models.neural_cache import CacheOptions, NeuralCache
+from tests.helpers.log_probs import full_logits
 from tests.tiny_models import VOCAB_SIZE, recurrent, transformer
 
 B, T, V, SIZE, THETA, WEIGHT = 2, 9, VOCAB_SIZE, 4, 0.7, 0.3
@@ -68,16 +69,10 @@ def example(request):
   return model, variables, tokens, resets
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def log_probs(model, variables, tokens, carry=None, resets=None):
-  hidden, carry = model.apply(variables, tokens, carry, resets)
-  return model.apply(variables, hidden, method="logits"), carry
-
-
 def by_the_formula(model, variables, tokens, resets):
   """Grave et al. 2017, equations 2 and 3, position by position."""
   inner = model.model
-  scores, _ = log_probs(inner, variables, tokens, None, resets)
+  scores, _ = full_logits(inner, variables, tokens, None, resets)
   hidden = np.array(inner.apply(variables, tokens, None, resets)[0])
   expected = np.array(jax.nn.softmax(scores))
   for row in range(B):
@@ -100,7 +95,7 @@ def by_the_formula(model, variables, tokens, resets):
 
 def test_probabilities_equal_the_formula_of_the_paper(example):
   model, variables, tokens, resets = example
-  found, _ = log_probs(model, variables, tokens, None, resets)
+  found, _ = full_logits(model, variables, tokens, None, resets)
   expected = by_the_formula(model, variables, tokens, resets)
   np.testing.assert_allclose(found, expected, atol=1e-5)
   np.testing.assert_allclose(jnp.exp(found).sum(-1), 1.0, atol=1e-5)
@@ -108,13 +103,13 @@ def test_probabilities_equal_the_formula_of_the_paper(example):
 
 def test_incremental_and_decoding_layout_equal_full_pass(example):
   model, variables, tokens, resets = example
-  full, _ = log_probs(model, variables, tokens, None, resets)
+  full, _ = full_logits(model, variables, tokens, None, resets)
   for rows, sizes in ((1, [1] * 9), (B, [3, 1, 5])):
     decoder, laid_out = model.for_decoding(variables, rows)
     carry, chunks, start = decoder.initial_carry(rows, T), [], 0
     for size in sizes:
       chunk = slice(start, start + size)
-      out, carry = log_probs(
+      out, carry = full_logits(
         decoder, laid_out, tokens[:rows, chunk], carry, resets[:rows, chunk]
       )
       chunks.append(out)
@@ -126,10 +121,10 @@ def test_incremental_and_decoding_layout_equal_full_pass(example):
 def test_every_leaf_of_a_carry_has_its_batch_axis_first(example):
   model, variables, tokens, resets = example
   carry = model.initial_carry(B, T)
-  _, carry = log_probs(model, variables, tokens, carry, resets)
+  _, carry = full_logits(model, variables, tokens, carry, resets)
   swapped = jax.tree.map(lambda leaf: leaf[::-1], carry)
-  ours, _ = log_probs(model, variables, tokens, carry, resets)
-  theirs, _ = log_probs(model, variables, tokens[::-1], swapped, resets[::-1])
+  ours, _ = full_logits(model, variables, tokens, carry, resets)
+  theirs, _ = full_logits(model, variables, tokens[::-1], swapped, resets[::-1])
   np.testing.assert_allclose(ours[::-1], theirs, atol=1e-5)
 
 
@@ -144,7 +139,7 @@ def test_cross_entropy_matches_the_log_probabilities(example, monkeypatch):
   sums = jax.jit(functools.partial(model.apply, method="cross_entropy"))(
     *arguments
   )
-  scores, _ = log_probs(model, variables, tokens)
+  scores, _ = full_logits(model, variables, tokens)
   target = jnp.take_along_axis(scores, targets[..., None], -1)[..., 0]
   np.testing.assert_allclose(sums.nats, -(target * weights).sum(), rtol=1e-5)
   best = weights * (scores.argmax(-1) == targets)
@@ -158,11 +153,11 @@ def test_cache_continues_when_the_model_starts_anew():
   model = NeuralCache(inner, 2 * T, THETA, WEIGHT, carries_model=False)
   tokens = jax.random.randint(jax.random.key(1), (B, 2 * T), 0, 4)
   variables = inner.init(jax.random.key(0), tokens)
-  _, carry = log_probs(
+  _, carry = full_logits(
     model, variables, tokens[:, :T], model.initial_carry(B, 0)
   )
-  mixed, _ = log_probs(model, variables, tokens[:, T:], carry)
-  alone, _ = log_probs(inner, variables, tokens[:, T:])
+  mixed, _ = full_logits(model, variables, tokens[:, T:], carry)
+  alone, _ = full_logits(inner, variables, tokens[:, T:])
   cache = np.exp(mixed) - (1 - WEIGHT) * np.array(jax.nn.softmax(alone))
   counted = set(np.flatnonzero(cache[0, 0] > 1e-6))
   assert counted == set(np.array(tokens[0, 1 : T + 1]))

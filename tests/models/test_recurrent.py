@@ -3,7 +3,8 @@ import jax
 import numpy as np
 
 from lmjax.layers.recurrent import RecurrentLayer
-from tests.tiny_models import VOCAB_SIZE, draw, recurrent
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, recurrent
 
 B, T, D = 3, 5, 8
 TOKENS = jax.random.randint(jax.random.key(0), (B, T), 0, VOCAB_SIZE)
@@ -13,7 +14,7 @@ RNGS = {"dropout": jax.random.key(1)}
 def test_residual_layers_add_their_input():
   """Except the first, whose output is wider than its input."""
   model = recurrent("rnn", num_layers=3, residual=True)
-  variables = draw(model, TOKENS)
+  variables = random_variables(model, TOKENS)
   params = variables["params"]
   x = params["embedding"]["embedding"][TOKENS]
   for index in range(3):
@@ -27,7 +28,7 @@ def test_residual_layers_add_their_input():
 
 def test_each_dropout_rate_applies_to_its_activations():
   """Output dropout zeroes outputs; dropout between layers does not."""
-  variables = draw(recurrent("rnn"), TOKENS)
+  variables = random_variables(recurrent("rnn"), TOKENS)
 
   def hidden(**dropout):
     model = recurrent("rnn", **dropout)

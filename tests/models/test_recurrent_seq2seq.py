@@ -13,7 +13,8 @@ from lmjax.errors import UsageError
 from lmjax.layers.global_attention import KINDS, GlobalAttention
 from lmjax.models.recurrent_decoder import ATTENTIONS
 from lmjax.task_specs.build import build_model
-from tests.tiny_models import VOCAB_SIZE, draw
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE
 
 B, T, S, V = 3, 6, 5, VOCAB_SIZE
 KEYS = jax.random.split(jax.random.key(1))
@@ -48,7 +49,7 @@ def make(source_vocab_size=0, **settings):
 @functools.cache
 def prepared(name):
   model = make(**SETTINGS[name])
-  return model, draw(model, TOKENS)
+  return model, random_variables(model, TOKENS)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -228,7 +229,7 @@ def test_attention_weights_are_sown_on_request(name):
 
 def test_sources_can_have_their_own_vocabulary():
   model = make(source_vocab_size=V + 4, attention="none")
-  params = draw(model, TOKENS)["params"]
+  params = random_variables(model, TOKENS)["params"]
   table = params["source_embedding"]["embedding"]
   assert table.shape == (V + 4, 6)
   assert params["embedding"]["embedding"].shape == (V, 6)

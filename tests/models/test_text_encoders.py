@@ -11,7 +11,7 @@ from lmjax.layers.centered_convolution import CenteredConvolution, shift
 from lmjax.layers.pooling import POOLINGS
 from lmjax.ops.ngram_hash import ngram_buckets
 from lmjax.task_specs.build import build_model
-from tests.tiny_models import draw
+from tests.helpers.variables import random_variables
 
 V, C = 23, 3
 LENGTHS = (6, 1, 4)
@@ -49,7 +49,7 @@ CASES += [("text_cnn", "max"), ("bag_of_ngrams", "mean"), ("encoder", "mean")]
 def test_padding_and_order_of_rows_change_nothing(name, pooling):
   """Neither scores nor gradients."""
   model = make(name, pooling)
-  variables = draw(model, *texts(6))
+  variables = random_variables(model, *texts(6))
 
   @jax.jit
   def learn(variables, tokens, mask):
@@ -77,7 +77,7 @@ def test_backward_layer_is_a_forward_layer_on_reversed_text():
   model = make("recurrent_encoder", num_layers=1).encoder
   tokens = jnp.array([[3, 1, 4, 1, 5]])
   mask = jnp.ones(tokens.shape, bool)
-  variables = draw(model, tokens, mask)
+  variables = random_variables(model, tokens, mask)
   params = dict(variables["params"])
   params["layer_0"], params["backward_0"] = (
     params["backward_0"],
@@ -94,7 +94,7 @@ def test_convolution_equals_a_loop_over_positions():
   sizes, features, width = (1, 2, 4), 3, 5
   layer = CenteredConvolution(features, sizes)
   x, (_, mask) = jax.random.normal(jax.random.key(0), (3, 6, width)), texts(6)
-  variables = draw(layer, x, mask)
+  variables = random_variables(layer, x, mask)
   made = layer.apply(variables, x, mask)
   params = jax.tree.map(np.asarray, variables["params"])
   for row, length in enumerate(LENGTHS):
@@ -122,7 +122,7 @@ def test_shift_pads_with_zeros():
 def test_bag_is_the_mean_over_words_and_ngrams():
   model = make("bag_of_ngrams", "mean")
   inputs = texts(9)
-  variables = draw(model, *inputs)
+  variables = random_variables(model, *inputs)
   params = jax.tree.map(np.asarray, variables["params"])
   scores = model.apply(variables, *inputs)
   buckets = jax.jit(ngram_buckets, static_argnums=(1, 2))
@@ -166,7 +166,7 @@ def test_ngrams_are_hashed_uniformly():
 )
 def test_dropout_is_active_only_with_a_key(name, options):
   model = make(name, **options)
-  variables = draw(model, *texts(6))
+  variables = random_variables(model, *texts(6))
   hidden = [
     model.encoder.apply(
       variables,

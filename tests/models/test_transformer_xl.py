@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny_models import VOCAB_SIZE, draw, transformer_xl
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, transformer_xl
 
 B, V, MEMORY = 2, VOCAB_SIZE, 4
 MODEL = transformer_xl(num_layers=1, memory=MEMORY)
@@ -22,7 +23,7 @@ def hidden(model, variables, tokens, carry=None):
 
 @pytest.fixture(scope="module")
 def variables():
-  return draw(MODEL, TOKENS)
+  return random_variables(MODEL, TOKENS)
 
 
 @pytest.mark.parametrize("size", [1, 5])

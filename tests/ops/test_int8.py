@@ -16,7 +16,8 @@ from lmjax.ops.int8 import (
   quantize_weights,
 )
 from lmjax.ops.key_value_cache import empty_cache, write
-from tests.tiny_models import draw, transformer
+from tests.helpers.variables import random_variables
+from tests.tiny_models import transformer
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -65,7 +66,7 @@ def test_a_cache_of_eight_bits_holds_what_was_written():
 def test_a_model_that_remembers_in_eight_bits_says_nearly_the_same(positions):
   model = transformer(11, positions=positions, max_context=16, num_kv_heads=2)
   tokens = jnp.array([[1, 2, 3, 4, 5, 6, 7, 8]] * 2)
-  variables = draw(model, tokens)
+  variables = random_variables(model, tokens)
 
   @functools.partial(jax.jit, static_argnums=0)
   def read(model):

@@ -6,14 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from lmjax.config import defaults
 from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
 from lmjax.experiment.run_dir import RunDir
 from lmjax.run import Run
 from lmjax.training import loop
+from tests.helpers.configs import table_config
 from tests.helpers.predictors import predictor_of
+from tests.helpers.run_dirs import train_run
+from tests.helpers.variables import scaled_variables
 
 WORDS = ["good", "bad", "film", "plot", "long", "!"]
 RNG = np.random.default_rng(0)
@@ -21,37 +23,32 @@ TEXTS = [" ".join(RNG.choice(WORDS, n)) for n in RNG.integers(1, 40, 60)]
 ROWS = [dict(text=text, label=text.split()[0]) for text in TEXTS]
 
 
-def config_of(folder, **changes):
-  """A tiny classifier of the first word, whose data lie in a folder."""
-  config = defaults.get_config("recurrent_encoder", "classification")
+def classifier_config(work_dir, **changes):
+  """A tiny classifier of the first word, with its data."""
   lines = [f"{row['text']}\t{row['label']}\n" for row in ROWS]
-  (folder / "data.tsv").write_text("".join(lines))
+  (work_dir / "data.tsv").write_text("".join(lines))
+  config = table_config(work_dir / "data.tsv")
   config.model.update(dict(width=8, cell="gru", bidirectional=False))
-  config.data.update(
-    dict(source="tsv", path=str(folder / "data.tsv"), batch_size=8)
-  )
-  config.data.columns.update(dict(text="0", label="1"))
-  config.data.num_buckets = 2
+  config.data.update(dict(batch_size=8, num_buckets=2))
   config.optim.update(dict(warmup_steps=2, schedule="constant"))
-  config.parallel.num_devices = 1
-  config.train.update(dict(num_steps=6, log_every=3, eval_every=6))
-  config.train.update(dict(preview_every=0, checkpoint_every=3))
+  config.train.update(
+    dict(num_steps=6, log_every=3, eval_every=6, checkpoint_every=3)
+  )
   config.update_from_flattened_dict(changes)
   return config
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("experiment")
-  config = finalize(config_of(folder))
-  return Experiment(config, RunDir(folder / "run"))
+  work_dir = tmp_path_factory.mktemp("experiment")
+  config = finalize(classifier_config(work_dir))
+  return Experiment(config, RunDir(work_dir / "run"))
 
 
 @pytest.fixture(scope="module")
 def variables(experiment):
   """Variables that are large enough for predictions to differ."""
-  made = jax.jit(experiment.make_variables)(jax.random.key(0))
-  return jax.tree.map(lambda x: 4 * x, made)
+  return scaled_variables(experiment, scale=4.0)
 
 
 def predict(experiment, variables, rows, batch_size):
@@ -120,20 +117,20 @@ def test_reports_and_skips_malformed_rows(experiment, variables):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """A folder with data, and a run of six steps on them."""
-  folder = tmp_path_factory.mktemp("trained")
-  assert loop.train(config_of(folder), folder / "run") == 0
-  return folder
+def work_dir(tmp_path_factory):
+  """A directory with data and a run of six steps."""
+  work_dir = tmp_path_factory.mktemp("trained")
+  train_run(classifier_config(work_dir), work_dir / "run")
+  return work_dir
 
 
 @pytest.fixture(scope="module")
-def run(folder):
-  return Run(folder / "run")
+def run(work_dir):
+  return Run(work_dir / "run")
 
 
-def test_predicts_without_training_data(folder):
-  run = Run(folder / "run", overrides={"data.path": "nowhere.tsv"})
+def test_predicts_without_training_data(work_dir):
+  run = Run(work_dir / "run", overrides={"data.path": "nowhere.tsv"})
   made = list(run.predict(dict(text=text) for text in TEXTS))
   assert len(made) == len(TEXTS)
   assert {each["label"] for each in made} <= set(WORDS)
@@ -167,11 +164,11 @@ def test_accuracy_is_the_fraction_of_correct_predictions(run):
   assert report["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
 
 
-def test_resumes_within_an_epoch(folder, tmp_path):
-  whole = Run(folder / "run", 6)
+def test_resumes_within_an_epoch(work_dir, tmp_path):
+  whole = Run(work_dir / "run", 6)
   assert 3 % len(whole.experiment.corpus.train_batches()) != 0
   for num_steps in (3, 6):
-    config = config_of(tmp_path, **{"train.num_steps": num_steps})
+    config = classifier_config(tmp_path, **{"train.num_steps": num_steps})
     assert loop.train(config, tmp_path / "run") == 0
   parts = Run(tmp_path / "run", 6)
   for a, b in zip(
@@ -182,9 +179,9 @@ def test_resumes_within_an_epoch(folder, tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
-def test_rejects_another_corpus(folder, tmp_path):
-  shutil.copytree(folder / "run", tmp_path / "run")
-  config = config_of(tmp_path)
+def test_rejects_another_corpus(work_dir, tmp_path):
+  shutil.copytree(work_dir / "run", tmp_path / "run")
+  config = classifier_config(tmp_path)
   with open(tmp_path / "data.tsv", "a") as file:
     file.write("good film\tgood\n")
   changed = {"data.path": str(tmp_path / "data.tsv")}
@@ -194,17 +191,17 @@ def test_rejects_another_corpus(folder, tmp_path):
     loop.train(config, tmp_path / "run")
 
 
-def test_rejects_another_vocabulary(folder, tmp_path):
-  shutil.copytree(folder / "run", tmp_path / "run")
+def test_rejects_another_vocabulary(work_dir, tmp_path):
+  shutil.copytree(work_dir / "run", tmp_path / "run")
   path = tmp_path / "run" / "tokenizer.json"
   path.write_text(path.read_text().replace("film", "flim"))
   with pytest.raises(UserError, match="has another vocabulary than"):
     Run(tmp_path / "run")
 
 
-def test_rejects_overrides_of_unknown_keys(folder):
+def test_rejects_overrides_of_unknown_keys(work_dir):
   with pytest.raises(UsageError, match="has no config key data.order"):
-    Run(folder / "run", overrides={"data.order": "stateful"})
+    Run(work_dir / "run", overrides={"data.order": "stateful"})
 
 
 def test_rejects_prediction_by_language_models(tiny_config, tmp_path):

@@ -23,10 +23,10 @@ from lmjax.scoring.conditional import PairScorer
 from lmjax.scoring.language_model import Score, Scorer, TextScorer
 from lmjax.tasks.language_modeling import LanguageModeling
 from lmjax.train_state import ModelState
+from tests.helpers.variables import random_variables
 from tests.tiny_models import (
   VOCAB_SIZE,
   built,
-  draw,
   encoder_decoder,
   recurrent,
   transformer,
@@ -48,7 +48,7 @@ TOKENIZER = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
 
 @functools.cache
 def variables_of(name):
-  return draw(MODELS[name], np.zeros((1, 1), int))
+  return random_variables(MODELS[name], np.zeros((1, 1), int))
 
 
 @functools.cache
@@ -218,7 +218,7 @@ def pair_scorer(name):
   other = CharacterTokenizer.train(["abcdefg"], 0, 1, False)
   known = Vocabularies({"target": TOKENIZER, "source": other})
   sampler = kind(model, TOKENIZER if options else known, **options)
-  variables = draw(model, np.zeros((1, 2), int))
+  variables = random_variables(model, np.zeros((1, 2), int))
   return PairScorer(model, sampler, other), sampler, variables
 
 

@@ -24,10 +24,10 @@ TINY = [
 @pytest.fixture(scope="module")
 def run_folder(tiny_config, tmp_path_factory):
   """A small trained Transformer with a context of 8 characters."""
-  folder = tmp_path_factory.mktemp("runs") / "run"
+  bad_inputs = tmp_path_factory.mktemp("runs") / "run"
   config = tiny_config("transformer", **{"model.positions": "learned"})
-  assert loop.train(config, folder) == 0
-  return folder
+  assert loop.train(config, bad_inputs) == 0
+  return bad_inputs
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def commands():
 
 
 @pytest.fixture
-def folder(run_folder, tmp_path):
+def bad_inputs(run_folder, tmp_path):
   """A copy of the run, one of no run, and texts of all bad kinds."""
   shutil.copytree(run_folder, tmp_path / "run")
   shutil.copytree(run_folder, tmp_path / "other_vocabulary")
@@ -62,9 +62,9 @@ def folder(run_folder, tmp_path):
   return tmp_path
 
 
-def _change_another(run_folder: Path, folder: Path) -> None:
+def _change_another(run_folder: Path, bad_inputs: Path) -> None:
   """Make runs of another vocabulary and of another text, as if trained so."""
-  words, text = folder / "other_words", folder / "other_text"
+  words, text = bad_inputs / "other_words", bad_inputs / "other_text"
   shutil.copytree(run_folder, words)
   record = json.loads((words / "tokenizer.json").read_text())
   record["tokens"][-1] = "\N{SNOWMAN}"
@@ -264,24 +264,24 @@ CASES = {
 }
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(bad_inputs: Path) -> dict[str, bytes]:
   """Read all files that a run could spoil; caches may be added to."""
   return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in folder.rglob("*")
+    str(path.relative_to(bad_inputs)): path.read_bytes()
+    for path in bad_inputs.rglob("*")
     if path.is_file() and "cache" not in path.parts and path.name != "lock"
   }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_is_one_sentence(name, folder, commands):
+def test_a_mistake_is_one_sentence(name, bad_inputs, commands):
   command, wanted = CASES[name]
   script, *flags = command
   flags = [flag.replace("=configs/", f"={ROOT}/configs/") for flag in flags]
-  before = contents(folder)
-  with open(folder / "run" / "lock", "w") as lock:
+  before = contents(bad_inputs)
+  with open(bad_inputs / "run" / "lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    ended = commands(folder, script, *flags)
+    ended = commands(bad_inputs, script, *flags)
   assert ended.returncode in (1, 2), ended.stderr
   lines = [  # tracing shapes is no compilation
     line
@@ -292,4 +292,4 @@ def test_a_mistake_is_one_sentence(name, folder, commands):
   for words in wanted:
     assert words in lines[0]
   assert ended.stdout == ""
-  assert contents(folder) == before
+  assert contents(bad_inputs) == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of the README, as processes, from another folder."""
+"""The commands, as processes in another working directory."""
 
 import json
 import os
@@ -22,48 +22,48 @@ TINY = [
 ]
 
 
-def start(folder, *flags, config="char_lstm", **options):
+def start(work_dir, *flags, config="char_lstm", **options):
   path = f"--config={ROOT}/configs/{config}.py"
   return subprocess.Popen(
     [sys.executable, ROOT / "train.py", path, "--workdir=run", *TINY, *flags],
-    cwd=folder,
+    cwd=work_dir,
     stderr=subprocess.PIPE,
     text=True,
     **options,
   )
 
 
-def output(folder, script, *flags):
-  ended = plain()(folder, script, *flags)
+def output(work_dir, script, *flags):
+  ended = plain()(work_dir, script, *flags)
   assert ended.returncode == 0, ended.stderr
   return ended.stdout
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """A folder with a run of a few steps in it."""
-  folder = tmp_path_factory.mktemp("work")
-  process = start(folder, "--config.train.num_steps=4")
+def work_dir(tmp_path_factory):
+  """A directory with a run of a few steps."""
+  work_dir = tmp_path_factory.mktemp("work")
+  process = start(work_dir, "--config.train.num_steps=4")
   _, errors = process.communicate()
   assert process.returncode == 0, errors
   assert "different from the defaults" in errors and "total" in errors
-  return folder
+  return work_dir
 
 
-def test_sample_prints_the_prompt_and_is_reproducible(folder):
+def test_sample_prints_the_prompt_and_is_reproducible(work_dir):
   flags = ["--workdir=run", "--prompt=The ", "--num_tokens=9", "--seed=3"]
   flags += ["--num_samples=2", "--top_k=5", "--top_p=0.9"]
-  first = output(folder, "scripts/sample.py", *flags)
+  first = output(work_dir, "scripts/sample.py", *flags)
   assert first.count("The ") == 2
-  assert output(folder, "scripts/sample.py", *flags) == first
+  assert output(work_dir, "scripts/sample.py", *flags) == first
   for other in (["--seed=4"], ["--cache_size=9", "--cache_lambda=0.99"]):
-    assert output(folder, "scripts/sample.py", *flags, *other) != first
+    assert output(work_dir, "scripts/sample.py", *flags, *other) != first
 
 
-def test_evaluate_prints_one_json_object(folder):
+def test_evaluate_prints_one_json_object(work_dir):
   for order in ("stateful", "stateless"):
     text = output(
-      folder,
+      work_dir,
       "scripts/evaluate.py",
       "--workdir=run",
       "--split=test",
@@ -76,50 +76,52 @@ def test_evaluate_prints_one_json_object(folder):
     assert 0 < bits < 7 and report["perplexity"] > 1
 
 
-def test_a_cache_is_named_in_the_report_and_changes_it(folder):
+def test_a_cache_is_named_in_the_report_and_changes_it(work_dir):
   flags = ["--workdir=run", "--split=test", "--cache_size=20"]
   losses = []
   for theta, share in ((0.1, 0.5), (0.1, 0.25), (5.0, 0.5)):
     numbers = [f"--cache_theta={theta}", f"--cache_lambda={share}"]
-    report = json.loads(output(folder, "scripts/evaluate.py", *flags, *numbers))
+    report = json.loads(
+      output(work_dir, "scripts/evaluate.py", *flags, *numbers)
+    )
     assert report["cache"] == dict(size=20, theta=theta, share=share)
     losses.append(report["loss"])
   assert len(set(losses)) == 3
 
 
-def test_an_ngram_is_written_as_arpa_and_mixed_with_another_run(folder):
+def test_an_ngram_is_written_as_arpa_and_mixed_with_another_run(work_dir):
   flags = ["--config.data.tokenizer=character", "--config.model.order=3"]
   flags = [f"--config={ROOT}/configs/ngram.py", "--workdir=ngram", *flags]
-  output(folder, "train.py", *flags)
+  output(work_dir, "train.py", *flags)
   flags = ["--workdir=ngram", "--output=ngram.arpa"]
-  output(folder, "scripts/export_arpa.py", *flags)
-  head = (folder / "ngram.arpa").read_text()[:60]
+  output(work_dir, "scripts/export_arpa.py", *flags)
+  head = (work_dir / "ngram.arpa").read_text()[:60]
   assert head.startswith("\\data\\\nngram 1=")
   report = json.loads(
-    output(folder, "scripts/interpolate.py", "--workdirs=run,ngram")
+    output(work_dir, "scripts/interpolate.py", "--workdirs=run,ngram")
   )
   assert report["split"] == "test"
   assert report["mixture"] < 1.01 * min(report["perplexity"].values())
   assert sum(report["weights"].values()) == pytest.approx(1.0)
 
 
-def test_embed_answers_and_exports(folder):
-  path = folder / "vectors.txt"
+def test_embed_answers_and_exports(work_dir):
+  path = work_dir / "vectors.txt"
   script = "scripts/embed.py"
   text = output(
-    folder, script, "--workdir=run", "--nearest=e", "--export=v.txt"
+    work_dir, script, "--workdir=run", "--nearest=e", "--export=v.txt"
   )
   assert text.startswith("e: ") and text.count(",") == 9
-  width = (folder / "v.txt").read_text().split("\n")[0].split()[1]
+  width = (work_dir / "v.txt").read_text().split("\n")[0].split()[1]
   assert width == "64"
   path.write_text("man 1 0\nking 1 1\nwoman -1 0\nqueen -1 1\n")
   flags = ["--vectors=vectors.txt", "--analogy=man king woman", "--number=1"]
-  text = output(folder, script, *flags)
+  text = output(work_dir, script, *flags)
   assert text.startswith("man : king = woman : queen")
 
 
-def test_a_run_folder_describes_itself(folder):
-  run = folder / "run"
+def test_a_run_folder_describes_itself(work_dir):
+  run = work_dir / "run"
   assert json.loads((run / "config.json").read_text())["model"]["width"] == 16
   environment = json.loads((run / "environment.json").read_text())
   assert environment["versions"]["jax"] and environment["devices"]
@@ -217,15 +219,15 @@ def test_the_benchmark_of_the_loader_prints_a_ratio(tmp_path):
   assert json.loads(text)["data"]["ratio"]["median"] > 0
 
 
-def start_two(folder, *flags):
+def start_two(work_dir, *flags):
   """Start two processes that train together in one run directory."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  folder.mkdir()
+  work_dir.mkdir()
   return [
     start(
-      folder,
+      work_dir,
       "--config.train.preview_every=0",
       *flags,
       env={
@@ -239,8 +241,8 @@ def start_two(folder, *flags):
   ]
 
 
-def wait_for_records(folder):
-  metrics = folder / "run" / "metrics.jsonl"
+def wait_for_records(work_dir):
+  metrics = work_dir / "run" / "metrics.jsonl"
   deadline = time.time() + 60
   while time.time() < deadline and not (
     metrics.exists() and metrics.read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line that predicts, as a process, from another folder."""
+"""Predictions of a run whose data are gone, by command line."""
 
 import json
 import os
@@ -10,34 +10,33 @@ from pathlib import Path
 
 import pytest
 
-from lmjax.config import defaults
 from lmjax.run import Run
-from lmjax.training import loop
+from tests.helpers.configs import table_config
+from tests.helpers.run_dirs import train_run
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """A folder with a run in it that learned from a table with a header."""
-  folder = tmp_path_factory.mktemp("work")
+def run_without_data(tmp_path_factory):
+  """A run that was trained on a table with a header, which is gone."""
+  run_without_data = tmp_path_factory.mktemp("work")
   lines = [f"{'good' if n % 2 else 'bad'}\tfilm {n}\n" for n in range(40)]
-  (folder / "data.tsv").write_text("label\ttext\n" + "".join(lines))
-  config = defaults.get_config("recurrent_encoder", "classification")
-  data = dict(source="tsv", path=str(folder / "data.tsv"), header=True)
-  config.data.update(data | dict(batch_size=4))
+  (run_without_data / "data.tsv").write_text("label\ttext\n" + "".join(lines))
+  columns = dict(text="text", label="label")
+  config = table_config(run_without_data / "data.tsv", **columns)
+  config.data.update(dict(header=True, batch_size=4))
   config.model.update(dict(width=8, cell="gru", bidirectional=False))
-  config.parallel.num_devices = 1
-  config.train.update(dict(num_steps=1, preview_every=0))
-  assert loop.train(config, folder / "run") == 0
-  (folder / "data.tsv").unlink()
-  return folder
+  config.train.num_steps = 1
+  train_run(config, run_without_data / "run")
+  (run_without_data / "data.tsv").unlink()
+  return run_without_data
 
 
-def start(folder, *flags, **options):
+def start(run_without_data, *flags, **options):
   return subprocess.Popen(
     [sys.executable, str(ROOT / "scripts/predict.py"), "--workdir=run", *flags],
-    cwd=folder,
+    cwd=run_without_data,
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
@@ -46,8 +45,8 @@ def start(folder, *flags, **options):
   )
 
 
-def test_lines_are_answered_in_order_and_malformed_ones_named(folder):
-  process = start(folder, "--malformed=skip", "--batch_size=2")
+def test_lines_are_answered_in_order_and_malformed_ones_named(run_without_data):
+  process = start(run_without_data, "--malformed=skip", "--batch_size=2")
   data = "film 1\n\nÜber 中\n".encode() + b"\xff\n! \r\n\t\nfilm 1"
   output, errors = process.communicate(data)
   assert process.returncode == 0, errors
@@ -57,15 +56,17 @@ def test_lines_are_answered_in_order_and_malformed_ones_named(folder):
   assert errors.decode() == "skipped stdin:4: it is not UTF-8 at byte 0\n"
   texts = [dict(text=answer["text"]) for answer in answers]
   for answer, made in zip(
-    answers, Run(folder / "run").predict(texts), strict=True
+    answers, Run(run_without_data / "run").predict(texts), strict=True
   ):
     assert answer["label"] == made["label"]
     assert answer["probabilities"] == pytest.approx(made["probabilities"])
 
 
-def test_a_malformed_record_is_refused_by_file_and_line(folder):
-  (folder / "some.csv").write_text('label,text\ngood,"a\nb"\nbad,\n')
-  process = start(folder, "--input=some.csv", "--batch_size=1", "--output=tsv")
+def test_a_malformed_record_is_refused_by_file_and_line(run_without_data):
+  (run_without_data / "some.csv").write_text('label,text\ngood,"a\nb"\nbad,\n')
+  process = start(
+    run_without_data, "--input=some.csv", "--batch_size=1", "--output=tsv"
+  )
   output, errors = process.communicate()
   assert process.returncode == 1
   names, answer = (line.split("\t") for line in output.decode().splitlines())
@@ -78,9 +79,9 @@ def test_a_malformed_record_is_refused_by_file_and_line(folder):
   )
 
 
-def test_each_line_is_answered_at_once_until_nobody_reads(folder):
+def test_each_line_is_answered_at_once_until_nobody_reads(run_without_data):
   process = start(
-    folder, "--batch_size=1", "--format=jsonl", "--columns=text=body"
+    run_without_data, "--batch_size=1", "--format=jsonl", "--columns=text=body"
   )
   for number in range(3):
     process.stdin.write(b'{"body": "film %d", "id": 7}\n' % number)
@@ -99,8 +100,8 @@ def test_each_line_is_answered_at_once_until_nobody_reads(folder):
   signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
   reason="processes of a shell's background do not hear of interrupts",
 )
-def test_an_interrupt_ends_in_one_sentence(folder):
-  process = start(folder, "--batch_size=1")
+def test_an_interrupt_ends_in_one_sentence(run_without_data):
+  process = start(run_without_data, "--batch_size=1")
   process.stdin.write(b"film\n")
   process.stdin.flush()
   assert process.stdout.readline()

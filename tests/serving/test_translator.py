@@ -8,7 +8,8 @@ from lmjax.data.tokenizers import WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.generation.seq2seq_sampler import Seq2SeqSampler
 from lmjax.serving.app import Limits, Service
-from tests.tiny_models import draw, encoder_decoder
+from tests.helpers.variables import random_variables
+from tests.tiny_models import encoder_decoder
 
 
 def test_seq2seq_completions_do_not_continue_their_prompt():
@@ -23,7 +24,7 @@ def test_seq2seq_completions_do_not_continue_their_prompt():
   sampler = Seq2SeqSampler(
     model, Vocabularies({"source": words, "target": words})
   )
-  variables = draw(model, jnp.zeros((1, 2), int))
+  variables = random_variables(model, jnp.zeros((1, 2), int))
   service = Service(sampler, variables, "small", Limits())
   body = dict(prompt="b c", max_tokens=3, min_tokens=3, seed=1, logprobs=0)
   with TestClient(service.app()) as client:

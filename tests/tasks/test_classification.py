@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import lmjax
-from lmjax.config import defaults
 from lmjax.config.finalize import finalize
 from lmjax.errors import UsageError, UserError
 from lmjax.experiment.experiment import Experiment
@@ -20,14 +19,18 @@ from lmjax.training import hooks, loop
 from lmjax.training.step import eval_step, train_step
 from lmjax.tree import named_leaves
 from tests.conftest import TINY
+from tests.helpers.configs import table_config
 
 WORDS = {"number": "one two three four five six", "color": "red green blue"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def labeled_tables(tmp_path_factory):
   """Texts about numbers or colors, of several lengths."""
-  folder, rng = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
+  labeled_tables, rng = (
+    tmp_path_factory.mktemp("classes"),
+    np.random.default_rng(0),
+  )
 
   def line():
     label = list(WORDS)[rng.integers(0, 3) % 2]  # two to one
@@ -38,27 +41,22 @@ def folder(tmp_path_factory):
 
   for split, number in (("train", 90), ("valid", 27), ("test", 21)):
     text = "".join(line() for _ in range(number))
-    (folder / f"{split}.tsv").write_text(text)
-  return folder
+    (labeled_tables / f"{split}.tsv").write_text(text)
+  return labeled_tables
 
 
-def config_of(folder, model="bag_of_ngrams", **changes):
-  config = defaults.get_config(model=model, task="classification")
+def classifier_config(labeled_tables, model="bag_of_ngrams", **changes):
+  config = table_config(labeled_tables, model, text="1", label="0")
   config.model.update(TINY[model])
   config.data.update(
-    source="tsv",
-    path=str(folder),
     split_by="name",
     batch_size=8,
     num_buckets=2,
-    cache_dir=str(folder / "cache"),
+    cache_dir=str(labeled_tables / "cache"),
   )
-  config.data.columns.update(label="0", text="1")
-  config.optim.warmup_steps = 2
-  config.optim.learning_rate = 1e-2
-  config.parallel.num_devices = 1
+  config.optim.update(warmup_steps=2, learning_rate=1e-2)
   config.train.update(
-    num_steps=9, log_every=3, eval_every=4, checkpoint_every=4, preview_every=0
+    num_steps=9, log_every=3, eval_every=4, checkpoint_every=4
   )
   config.update_from_flattened_dict(changes)
   return config
@@ -91,9 +89,11 @@ def records(workdir, split):
 
 
 @pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory):
+def trained(labeled_tables, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("trained") / "run"
-  config = config_of(folder, **{"checkpoint.metric": "macro_f1"})
+  config = classifier_config(
+    labeled_tables, **{"checkpoint.metric": "macro_f1"}
+  )
   assert loop.train(config, workdir) == 0
   return config, workdir
 
@@ -123,10 +123,12 @@ def test_records_hold_numbers_and_evaluation_tables_too(trained):
   json.dumps(report)
 
 
-def test_predictions_have_the_accuracy_of_the_evaluation(trained, folder):
+def test_predictions_have_the_accuracy_of_the_evaluation(
+  trained, labeled_tables
+):
   _, workdir = trained
   run = lmjax.load(workdir)
-  lines = (folder / "test.tsv").read_text().splitlines()
+  lines = (labeled_tables / "test.tsv").read_text().splitlines()
   rows = [
     dict(zip(("label", "text"), line.split("\t"), strict=True))
     for line in lines
@@ -149,7 +151,7 @@ def test_predictions_have_the_accuracy_of_the_evaluation(trained, folder):
   ("metric", "best", "last"), [("loss", 2, 4), ("accuracy", 3, 5)]
 )
 def test_the_best_is_by_the_figure_that_is_named(
-  metric, best, last, folder, tmp_path, monkeypatch
+  metric, best, last, labeled_tables, tmp_path, monkeypatch
 ):
   """Patience goes by it too."""
   reports = [
@@ -173,23 +175,29 @@ def test_the_best_is_by_the_figure_that_is_named(
     "train.num_steps": 8,
     "train.early_stopping_patience": 2,
   }
-  config = config_of(folder, **changes, **{"checkpoint.metric": metric})
+  config = classifier_config(
+    labeled_tables, **changes, **{"checkpoint.metric": metric}
+  )
   assert loop.train(config, tmp_path / "run") == 0
   assert records(tmp_path / "run", "valid")[-1]["step"] == last
   assert lmjax.load(tmp_path / "run").step == best
   assert lmjax.load(tmp_path / "run", "latest").step == last
 
 
-def test_a_figure_that_is_not_there_is_named_before_training(folder, tmp_path):
-  config = config_of(folder, **{"checkpoint.metric": "f2"})
+def test_a_figure_that_is_not_there_is_named_before_training(
+  labeled_tables, tmp_path
+):
+  config = classifier_config(labeled_tables, **{"checkpoint.metric": "f2"})
   with pytest.raises(UserError, match="metric=f2 is not a metric.*macro_f1"):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_label_selects_the_checkpoint_by_its_f1(folder, tmp_path):
+def test_a_label_selects_the_checkpoint_by_its_f1(labeled_tables, tmp_path):
   label = next(iter(WORDS))
-  config = config_of(folder, **{"checkpoint.metric": f"f1.{label}"})
+  config = classifier_config(
+    labeled_tables, **{"checkpoint.metric": f"f1.{label}"}
+  )
   assert loop.train(config, tmp_path / "run") == 0
   rows = records(tmp_path / "run", "valid")
   scores = {row["step"]: row[f"f1.{label}"] for row in rows}
@@ -197,11 +205,13 @@ def test_a_label_selects_the_checkpoint_by_its_f1(folder, tmp_path):
   assert scores[best] == max(scores.values())
 
 
-def test_batches_of_one_length_have_the_loss_of_many(folder, tmp_path):
+def test_batches_of_one_length_have_the_loss_of_many(labeled_tables, tmp_path):
   """Bucketed or padded to the longest, a split is judged alike."""
   reports = []
   for number, num_buckets in enumerate((1, 4)):
-    config = config_of(folder, **{"data.num_buckets": num_buckets})
+    config = classifier_config(
+      labeled_tables, **{"data.num_buckets": num_buckets}
+    )
     experiment = Experiment(finalize(config), RunDir(tmp_path / str(number)))
     strategy = loop.make_strategy(config)
     batches = experiment.corpus.eval_batches("valid")
@@ -213,8 +223,8 @@ def test_batches_of_one_length_have_the_loss_of_many(folder, tmp_path):
     np.testing.assert_allclose(reports[0][name], reports[1][name], rtol=1e-5)
 
 
-def test_pmap_and_meshes_equal_one_device(folder, tmp_path):
-  config = config_of(folder, **{"classification.dropout": 0.0})
+def test_pmap_and_meshes_equal_one_device(labeled_tables, tmp_path):
+  config = classifier_config(labeled_tables, **{"classification.dropout": 0.0})
   experiment = Experiment(finalize(config), RunDir(tmp_path))
 
   def run(strategy):
@@ -266,23 +276,25 @@ def test_pmap_and_meshes_equal_one_device(folder, tmp_path):
     ({"pooling": "median"}, "pooling=median is not known; choose one of last"),
   ],
 )
-def test_settings_that_cannot_be_are_sentences(folder, changes, message):
+def test_settings_that_cannot_be_are_sentences(
+  labeled_tables, changes, message
+):
   changes = {f"classification.{k}": v for k, v in changes.items()}
   with pytest.raises(UsageError, match=message):
-    finalize(config_of(folder, **changes))
+    finalize(classifier_config(labeled_tables, **changes))
 
 
-def test_what_a_loss_does_not_read_is_refused(folder):
+def test_what_a_loss_does_not_read_is_refused(labeled_tables):
   changes = {"loss.label_smoothing": 0.1, "classification.criterion": "focal"}
   with pytest.raises(UsageError, match="label_smoothing=0.1 is not read by"):
-    finalize(config_of(folder, **changes))
+    finalize(classifier_config(labeled_tables, **changes))
 
 
-def test_many_labels_are_learned_from_and_named(folder, tmp_path):
+def test_many_labels_are_learned_from_and_named(labeled_tables, tmp_path):
   path = tmp_path / "many.tsv"
   lines = ["a, b\tone red", "\tthe a", "a\tone two", "b\tred the", "b\tblue"]
   path.write_text("".join(f"{line} {n}\n" for n, line in enumerate(lines * 9)))
-  config = config_of(folder, **{"data.path": str(path)})
+  config = classifier_config(labeled_tables, **{"data.path": str(path)})
   config.data.split_by = "ratio"
   config.classification.labels = "many"
   config.classification.criterion = "binary_cross_entropy"

@@ -26,6 +26,7 @@ from lmjax.training.loop import train
 from lmjax.training.step import eval_step
 from tests.config.test_config import Recorder
 from tests.helpers.predictors import predictor_of
+from tests.helpers.variables import scaled_variables
 
 WORDS = ("a", "red", "cat", "sees", "the", "big", "dog", "and", "no", "bird")
 SCORED = ("regression", "distribution")
@@ -65,12 +66,6 @@ def make(tmp_path_factory):
     return Experiment(finalize(config), RunDir(folder / "run"))
 
   return make
-
-
-def variables_of(experiment):
-  """Make variables large enough that all of them matter."""
-  variables = jax.jit(experiment.make_variables)(jax.random.key(3))
-  return jax.tree.map(lambda leaf: 2 * leaf + 0.01, variables)
 
 
 def sums_of(experiment, variables, batch):
@@ -128,7 +123,7 @@ ALWAYS = {
 def test_padding_order_and_filling_change_nothing(make, kind):
   loss, changes = KINDS[kind]
   experiment = make(loss, **changes)
-  variables = variables_of(experiment)
+  variables = scaled_variables(experiment, seed=3, scale=2.0, shift=0.01)
   batch = batch_of(experiment)
   expected = sums_of(experiment, variables, batch)
 
@@ -156,7 +151,10 @@ def test_padding_order_and_filling_change_nothing(make, kind):
 def test_rows_that_fill_a_batch_learn_nothing(make, kind):
   loss, changes = KINDS[kind]
   experiment = make(loss, **changes)
-  variables, batch = variables_of(experiment), batch_of(experiment)
+  variables, batch = (
+    scaled_variables(experiment, seed=3, scale=2.0, shift=0.01),
+    batch_of(experiment),
+  )
   batch["weights"] = np.zeros_like(batch["weights"])
 
   def total(params):
@@ -231,7 +229,10 @@ def test_texts_are_the_same_only_if_they_are_equally_long():
 
 def test_the_task_puts_the_losses_together(make):
   experiment = make("contrastive", **{"matching.temperature": 0.5})
-  variables, batch = variables_of(experiment), batch_of(experiment)
+  variables, batch = (
+    scaled_variables(experiment, seed=3, scale=2.0, shift=0.01),
+    batch_of(experiment),
+  )
   made = jax.jit(experiment.task.predict)(variables, batch)
   scores = np.float64(made["first"]) @ np.float64(made["second"]).T
   np.testing.assert_allclose(
@@ -254,7 +255,10 @@ def test_the_task_puts_the_losses_together(make):
 
 def test_a_distribution_lies_on_the_whole_scores_around(make):
   experiment = make("distribution", **{"matching.comparison": "features"})
-  variables, batch = variables_of(experiment), batch_of(experiment)
+  variables, batch = (
+    scaled_variables(experiment, seed=3, scale=2.0, shift=0.01),
+    batch_of(experiment),
+  )
   batch["targets"][:3] = 1.0, 3.6, 5.0
   p = np.zeros((8, 5))
   for row, score in zip(p, np.float64(batch["targets"]), strict=True):
@@ -288,7 +292,7 @@ PMAP = functools.partial(PmapStrategy, mesh=dict(data=-1))
 def test_sums_are_the_same_however_the_rows_are_divided(make):
   loss, changes = KINDS["distribution, features"]
   experiment = make(loss, **changes)
-  variables = variables_of(experiment)
+  variables = scaled_variables(experiment, seed=3, scale=2.0, shift=0.01)
   one = evaluate(experiment, variables, JIT(jax.devices()[:1]))
   for strategy in (JIT(jax.devices()[:4]), PMAP(jax.devices()[:4])):
     other = evaluate(experiment, variables, strategy)
@@ -303,7 +307,10 @@ def test_buckets_change_nothing(make):
   one = make("distribution", **changes, **{"data.num_buckets": 1})
   shapes = [len(e.corpus.eval_batches("valid").shapes) for e in (several, one)]
   assert shapes[0] > shapes[1] == 1
-  variables, strategy = variables_of(several), JIT(jax.devices()[:1])
+  variables, strategy = (
+    scaled_variables(several, seed=3, scale=2.0, shift=0.01),
+    JIT(jax.devices()[:1]),
+  )
   expected = evaluate(several, variables, strategy)
   for name, value in evaluate(one, variables, strategy).items():
     np.testing.assert_allclose(value, expected[name], rtol=1e-4, err_msg=name)
@@ -311,7 +318,10 @@ def test_buckets_change_nothing(make):
 
 def test_within_a_batch_jit_sees_all_rows_and_pmap_those_of_a_device(make):
   experiment = make("contrastive")
-  variables, batch = variables_of(experiment), batch_of(experiment)
+  variables, batch = (
+    scaled_variables(experiment, seed=3, scale=2.0, shift=0.01),
+    batch_of(experiment),
+  )
   state = create_state(
     jax.random.key(0),
     variables,
@@ -345,7 +355,7 @@ def predict(experiment, variables, split="valid"):
 @pytest.mark.parametrize("loss", SCORED)
 def test_correlations_are_those_of_the_predictions(make, loss):
   experiment = make(loss, **{"matching.comparison": "features"})
-  variables = variables_of(experiment)
+  variables = scaled_variables(experiment, seed=3, scale=2.0, shift=0.01)
   pairs, figures = predict(experiment, variables)
   scores = [made["score"] for _, made in pairs]
   labels = [float(row["label"]) for row, _ in pairs]
@@ -359,7 +369,7 @@ def test_correlations_are_those_of_the_predictions(make, loss):
 
 def test_accuracy_is_that_of_the_predictions(make):
   experiment = make("classification")
-  variables = variables_of(experiment)
+  variables = scaled_variables(experiment, seed=3, scale=2.0, shift=0.01)
   pairs, figures = predict(experiment, variables)
   assert figures == {}
   right = [row["label"] == made["label"] for row, made in pairs]

@@ -22,7 +22,8 @@ from lmjax.run import Run
 from lmjax.task_specs.build import build_model
 from lmjax.tasks.seq2seq import Seq2Seq
 from lmjax.training import loop
-from tests.tiny_models import VOCAB_SIZE, draw, encoder_decoder
+from tests.helpers.variables import random_variables
+from tests.tiny_models import VOCAB_SIZE, encoder_decoder
 
 PAD = WordTokenizer.pad_id
 UNK = WordTokenizer.unk_id
@@ -53,7 +54,7 @@ EACH = pytest.mark.parametrize("name", MODELS)
 @functools.cache
 def prepared(name):
   model = MODELS[name]()
-  return model, draw(model, jnp.zeros((B, T), jnp.int32))
+  return model, random_variables(model, jnp.zeros((B, T), jnp.int32))
 
 
 def make_task(

@@ -31,7 +31,7 @@ from lmjax.tasks.tagging import Tagging
 from lmjax.train_state import ModelState, create_state
 from lmjax.training.step import eval_step, train_step
 from tests.helpers.predictors import predictor_of
-from tests.tiny_models import draw
+from tests.helpers.variables import random_variables
 
 B, T, W, V, CHARS, C = 8, 5, 4, 13, 7, 9
 NAMES = all_tags(["x", "y"], "bioes")
@@ -77,7 +77,7 @@ def make_task(model="recurrent_encoder", constrained=True, **changes):
 
 def variables_of(task, batch):
   fields = ("inputs", "mask", "characters", "bigrams")
-  return draw(task.model, *(batch[field] for field in fields))
+  return random_variables(task.model, *(batch[field] for field in fields))
 
 
 def evaluate_and_predict(task):

@@ -15,7 +15,7 @@ from lmjax.errors import UserError
 
 
 @pytest.fixture
-def folder(tmp_path):
+def text_files(tmp_path):
   """Write two splits of three lines, one of them compressed in part."""
   for split in ("train", "val"):
     for side in ("en", "de"):
@@ -37,47 +37,49 @@ def tables(path, cache, **changes):
   return TABLES["parallel"](config, cache)
 
 
-def test_lines_of_two_files_are_records(folder, tmp_path):
-  found = tables(folder, tmp_path / "cache")
+def test_lines_of_two_files_are_records(text_files, tmp_path):
+  found = tables(text_files, tmp_path / "cache")
   assert found.keys() == {"train", "valid"}
   records = list(found["train"])
   assert [r.fields for r in records] == [
     {"en": f"train en {n}", "de": f"train de {n}"} for n in range(3)
   ]
-  assert records[1].where == f"{folder / 'train.en'}:2"
+  assert records[1].where == f"{text_files / 'train.en'}:2"
   assert list(found["valid"])[0].fields["de"] == "val de 0"
 
 
-def test_a_glob_and_one_table_for_all(folder, tmp_path):
-  found = tables(folder / "*.[ed][ne]*", tmp_path / "cache", split_by="ratio")
+def test_a_glob_and_one_table_for_all(text_files, tmp_path):
+  found = tables(
+    text_files / "*.[ed][ne]*", tmp_path / "cache", split_by="ratio"
+  )
   assert len(list(found["train"])) == 6
 
 
-def test_the_digest_is_of_content_and_of_sides(folder, tmp_path):
-  first = tables(folder, tmp_path / "cache")["train"].fingerprint
+def test_the_digest_is_of_content_and_of_sides(text_files, tmp_path):
+  first = tables(text_files, tmp_path / "cache")["train"].fingerprint
   turned = dict(columns=dict(source="de", target="en"))
-  other = tables(folder, tmp_path / "cache", **turned)["train"]
+  other = tables(text_files, tmp_path / "cache", **turned)["train"]
   assert other.fingerprint != first
-  (folder / "train.en").write_text("other\n" * 3)
-  changed = tables(folder, tmp_path / "cache")["train"].fingerprint
+  (text_files / "train.en").write_text("other\n" * 3)
+  changed = tables(text_files, tmp_path / "cache")["train"].fingerprint
   assert changed != first
 
 
-def test_unequal_files_are_named_both(folder, tmp_path):
-  (folder / "train.en").write_text("one\ntwo\n")
+def test_unequal_files_are_named_both(text_files, tmp_path):
+  (text_files / "train.en").write_text("one\ntwo\n")
   with pytest.raises(UserError, match=r"train.en has 2 .*train.de.gz has 3"):
-    list(tables(folder, tmp_path / "cache")["train"])
+    list(tables(text_files, tmp_path / "cache")["train"])
 
 
-def test_a_file_without_its_other_is_named(folder, tmp_path):
-  (folder / "val.de").unlink()
+def test_a_file_without_its_other_is_named(text_files, tmp_path):
+  (text_files / "val.de").unlink()
   with pytest.raises(UserError, match=r"val.en has no val.de beside it"):
-    tables(folder, tmp_path / "cache")
+    tables(text_files, tmp_path / "cache")
 
 
-def test_files_of_other_endings_are_named(folder, tmp_path):
+def test_files_of_other_endings_are_named(text_files, tmp_path):
   with pytest.raises(UserError, match="notes.txt ends in none of en, de"):
-    tables(folder / "*.txt", tmp_path / "cache", split_by="ratio")
+    tables(text_files / "*.txt", tmp_path / "cache", split_by="ratio")
 
 
 def value(words):

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from lmjax.config import defaults
 from lmjax.config.finalize import finalize
 from lmjax.data import vocabularies
 from lmjax.data.records import record_corpus
@@ -17,19 +16,17 @@ from lmjax.data.tokenizers import SPECIALS, ByteTokenizer, WordTokenizer
 from lmjax.data.vocabularies import Vocabularies
 from lmjax.errors import UserError
 from lmjax.task_specs import build
+from tests.helpers.configs import table_config
 
 TEXTS = [f"{'good' if n % 2 else 'bad'} film {n}" for n in range(200)]
 LINES = "".join(f"{text}\t{text.split()[0]}\n" for text in TEXTS)
 
 
-def config_of(path, **changes):
-  config = defaults.get_config("recurrent_encoder", "classification")
-  data = dict(source="tsv", path=str(path), tokenizer="word", batch_size=4)
-  config.data.update(data)
-  config.data.columns.update(dict(text="0", label="1"))
-  for key, value in changes.items():
-    config.update_from_flattened_dict({key.replace("__", "."): value})
-  return finalize(config)
+def corpus_config(path, **changes):
+  """Return a config; changes have __ for the dots of keys."""
+  changes = {key.replace("__", "."): value for key, value in changes.items()}
+  small = {"data.tokenizer": "word", "data.batch_size": 4}
+  return finalize(table_config(path, **small | changes))
 
 
 def open_corpus(folder, text=LINES, known=None, **changes) -> RecordCorpus:
@@ -38,7 +35,7 @@ def open_corpus(folder, text=LINES, known=None, **changes) -> RecordCorpus:
   if text is not None:
     path.write_text(text)
   changes = {f"data__{key}": value for key, value in changes.items()}
-  config = config_of(path, **changes)
+  config = corpus_config(path, **changes)
   return build.open_corpus(config, known, {}, folder / "cache")
 
 
@@ -76,7 +73,9 @@ def test_files_are_splits_and_what_is_missing_is_held_out(tmp_path):
   for name in ("train", "test"):
     lines = [f"{name} {n}\t{n % 2}\n" for n in range(50)]
     (tmp_path / f"{name}.tsv").write_text("".join(lines))
-  config = config_of(tmp_path, data__split_by="name", data__valid_fraction=0.2)
+  config = corpus_config(
+    tmp_path, data__split_by="name", data__valid_fraction=0.2
+  )
   corpus = build.open_corpus(config, None, {}, tmp_path / "cache")
   train, valid, test = (
     texts_of(corpus, split) for split in ("train", "valid", "test")
@@ -97,7 +96,7 @@ def test_a_share_of_train_is_inside_a_larger_one_and_leaves_valid_alone(
   assert few < some < train and 0.3 < len(some) / len(train) < 0.7
   assert texts_of(half, "valid") == texts_of(whole, "valid")
   changes = dict(data__train_fraction=0.5, seed=1)
-  config = config_of(tmp_path / "a.tsv", **changes)
+  config = corpus_config(tmp_path / "a.tsv", **changes)
   other = build.open_corpus(config, None, {}, tmp_path / "cache")
   assert set(texts_of(other, "train")) not in (some, train)
   vocabularies = {c.tokenizer.fingerprint for c in (whole, half, other)}
@@ -154,7 +153,7 @@ def test_the_same_records_make_the_same_batches_in_any_format(tmp_path, header):
       file.write(json.dumps(record) + "\n")
   found = {}
   for source in ("tsv", "csv", "jsonl"):
-    config = config_of(
+    config = corpus_config(
       tmp_path / f"a.{source}",
       data__source=source,
       data__header=header and source != "jsonl",
@@ -222,7 +221,7 @@ def test_an_unseen_label_is_named_with_its_place(tmp_path):
   (tmp_path / "train.tsv").write_text("one\ta\ntwo\tb\n")
   (tmp_path / "valid.tsv").write_text("one\ta\n\ntwo\tc\n")
   for malformed in ("error", "skip"):
-    config = config_of(
+    config = corpus_config(
       tmp_path, data__split_by="name", data__malformed=malformed
     )
     corpus = build.open_corpus(config, None, {}, tmp_path / "cache")

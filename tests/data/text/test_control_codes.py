@@ -19,25 +19,25 @@ KINDS = ("poem", "recipe")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def labeled_texts(tmp_path_factory):
   """Two kinds of text, three of each, whose letters tell them apart."""
-  folder = tmp_path_factory.mktemp("kinds")
+  labeled_texts = tmp_path_factory.mktemp("kinds")
   for kind, letters in zip(KINDS, ("abc", "xyz"), strict=True):
-    (folder / kind).mkdir()
+    (labeled_texts / kind).mkdir()
     for split, times in (("train", 20), ("valid", 7), ("test", 5)):
-      (folder / kind / f"{split}.{kind}.txt").write_text(letters * times)
-  return folder
+      (labeled_texts / kind / f"{split}.{kind}.txt").write_text(letters * times)
+  return labeled_texts
 
 
 @pytest.fixture
-def make(tiny_config, folder, tmp_path):
+def make(tiny_config, labeled_texts, tmp_path):
   """Make experiments that learn under codes."""
 
   def make(**changes):
     settings = {
       "task": "control_codes",
       "data.source": "text",
-      "data.path": str(folder),
+      "data.path": str(labeled_texts),
       "data.split_by": "name",
       "data.batch_size": 4,
     }
@@ -105,7 +105,10 @@ def test_a_code_by_itself_is_its_files_name(make):
       {"objective__control_code_from": ""},
       "objective.control_code_from is empty",
     ),
-    ({"objective__control_code_from": "author"}, "must be file or folder"),
+    (
+      {"objective__control_code_from": "author"},
+      "must be file or folder",
+    ),
     ({"data__order": "stateful"}, "data.order=stateless"),
     ({"data__seq_len": 1}, "data.seq_len=1 must be at least 2"),
     (

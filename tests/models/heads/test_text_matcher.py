@@ -10,7 +10,7 @@ import pytest
 from lmjax.config import defaults
 from lmjax.models.heads.text_matcher import COMPARISONS, PRODUCTS
 from lmjax.task_specs.build import build_model
-from tests.tiny_models import draw
+from tests.helpers.variables import random_variables
 
 B, T, S, V = 3, 5, 7, 11
 SYMMETRIC = tuple(name for name in COMPARISONS if name != "bilinear")
@@ -50,7 +50,7 @@ def square(rows):
 
 def outputs(model, *batches):
   """Return the outputs for batches with the same random variables."""
-  variables, apply = draw(model, batches[0]), jax.jit(model.apply)
+  variables, apply = random_variables(model, batches[0]), jax.jit(model.apply)
   return [np.asarray(apply(variables, rows)) for rows in batches]
 
 
@@ -95,7 +95,7 @@ def both(model, variables, rows):
 @pytest.mark.parametrize("comparison", PRODUCTS)
 def test_similarity_is_the_dot_product_of_the_vectors(comparison):
   made = matcher(loss="contrastive", comparison=comparison)
-  variables, rows = draw(made, batch()), batch()
+  variables, rows = random_variables(made, batch()), batch()
   output_B, vectors = both(made, variables, rows)
   products_B = np.sum(vectors["first"] * vectors["second"], axis=-1)
   np.testing.assert_allclose(output_B, products_B, rtol=1e-5)
@@ -111,7 +111,7 @@ def test_similarity_is_the_dot_product_of_the_vectors(comparison):
 
 def test_manhattan_comparison_equals_its_formula():
   made = matcher(loss="regression", comparison="manhattan")
-  output_B, vectors = both(made, draw(made, batch()), batch())
+  output_B, vectors = both(made, random_variables(made, batch()), batch())
   distance_B = np.abs(vectors["first"] - vectors["second"]).sum(axis=-1)
   np.testing.assert_allclose(output_B, np.exp(-distance_B), rtol=1e-5)
 
