@@ -99,22 +99,16 @@ class Run:
     name = name or str(self.experiment.folder.path)
     config = self.experiment.config
     require(config, "is_auxiliary", name, "cannot assist another run")
-    return AuxiliaryModel(
-      name, self.experiment.model, self.variables, self.tokenizer
-    )
+    model = self.experiment.model
+    return AuxiliaryModel(name, model, self.variables, self.tokenizer)
 
   @functools.cached_property
   def sampler(self) -> TextSampler:
     """The sampler of the task."""
-    experiment = self.experiment
-    model = experiment.model
-    return make_sampler(
-      experiment.config,
-      self._cache.wrap(model) if self._cache else model,
-      self.tokenizer,
-      int8_weights=self._int8_weights,
-      caches_layout=True,
-    )
+    config, model = self.experiment.config, self.experiment.model
+    model = self._cache.wrap(model) if self._cache else model
+    options = dict(int8_weights=self._int8_weights, caches_layout=True)
+    return make_sampler(config, model, self.tokenizer, **options)
 
   def generate(
     self,

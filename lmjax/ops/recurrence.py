@@ -189,6 +189,41 @@ def _fwd(cell, x_ETB, kernels, state, step_mask):
   return out, (x_ETB, kernels, state[0], made, step_mask)
 
 
+def _recurrent_gradients(cell, vectors, dtype, dprojected, saved):
+  """Return the gradient of the recurrent product of one step."""
+  if cell.recurrent_gradients is None:
+    return dprojected
+  return cell.recurrent_gradients(dprojected, saved, vectors).astype(dtype)
+
+
+def _backward_step(cell, matrices, vectors, gradients, inputs):
+  """Propagate gradients through one step, from its output to its state."""
+  dstate, dvectors = gradients
+  dhidden, saved, (keep, move) = inputs
+  _, recurrent_DZ, projection_DP = matrices
+  dtype, batch = recurrent_DZ.dtype, dstate[0].shape[-1]
+  dhidden = from_bits(dhidden, dtype).astype(dstate[0].dtype)
+  dstate = (dstate[0] + dhidden, *dstate[1:])
+  unmoved = None
+  if move is not None:  # at padding the state is passed on unchanged
+    unmoved = _scaled(dstate, 1.0 - move)
+    dstate = _scaled(dstate, move)
+  dmade = None
+  if projection_DP is not None:
+    dmade = dstate[0].astype(dtype)
+    dstate = (product(projection_DP, dmade), *dstate[1:])
+    dmade = as_bits(dmade)
+  dprojected, direct, more = cell.gradient(dstate, saved, vectors)
+  dprojected = dprojected.astype(dtype)
+  drecurrent = _recurrent_gradients(cell, vectors, dtype, dprojected, saved)
+  dh = product(recurrent_DZ, drecurrent.reshape(-1, batch))
+  dstate = (dh if direct[0] is None else direct[0] + dh, *direct[1:])
+  if unmoved is not None:
+    dstate = tuple(a + b for a, b in zip(dstate, unmoved, strict=True))
+  dvectors = jax.tree.map(jnp.add, dvectors, more)
+  return (_scaled(dstate, keep), dvectors), (as_bits(dprojected), dmade)
+
+
 def _bwd(cell, residuals, cotangents):
   x_ETB, kernels, first_DB, made, step_mask = residuals
   bits_TDB, saved, unprojected_TDB = made
@@ -196,42 +231,15 @@ def _bwd(cell, residuals, cotangents):
   dtype, state_dtype = x_ETB.dtype, first_DB.dtype
   width, num_columns = kernels.recurrent_DZ.shape
   _, time, batch = x_ETB.shape
-  input_EZ, recurrent_DZ, projection_DP = _matrices(kernels, dtype)
+  matrices = input_EZ, _, projection_DP = _matrices(kernels, dtype)
   vectors = _cast(kernels.vectors, state_dtype)
-
-  def to_recurrent(dprojected, saved):
-    if cell.recurrent_gradients is None:
-      return dprojected
-    return cell.recurrent_gradients(dprojected, saved, vectors).astype(dtype)
-
-  def step(gradients, inputs):
-    dstate, dvectors = gradients
-    dhidden, saved, (keep, move) = inputs
-    dhidden = from_bits(dhidden, dtype).astype(state_dtype)
-    dstate = (dstate[0] + dhidden, *dstate[1:])
-    stays = None
-    if move is not None:
-      stays = _scaled(dstate, 1.0 - move)
-      dstate = _scaled(dstate, move)
-    dmade = None
-    if projection_DP is not None:
-      dmade = dstate[0].astype(dtype)
-      dstate = (product(projection_DP, dmade), *dstate[1:])
-      dmade = as_bits(dmade)
-    dprojected, direct, more = cell.gradient(dstate, saved, vectors)
-    dprojected = dprojected.astype(dtype)
-    slopes_ZB = to_recurrent(dprojected, saved).reshape(-1, batch)
-    dh = product(recurrent_DZ, slopes_ZB)
-    dstate = (dh if direct[0] is None else direct[0] + dh, *direct[1:])
-    if stays is not None:
-      dstate = tuple(a + b for a, b in zip(dstate, stays, strict=True))
-    dvectors = jax.tree.map(jnp.add, dvectors, more)
-    return (_scaled(dstate, keep), dvectors), (as_bits(dprojected), dmade)
-
   steps = (as_bits(dhidden_TDB), saved, step_mask)
-  nothing = jax.tree.map(jnp.zeros_like, vectors)
+  zeros = jax.tree.map(jnp.zeros_like, vectors)
   (dstate, dvectors), (bits, dmade_TDB) = jax.lax.scan(
-    step, (dlast, nothing), steps, reverse=True
+    functools.partial(_backward_step, cell, matrices, vectors),
+    (dlast, zeros),
+    steps,
+    reverse=True,
   )
 
   def by_column(bits, rows):
@@ -239,17 +247,20 @@ def _bwd(cell, residuals, cotangents):
     bits = jnp.swapaxes(bits.reshape(time, rows, batch), 0, 1)
     return from_bits(bits.reshape(rows, -1), dtype)
 
-  dprojected_ZN = slopes_ZN = by_column(bits, num_columns)
+  # The gradient of a kernel is one matmul over all steps and rows, N = T · B.
+  dprojected_ZN = drecurrent_ZN = by_column(bits, num_columns)
   if cell.recurrent_gradients is not None:
-    gradients = jax.vmap(to_recurrent)(from_bits(bits, dtype), saved)
-    slopes_ZN = by_column(as_bits(gradients), num_columns)
+    gradients = jax.vmap(
+      functools.partial(_recurrent_gradients, cell, vectors, dtype)
+    )(from_bits(bits, dtype), saved)
+    drecurrent_ZN = by_column(as_bits(gradients), num_columns)
   before = jnp.concatenate(
     [as_bits(first_DB.astype(dtype))[None], bits_TDB[:-1]]
   )
-  if step_mask.keep is not None:  # what a reset emptied is empty here too
+  if step_mask.keep is not None:  # states before a reset do not contribute
     before = jnp.where(step_mask.keep > 0, before, 0)
   gradients = dict(
-    recurrent_DZ=product(by_column(before, width), slopes_ZN, (1, 1)),
+    recurrent_DZ=product(by_column(before, width), drecurrent_ZN, (1, 1)),
     vectors=dvectors,
   )
   dx_EN = dprojected_ZN
@@ -260,13 +271,13 @@ def _bwd(cell, residuals, cotangents):
   if kernels.bias_Z is not None:
     gradients["bias_Z"] = jnp.sum(dprojected_ZN, axis=1, dtype=state_dtype)
   if kernels.recurrent_bias_Z is not None:
-    dbias_Z = jnp.sum(slopes_ZN, axis=1, dtype=state_dtype)
+    dbias_Z = jnp.sum(drecurrent_ZN, axis=1, dtype=state_dtype)
     gradients["recurrent_bias_Z"] = dbias_Z
   if projection_DP is not None:
     inner, outer = projection_DP.shape
     made_DN = by_column(unprojected_TDB, inner)
-    slopes_PN = by_column(dmade_TDB, outer)
-    gradients["projection_DP"] = product(made_DN, slopes_PN, (1, 1))
+    dmade_PN = by_column(dmade_TDB, outer)
+    gradients["projection_DP"] = product(made_DN, dmade_PN, (1, 1))
   cast = jax.tree.map(
     lambda g, p: g.astype(p.dtype), kernels._replace(**gradients), kernels
   )
