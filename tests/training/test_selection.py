@@ -12,9 +12,14 @@ from lmjax.training import loop
 
 CASES = [
   ("recurrent_seq2seq", "seq2seq", "bleu"),
-  ("recurrent_seq2seq", "seq2seq", "chrf"),
-  ("recurrent_seq2seq", "seq2seq", "rougeL"),
-  ("recurrent_seq2seq", "seq2seq", "exact_match"),
+  # By default, one metric that is maximized and one that is minimized.
+  pytest.param("recurrent_seq2seq", "seq2seq", "chrf", marks=pytest.mark.slow),
+  pytest.param(
+    "recurrent_seq2seq", "seq2seq", "rougeL", marks=pytest.mark.slow
+  ),
+  pytest.param(
+    "recurrent_seq2seq", "seq2seq", "exact_match", marks=pytest.mark.slow
+  ),
   ("recurrent_seq2seq", "seq2seq", "token_error_rate"),
   ("recurrent_encoder", "tagging", "f1.NAME"),
   ("bag_of_ngrams", "matching", "mrr"),
