@@ -158,7 +158,7 @@ CASES = {
   ),
   "a line of vectors that is too short": (
     ["scripts/embed.py", "--vectors=broken.txt", "--nearest=a"],
-    ["broken.txt, line 2", "2 numbers found"],
+    ["broken.txt, line 2", "found 2 numbers"],
   ),
   "a cache that cannot be": (
     [*TRAIN, "--workdir=new", "--config.data.cache_dir=short.txt"],

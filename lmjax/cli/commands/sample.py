@@ -162,7 +162,8 @@ def print_samples(
 ) -> None:
   """Print samples batch by batch, with their prompts."""
   sampler, stats = run.sampler, GenerationStats()
-  echoes, gap = not sampler.reads_sources, sampler.tokenizer.gap
+  echoes = not sampler.reads_sources
+  separator = sampler.tokenizer.separator
   # Groups of prompts, so that samples are printed as early as possible. They do
   # not depend on the other prompts of their batch.
   strategy = options["strategy"]
@@ -181,7 +182,7 @@ def print_samples(
         line = format_json("prompt" if echoes else "source", prompt, made)
         print(line, flush=True)
       else:
-        before = (prompt + gap(prompt, made.text)) * echoes
+        before = (prompt + separator(prompt, made.text)) * echoes
         print(_RULE * (number > 0) + before + made.text, flush=True)
       number += 1
   print(stats, file=sys.stderr)
