@@ -79,12 +79,12 @@ def test_evaluate_prints_one_json_object(work_dir):
 def test_a_cache_is_named_in_the_report_and_changes_it(work_dir):
   flags = ["--workdir=run", "--split=test", "--cache_size=20"]
   losses = []
-  for theta, share in ((0.1, 0.5), (0.1, 0.25), (5.0, 0.5)):
-    numbers = [f"--cache_theta={theta}", f"--cache_lambda={share}"]
+  for theta, weight in ((0.1, 0.5), (0.1, 0.25), (5.0, 0.5)):
+    numbers = [f"--cache_theta={theta}", f"--cache_lambda={weight}"]
     report = json.loads(
       output(work_dir, "scripts/evaluate.py", *flags, *numbers)
     )
-    assert report["cache"] == dict(size=20, theta=theta, share=share)
+    assert report["cache"] == dict(size=20, theta=theta, weight=weight)
     losses.append(report["loss"])
   assert len(set(losses)) == 3
 
