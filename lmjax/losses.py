@@ -118,5 +118,8 @@ def _at(scores_BC: Array, targets_B: Array) -> Array:
 
 def _rivals(scores_BC: Array, targets_B: Array) -> Array:
   """Return the scores with the targets' at minus infinity."""
-  is_target_BC = jnp.arange(scores_BC.shape[-1]) == targets_B[..., None]
+  is_target_BC = (
+    jnp.expand_dims(jnp.arange(scores_BC.shape[-1]), range(targets_B.ndim))
+    == targets_B[..., None]
+  )
   return jnp.where(is_target_BC, -jnp.inf, scores_BC)

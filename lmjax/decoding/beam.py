@@ -278,7 +278,7 @@ class BeamSearch:
     group, log_probs_NV, coverage_N = inputs
     size, vocab_size = log_probs_NV.shape
     joint_NV = group.log_probs_N[:, None] + log_probs_NV
-    ranked_NV = joint_NV - self.diversity_penalty * counts_V
+    ranked_NV = joint_NV - self.diversity_penalty * counts_V[None]
     # At most N of the best 2 N continuations end, one per hypothesis, so at
     # least N of them stay open.
     number = min(2 * size, size * vocab_size)

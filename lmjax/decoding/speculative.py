@@ -307,7 +307,7 @@ def speculate(
     functools.partial(_advance, invariants),
     _Loop(samples, first_B, decode_state.carry, draft_state, state),
   ).samples
-  is_text_BN = jnp.arange(num_tokens) < samples.count_B[:, None]
+  is_text_BN = jnp.arange(num_tokens)[None] < samples.count_B[:, None]
   tokens_BN, log_probs_BN = (x[:, :num_tokens] for x in samples.sampled[:2])
   sampled = SampledTokens(
     jnp.where(is_text_BN, tokens_BN, pad_token),
@@ -334,7 +334,7 @@ def _append(
   ended_BT = jnp.cumsum(stops_BT, axis=1) - stops_BT > 0
   room_B = jnp.minimum(new_B, invariants.limit_B - count_B)
   room_B = jnp.where(done_B, 0, room_B)
-  appended_BT = (columns_T < room_B[:, None]) & ~ended_BT
+  appended_BT = (columns_T[None] < room_B[:, None]) & ~ended_BT
   # All tokens are written: those that do not count are overwritten by the next
   # ones, or masked at the end.
   sampled = SampledTokens(

@@ -69,7 +69,7 @@ def causal_context(
   batch, time = shape
   seen_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.length_B
   start_B = jnp.zeros(batch, jnp.int32) if cache is None else cache.start_B
-  rows_BT = seen_B[:, None] + jnp.arange(time)
+  rows_BT = seen_B[:, None] + jnp.arange(time)[None]
   starts_BT = document_starts(rows_BT, start_B, resets_BT)
   num_keys, keys_BS, slots_BT, order_BC = time, None, None, None
   if cache is not None:
@@ -88,7 +88,7 @@ def causal_context(
       oldest_B1 = seen_B[:, None] - (num_slots - 1)
       slots_BC = jnp.where(slots_BC < oldest_B1, -1, slots_BC)
       if distance_bias is not None:
-        places_BC = seen_B[:, None] + jnp.arange(num_slots)
+        places_BC = seen_B[:, None] + jnp.arange(num_slots)[None]
         order_BC = jnp.mod(places_BC, num_slots)
         slots_BC = jnp.take_along_axis(slots_BC, order_BC, axis=1)
       num_keys = num_slots + time

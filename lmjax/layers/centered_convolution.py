@@ -77,4 +77,4 @@ class CenteredConvolution(nn.Module):
     y_BTF = jnp.concatenate(made, axis=-1)
     width = len(self.sizes) * self.features
     bias_F = self.param("bias", nn.initializers.zeros, width, self.param_dtype)
-    return y_BTF + bias_F.astype(y_BTF.dtype)
+    return y_BTF + bias_F.astype(y_BTF.dtype)[None, None]

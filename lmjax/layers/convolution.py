@@ -51,12 +51,12 @@ def steps_back(
   steps_T = jnp.arange(time)
   starts_BT = jnp.where(resets_BT.astype(bool), steps_T, -size)
   starts_BT = jax.lax.cummax(starts_BT, axis=1)
-  since_BT = steps_T - starts_BT
+  since_BT = steps_T[None] - starts_BT
   views[1:] = [
     jnp.where((since_BT >= back)[..., None], context, 0)
     for back, context in enumerate(views[1:], start=1)
   ]
-  kept_BS = jnp.arange(time - size, time) >= starts_BT[:, -1:]
+  kept_BS = jnp.arange(time - size, time)[None] >= starts_BT[:, -1:]
   return views, (jnp.where(kept_BS[..., None], last_BSD, 0),)
 
 
@@ -89,9 +89,9 @@ class DepthwiseConvolution(nn.Module):
     taps = self.param("taps", uniform, (self.size, width), self.param_dtype)
     bias = self.param("bias", nn.initializers.zeros, (width,), self.param_dtype)
     views, past = steps_back(x_BTD.astype(self.dtype), past, resets_BT)
-    y_BTD = bias.astype(self.dtype)
+    y_BTD = bias.astype(self.dtype)[None, None]
     for tap_D, view_BTD in zip(taps.astype(self.dtype), views, strict=True):
-      y_BTD += tap_D * view_BTD
+      y_BTD = y_BTD + tap_D[None, None] * view_BTD
     return y_BTD, past
 
 
@@ -101,7 +101,8 @@ def normalized_kernel(kernel: Array, scale: Array, **_: Array) -> Array:
   Salimans & Kingma 2016 (arXiv:1602.07868).
   """
   squares = jnp.square(kernel.astype(jnp.float32))
-  return kernel * scale * jax.lax.rsqrt(squares.sum(axis=0))
+  scale = jnp.expand_dims(scale, range(kernel.ndim - scale.ndim))
+  return kernel * scale * jax.lax.rsqrt(squares.sum(axis=0, keepdims=True))
 
 
 class Convolution(nn.Module):

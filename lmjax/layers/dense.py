@@ -84,7 +84,7 @@ def apply_affine(
   for (kernel, bias), y_NF in zip(maps, products, strict=True):
     y = y_NF.reshape(*batch, *kernel.shape[num_contracted:])
     if bias is not None:
-      y += bias.astype(y.dtype)
+      y += jnp.expand_dims(bias.astype(y.dtype), range(y.ndim - bias.ndim))
     results.append(y.astype(dtype))
   return results
 

@@ -25,7 +25,9 @@ def make_logits(hidden: Array, unembedding: Unembedding) -> Array:
     # With the table as the first operand it is not transposed.
     logits = product(table_VD, hidden_ND, (1, 1)).T
   logits = logits.reshape(*hidden.shape[:-1], len(table_VD))
-  return logits if bias_V is None else logits + bias_V
+  if bias_V is None:
+    return logits
+  return logits + jnp.expand_dims(bias_V, range(logits.ndim - 1))
 
 
 class TokenEmbedding(nn.Module):

@@ -87,10 +87,10 @@ class MLSTMLayer(StatefulLayer):
     bias_G = self.param(
       "gates_bias", _gate_bias, (2 * self.num_heads,), self.param_dtype
     )
-    gates_BTG = bias_G.astype(jnp.float32)
+    gates_BTG = bias_G.astype(jnp.float32)[None, None]
     for x, kernel_IG in zip(qkv, kernel_SIG, strict=True):
       (part_BTG,) = apply_affine(x, [(kernel_IG, None)], 1, self.dtype)
-      gates_BTG += part_BTG.astype(jnp.float32)
+      gates_BTG = gates_BTG + part_BTG.astype(jnp.float32)
 
     heads = (*x_BTD.shape[:2], self.num_heads, -1)
     read_BTHK, memory = mlstm(
@@ -105,7 +105,7 @@ class MLSTMLayer(StatefulLayer):
       "skip_scale", nn.initializers.ones, (inner,), self.param_dtype
     )
     hidden_BTI = read_BTHK.reshape(near_BTI.shape)
-    hidden_BTI += skip_I.astype(self.dtype) * near_BTI
+    hidden_BTI += skip_I.astype(self.dtype)[None, None] * near_BTI
     out = Dense((self.width,), init_scale=self.out_scale, name="out", **dtypes)
     return out(hidden_BTI * nn.silu(branch_BTI)), (*memory, *past)
 

@@ -48,10 +48,13 @@ class BatchNorm(nn.Module):
       "variance": self.variable("batch_stats", "variance", jnp.ones, shape),
     }
     x32 = x.astype(jnp.float32)
+    leading = range(x.ndim - 1)  # axes of x before the features
     if self.is_mutable_collection("batch_stats"):
       axes = tuple(range(x.ndim - 1))
       mean = mean_over_rows(x32.mean(axes))
-      variance = mean_over_rows(jnp.square(x32 - mean).mean(axes))
+      variance = mean_over_rows(
+        jnp.square(x32 - jnp.expand_dims(mean, leading)).mean(axes)
+      )
       if not self.is_initializing():
         for name, new in (("mean", mean), ("variance", variance)):
           old = running[name].value
@@ -60,6 +63,9 @@ class BatchNorm(nn.Module):
     else:
       mean, variance = running["mean"].value, running["variance"].value
     factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+    mean, factor, bias = (
+      jnp.expand_dims(x, leading) for x in (mean, factor, bias)
+    )
     return ((x32 - mean) * factor + bias).astype(self.dtype)
 
 

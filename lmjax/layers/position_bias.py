@@ -38,7 +38,7 @@ def buckets(
     math.ceil(alone * growth**index - 1e-6)
     for index in range(1, num_buckets - alone)
   ]
-  passed_N = jnp.sum(distances_N[:, None] >= jnp.array(begins), axis=1)
+  passed_N = jnp.sum(distances_N[:, None] >= jnp.array(begins)[None], axis=1)
   near = distances_N < alone
   return first_N + jnp.where(near, distances_N, alone + passed_N)
 
@@ -93,4 +93,4 @@ def linear_biases(distances_N: Array, num_heads: int) -> Array:
   lower = 2 ** int(math.log2(num_heads))
   chosen = slopes(lower) + slopes(2 * lower)[::2][: num_heads - lower]
   distances_N = jnp.abs(distances_N).astype(jnp.float32)
-  return -jnp.array(chosen)[:, None] * distances_N
+  return -jnp.array(chosen)[:, None] * distances_N[None]

@@ -151,7 +151,7 @@ class RecurrentLayer(nn.Module):
       param_dtype=self.param_dtype,
       name="input_norm",
     )
-    projected_NZ = norm(projected_NZ) + kernels.bias_Z
+    projected_NZ = norm(projected_NZ) + kernels.bias_Z[None]
     projected_BTZ = projected_NZ.reshape(batch, time, -1).astype(self.dtype)
     return projected_BTZ, kernels._replace(input_EZ=None, bias_Z=None)
 

@@ -66,15 +66,17 @@ class RGLRU(nn.Module):
       bias_R = self.param(
         f"{name}_bias", nn.initializers.zeros, (width,), self.param_dtype
       )
-      return jax.nn.sigmoid(y_BTR.astype(jnp.float32) + bias_R)
+      return jax.nn.sigmoid(y_BTR.astype(jnp.float32) + bias_R[None, None])
 
     input_BTR, decay_BTR = gate("input_gate"), gate("decay_gate")
     scale_R = self.param(
       "decay_scale", _decay_scale, (width,), self.param_dtype
     ).astype(jnp.float32)
-    decay_BTR = jnp.exp(-_SHARPNESS * jax.nn.softplus(scale_R) * decay_BTR)
+    decay_BTR = jnp.exp(
+      -_SHARPNESS * jax.nn.softplus(scale_R)[None, None] * decay_BTR
+    )
     share_BTR = jnp.maximum(1.0 - decay_BTR * decay_BTR, _LEAST_SHARE)
-    first_BT = (seen_B1 == 0) & (jnp.arange(x_BTR.shape[1]) == 0)
+    first_BT = (seen_B1 == 0) & (jnp.arange(x_BTR.shape[1]) == 0)[None]
     if resets_BT is not None:
       first_BT |= resets_BT.astype(bool)
     root_BTR = jnp.where(first_BT[..., None], 1.0, jnp.sqrt(share_BTR))

@@ -86,7 +86,7 @@ class SLSTMLayer(StatefulLayer):
     )
     gates_BTGD = jnp.stack(gates, axis=2)
     gates_BTGHK = gates_BTGD.reshape(*x_BTD.shape[:2], *bias_GHK.shape)
-    gates_BTGHK += bias_GHK.astype(self.dtype)
+    gates_BTGHK += bias_GHK.astype(self.dtype)[None, None]
     hidden_BTHK, cells = slstm(
       gates_BTGHK, kernel_HKZ, Cells(*state[:4]), resets_BT
     )

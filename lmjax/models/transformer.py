@@ -177,7 +177,7 @@ class Transformer(LanguageModel, kw_only=True):
     """Process all tokens in one call; see LanguageModel.extend."""
     hidden_BTD, new_carry = self(tokens_BT, carry, **options)
     numbers_T1 = jnp.arange(1, tokens_BT.shape[1] + 1)[:, None]
-    return hidden_BTD, new_carry, carry.length_B + numbers_T1
+    return hidden_BTD, new_carry, carry.length_B[None] + numbers_T1
 
   @nn.nowrap
   def snapshot(self, carry: KeyValueCache) -> Array:

@@ -87,7 +87,7 @@ class TransformerXL(Transformer, kw_only=True):
     ends_B1 = length_B[:, None] + time
     # Keys are the M cached inputs, then the segment. Slots of the memory that
     # are still empty have negative positions, which no query attends to.
-    key_positions_BS = ends_B1 + jnp.arange(-num_keys, 0)
+    key_positions_BS = ends_B1 + jnp.arange(-num_keys, 0)[None]
     positions_BT = key_positions_BS[:, num_keys - time :]
     starts_BT = document_starts(positions_BT, start_B, resets_BT)
     attention_range = causal_range(positions_BT, starts_BT, key_positions_BS)

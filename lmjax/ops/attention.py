@@ -93,7 +93,7 @@ def attention_weights(
   )
   scores_BHTS = scores_BGRTS.reshape(batch, heads, time, num_keys)
   if bias_HN is not None:
-    scores_BHTS += jnp.swapaxes(spread(bias_HN, num_keys), 1, 2)
+    scores_BHTS += jnp.swapaxes(spread(bias_HN, num_keys), 1, 2)[None]
   if attention_range is not None:
     keys_BS = (
       attention_range.highest_BT

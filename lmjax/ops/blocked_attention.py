@@ -193,7 +193,7 @@ def _scores(options, query, key, bias_HN, positions, i, j) -> Array:
   scores = _dot(key[j], query[i], (1, 1))
   if bias_HN is not None:
     bias_HL, _ = _bias(options, bias_HN, key, i, j)
-    scores += _spread_bias(options, bias_HL, *key.shape[2:4])
+    scores += _spread_bias(options, bias_HL, *key.shape[2:4])[None]
   if positions is not None:
     key_BQ1 = positions.key_NBQ[j][:, :, None]
     seen = key_BQ1 <= positions.highest_NBQ[i][:, None]
@@ -207,7 +207,7 @@ def _scores(options, query, key, bias_HN, positions, i, j) -> Array:
     if static and i > j and (not options.window or span <= options.window):
       return scores
     places = jnp.arange(options.block)
-    distance = (i - j) * options.block + places - places[:, None]
+    distance = (i - j) * options.block + places[None] - places[:, None]
     seen = distance >= 0
     if options.window:
       seen &= distance < options.window

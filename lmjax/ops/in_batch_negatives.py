@@ -17,7 +17,7 @@ _NEVER = -1e30
 def same_texts(tokens_BT: Array, mask_BT: Array) -> Array:
   """Find the rows that have the same tokens, bool [B, B]."""
   tokens_BT = jnp.where(mask_BT, tokens_BT, -1)
-  return jnp.all(tokens_BT[:, None] == tokens_BT, axis=-1)
+  return jnp.all(tokens_BT[:, None] == tokens_BT[None], axis=-1)
 
 
 def negatives(same_BB: Array, weights_B: Array) -> Array:
@@ -27,7 +27,7 @@ def negatives(same_BB: Array, weights_B: Array) -> Array:
     same_BB: true where both firsts or both seconds are the same text.
     weights_B: rows of weight 0 fill up a batch and are no answer to any.
   """
-  return ~same_BB & (weights_B > 0)
+  return ~same_BB & (weights_B > 0)[None]
 
 
 def contrastive_loss(scores_BB: Array, negatives_BB: Array) -> Array:

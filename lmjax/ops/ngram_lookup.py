@@ -163,8 +163,8 @@ def _go_on(order, weights, place_N, scores_NV):
   def some(loop):
     low_N, scores_NV = loop
     left_N1 = (end_N - low_N)[:, None]
-    there_NC = number_C < left_N1
-    place_NC = low_N[:, None] + jnp.minimum(number_C, left_N1 - 1)
+    there_NC = number_C[None] < left_N1
+    place_NC = low_N[:, None] + jnp.minimum(number_C[None], left_N1 - 1)
     nowhere = scores_NV.shape[1]
     word_NC = jnp.where(there_NC, order.words_N[place_NC], nowhere)
     scores_NV = scores_NV.at[rows_N1, word_NC].set(

@@ -65,7 +65,10 @@ def relative_attention(
   )
   scores_BHTS += shift(
     jnp.einsum(
-      "bthk,shk->bhts", query_BTHK + distance_bias_HK, distance_SHK, **precise
+      "bthk,shk->bhts",
+      query_BTHK + distance_bias_HK[None, None],
+      distance_SHK,
+      **precise,
     )
   )
   scores_BHTS *= query_BTHK.shape[-1] ** -0.5

@@ -51,6 +51,7 @@ def angles(positions: Array, frequencies: np.ndarray) -> Array:
   angle, digits = 0.0, positions
   for place in range(0, 31, _BITS):
     unit = np.mod(frequencies * 2.0**place, 2 * np.pi).astype(np.float32)
+    unit = np.expand_dims(unit, tuple(range(digits.ndim - unit.ndim)))
     angle += (digits & (2**_BITS - 1)).astype(jnp.float32) * unit
     digits = digits >> _BITS
   return angle

@@ -49,7 +49,7 @@ def plan_for_all(expert_A: Array, num_experts: int, most: int = 128) -> Plan:
   rank_A = jnp.arange(number) - (last_X - count_X)[sorted_A]
   sorted_slot_A = (end_X - blocks_X)[sorted_A] * block + rank_A
   slot_A = jnp.zeros(number, jnp.int32).at[order_A].set(sorted_slot_A)
-  expert_N = jnp.sum(jnp.arange(num_blocks)[:, None] >= end_X, axis=1)
+  expert_N = jnp.sum(jnp.arange(num_blocks)[:, None] >= end_X[None], axis=1)
   return Plan(slot_A, jnp.minimum(expert_N, num_experts - 1), block)
 
 

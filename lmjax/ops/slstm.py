@@ -88,6 +88,7 @@ def _run_rows(rows, kernel_HKZ):
 def _emptied(cells: Cells, keep: Array) -> Cells:
   hidden, values, weights, scale = cells
   scale = jnp.where(keep > 0, scale, NOTHING)
+  keep = keep[None]  # the same for all heads
   return Cells(keep * hidden, keep * values, keep * weights, scale)
 
 
@@ -143,6 +144,7 @@ def _bwd(residuals, cotangents):
 
   def step(dcells, xs):
     dh, (i, kept, z, o, forgotten, c, n), keep = xs
+    keep = keep[None]  # the same for all heads
     dh += dcells.hidden
     values, weights = kept * c + i * z, kept * n + i
     ratio = values / weights

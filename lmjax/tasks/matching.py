@@ -131,7 +131,7 @@ class Matching(RecordTask):
   def _spread(self, scores_B: Array, number: int) -> Array:
     """Divide scores among the whole ones beside them: 3.6 → 0 0 0.4 0.6 0."""
     wholes_C = self.min_score + jnp.arange(number)
-    return jax.nn.relu(1 - jnp.abs(scores_B[:, None] - wholes_C))
+    return jax.nn.relu(1 - jnp.abs(scores_B[:, None] - wholes_C[None]))
 
   def _scores(self, answers: Array) -> Array:
     """Turn what the model says into scores in their range, [B]."""

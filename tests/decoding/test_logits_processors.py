@@ -131,9 +131,9 @@ def behind(logits_processor, prompt, sampled, log_probs, logits):
     RepetitionPenalty,
     lambda number: CountPenalty(number, 1 - number),
     lambda number: MinLength(6 * number, (3, 4)),
-    lambda number: LogitBias(number[:, None] * jnp.arange(V)),
+    lambda number: LogitBias(number[:, None] * jnp.arange(V)[None]),
     lambda number: ForcedPrefix(
-      jnp.round(10 * number)[:, None].astype(int) + FIVE
+      jnp.round(10 * number)[:, None].astype(int) + FIVE[None]
     ),
     lambda number: BadWords.of([[2], [9, 4, 1], [0, 5, 6]]),
     lambda number: NoRepeatNgrams(2),

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import jax
 import numpy as np
 
 from lmjax.layers.recurrent import RecurrentLayer
@@ -24,7 +25,8 @@ def test_the_layer_normalised_lstm_is_that_of_the_paper():
   state = layer.initial_state(B, E)
   variables = random_variables(layer, x, state)
   hidden, (last_h, last_c) = layer.apply(variables, x, state)
-  p = variables["params"]
+  p = jax.tree.map(np.asarray, variables["params"])
+  x = np.asarray(x)
   h = c = np.zeros((B, D))
   for t in range(T):
     recurrent = normalize(h @ p["recurrent_kernel"]) * p["recurrent_scale"]

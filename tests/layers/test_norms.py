@@ -31,5 +31,6 @@ def test_batch_norm_is_that_of_flax_in_training_and_evaluation():
   )
   moved = dict(mean=jnp.ones(3), variance=4.0 * jnp.ones(3))
   out = ours.apply({"params": params, "batch_stats": moved}, x)
-  expected = (x - 1.0) / (4.0 + 1e-5) ** 0.5 * params["scale"] + params["bias"]
+  scale, bias = np.asarray(params["scale"]), np.asarray(params["bias"])
+  expected = (np.asarray(x) - 1.0) / (4.0 + 1e-5) ** 0.5 * scale + bias
   np.testing.assert_allclose(out, expected, atol=1e-5)

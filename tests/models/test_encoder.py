@@ -66,7 +66,7 @@ def test_every_token_depends_on_its_whole_document(reader):
 
 def test_padding_changes_nothing(reader):
   model, variables = reader
-  mask = jnp.arange(T) < jnp.array([[T], [4]])
+  mask = jnp.arange(T)[None] < jnp.array([[T], [4]])
   padded, _ = hidden(model, variables, TOKENS, mask_BT=mask)
   whole, _ = hidden(model, variables, TOKENS)
   alone, _ = hidden(model, variables, TOKENS[1:, :4])

@@ -17,7 +17,7 @@ MODEL = encoder_decoder(
 KEYS = jax.random.split(jax.random.key(1))
 TOKENS = jax.random.randint(KEYS[0], (B, T), 0, V)
 SOURCES = jax.random.randint(KEYS[1], (B, S), 0, V)
-MASK = jnp.arange(S) < jnp.array([[S], [3]])
+MASK = jnp.arange(S)[None] < jnp.array([[S], [3]])
 
 
 @functools.partial(jax.jit, static_argnums=0)

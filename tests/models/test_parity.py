@@ -82,7 +82,7 @@ def attend_to(layers, memory_BSD):
   """Project a memory to keys and values, [B, H, S, K]."""
   return [
     jnp.einsum("bsd,dhk->bhsk", memory_BSD, layers[name]["kernel"])
-    + layers[name]["bias"][:, None]
+    + layers[name]["bias"][None, :, None]
     for name in ("key", "value")
   ]
 

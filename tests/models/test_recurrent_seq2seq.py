@@ -21,9 +21,9 @@ KEYS = jax.random.split(jax.random.key(1))
 TOKENS = jax.random.randint(KEYS[0], (B, T), 0, V)
 SOURCES = jax.random.randint(KEYS[1], (B, S), 0, V)
 LENGTHS = (5, 3, 4)
-MASK = jnp.arange(S) < jnp.array(LENGTHS)[:, None]
+MASK = jnp.arange(S)[None] < jnp.array(LENGTHS)[:, None]
 TARGETS = jnp.roll(TOKENS, -1, axis=1)
-WEIGHTS = (jnp.arange(T) < jnp.array([[6], [4], [5]])).astype(jnp.float32)
+WEIGHTS = (jnp.arange(T)[None] < jnp.array([[6], [4], [5]])).astype(jnp.float32)
 # Settings that cover every option of the model.
 SETTINGS = {
   "none, gru": dict(attention="none", cell="gru", num_layers=2),

@@ -25,7 +25,7 @@ def full(query, key, value, seen_BTS, bias_HN=None):
     time, number = scores.shape[2:]
     query_place = number - time + np.arange(time)  # the last ones are level
     distance = query_place[:, None] - np.arange(number)
-    scores += bias_HN[:, distance + time - 1]
+    scores += bias_HN[None, :, distance + time - 1]
   scores = jnp.where(seen_BTS[:, None], scores, -jnp.inf)
   weights = jax.nn.softmax(scores, axis=-1)
   return jnp.einsum("bhts,bshk->bthk", weights, value)
@@ -76,7 +76,7 @@ BEHIND = PLACES + jnp.array([[9], [1]])
 CACHE = causal_range(BEHIND, 0 * BEHIND, jnp.concatenate([RING, BEHIND], 1), 6)
 PREFIX = jnp.array([[1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [1] * 6 + [0] * 5])
 RUNS = run_ends(PLACES, STARTS, PREFIX.astype(bool))
-PADDED = jnp.where(jnp.arange(T + 5) < jnp.array([[T + 5], [4]]), 0, -1)
+PADDED = jnp.where(jnp.arange(T + 5)[None] < jnp.array([[T + 5], [4]]), 0, -1)
 CASES = {
   "causal": Case(None),
   "window": Case(None, window=3),

@@ -92,7 +92,7 @@ def plain(scores, mask, transitions):
   for row, length in enumerate(LENGTHS):
     sums = transitions[-1, :-1] + scores[row, 0]
     for t in range(1, length):
-      joined = sums[:, None] + transitions[:-1, :-1] + scores[row, t]
+      joined = sums[:, None] + transitions[:-1, :-1] + scores[row, t][None]
       sums = jax.nn.logsumexp(joined, axis=0)
     total += (row + 1) * jax.nn.logsumexp(sums + transitions[:-1, -1])
   return total

@@ -16,7 +16,7 @@ B, T, D, V = 2, 7, 3, 11
 
 def plain(hidden, table, targets, weights, bias, smoothing, z_loss):
   """The same sums from all logits at once, differentiated by JAX."""
-  logits = hidden @ table.T + (0.0 if bias is None else bias)
+  logits = hidden @ table.T + (0.0 if bias is None else bias[None, None])
   log_z = jax.nn.logsumexp(logits, axis=-1)
   wanted = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
   nats = -jnp.sum(wanted * jax.nn.log_softmax(logits), axis=-1)
@@ -76,7 +76,7 @@ def test_sums_and_gradients_equal_autodiff_of_all_logits(
     alone = jax.jit(ours)(hidden, table, bias)[1]
     for a, b in zip(sums, alone, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-12)
-    logits = hidden @ table.T + (0.0 if bias is None else bias)
+    logits = hidden @ table.T + (0.0 if bias is None else bias[None, None])
     nats = jnp.sum(cross_entropy(logits, targets) * weights)
     np.testing.assert_allclose(sums.nats, nats, rtol=1e-6)
     np.testing.assert_allclose(sums.correct, correct, rtol=1e-12)

@@ -23,10 +23,10 @@ def next_state(name, projected, recurrent, state, vectors):
   """One step in the words of the papers, batch first."""
   if name == "layer_norm_lstm":
     scale_Z, scale_D, bias_D = vectors
-    both = projected + scale_Z * layer_norm(recurrent)
+    both = projected + scale_Z[None] * layer_norm(recurrent)
     i, f, g, o = jnp.split(both, 4, axis=-1)
     c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
-    level = scale_D * layer_norm(c) + bias_D
+    level = scale_D[None] * layer_norm(c) + bias_D[None]
     return jax.nn.sigmoid(o) * jnp.tanh(level), c
   both = projected + recurrent
   if name == "lstm":
@@ -47,10 +47,10 @@ def plain_scan(name, x, kernels, state, resets, mask):
     projected, reset, move = inputs
     state = tuple(jnp.where(reset[:, None] > 0, 0.0, s) for s in state)
     if kernels.input_EZ is not None:
-      projected = projected @ kernels.input_EZ + kernels.bias_Z
+      projected = projected @ kernels.input_EZ + kernels.bias_Z[None]
     recurrent = state[0] @ kernels.recurrent_DZ
     if kernels.recurrent_bias_Z is not None:
-      recurrent += kernels.recurrent_bias_Z
+      recurrent += kernels.recurrent_bias_Z[None]
     new = next_state(name, projected, recurrent, state, kernels.vectors)
     if kernels.projection_DP is not None:
       new = (new[0] @ kernels.projection_DP, *new[1:])

@@ -72,7 +72,8 @@ class BadWords(LogitsProcessor):
   def __call__(self, logits_BV: Array, state: Array) -> Array:
     """Suppress the last token of words whose other tokens came just now."""
     words = jnp.asarray(self.words)
-    same = (state[:, None] == words[:, :-1]) | (words[:, :-1] == NONE)
+    same = state[:, None] == words[None, :, :-1]
+    same |= words[None, :, :-1] == NONE
     last_BN = jnp.where(same.all(axis=-1), words[:, -1], NONE)
     return suppress(logits_BV, is_among(last_BN, logits_BV.shape[1]))
 

@@ -44,7 +44,7 @@ class MinLength(_Counting):
     vocabulary = jnp.arange(logits_BV.shape[1])
     stops_V = jnp.isin(vocabulary, jnp.array(self.stop_tokens, jnp.int32))
     short_B1 = state[:, None] < per_row(self.number)
-    return suppress(logits_BV, short_B1 & stops_V)
+    return suppress(logits_BV, short_B1 & stops_V[None])
 
 
 @logits_processor_class
@@ -66,6 +66,6 @@ class ForcedPrefix(_Counting):
     tokens = jnp.broadcast_to(tokens, (len(state), tokens.shape[1]))
     index_B1 = jnp.minimum(state, tokens.shape[1] - 1)[:, None]
     token_B1 = jnp.take_along_axis(tokens, index_B1, axis=1)
-    is_forced_BV = jnp.arange(logits_BV.shape[1]) == token_B1
+    is_forced_BV = jnp.arange(logits_BV.shape[1])[None] == token_B1
     forced_BV = jnp.where(is_forced_BV, 0.0, -jnp.inf)
     return jnp.where(token_B1 == NONE, logits_BV, forced_BV)

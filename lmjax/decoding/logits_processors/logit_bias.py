@@ -22,4 +22,4 @@ class LogitBias(LogitsProcessor):
 
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Add the bias."""
-    return logits_BV + jnp.asarray(self.bias, logits_BV.dtype)
+    return logits_BV + jnp.atleast_2d(jnp.asarray(self.bias, logits_BV.dtype))

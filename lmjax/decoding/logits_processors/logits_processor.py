@@ -41,7 +41,7 @@ class Prompt(NamedTuple):
     [[False, True, True]]
     """
     columns_T = jnp.arange(self.tokens_BT.shape[1])
-    return columns_T >= self.starts_B[:, None]
+    return columns_T[None] >= self.starts_B[:, None]
 
   def resets(self) -> Array | None:
     """Return where the model must reset its state, so that padding is ignored.
@@ -55,7 +55,7 @@ class Prompt(NamedTuple):
     time = self.tokens_BT.shape[1]
     if time == 1:
       return None
-    return jnp.arange(time) == self.starts_B[:, None]
+    return jnp.arange(time)[None] == self.starts_B[:, None]
 
 
 class LogitsProcessor:

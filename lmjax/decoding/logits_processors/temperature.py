@@ -44,4 +44,4 @@ class Greedy(LogitsProcessor):
     # pairs.
     max_BV = jnp.where(is_max(logits_BV), vocabulary_V, vocab_size)
     first_B1 = jnp.min(max_BV, axis=-1, keepdims=True)
-    return mask_logits(logits_BV, vocabulary_V == first_B1)
+    return mask_logits(logits_BV, vocabulary_V[None] == first_B1)

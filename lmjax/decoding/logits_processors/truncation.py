@@ -50,7 +50,7 @@ class TopK(LogitsProcessor):
     top_BK, _ = jax.lax.top_k(logits_BV, min(self.max_k, logits_BV.shape[-1]))
     # A reduction selects the k-th of them: a slice would make XLA's CPU backend
     # sort the whole vocabulary instead of calling top_k.
-    is_top_BK = jnp.arange(top_BK.shape[-1]) < per_row(self.k)
+    is_top_BK = jnp.arange(top_BK.shape[-1])[None] < per_row(self.k)
     lowest_B1 = jnp.min(
       top_BK, axis=-1, keepdims=True, initial=jnp.inf, where=is_top_BK
     )
