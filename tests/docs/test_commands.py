@@ -14,6 +14,7 @@ from tests.docs.markdown import PAGES, ROOT, blocks, commands
 
 # Commands that need more than a test has, and why.
 SKIPPED = {
+  r"^source \.venv": "the environment of the tests is active already",
   r"^pip install": "installs into the environment of the tests",
   r"quickstart\.sh|test\.sh|docs\.sh": "creates an environment of its own",
   r"scripts/serve\.py": "runs until a signal; see tests/serving",
