@@ -39,7 +39,7 @@ def cross_entropy(
 
 
 def distillation(
-  scores_BC: Array, teacher_BC: Array, temperature: float
+  scores_BY: Array, teacher_BY: Array, temperature: float
 ) -> Array:
   """Return the cross-entropy of another model's classes, float32 [B].
 
@@ -47,42 +47,42 @@ def distillation(
   temperature τ, times τ², so that its gradient is as large at any.
 
   Args:
-    scores_BC: scores of the model that learns.
-    teacher_BC: scores of the other one.
+    scores_BY: scores of the model that learns.
+    teacher_BY: scores of the other one.
     temperature: above 0; the higher, the more small scores count.
   """
-  shares_BC = jax.nn.softmax(teacher_BC.astype(jnp.float32) / temperature)
-  nats_BC = -jax.nn.log_softmax(scores_BC.astype(jnp.float32) / temperature)
-  return temperature**2 * jnp.sum(shares_BC * nats_BC, axis=-1)
+  shares_BY = jax.nn.softmax(teacher_BY.astype(jnp.float32) / temperature)
+  nats_BY = -jax.nn.log_softmax(scores_BY.astype(jnp.float32) / temperature)
+  return temperature**2 * jnp.sum(shares_BY * nats_BY, axis=-1)
 
 
 def focal_cross_entropy(
-  scores_BC: Array, targets_B: Array, gamma: float
+  scores_BY: Array, targets_B: Array, gamma: float
 ) -> Array:
   """Return the cross-entropy times (1 − p)^γ, p the target's probability.
 
   Lin et al. 2017 (arXiv:1708.02002), of a softmax. float32 [B].
   """
-  scores_BC = scores_BC.astype(jnp.float32)
-  log_normalizer_B = jax.nn.logsumexp(scores_BC, axis=-1)
-  rivals_B = jax.nn.logsumexp(_rivals(scores_BC, targets_B), axis=-1)
-  nats_B = log_normalizer_B - _at(scores_BC, targets_B)
+  scores_BY = scores_BY.astype(jnp.float32)
+  log_normalizer_B = jax.nn.logsumexp(scores_BY, axis=-1)
+  rivals_B = jax.nn.logsumexp(_rivals(scores_BY, targets_B), axis=-1)
+  nats_B = log_normalizer_B - _at(scores_BY, targets_B)
   return jnp.exp(gamma * (rivals_B - log_normalizer_B)) * nats_B
 
 
-def multiclass_hinge(scores_BC: Array, targets_B: Array) -> Array:
+def multiclass_hinge(scores_BY: Array, targets_B: Array) -> Array:
   """Return how far the best other class is above the target less 1, or 0.
 
   Crammer & Singer 2001. float32 [B].
   """
-  scores_BC = scores_BC.astype(jnp.float32)
-  rival_B = jnp.max(_rivals(scores_BC, targets_B), axis=-1)
-  return jax.nn.relu(1.0 + rival_B - _at(scores_BC, targets_B))
+  scores_BY = scores_BY.astype(jnp.float32)
+  rival_B = jnp.max(_rivals(scores_BY, targets_B), axis=-1)
+  return jax.nn.relu(1.0 + rival_B - _at(scores_BY, targets_B))
 
 
-def margins(scores_BC: Array, has_BC: Array) -> Array:
+def margins(scores_BY: Array, has_BY: Array) -> Array:
   """Return the scores of classes that texts have, minus those of the others."""
-  return jnp.where(has_BC > 0, scores_BC, -scores_BC).astype(jnp.float32)
+  return jnp.where(has_BY > 0, scores_BY, -scores_BY).astype(jnp.float32)
 
 
 def binary_cross_entropy(margin: Array) -> Array:
@@ -111,15 +111,15 @@ def exponential(margin: Array) -> Array:
   return jnp.exp(-margin)
 
 
-def _at(scores_BC: Array, targets_B: Array) -> Array:
+def _at(scores_BY: Array, targets_B: Array) -> Array:
   """Return the scores of the targets, [..., C] to [...]."""
-  return jnp.take_along_axis(scores_BC, targets_B[..., None], axis=-1)[..., 0]
+  return jnp.take_along_axis(scores_BY, targets_B[..., None], axis=-1)[..., 0]
 
 
-def _rivals(scores_BC: Array, targets_B: Array) -> Array:
+def _rivals(scores_BY: Array, targets_B: Array) -> Array:
   """Return the scores with the targets' at minus infinity."""
-  is_target_BC = (
-    jnp.expand_dims(jnp.arange(scores_BC.shape[-1]), range(targets_B.ndim))
+  is_target_BY = (
+    jnp.expand_dims(jnp.arange(scores_BY.shape[-1]), range(targets_B.ndim))
     == targets_B[..., None]
   )
-  return jnp.where(is_target_BC, -jnp.inf, scores_BC)
+  return jnp.where(is_target_BY, -jnp.inf, scores_BY)

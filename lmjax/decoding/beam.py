@@ -5,6 +5,10 @@ A whole search is one traced loop. Row b · N + n of a decoding step is
 hypothesis n of sequence b: what belongs to a sequence, such as its source, is
 repeated N times (`repeat`), and every leaf of a carry has these rows as its
 first axis.
+
+Dimension letters:
+
+    M  rows of the search: batch × hypotheses of a sequence
 """
 
 import dataclasses

@@ -2,6 +2,11 @@
 """Contrastive search: likely tokens whose context is unlike earlier ones.
 
 Su et al. 2022 (arXiv:2202.06417).
+
+Dimension letters:
+
+    M  rows of the search: batch × candidates
+    P  positions of the prompt and the continuation
 """
 
 import functools
@@ -52,7 +57,7 @@ class _Loop(NamedTuple):
     index: number of tokens generated so far.
     texts: the sequences so far.
     logits_BV: logits of the next token.
-    hidden_BLD: hidden states of all tokens so far, scaled to length 1; zeros
+    hidden_BPD: hidden states of all tokens so far, scaled to length 1; zeros
       at padding and after the last token.
     carry: carry of the model.
     processor_state: state of the logits processor.
@@ -61,7 +66,7 @@ class _Loop(NamedTuple):
   index: Array
   texts: ContrastiveTexts
   logits_BV: Array
-  hidden_BLD: Array
+  hidden_BPD: Array
   carry: PyTree
   processor_state: PyTree
 
@@ -145,22 +150,22 @@ def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
   processor, time = invariants.logits_processor, invariants.prompt_length
   batch = len(loop.logits_BV)
   logits_BV = processor(loop.logits_BV, loop.processor_state)
-  log_prob_BK, token_BK = jax.lax.top_k(jax.nn.log_softmax(logits_BV), number)
+  log_prob_BO, token_BO = jax.lax.top_k(jax.nn.log_softmax(logits_BV), number)
   # Candidate k of row b is row b · K + k of this call.
   hidden, carry = model.repeat(number).forward(
-    token_BK.reshape(-1, 1), repeat(loop.carry, number)
+    token_BO.reshape(-1, 1), repeat(loop.carry, number)
   )
   logits_MV = model.last_logits(hidden)
-  hidden_BKD = _normalize(hidden).reshape(batch, number, -1)
-  similarity_BK = _max_similarity(
-    hidden_BKD, loop.hidden_BLD, time + loop.index
+  hidden_BOD = _normalize(hidden).reshape(batch, number, -1)
+  similarity_BO = _max_similarity(
+    hidden_BOD, loop.hidden_BPD, time + loop.index
   )
   alpha = invariants.alpha
-  score_BK = (1 - alpha) * jnp.exp(log_prob_BK) - alpha * similarity_BK
-  score_BK = jnp.where(log_prob_BK > -jnp.inf, score_BK, -jnp.inf)
-  best_B = jnp.argmax(score_BK, axis=1)
+  score_BO = (1 - alpha) * jnp.exp(log_prob_BO) - alpha * similarity_BO
+  score_BO = jnp.where(log_prob_BO > -jnp.inf, score_BO, -jnp.inf)
+  best_B = jnp.argmax(score_BO, axis=1)
   rows_B = jnp.arange(batch)
-  token_B = token_BK[rows_B, best_B]
+  token_B = token_BO[rows_B, best_B]
   selected_B = rows_B * number + best_B
   next_logits_BV, carry = jax.tree.map(
     lambda leaf: leaf[selected_B], (logits_MV, carry)
@@ -169,10 +174,10 @@ def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
     loop.index + 1,
     _append(invariants, loop, token_B),
     next_logits_BV,
-    loop.hidden_BLD.at[:, time + loop.index].set(hidden_BKD[rows_B, best_B]),
+    loop.hidden_BPD.at[:, time + loop.index].set(hidden_BOD[rows_B, best_B]),
     carry,
     processor.advance(
-      loop.processor_state, token_B, log_prob_BK[rows_B, best_B]
+      loop.processor_state, token_B, log_prob_BO[rows_B, best_B]
     ),
   )
 
@@ -199,13 +204,13 @@ def _append(
 
 
 def _max_similarity(
-  hidden_BKD: Array, hidden_BLD: Array, length: Array
+  hidden_BOD: Array, hidden_BPD: Array, length: Array
 ) -> Array:
   """Return the highest cosine of each candidate to any token so far, [B, K]."""
-  is_text_1L = jnp.arange(hidden_BLD.shape[1])[None] < length
-  is_text_BL = is_text_1L & jnp.any(hidden_BLD != 0, axis=-1)
-  cosine_BKL = jnp.einsum("BKD,BLD->BKL", hidden_BKD, hidden_BLD)
-  return jnp.max(cosine_BKL, axis=-1, initial=-1.0, where=is_text_BL[:, None])
+  is_text_1P = jnp.arange(hidden_BPD.shape[1])[None] < length
+  is_text_BP = is_text_1P & jnp.any(hidden_BPD != 0, axis=-1)
+  cosine_BOP = jnp.einsum("BOD,BPD->BOP", hidden_BOD, hidden_BPD)
+  return jnp.max(cosine_BOP, axis=-1, initial=-1.0, where=is_text_BP[:, None])
 
 
 def _normalize(hidden: PyTree) -> Array:

@@ -31,7 +31,7 @@ class DecodeState(NamedTuple):
     state: state of the logits processor.
     count_B: number of sampled tokens.
     cache_length_B: number of tokens in the carry.
-    recent_BK: the newest tokens, which refill the context when it is full; None
+    recent_BO: the newest tokens, which refill the context when it is full; None
       if the context cannot be exceeded.
     done_B: whether a stop token was sampled.
   """
@@ -41,7 +41,7 @@ class DecodeState(NamedTuple):
   state: PyTree
   count_B: Array
   cache_length_B: Array
-  recent_BK: Array | None
+  recent_BO: Array | None
   done_B: Array
 
 
@@ -52,15 +52,15 @@ class SampledTokens(NamedTuple):
     tokens_BN: int32, padded after the end of a sequence.
     log_probs_BN: log-probability of each token in nats under the model, before
       logits processors.
-    top_tokens_BNK: the K most likely tokens at each position, most likely
+    top_tokens_BNO: the K most likely tokens at each position, most likely
       first; None if not requested.
-    top_log_probs_BNK: log-probabilities of these tokens, in nats.
+    top_log_probs_BNO: log-probabilities of these tokens, in nats.
   """
 
   tokens_BN: Array
   log_probs_BN: Array
-  top_tokens_BNK: Array | None = None
-  top_log_probs_BNK: Array | None = None
+  top_tokens_BNO: Array | None = None
+  top_log_probs_BNO: Array | None = None
 
 
 def prefill(
@@ -86,17 +86,17 @@ def prefill(
   logits_BV, carry = model.prefill(
     tokens_BT, model.initial_carry(batch, capacity), prompt.resets()
   )
-  recent_BK = None
+  recent_BO = None
   if max_context is not None:
     number = _refill_length(max_context)
-    recent_BK = jnp.pad(tokens_BT, ((0, 0), (number, 0)))[:, -number:]
+    recent_BO = jnp.pad(tokens_BT, ((0, 0), (number, 0)))[:, -number:]
   return DecodeState(
     logits_BV,
     carry,
     logits_processor.start(prompt, logits_BV.shape[-1]),
     jnp.zeros(batch, jnp.int32),
     (time - starts_B).astype(jnp.int32),
-    recent_BK,
+    recent_BO,
     jnp.zeros(batch, bool),
   )
 
@@ -258,15 +258,15 @@ def _refill(invariants: _Invariants, loop: _Loop) -> _Loop:
   column, decode_state = _sample(invariants, loop.decode_state)
   # Only the newest half is cached again: refilling the whole context would have
   # to be repeated after every single token.
-  recent_BK = decode_state.recent_BK
+  recent_BO = decode_state.recent_BO
   if invariants.control_code_B is not None:
     code_B = invariants.control_code_B
-    first_B = jnp.where(code_B < 0, recent_BK[:, 0], code_B)
-    recent_BK = recent_BK.at[:, 0].set(first_B)
+    first_B = jnp.where(code_B < 0, recent_BO[:, 0], code_B)
+    recent_BO = recent_BO.at[:, 0].set(first_B)
   continued = model.decode_step(
     column.tokens_BN[:, 0], _restore_shapes(invariants, decode_state.carry)
   )
-  refilled = model.refill(recent_BK, continued[1])
+  refilled = model.refill(recent_BO, continued[1])
   logits_BV, carry = jax.tree.map(
     lambda new, old: jnp.where(_expand_like(is_full_B, new), new, old),
     refilled,
@@ -297,16 +297,16 @@ def _sample(
   token_B = multinomial.sample(keys, logits_BV).astype(jnp.int32)
   token_B1 = jnp.where(active_B, token_B, invariants.pad_token)[:, None]
   log_prob_B1 = _log_probs(decode_state.logits_BV, token_B1)
-  _, top_BK = jax.lax.top_k(decode_state.logits_BV, invariants.num_top_logprobs)
+  _, top_BO = jax.lax.top_k(decode_state.logits_BV, invariants.num_top_logprobs)
   column = SampledTokens(
     token_B1,
     jnp.where(active_B[:, None], log_prob_B1, 0.0),
-    top_BK[:, None],
-    _log_probs(decode_state.logits_BV, top_BK)[:, None],
+    top_BO[:, None],
+    _log_probs(decode_state.logits_BV, top_BO)[:, None],
   )
-  recent_BK = decode_state.recent_BK
-  if recent_BK is not None:
-    recent_BK = jnp.concatenate([recent_BK[:, 1:], token_B1], axis=1)
+  recent_BO = decode_state.recent_BO
+  if recent_BO is not None:
+    recent_BO = jnp.concatenate([recent_BO[:, 1:], token_B1], axis=1)
   stop_tokens = jnp.array(invariants.stop_tokens, jnp.int32)
   stops_B = jnp.isin(token_B1[:, 0], stop_tokens)
   return column, decode_state._replace(
@@ -314,7 +314,7 @@ def _sample(
       decode_state.state, token_B1[:, 0], _log_probs(logits_BV, token_B1)[:, 0]
     ),
     count_B=decode_state.count_B + active_B,
-    recent_BK=recent_BK,
+    recent_BO=recent_BO,
     done_B=decode_state.done_B | (active_B & stops_B),
   )
 
@@ -345,12 +345,12 @@ def _restore_shapes(invariants: _Invariants, carry: PyTree) -> PyTree:
   )
 
 
-def _log_probs(logits_BV: Array, tokens_BK: Array) -> Array:
+def _log_probs(logits_BV: Array, tokens_BO: Array) -> Array:
   """Return log-probabilities of tokens, without writing those of all tokens."""
   highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
   total_B = jnp.sum(jnp.exp(logits_BV - highest_B1), axis=-1)
-  logits_BK = jnp.take_along_axis(logits_BV, tokens_BK, axis=-1)
-  return (logits_BK - highest_B1) - jnp.log(total_B)[:, None]
+  logits_BO = jnp.take_along_axis(logits_BV, tokens_BO, axis=-1)
+  return (logits_BO - highest_B1) - jnp.log(total_B)[:, None]
 
 
 def _expand_like(flag_B: Array, leaf: Array) -> Array:

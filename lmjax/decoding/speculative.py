@@ -8,6 +8,10 @@ with probability min(1, p(x) / q(x)), and after a rejection a token is sampled
 in proportion to max(p - q, 0). A better draft needs fewer calls of the target.
 
 Rows accept different numbers of tokens and have their own random keys.
+
+Dimension letters:
+
+    P  positions of the prompt and the continuation
 """
 
 import functools
@@ -27,14 +31,14 @@ class Proposal(NamedTuple):
   """Tokens that a draft proposes.
 
   Attributes:
-    tokens_BK: the next tokens.
-    probs_BKV: distribution that each was sampled from; None if the proposal is
+    tokens_BO: the next tokens.
+    probs_BOV: distribution that each was sampled from; None if the proposal is
       deterministic.
     pending: what `Draft.accept` needs to continue.
   """
 
-  tokens_BK: Array
-  probs_BKV: Array | None
+  tokens_BO: Array
+  probs_BOV: Array | None
   pending: PyTree
 
 
@@ -120,12 +124,12 @@ class LookupState(NamedTuple):
   """State of PromptLookup.
 
   Attributes:
-    tokens_BL: the texts; anything after their end.
+    tokens_BP: the texts; anything after their end.
     starts_B: index of the first token of each text.
     length_B: index after the last token of each text.
   """
 
-  tokens_BL: Array
+  tokens_BP: Array
   starts_B: Array
   length_B: Array
 
@@ -133,8 +137,8 @@ class LookupState(NamedTuple):
   def of(cls, prompt: Prompt, num_tokens: int) -> "LookupState":
     """Start with prompts, with room for `num_tokens` more tokens."""
     tokens_BT, starts_B = map(jnp.asarray, prompt)
-    tokens_BL = jnp.pad(tokens_BT, ((0, 0), (0, num_tokens)))
-    return cls(tokens_BL, starts_B, jnp.full_like(starts_B, tokens_BT.shape[1]))
+    tokens_BP = jnp.pad(tokens_BT, ((0, 0), (0, num_tokens)))
+    return cls(tokens_BP, starts_B, jnp.full_like(starts_B, tokens_BT.shape[1]))
 
 
 class PromptLookup(NamedTuple):
@@ -164,43 +168,43 @@ class PromptLookup(NamedTuple):
     del logits_processor, processor_state
     end_B1 = draft_state.length_B[:, None]
     starts_B1 = draft_state.starts_B[:, None]
-    tokens_BL = _write_rows(
-      draft_state.tokens_BL, last_B[:, None], draft_state.length_B
+    tokens_BP = _write_rows(
+      draft_state.tokens_BP, last_B[:, None], draft_state.length_B
     )
-    size = tokens_BL.shape[1]
-    columns_1L = jnp.arange(size)[None]
+    size = tokens_BP.shape[1]
+    columns_1P = jnp.arange(size)[None]
 
     def token_before(columns: Array, number: int) -> Array:
       columns = jnp.maximum(columns - number, 0)
-      return jnp.take_along_axis(tokens_BL, columns, axis=1)
+      return jnp.take_along_axis(tokens_BP, columns, axis=1)
 
-    columns_BL = jnp.broadcast_to(columns_1L, tokens_BL.shape)
-    match_length_BL = jnp.zeros_like(columns_BL)
-    matches_BL = columns_BL < end_B1
+    columns_BP = jnp.broadcast_to(columns_1P, tokens_BP.shape)
+    match_length_BP = jnp.zeros_like(columns_BP)
+    matches_BP = columns_BP < end_B1
     for number in range(self.max_match):
-      matches_BL &= columns_BL - number >= starts_B1
-      matches_BL &= token_before(columns_BL, number) == token_before(
+      matches_BP &= columns_BP - number >= starts_B1
+      matches_BP &= token_before(columns_BP, number) == token_before(
         end_B1, number
       )
-      match_length_BL += matches_BL
+      match_length_BP += matches_BP
     # The longest match first, then the last position. Without a match this is
     # the end of the text itself.
-    rank_BL = match_length_BL * size + columns_BL
-    rank_BL = jnp.where(columns_BL <= end_B1, rank_BL, -1)
-    found_B1 = jnp.argmax(rank_BL, axis=1)[:, None]
-    ahead_1K = jnp.arange(keys_BT.shape[1] - 1)[None]
-    ahead_BK = ahead_1K % jnp.maximum(end_B1 - found_B1, 1)
+    rank_BP = match_length_BP * size + columns_BP
+    rank_BP = jnp.where(columns_BP <= end_B1, rank_BP, -1)
+    found_B1 = jnp.argmax(rank_BP, axis=1)[:, None]
+    ahead_1O = jnp.arange(keys_BT.shape[1] - 1)[None]
+    ahead_BO = ahead_1O % jnp.maximum(end_B1 - found_B1, 1)
     from_B1 = jnp.minimum(found_B1 + 1, end_B1)
-    copied_BK = jnp.take_along_axis(tokens_BL, from_B1 + ahead_BK, axis=1)
-    return Proposal(copied_BK, None, draft_state._replace(tokens_BL=tokens_BL))
+    copied_BO = jnp.take_along_axis(tokens_BP, from_B1 + ahead_BO, axis=1)
+    return Proposal(copied_BO, None, draft_state._replace(tokens_BP=tokens_BP))
 
   def accept(
     self, pending: LookupState, tokens_BT: Array, count_B: Array
   ) -> LookupState:
     """Append the accepted tokens."""
     length_B = pending.length_B + 1  # `propose` appended the last token
-    tokens_BL = _write_rows(pending.tokens_BL, tokens_BT, length_B)
-    return pending._replace(tokens_BL=tokens_BL, length_B=length_B + count_B)
+    tokens_BP = _write_rows(pending.tokens_BP, tokens_BT, length_B)
+    return pending._replace(tokens_BP=tokens_BP, length_B=length_B + count_B)
 
 
 class SpeculativeSamples(NamedTuple):
@@ -357,17 +361,17 @@ def _advance(invariants: _Invariants, loop: _Loop) -> _Loop:
   proposal = draft.propose(
     draft_state, last_B, keys_BT, logits_processor, state
   )
-  proposed_BT = jnp.pad(proposal.tokens_BK, ((0, 0), (0, 1)))
-  inputs_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BK], axis=1)
+  proposed_BT = jnp.pad(proposal.tokens_BO, ((0, 0), (0, 1)))
+  inputs_BT = jnp.concatenate([last_B[:, None], proposal.tokens_BO], axis=1)
   logits_BTV, carry, snapshots = target.extend(inputs_BT, carry)
 
   p_BTV, states = _target_probs(
     logits_processor, logits_BTV, proposed_BT, state
   )
-  q_BKV = proposal.probs_BKV
-  if q_BKV is None:
-    q_BKV = jax.nn.one_hot(proposal.tokens_BK, p_BTV.shape[-1])
-  q_BTV = jnp.pad(q_BKV, ((0, 0), (0, 1), (0, 0)))
+  q_BOV = proposal.probs_BOV
+  if q_BOV is None:
+    q_BOV = jax.nn.one_hot(proposal.tokens_BO, p_BTV.shape[-1])
+  q_BTV = jnp.pad(q_BOV, ((0, 0), (0, 1), (0, 0)))
   count_B = _count_accepted(keys_B3[:, 1], p_BTV, q_BTV, proposed_BT)
   last_B, p_BV = _sample_residual(keys_B3[:, 2], p_BTV, q_BTV, count_B)
 
@@ -419,11 +423,11 @@ def _count_accepted(
 ) -> Array:
   """Return how many proposed tokens are accepted before the first rejection."""
   num_draft = proposed_BT.shape[1] - 1
-  uniform_BK = jax.vmap(lambda k: jax.random.uniform(k, (num_draft,)))(keys_B)
+  uniform_BO = jax.vmap(lambda k: jax.random.uniform(k, (num_draft,)))(keys_B)
   p_BT, q_BT = (_take_tokens(x, proposed_BT) for x in (p_BTV, q_BTV))
   # u < p / q, written without the division, which may be 0 / 0.
-  accepted_BK = uniform_BK * q_BT[:, :-1] < p_BT[:, :-1]
-  return jnp.sum(jnp.cumprod(accepted_BK, axis=1), axis=1)
+  accepted_BO = uniform_BO * q_BT[:, :-1] < p_BT[:, :-1]
+  return jnp.sum(jnp.cumprod(accepted_BO, axis=1), axis=1)
 
 
 def _sample_residual(
@@ -457,10 +461,10 @@ def _take_step(tree: PyTree, step_B: Array) -> PyTree:
   return jax.tree.map(lambda leaf: leaf[step_B, rows_B], tree)
 
 
-def _write_rows(array_BL: Array, values_BT: Array, start_B: Array) -> Array:
+def _write_rows(array_BP: Array, values_BT: Array, start_B: Array) -> Array:
   """Write values into rows, each from its own start."""
   return jax.vmap(
     lambda row, values, start: jax.lax.dynamic_update_slice(
       row, values.astype(row.dtype), (start,)
     )
-  )(array_BL, values_BT, start_B)
+  )(array_BP, values_BT, start_B)

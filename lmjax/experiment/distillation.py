@@ -79,22 +79,22 @@ class Teacher:
     encoded = Encoded.of(examples, schema.groups, schema.pads)
     batches = Buckets(encoded, batch_size=64, num_buckets=8)
     score = jax.jit(self.task.scores)
-    scores_NC = np.zeros((len(encoded), len(self.task.labels)), np.float32)
+    scores_NY = np.zeros((len(encoded), len(self.task.labels)), np.float32)
     for index in range(len(batches)):
       rows_B = batches.rows(index)
-      scores_BC = jax.device_get(score(self.variables, batches[index]))
+      scores_BY = jax.device_get(score(self.variables, batches[index]))
       # Buckets order rows by length, and pad a batch with rows numbered −1.
-      scores_NC[rows_B[rows_B >= 0]] = scores_BC[rows_B >= 0]
-    return scores_NC
+      scores_NY[rows_B[rows_B >= 0]] = scores_BY[rows_B >= 0]
+    return scores_NY
 
 
-def save_scores(path: Path, scores_NC: np.ndarray) -> None:
+def save_scores(path: Path, scores_NY: np.ndarray) -> None:
   """Write logits atomically: an interrupted process leaves no partial file."""
   path.parent.mkdir(parents=True, exist_ok=True)
   # Every process computes and writes the logits; equal names would mix bytes.
   partial = path.with_suffix(f".{jax.process_index()}.partial")
   with partial.open("wb") as file:
-    np.save(file, scores_NC)
+    np.save(file, scores_NY)
   partial.replace(path)
 
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs that guide the generation of another run."""
+"""Runs that guide the generation of another run.
+
+Dimension letters:
+
+    W  tokens of the context that the classifier reads
+"""
 
 import functools
 from collections.abc import Sequence
@@ -134,8 +139,8 @@ def _log_prob(
 ) -> Array:
   """Return the log-probability of a class, in nats, [N]."""
   batch = dict(inputs=tokens_NW, mask=mask_NW)
-  probabilities_NC = task.predict(variables, batch)["probabilities"]
-  return jnp.log(jnp.maximum(probabilities_NC[:, label], _MIN_PROBABILITY))
+  probabilities_NY = task.predict(variables, batch)["probabilities"]
+  return jnp.log(jnp.maximum(probabilities_NY[:, label], _MIN_PROBABILITY))
 
 
 def _check_tokenizers(

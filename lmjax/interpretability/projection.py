@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors in the plane."""
+"""Vectors in the plane.
+
+Dimension letters:
+
+    M  dimensions of a vector
+    P  axes of the plane
+"""
 
 from collections.abc import Sequence
 

@@ -3,6 +3,10 @@
 
 Inputs before the first token and after the last are zeros, whatever the padding
 contains.
+
+Dimension letters:
+
+    W  positions of a window
 """
 
 from collections.abc import Sequence
@@ -64,13 +68,13 @@ class CenteredConvolution(nn.Module):
       for size in self.sizes
     ]
     made = []
-    for size, products_BTKF in zip(
+    for size, products_BTWF in zip(
       self.sizes, apply_affine(x_BTE, maps, 1, self.dtype), strict=True
     ):
       middle = (size - 1) // 2
       made.append(
         sum(
-          shift(products_BTKF[:, :, place], place - middle)
+          shift(products_BTWF[:, :, place], place - middle)
           for place in range(size)
         )
       )

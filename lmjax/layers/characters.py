@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A vector of a word from its characters."""
+"""A vector of a word from its characters.
+
+Dimension letters:
+
+    W  characters of a word
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp

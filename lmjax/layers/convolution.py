@@ -41,13 +41,13 @@ def steps_back(
   """
   if not past:
     return [x_BTD], ()
-  (before_BSD,) = past
-  time, size = x_BTD.shape[1], before_BSD.shape[1]
-  both = jnp.concatenate([before_BSD.astype(x_BTD.dtype), x_BTD], axis=1)
+  (before_BCD,) = past
+  time, size = x_BTD.shape[1], before_BCD.shape[1]
+  both = jnp.concatenate([before_BCD.astype(x_BTD.dtype), x_BTD], axis=1)
   views = [both[:, size - back :][:, :time] for back in range(size + 1)]
-  last_BSD = both[:, time:].astype(before_BSD.dtype)
+  last_BCD = both[:, time:].astype(before_BCD.dtype)
   if resets_BT is None:
-    return views, (last_BSD,)
+    return views, (last_BCD,)
   steps_T = jnp.arange(time)
   starts_BT = jnp.where(resets_BT.astype(bool), steps_T, -size)
   starts_BT = jax.lax.cummax(starts_BT, axis=1)
@@ -56,8 +56,8 @@ def steps_back(
     jnp.where((since_BT >= back)[..., None], context, 0)
     for back, context in enumerate(views[1:], start=1)
   ]
-  kept_BS = jnp.arange(time - size, time)[None] >= starts_BT[:, -1:]
-  return views, (jnp.where(kept_BS[..., None], last_BSD, 0),)
+  kept_BC = jnp.arange(time - size, time)[None] >= starts_BT[:, -1:]
+  return views, (jnp.where(kept_BC[..., None], last_BCD, 0),)
 
 
 class DepthwiseConvolution(nn.Module):

@@ -4,6 +4,10 @@
 Feng et al. 2024 (arXiv:2410.01201). This is their log-space form, in which
 candidates pass through g so that states stay positive; as g is what makes it
 another model, and the recurrence is stable without logarithms, none are taken.
+
+Dimension letters:
+
+    R  width of the recurrent state
 """
 
 import flax.linen as nn

@@ -78,24 +78,24 @@ class MLSTMLayer(StatefulLayer):
       )(x)
       for name, x in (("query", near_BTI), ("key", near_BTI), ("value", x_BTI))
     ]
-    kernel_SIG = self.param(
+    kernels_3IZ = self.param(
       "gates_kernel",
       nn.initializers.zeros,
       (3, inner, 2 * self.num_heads),
       self.param_dtype,
     )
-    bias_G = self.param(
+    bias_Z = self.param(
       "gates_bias", _gate_bias, (2 * self.num_heads,), self.param_dtype
     )
-    gates_BTG = bias_G.astype(jnp.float32)[None, None]
-    for x, kernel_IG in zip(qkv, kernel_SIG, strict=True):
-      (part_BTG,) = apply_affine(x, [(kernel_IG, None)], 1, self.dtype)
-      gates_BTG = gates_BTG + part_BTG.astype(jnp.float32)
+    gates_BTZ = bias_Z.astype(jnp.float32)[None, None]
+    for x, kernel_IZ in zip(qkv, kernels_3IZ, strict=True):
+      (part_BTZ,) = apply_affine(x, [(kernel_IZ, None)], 1, self.dtype)
+      gates_BTZ = gates_BTZ + part_BTZ.astype(jnp.float32)
 
     heads = (*x_BTD.shape[:2], self.num_heads, -1)
     read_BTHK, memory = mlstm(
       *(x.reshape(heads) for x in qkv),
-      *jnp.split(gates_BTG, 2, axis=-1),
+      *jnp.split(gates_BTZ, 2, axis=-1),
       Memory(*state[:3]),
       resets_BT,
     )

@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feed-forward layers of which each token visits a few: mixture of experts."""
+"""Feed-forward layers of which each token visits a few: mixture of experts.
+
+Dimension letters:
+
+    P  rows of all blocks, padding included
+    Q  rows of one block
+    R  tokens: batch × time
+"""
 
 import dataclasses
 import math
@@ -164,16 +171,16 @@ class MixtureOfExperts(nn.Module):
     plan = self.plan(chosen_BTN)
     number = len(plan.slot_A)
     num_slots = len(plan.expert_N) * plan.block
-    who_S = (
+    who_P = (
       jnp.full(num_slots, number)
       .at[plan.slot_A]
       .set(jnp.arange(number), mode="drop")
     )
     x_RD = x_BTD.reshape(-1, x_BTD.shape[-1])
-    slots_SD = jnp.take(
-      x_RD, who_S // per_token, axis=0, mode="fill", fill_value=0
+    slots_PD = jnp.take(
+      x_RD, who_P // per_token, axis=0, mode="fill", fill_value=0
     )
-    x_NQD = slots_SD.reshape(-1, plan.block, x_RD.shape[1])
+    x_NQD = slots_PD.reshape(-1, plan.block, x_RD.shape[1])
 
     def apply(x_NQD: Array, name: str) -> Array:
       kernels_XDF, biases_XF = layers[name]
@@ -189,8 +196,8 @@ class MixtureOfExperts(nn.Module):
     inner_NQF = kind.activate(inner_NQF)
     if kind.gated:
       inner_NQF *= apply(x_NQD, "up")
-    y_SD = apply(inner_NQF, "down").reshape(num_slots, -1)
-    y_AD = jnp.take(y_SD, plan.slot_A, axis=0, mode="fill", fill_value=0)
+    y_PD = apply(inner_NQF, "down").reshape(num_slots, -1)
+    y_AD = jnp.take(y_PD, plan.slot_A, axis=0, mode="fill", fill_value=0)
     y_BTND = y_AD.reshape(*gates_BTN.shape, -1).astype(jnp.float32)
     return jnp.einsum("btn,btnd->btd", gates_BTN, y_BTND).astype(self.dtype)
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrent layers: parameters around the recurrences of lmjax.ops."""
+"""Recurrent layers: parameters around the recurrences of lmjax.ops.
+
+Dimension letters:
+
+    P  width of the hidden state after its projection
+"""
 
 import dataclasses
 import functools

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over a segment and the inputs of those before (Transformer-XL)."""
+"""Attention over a segment and the inputs of those before (Transformer-XL).
+
+Dimension letters:
+
+    M  positions of the memory: cached inputs of earlier segments
+"""
 
 from typing import NamedTuple
 

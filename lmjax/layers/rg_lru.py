@@ -2,6 +2,10 @@
 """The real-gated linear recurrent unit and the block around it.
 
 De et al. 2024 (Hawk and Griffin, arXiv:2402.19427).
+
+Dimension letters:
+
+    R  width of the recurrent state
 """
 
 import flax.linen as nn

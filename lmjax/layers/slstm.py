@@ -3,6 +3,10 @@
 
 Beck et al. 2024 (arXiv:2405.04517), figure 10, without the feed-forward layer
 that follows it.
+
+Dimension letters:
+
+    R  the four gates, in the order i, f, z, o
 """
 
 import flax.linen as nn
@@ -72,7 +76,7 @@ class SLSTMLayer(StatefulLayer):
       forget_K = 5.0 - 12.0 * share_K ** (0.3 + 1.3 * self.depth)
       return jnp.zeros(shape, dtype).at[1].set(forget_K)
 
-    bias_GHK = self.param(
+    bias_RHK = self.param(
       "gates_bias",
       gates_bias,
       (NUM_GATES, self.num_heads, head_width),
@@ -84,11 +88,11 @@ class SLSTMLayer(StatefulLayer):
       (self.num_heads, head_width, NUM_GATES * head_width),
       self.param_dtype,
     )
-    gates_BTGD = jnp.stack(gates, axis=2)
-    gates_BTGHK = gates_BTGD.reshape(*x_BTD.shape[:2], *bias_GHK.shape)
-    gates_BTGHK += bias_GHK.astype(self.dtype)[None, None]
+    gates_BTRD = jnp.stack(gates, axis=2)
+    gates_BTRHK = gates_BTRD.reshape(*x_BTD.shape[:2], *bias_RHK.shape)
+    gates_BTRHK += bias_RHK.astype(self.dtype)[None, None]
     hidden_BTHK, cells = slstm(
-      gates_BTGHK, kernel_HKZ, Cells(*state[:4]), resets_BT
+      gates_BTRHK, kernel_HKZ, Cells(*state[:4]), resets_BT
     )
     norm = head_norm(epsilon=self.norm_epsilon, name="hidden_norm", **dtypes)
     hidden_BTHK = norm(hidden_BTHK)

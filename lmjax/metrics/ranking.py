@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How early what is right is found among candidates."""
+"""How early what is right is found among candidates.
+
+Dimension letters:
+
+    Q  queries
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence

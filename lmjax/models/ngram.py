@@ -3,6 +3,10 @@
 
 lmjax.ngrams counts and smooths with NumPy; lmjax.ops.ngram_lookup evaluates the
 tables, which are variables of the collection "ngrams".
+
+Dimension letters:
+
+    M  tokens of a context, or orders of the model
 """
 
 import functools
@@ -108,25 +112,25 @@ class NGram(LanguageModel):
       Indices [B, T, n - 1], and those of the last token, or None if no carry
       was given.
     """
-    contexts_BK = carry
+    contexts_BM = carry
     if carry is None:
-      contexts_BK = self.initial_carry(len(tokens_BT), 0)
-    contexts_BTK = ngram_lookup.advance(
-      self.orders, tokens_BT, contexts_BK, resets_BT
+      contexts_BM = self.initial_carry(len(tokens_BT), 0)
+    contexts_BTM = ngram_lookup.advance(
+      self.orders, tokens_BT, contexts_BM, resets_BT
     )
-    return contexts_BTK, None if carry is None else contexts_BTK[:, -1]
+    return contexts_BTM, None if carry is None else contexts_BTM[:, -1]
 
-  def logits(self, contexts_BTK: Array) -> Array:
+  def logits(self, contexts_BTM: Array) -> Array:
     """Return the log-probability of every next token: [B, T, V]."""
-    return ngram_lookup.log_probs(self.orders, contexts_BTK)
+    return ngram_lookup.log_probs(self.orders, contexts_BTM)
 
-  def log_probs(self, contexts_BTK: Array, targets_BT: Array) -> Array:
+  def log_probs(self, contexts_BTM: Array, targets_BT: Array) -> Array:
     """Return the log-probability of each target: [B, T]."""
-    return ngram_lookup.log_prob(self.orders, contexts_BTK, targets_BT)
+    return ngram_lookup.log_prob(self.orders, contexts_BTM, targets_BT)
 
   def cross_entropy(
     self,
-    contexts_BTK: Array,
+    contexts_BTM: Array,
     targets_BT: Array,
     weights_BT: Array,
     label_smoothing: float = 0.0,
@@ -138,10 +142,10 @@ class NGram(LanguageModel):
     first counts as the prediction.
     """
     del label_smoothing, z_loss
-    log_probs_BT = self.log_probs(contexts_BTK, targets_BT)
+    log_probs_BT = self.log_probs(contexts_BTM, targets_BT)
     # The most likely token of each context is in a table, so that accuracy
     # needs no logits [B, T, V].
-    predicted_BT = ngram_lookup.best_words(self.orders, contexts_BTK)
+    predicted_BT = ngram_lookup.best_words(self.orders, contexts_BTM)
     # Impossible targets of weight 0, as on padding, would give −∞ · 0 = NaN.
     counts_BT = weights_BT > 0
     nats = -jnp.sum(jnp.where(counts_BT, log_probs_BT * weights_BT, 0.0))

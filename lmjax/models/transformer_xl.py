@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transformer-XL: attention over cached hidden states of earlier segments."""
+"""Transformer-XL: attention over cached hidden states of earlier segments.
+
+Dimension letters:
+
+    M  positions of the memory: cached inputs of earlier segments
+"""
 
 import functools
 from typing import NamedTuple

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scaled dot-product attention; selects the fastest implementation."""
+"""Scaled dot-product attention; selects the fastest implementation.
+
+Dimension letters:
+
+    R  query heads that share a key and value head: H / G
+"""
 
 import functools
 

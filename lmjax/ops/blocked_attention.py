@@ -8,6 +8,11 @@ the stored normalizers, so memory grows linearly with the length (Dao et al.
 
 Scores have the keys first. Then no product has to transpose them, which
 XLA's CPU backend does slowly in bfloat16, and the softmax adds whole rows.
+
+Dimension letters:
+
+    P  distances between one block of queries and one of keys
+    Q  positions of one block
 """
 
 import functools
@@ -181,9 +186,9 @@ def _bias(options, bias_HN, key, i, j) -> tuple[Array, int]:
   return jax.lax.dynamic_slice_in_dim(bias_HN, start, size, 1), start
 
 
-def _spread_bias(options, bias_HL, groups: int, keys_block: int) -> Array:
+def _spread_bias(options, bias_HP, groups: int, keys_block: int) -> Array:
   """Turn biases of distances into those of scores, [G, keys, queries]."""
-  bias_HKQ = spread(bias_HL, keys_block)
+  bias_HKQ = spread(bias_HP, keys_block)
   bias = bias_HKQ.reshape(groups, -1, keys_block, options.block)
   return jnp.swapaxes(bias, 1, 2).reshape(groups, keys_block, -1)
 
@@ -192,8 +197,8 @@ def _scores(options, query, key, bias_HN, positions, i, j) -> Array:
   """Return masked scores [B, G, keys, queries]."""
   scores = _dot(key[j], query[i], (1, 1))
   if bias_HN is not None:
-    bias_HL, _ = _bias(options, bias_HN, key, i, j)
-    scores += _spread_bias(options, bias_HL, *key.shape[2:4])[None]
+    bias_HP, _ = _bias(options, bias_HN, key, i, j)
+    scores += _spread_bias(options, bias_HP, *key.shape[2:4])[None]
   if positions is not None:
     key_BQ1 = positions.key_NBQ[j][:, :, None]
     seen = key_BQ1 <= positions.highest_NBQ[i][:, None]
@@ -266,13 +271,13 @@ def _bwd(options, saved, dout):
   key_KQ = jnp.swapaxes(key, -1, -2)
 
   def bias_gradient(dbias_HN, dscores, i, j):
-    bias_HL, start = _bias(options, dbias_HN, key, i, j)
+    bias_HP, start = _bias(options, dbias_HN, key, i, j)
     _, gather = jax.vjp(
-      lambda x: _spread_bias(options, x, *key.shape[2:4]), bias_HL
+      lambda x: _spread_bias(options, x, *key.shape[2:4]), bias_HP
     )
-    (new_HL,) = gather(jnp.sum(dscores, axis=0))
+    (new_HP,) = gather(jnp.sum(dscores, axis=0))
     return jax.lax.dynamic_update_slice_in_dim(
-      dbias_HN, bias_HL + new_HL, start, 1
+      dbias_HN, bias_HP + new_HP, start, 1
     )
 
   def absorb(carry, i, j):

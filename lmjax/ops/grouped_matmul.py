@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of groups of rows with a matrix each."""
+"""Products of groups of rows with a matrix each.
+
+Dimension letters:
+
+    Q  rows of one block
+    R  rows of all blocks
+"""
 
 import jax
 import jax.numpy as jnp

@@ -13,6 +13,10 @@ on m, and no gradient flows through it.
 
 Within a chunk every token attends to those before it, with gates for a softmax;
 what lies before the chunk is in C, so the work grows linearly with the length.
+
+Dimension letters:
+
+    Q  positions of one chunk
 """
 
 import functools
@@ -95,7 +99,7 @@ def _run(chunk, rows, memory, resets_BT):
     jax.nn.log_sigmoid(forget_BTH.astype(wide(dtype))),
   )
   # Padding writes nothing and forgets nothing.
-  (input_NBLH, forget_NBLH), qkv = (
+  (input_NBQH, forget_NBQH), qkv = (
     [
       split_time(x, size, fill)
       for x, fill in zip(gates, (NOTHING, 0), strict=True)
@@ -108,62 +112,62 @@ def _run(chunk, rows, memory, resets_BT):
   heads_first = lambda x: jnp.swapaxes(x, 2, 3)  # noqa: E731
   xs = (
     *map(heads_first, qkv),
-    heads_first(input_NBLH),
-    heads_first(forget_NBLH),
+    heads_first(input_NBQH),
+    heads_first(forget_NBQH),
     split_time(resets_BT.astype(jnp.int32), size),
   )
-  if len(input_NBLH) == 1:
+  if len(input_NBQH) == 1:
     memory, out = _chunk(memory, tuple(x[0] for x in xs))
     out_BTHK = jnp.swapaxes(out, 1, 2)
   else:
-    memory, out_NBHLK = jax.lax.scan(_chunk, memory, xs)
-    out_BTHK = jnp.transpose(out_NBHLK, (1, 0, 3, 2, 4))
+    memory, out_NBHQK = jax.lax.scan(_chunk, memory, xs)
+    out_BTHK = jnp.transpose(out_NBHQK, (1, 0, 3, 2, 4))
     out_BTHK = out_BTHK.reshape(batch, -1, heads, width)[:, :time]
   return out_BTHK.astype(dtype), memory
 
 
 def _chunk(memory: Memory, xs: tuple[Array, ...]) -> tuple[Memory, Array]:
   """Write and read a chunk of L tokens."""
-  query_BHLK, key_BHLK, value_BHLK, input_BHL, forget_BHL, resets_BL = xs
-  dtype = query_BHLK.dtype
+  query_BHQK, key_BHQK, value_BHQK, input_BHQ, forget_BHQ, resets_BQ = xs
+  dtype = query_BHQK.dtype
   einsum = functools.partial(jnp.einsum, preferred_element_type=wide(dtype))
-  steps = jnp.arange(resets_BL.shape[1])
-  document_BL = jnp.cumsum(resets_BL, axis=1)
-  same_BLS = document_BL[:, :, None] == document_BL[:, None]
-  same_BLS &= (steps[:, None] >= steps[None])[None]
+  steps = jnp.arange(resets_BQ.shape[1])
+  document_BQ = jnp.cumsum(resets_BQ, axis=1)
+  same_BQS = document_BQ[:, :, None] == document_BQ[:, None]
+  same_BQS &= (steps[:, None] >= steps[None])[None]
   # The logarithm of what is left at t of what was written at s, or before.
-  kept_BHL = jnp.cumsum(forget_BHL, axis=2)
-  log_BHLS = kept_BHL[..., None] + (input_BHL - kept_BHL)[:, :, None]
-  log_BHLS = jnp.where(same_BLS[:, None], log_BHLS, NOTHING)
-  log_BHL = kept_BHL + memory.scale_BH[..., None]
-  log_BHL = jnp.where(document_BL[:, None] == 0, log_BHL, NOTHING)
-  scale_BHL = jax.lax.stop_gradient(
-    jnp.maximum(log_BHL, jnp.max(log_BHLS, axis=3))
+  kept_BHQ = jnp.cumsum(forget_BHQ, axis=2)
+  log_BHQS = kept_BHQ[..., None] + (input_BHQ - kept_BHQ)[:, :, None]
+  log_BHQS = jnp.where(same_BQS[:, None], log_BHQS, NOTHING)
+  log_BHQ = kept_BHQ + memory.scale_BH[..., None]
+  log_BHQ = jnp.where(document_BQ[:, None] == 0, log_BHQ, NOTHING)
+  scale_BHQ = jax.lax.stop_gradient(
+    jnp.maximum(log_BHQ, jnp.max(log_BHQS, axis=3))
   )
-  weight_BHLS = jnp.exp(log_BHLS - scale_BHL[..., None])
-  weight_BHL1 = jnp.exp(log_BHL - scale_BHL)[..., None]
+  weight_BHQS = jnp.exp(log_BHQS - scale_BHQ[..., None])
+  weight_BHQ1 = jnp.exp(log_BHQ - scale_BHQ)[..., None]
 
-  score_BHLS = einsum("bhlk,bhsk->bhls", query_BHLK, key_BHLK) * weight_BHLS
+  score_BHQS = einsum("bhlk,bhsk->bhls", query_BHQK, key_BHQK) * weight_BHQS
   values_BHKJ, keys_BHK, _ = memory
-  read_BHLJ = einsum(
-    "bhls,bhsj->bhlj", score_BHLS.astype(dtype), value_BHLK
-  ) + weight_BHL1 * einsum(
-    "bhlk,bhkj->bhlj", query_BHLK, values_BHKJ.astype(dtype)
+  read_BHQJ = einsum(
+    "bhls,bhsj->bhlj", score_BHQS.astype(dtype), value_BHQK
+  ) + weight_BHQ1 * einsum(
+    "bhlk,bhkj->bhlj", query_BHQK, values_BHKJ.astype(dtype)
   )
-  found_BHL = score_BHLS.sum(axis=3) + weight_BHL1[..., 0] * einsum(
-    "bhlk,bhk->bhl", query_BHLK, keys_BHK.astype(dtype)
+  found_BHQ = score_BHQS.sum(axis=3) + weight_BHQ1[..., 0] * einsum(
+    "bhlk,bhk->bhl", query_BHQK, keys_BHK.astype(dtype)
   )
   # 1 in multiples of exp(scale), within what can be squared in float32; beyond
   # that it is far from what was found.
-  one_BHL = jnp.exp(-jnp.clip(scale_BHL, -40.0, 40.0))
-  out_BHLJ = read_BHLJ / jnp.maximum(jnp.abs(found_BHL), one_BHL)[..., None]
+  one_BHQ = jnp.exp(-jnp.clip(scale_BHQ, -40.0, 40.0))
+  out_BHQJ = read_BHQJ / jnp.maximum(jnp.abs(found_BHQ), one_BHQ)[..., None]
 
-  written_BHLK = key_BHLK * weight_BHLS[:, :, -1, :, None]
-  left_BH = weight_BHL1[:, :, -1, 0]
+  written_BHQK = key_BHQK * weight_BHQS[:, :, -1, :, None]
+  left_BH = weight_BHQ1[:, :, -1, 0]
   memory = Memory(
     left_BH[..., None, None] * values_BHKJ
-    + einsum("bhlk,bhlj->bhkj", written_BHLK.astype(dtype), value_BHLK),
-    left_BH[..., None] * keys_BHK + written_BHLK.sum(axis=2),
-    scale_BHL[:, :, -1],
+    + einsum("bhlk,bhlj->bhkj", written_BHQK.astype(dtype), value_BHQK),
+    left_BH[..., None] * keys_BHK + written_BHQK.sum(axis=2),
+    scale_BHQ[:, :, -1],
   )
-  return memory, out_BHLJ.astype(dtype)
+  return memory, out_BHQJ.astype(dtype)

@@ -5,6 +5,11 @@ The n-grams of an order are sorted by their first words, then by their last, so
 the extensions of an n-gram are a range, in which a token is found by binary
 search. An n-gram is identified by its index in its order; −1 means that it was
 never counted.
+
+Dimension letters:
+
+    M  orders of the model
+    P  extensions of an n-gram that one iteration reads
 """
 
 from typing import NamedTuple
@@ -72,7 +77,7 @@ def find(order: Order, parents: Array, words: Array) -> Array:
 def advance(
   orders: tuple[Order, ...],
   tokens_BT: Array,
-  places_BK: Array,
+  places_BM: Array,
   resets_BT: Array | None = None,
 ) -> Array:
   """Find the last 1, 2, ... tokens, at every position.
@@ -80,30 +85,30 @@ def advance(
   Args:
     orders: from order 1 to n.
     tokens_BT: what is read.
-    places_BK: places of the last 1 to n - 1 tokens read before, or −1.
+    places_BM: places of the last 1 to n - 1 tokens read before, or −1.
     resets_BT: true where nothing before the token counts.
 
   Returns:
     Places of the last 1 to n - 1 tokens, int32 [B, T, n - 1].
   """
   places = [tokens_BT.astype(jnp.int32)]
-  for index in range(1, places_BK.shape[1]):
-    first_B1 = places_BK[:, index - 1 : index]
+  for index in range(1, places_BM.shape[1]):
+    first_B1 = places_BM[:, index - 1 : index]
     before = jnp.concatenate([first_B1, places[-1][:, :-1]], axis=1)
     if resets_BT is not None:
       before = jnp.where(resets_BT, -1, before)
     places.append(find(orders[index], before, tokens_BT))
-  return jnp.stack(places[: places_BK.shape[1]], axis=-1)
+  return jnp.stack(places[: places_BM.shape[1]], axis=-1)
 
 
 def log_prob(
-  orders: tuple[Order, ...], places_BTK: Array, words_BT: Array
+  orders: tuple[Order, ...], places_BTM: Array, words_BT: Array
 ) -> Array:
   """Score one token after each context.
 
   Args:
     orders: from order 1 to n.
-    places_BTK: places of the last 1 to n - 1 tokens, or −1.
+    places_BTM: places of the last 1 to n - 1 tokens, or −1.
     words_BT: the tokens.
 
   Returns:
@@ -111,7 +116,7 @@ def log_prob(
   """
   score_BT = orders[0].log_probs_N[words_BT]
   for index, order in enumerate(orders[1:]):
-    context_BT = places_BTK[..., index]
+    context_BT = places_BTM[..., index]
     place_BT = find(order, context_BT, words_BT)
     if not len(order.words_N):
       continue
@@ -122,33 +127,33 @@ def log_prob(
   return score_BT
 
 
-def best_words(orders: tuple[Order, ...], places_BTK: Array) -> Array:
+def best_words(orders: tuple[Order, ...], places_BTM: Array) -> Array:
   """Return the most likely token after each context, int32 [B, T]."""
   first = jnp.argmax(orders[0].log_probs_N).astype(jnp.int32)
-  best_BT = jnp.full(places_BTK.shape[:2], first)
+  best_BT = jnp.full(places_BTM.shape[:2], first)
   for index, order in enumerate(orders[:-1]):
     if len(order.best_words_N):
-      context_BT = places_BTK[..., index]
+      context_BT = places_BTM[..., index]
       here_BT = order.best_words_N[context_BT]
       best_BT = jnp.where(context_BT >= 0, here_BT, best_BT)
   return best_BT
 
 
-def log_probs(orders: tuple[Order, ...], places_BTK: Array) -> Array:
+def log_probs(orders: tuple[Order, ...], places_BTM: Array) -> Array:
   """Score every token after each context, float32 [B, T, V].
 
   Scores of shorter contexts come first; those of extensions of a longer context
   overwrite them, a chunk of n-grams of every row at a time.
   """
-  batch, time, _ = places_BTK.shape
-  places_KN = places_BTK.reshape(batch * time, -1).T
+  batch, time, _ = places_BTM.shape
+  places_MN = places_BTM.reshape(batch * time, -1).T
   scores_NV = jnp.broadcast_to(
     orders[0].log_probs_N, (batch * time, len(orders[0].log_probs_N))
   )
   for index, order in enumerate(orders[1:]):
     if len(order.words_N):
       weights_N = orders[index].log_weights_N
-      scores_NV = _go_on(order, weights_N, places_KN[index], scores_NV)
+      scores_NV = _go_on(order, weights_N, places_MN[index], scores_NV)
   return scores_NV.reshape(batch, time, -1)
 
 
@@ -158,17 +163,17 @@ def _go_on(order, weights, place_N, scores_NV):
   low_N = order.starts[jnp.maximum(place_N, 0)]
   end_N = jnp.where(known_N, order.starts[jnp.maximum(place_N, 0) + 1], low_N)
   rows_N1 = jnp.arange(len(place_N))[:, None]
-  number_C = jnp.arange(_CHILDREN)
+  number_P = jnp.arange(_CHILDREN)
 
   def some(loop):
     low_N, scores_NV = loop
     left_N1 = (end_N - low_N)[:, None]
-    there_NC = number_C[None] < left_N1
-    place_NC = low_N[:, None] + jnp.minimum(number_C[None], left_N1 - 1)
+    there_NP = number_P[None] < left_N1
+    place_NP = low_N[:, None] + jnp.minimum(number_P[None], left_N1 - 1)
     nowhere = scores_NV.shape[1]
-    word_NC = jnp.where(there_NC, order.words_N[place_NC], nowhere)
-    scores_NV = scores_NV.at[rows_N1, word_NC].set(
-      order.log_probs_N[place_NC], mode="drop"
+    word_NP = jnp.where(there_NP, order.words_N[place_NP], nowhere)
+    scores_NV = scores_NV.at[rows_N1, word_NP].set(
+      order.log_probs_N[place_NP], mode="drop"
     )
     return low_N + jnp.minimum(left_N1[:, 0], _CHILDREN), scores_NV
 

@@ -12,6 +12,10 @@ exp(-m), with the logarithm m of the largest term of n. The output does
 not depend on m, and no gradient flows through it.
 
 Features are before the batch, for the reasons given in recurrence.py.
+
+Dimension letters:
+
+    R  the four gates, in the order i, f, z, o
 """
 
 from typing import NamedTuple
@@ -50,7 +54,7 @@ def empty_cells(batch_size: int, heads: int, width: int) -> Cells:
 
 
 def slstm(
-  gates_BTGHK: Array,
+  gates_BTRHK: Array,
   kernel_HKZ: Array,
   cells: Cells,
   resets_BT: Array | None = None,
@@ -58,7 +62,7 @@ def slstm(
   """Run over time.
 
   Args:
-    gates_BTGHK: what inputs and biases make of ĩ, f̃, z̃ and õ, in the dtype
+    gates_BTRHK: what inputs and biases make of ĩ, f̃, z̃ and õ, in the dtype
       that the matmuls are to run in; the state is float32.
     kernel_HKZ: [H, K, 4 · K], what the hidden vector of a head adds to them.
     cells: the state before the first step.
@@ -67,20 +71,20 @@ def slstm(
   Returns:
     Hidden vectors, [B, T, H, K] in the dtype of the gates, and the last state.
   """
-  rows = (gates_BTGHK, cells, resets_BT)
+  rows = (gates_BTRHK, cells, resets_BT)
   return on_own_rows(_run_rows, rows, kernel_HKZ)
 
 
 def _run_rows(rows, kernel_HKZ):
-  gates_BTGHK, cells, resets_BT = rows
-  batch, time = gates_BTGHK.shape[:2]
-  dtype = wide(gates_BTGHK.dtype)
+  gates_BTRHK, cells, resets_BT = rows
+  batch, time = gates_BTRHK.shape[:2]
+  dtype = wide(gates_BTRHK.dtype)
   if resets_BT is None:
     resets_BT = jnp.zeros((batch, time), bool)
   keep_T1B = 1.0 - resets_BT.T[:, None].astype(dtype)
-  gates_TGHKB = jnp.transpose(gates_BTGHK, (1, 2, 3, 4, 0))
+  gates_TRHKB = jnp.transpose(gates_BTRHK, (1, 2, 3, 4, 0))
   cells = Cells(*(jnp.moveaxis(x.astype(dtype), 0, -1) for x in cells))
-  hidden_THKB, cells = _recurrence(gates_TGHKB, kernel_HKZ, cells, keep_T1B)
+  hidden_THKB, cells = _recurrence(gates_TRHKB, kernel_HKZ, cells, keep_T1B)
   hidden_BTHK = jnp.transpose(hidden_THKB, (3, 0, 1, 2))
   return hidden_BTHK, Cells(*(jnp.moveaxis(x, -1, 0) for x in cells))
 
@@ -100,17 +104,17 @@ def _product(kernel: Array, x: Array, contracted: int) -> Array:
   )
 
 
-def _run(gates_TGHKB, kernel_HKZ, cells, keep_T1B):
-  dtype = gates_TGHKB.dtype
+def _run(gates_TRHKB, kernel_HKZ, cells, keep_T1B):
+  dtype = gates_TRHKB.dtype
   kernel_HKZ = kernel_HKZ.astype(dtype)
-  _, heads, width, batch = gates_TGHKB.shape[1:]
+  _, heads, width, batch = gates_TRHKB.shape[1:]
 
   def step(cells, xs):
-    gates_GHKB, keep = xs
+    gates_RHKB, keep = xs
     cells = _emptied(cells, keep)
     recurrent_HZB = _product(kernel_HKZ, cells.hidden.astype(dtype), 1)
     recurrent = recurrent_HZB.reshape(heads, NUM_GATES, width, batch)
-    i, f, z, o = jnp.swapaxes(recurrent, 0, 1) + gates_GHKB
+    i, f, z, o = jnp.swapaxes(recurrent, 0, 1) + gates_RHKB
     log_f = jax.nn.log_sigmoid(f) + cells.scale
     scale = jnp.maximum(log_f, i)
     i, kept, z = jnp.exp(i - scale), jnp.exp(log_f - scale), jnp.tanh(z)
@@ -121,17 +125,17 @@ def _run(gates_TGHKB, kernel_HKZ, cells, keep_T1B):
     saved = (i, kept, z, o, forgotten, cells.values, cells.weights)
     return Cells(hidden, values, weights, scale), (hidden.astype(dtype), saved)
 
-  cells, (hidden, saved) = jax.lax.scan(step, cells, (gates_TGHKB, keep_T1B))
+  cells, (hidden, saved) = jax.lax.scan(step, cells, (gates_TRHKB, keep_T1B))
   return (hidden, cells), saved
 
 
 @jax.custom_vjp
-def _recurrence(gates_TGHKB, kernel_HKZ, cells, keep_T1B):
-  return _run(gates_TGHKB, kernel_HKZ, cells, keep_T1B)[0]
+def _recurrence(gates_TRHKB, kernel_HKZ, cells, keep_T1B):
+  return _run(gates_TRHKB, kernel_HKZ, cells, keep_T1B)[0]
 
 
-def _fwd(gates_TGHKB, kernel_HKZ, cells, keep_T1B):
-  out, saved = _run(gates_TGHKB, kernel_HKZ, cells, keep_T1B)
+def _fwd(gates_TRHKB, kernel_HKZ, cells, keep_T1B):
+  out, saved = _run(gates_TRHKB, kernel_HKZ, cells, keep_T1B)
   return out, (kernel_HKZ, cells.hidden, out[0], saved, keep_T1B)
 
 
@@ -156,8 +160,8 @@ def _bwd(residuals, cotangents):
       dvalues * i * (1.0 - z * z),
       dh * ratio * o * (1.0 - o),
     )
-    slopes_HGKB = jnp.stack(gradients, axis=1).astype(dtype)
-    slopes_HZB = slopes_HGKB.reshape(heads, -1, batch)
+    slopes_HRKB = jnp.stack(gradients, axis=1).astype(dtype)
+    slopes_HZB = slopes_HRKB.reshape(heads, -1, batch)
     dcells = Cells(
       keep * _product(kernel, slopes_HZB, 2),
       keep * dvalues * kept,

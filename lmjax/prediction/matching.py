@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renderer of matching: labels or similarities, and retrieval metrics."""
+"""Renderer of matching: labels or similarities, and retrieval metrics.
+
+Dimension letters:
+
+    Q  queries
+"""
 
 import dataclasses
 from collections.abc import Iterable

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Retrieval: exact nearest-neighbor search over the vectors of texts."""
+"""Retrieval: exact nearest-neighbor search over the vectors of texts.
+
+Dimension letters:
+
+    Q  queries
+"""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -95,8 +100,8 @@ def _search(
     scores = jnp.concatenate([best[0], scores_QN], axis=1)
     rows_N = jnp.broadcast_to(rows_N, scores_QN.shape)
     rows = jnp.concatenate([best[1], rows_N], axis=1)
-    top_QK, where_QK = jax.lax.top_k(scores, number)
-    return (top_QK, jnp.take_along_axis(rows, where_QK, axis=1)), None
+    top_QO, where_QO = jax.lax.top_k(scores, number)
+    return (top_QO, jnp.take_along_axis(rows, where_QO, axis=1)), None
 
   shape = (len(queries_QD), number)
   nothing = jnp.full(shape, -jnp.inf), jnp.zeros(shape, jnp.int32)
@@ -140,10 +145,10 @@ class Retriever:
     if not all(query.strip() for query in queries):
       raise UsageError("a query is empty; give a text.")
     vectors_QD = self._vectors("first", queries)
-    scores_QK, rows_QK = self._index.search(vectors_QD, number)
+    scores_QO, rows_QO = self._index.search(vectors_QD, number)
     return [
       [Hit(self.texts[i], float(s)) for i, s in zip(rows, scores, strict=True)]
-      for rows, scores in zip(rows_QK, scores_QK, strict=True)
+      for rows, scores in zip(rows_QO, scores_QO, strict=True)
     ]
 
   def _vectors(self, role: str, texts: Sequence[str]) -> np.ndarray:

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear interpolation of language models (Jelinek & Mercer 1980)."""
+"""Linear interpolation of language models (Jelinek & Mercer 1980).
+
+Dimension letters:
+
+    M  language models that are mixed
+"""
 
 import numpy as np
 

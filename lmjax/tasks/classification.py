@@ -33,7 +33,7 @@ class Classification(RecordTask):
   """Score the classes of texts.
 
   Attributes:
-    model: turns tokens and a mask into scores, [B, C].
+    model: turns tokens and a mask into scores, [B, Y].
     labels: the names of the classes.
     label_counts: how many training texts are of each.
     many: whether a text may be of any number of classes.
@@ -44,7 +44,7 @@ class Classification(RecordTask):
       average; "none" weighs all alike.
     loss_options: label smoothing and z-loss of the cross-entropy, in training.
     distill_weight: weight of the distillation loss, where batches have the
-      logits of a teacher, "teacher" [B, C].
+      logits of a teacher, "teacher" [B, Y].
     temperature: of both models' softmaxes there; see `distillation`.
   """
 
@@ -71,30 +71,30 @@ class Classification(RecordTask):
     """Take the tokens and their mask."""
     return batch["inputs"], batch["mask"]
 
-  def sums(self, scores_BC: Array, batch: Batch, train: bool) -> Sums:
+  def sums(self, scores_BY: Array, batch: Batch, train: bool) -> Sums:
     """Return the sums of the loss and of the metrics.
 
     Class weights, label smoothing and z-loss are only part of the training
     loss.
     """
     weights_B = batch["weights"]
-    loss = weighted_sum(self._losses(scores_BC, batch, train), weights_B)
-    return Sums(loss, weights_B.sum(), self._metric_sums(scores_BC, batch))
+    loss = weighted_sum(self._losses(scores_BY, batch, train), weights_B)
+    return Sums(loss, weights_B.sum(), self._metric_sums(scores_BY, batch))
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
     """Score texts.
 
     Returns:
-      "probabilities", [B, C], and what follows from them: "label", int [B], or
-      of many labels "labels", bool [B, C].
+      "probabilities", [B, Y], and what follows from them: "label", int [B], or
+      of many labels "labels", bool [B, Y].
     """
-    probabilities_BC = self._probabilities(self.scores(variables, batch))
-    predicted = self._choose(probabilities_BC)
+    probabilities_BY = self._probabilities(self.scores(variables, batch))
+    predicted = self._choose(probabilities_BY)
     name = "labels" if self.many else "label"
-    return {"probabilities": probabilities_BC, name: predicted}
+    return {"probabilities": probabilities_BY, name: predicted}
 
   def scores(self, variables: PyTree, batch: Batch) -> Array:
-    """Score the classes, float32 [B, C]."""
+    """Score the classes, float32 [B, Y]."""
     return self.apply(variables, batch)
 
   def report(self, means: dict[str, Figure]) -> dict[str, Any]:
@@ -111,138 +111,138 @@ class Classification(RecordTask):
     """
     report = dict(loss=means["loss"], accuracy=means["accuracy"])
     if self.many:
-      correct_C, predicted_C, labels_C = means["decisions"]
+      correct_Y, predicted_Y, labels_Y = means["decisions"]
     else:
-      confusion_CC = means["confusion"]
-      correct_C = np.diag(confusion_CC)
-      labels_C, predicted_C = confusion_CC.sum(axis=1), confusion_CC.sum(axis=0)
-    f1_C = f1_scores(correct_C, predicted_C, labels_C)
-    occurs_C = predicted_C + labels_C > 0
-    report["macro_f1"] = float(np.mean(f1_C, where=occurs_C))
+      confusion_YY = means["confusion"]
+      correct_Y = np.diag(confusion_YY)
+      labels_Y, predicted_Y = confusion_YY.sum(axis=1), confusion_YY.sum(axis=0)
+    f1_Y = f1_scores(correct_Y, predicted_Y, labels_Y)
+    occurs_Y = predicted_Y + labels_Y > 0
+    report["macro_f1"] = float(np.mean(f1_Y, where=occurs_Y))
     report["micro_f1"] = float(
-      f1_scores(correct_C.sum(), predicted_C.sum(), labels_C.sum())
+      f1_scores(correct_Y.sum(), predicted_Y.sum(), labels_Y.sum())
     )
     gaps = means["calibration_gaps"]
     report["expected_calibration_error"] = float(np.abs(gaps).sum())
     report |= {
-      f"f1.{n}": float(f) for n, f in zip(self.labels, f1_C, strict=True)
+      f"f1.{n}": float(f) for n, f in zip(self.labels, f1_Y, strict=True)
     }
     report["classes"] = {
       name: dict(
-        precision=share(correct_C[c], predicted_C[c]),
-        recall=share(correct_C[c], labels_C[c]),
-        f1=float(f1_C[c]),
-        share=float(labels_C[c]),
+        precision=share(correct_Y[c], predicted_Y[c]),
+        recall=share(correct_Y[c], labels_Y[c]),
+        f1=float(f1_Y[c]),
+        share=float(labels_Y[c]),
       )
       for c, name in enumerate(self.labels)
     }
     if not self.many:
       report["confusion"] = {
         name: {
-          self.labels[c]: share(confusion_CC[row, c], labels_C[row])
-          for c in np.flatnonzero(confusion_CC[row])
+          self.labels[c]: share(confusion_YY[row, c], labels_Y[row])
+          for c in np.flatnonzero(confusion_YY[row])
         }
         for row, name in enumerate(self.labels)
       }
     return report
 
-  def _losses(self, scores_BC: Array, batch: Batch, train: bool) -> Array:
+  def _losses(self, scores_BY: Array, batch: Batch, train: bool) -> Array:
     """Return the loss of each text, float32 [B]."""
     targets = batch["targets"]
     if self.criterion in ONE_VS_REST_LOSSES:
-      margin_BC = losses.margins(scores_BC, self._has(targets))
-      loss_B = ONE_VS_REST_LOSSES[self.criterion](margin_BC).mean(axis=-1)
+      margin_BY = losses.margins(scores_BY, self._has(targets))
+      loss_B = ONE_VS_REST_LOSSES[self.criterion](margin_BY).mean(axis=-1)
     elif self.criterion == "focal" and self.many:
-      margin_BC = losses.margins(scores_BC, targets)
-      loss_B = losses.binary_focal(margin_BC, self.focal_gamma).mean(axis=-1)
+      margin_BY = losses.margins(scores_BY, targets)
+      loss_B = losses.binary_focal(margin_BY, self.focal_gamma).mean(axis=-1)
     elif self.criterion == "focal":
-      loss_B = losses.focal_cross_entropy(scores_BC, targets, self.focal_gamma)
+      loss_B = losses.focal_cross_entropy(scores_BY, targets, self.focal_gamma)
     elif self.criterion == "multiclass_hinge":
-      loss_B = losses.multiclass_hinge(scores_BC, targets)
+      loss_B = losses.multiclass_hinge(scores_BY, targets)
     else:
       helps = self.loss_options if train else LossOptions()
-      loss_B = losses.cross_entropy(scores_BC, targets, *helps)
+      loss_B = losses.cross_entropy(scores_BY, targets, *helps)
     if train and self.class_weights == "balanced":
-      counts_C = np.maximum(self.label_counts, 1)
-      balanced_C = counts_C.sum() / (len(counts_C) * counts_C)
-      loss_B *= jnp.asarray(balanced_C, jnp.float32)[targets]
+      counts_Y = np.maximum(self.label_counts, 1)
+      balanced_Y = counts_Y.sum() / (len(counts_Y) * counts_Y)
+      loss_B *= jnp.asarray(balanced_Y, jnp.float32)[targets]
     if train and "teacher" in batch:
       soft_B = losses.distillation(
-        scores_BC, batch["teacher"], self.temperature
+        scores_BY, batch["teacher"], self.temperature
       )
       loss_B = (
         1.0 - self.distill_weight
       ) * loss_B + self.distill_weight * soft_B
     return loss_B
 
-  def _metric_sums(self, scores_BC: Array, batch: Batch) -> dict[str, Array]:
+  def _metric_sums(self, scores_BY: Array, batch: Batch) -> dict[str, Array]:
     """Return the sums of the metrics."""
     weights_B = batch["weights"]
-    labels_BC = self._has(batch["targets"])
-    probabilities_BC = self._probabilities(scores_BC)
-    predicted = self._choose(probabilities_BC)
-    predicted_BC = self._has(predicted)
-    same_BC = predicted_BC == labels_BC
-    right_B = same_BC.all(axis=-1)
+    labels_BY = self._has(batch["targets"])
+    probabilities_BY = self._probabilities(scores_BY)
+    predicted = self._choose(probabilities_BY)
+    predicted_BY = self._has(predicted)
+    same_BY = predicted_BY == labels_BY
+    right_B = same_BY.all(axis=-1)
     metrics = dict(accuracy=weighted_sum(right_B, weights_B))
     if self.many:
-      counted = jnp.stack([predicted_BC * labels_BC, predicted_BC, labels_BC])
-      metrics["decisions"] = jnp.einsum("B,NBC->NC", weights_B, counted)
-      confidence_BK = jnp.maximum(probabilities_BC, 1.0 - probabilities_BC)
-      right_BK = same_BC
+      counted = jnp.stack([predicted_BY * labels_BY, predicted_BY, labels_BY])
+      metrics["decisions"] = jnp.einsum("B,NBY->NY", weights_B, counted)
+      confidence_BO = jnp.maximum(probabilities_BY, 1.0 - probabilities_BY)
+      right_BO = same_BY
     else:
-      weighed_BC = weights_B[:, None] * labels_BC
-      metrics["confusion"] = weighed_BC.T @ predicted_BC
-      confidence_BK = probabilities_BC.max(axis=-1, keepdims=True)
-      right_BK = right_B[:, None]
+      weighed_BY = weights_B[:, None] * labels_BY
+      metrics["confusion"] = weighed_BY.T @ predicted_BY
+      confidence_BO = probabilities_BY.max(axis=-1, keepdims=True)
+      right_BO = right_B[:, None]
     metrics["calibration_gaps"] = calibration_gaps(
-      confidence_BK, right_BK, weights_B
+      confidence_BO, right_BO, weights_B
     )
     return metrics
 
   def _has(self, labels: Array) -> Array:
-    """Say which classes texts are of, 1 or 0, float32 [B, C]."""
+    """Say which classes texts are of, 1 or 0, float32 [B, Y]."""
     if self.many:
       return labels.astype(jnp.float32)
     return jax.nn.one_hot(labels, len(self.labels))
 
-  def _probabilities(self, scores_BC: Array) -> Array:
-    """Turn scores into probabilities, [B, C]; of one label, they add up to 1.
+  def _probabilities(self, scores_BY: Array) -> Array:
+    """Turn scores into probabilities, [B, Y]; of one label, they add up to 1.
 
     Hinges and squares make no probabilities; theirs have the order of the
     scores.
     """
     if self.many:
-      return jax.nn.sigmoid(scores_BC)
+      return jax.nn.sigmoid(scores_BY)
     if self.criterion in ONE_VS_REST_LOSSES:
-      scores_BC = jax.nn.log_sigmoid(scores_BC)
-    return jax.nn.softmax(scores_BC, axis=-1)
+      scores_BY = jax.nn.log_sigmoid(scores_BY)
+    return jax.nn.softmax(scores_BY, axis=-1)
 
-  def _choose(self, probabilities_BC: Array) -> Array:
+  def _choose(self, probabilities_BY: Array) -> Array:
     """Choose the likeliest label, [B], or all that are more likely than not."""
     if self.many:
-      return probabilities_BC > 0.5
-    return jnp.argmax(probabilities_BC, axis=-1)
+      return probabilities_BY > 0.5
+    return jnp.argmax(probabilities_BY, axis=-1)
 
 
 def calibration_gaps(
-  confidence_BK: Array, right_BK: Array, weights_B: Array
+  confidence_BO: Array, right_BO: Array, weights_B: Array
 ) -> Array:
   """Sum confidence minus what came true, by how high confidence is.
 
   Args:
-    confidence_BK: probabilities of decisions, K a text.
-    right_BK: which of them were right.
+    confidence_BO: probabilities of decisions, K a text.
+    right_BO: which of them were right.
     weights_B: weights of the texts.
 
   Returns:
     [NUM_BINS], a K-th of the sum over decisions with a confidence in
     (i, i + 1] / NUM_BINS.
   """
-  bin_BK = jnp.ceil(confidence_BK * NUM_BINS).astype(jnp.int32) - 1
-  is_in_BKN = jax.nn.one_hot(jnp.clip(bin_BK, 0, NUM_BINS - 1), NUM_BINS)
-  gap_BK = (confidence_BK - right_BK) / confidence_BK.shape[1]
-  return jnp.einsum("B,BK,BKN->N", weights_B, gap_BK, is_in_BKN)
+  bin_BO = jnp.ceil(confidence_BO * NUM_BINS).astype(jnp.int32) - 1
+  is_in_BON = jax.nn.one_hot(jnp.clip(bin_BO, 0, NUM_BINS - 1), NUM_BINS)
+  gap_BO = (confidence_BO - right_BO) / confidence_BO.shape[1]
+  return jnp.einsum("B,BO,BON->N", weights_B, gap_BO, is_in_BON)
 
 
 def share(part: float, whole: float) -> float:

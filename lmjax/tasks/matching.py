@@ -117,10 +117,10 @@ class Matching(RecordTask):
       share_B = (targets_B - self.min_score) / (self.max_score - self.min_score)
       loss_B = (answers - share_B) ** 2
     else:
-      shares_BC = self._spread(targets_B, answers.shape[-1])
-      log_shares_BC = jnp.log(jnp.maximum(shares_BC, 1e-30))
-      ratio_BC = log_shares_BC - jax.nn.log_softmax(answers, axis=-1)
-      loss_B = jnp.sum(shares_BC * ratio_BC, axis=-1)
+      shares_BY = self._spread(targets_B, answers.shape[-1])
+      log_shares_BY = jnp.log(jnp.maximum(shares_BY, 1e-30))
+      ratio_BY = log_shares_BY - jax.nn.log_softmax(answers, axis=-1)
+      loss_B = jnp.sum(shares_BY * ratio_BY, axis=-1)
     # From the middle: float32 sums of squares would lose the variance in the
     # mean.
     middle = (self.min_score + self.max_score) / 2
@@ -130,21 +130,21 @@ class Matching(RecordTask):
 
   def _spread(self, scores_B: Array, number: int) -> Array:
     """Divide scores among the whole ones beside them: 3.6 → 0 0 0.4 0.6 0."""
-    wholes_C = self.min_score + jnp.arange(number)
-    return jax.nn.relu(1 - jnp.abs(scores_B[:, None] - wholes_C[None]))
+    wholes_Y = self.min_score + jnp.arange(number)
+    return jax.nn.relu(1 - jnp.abs(scores_B[:, None] - wholes_Y[None]))
 
   def _scores(self, answers: Array) -> Array:
     """Turn what the model says into scores in their range, [B]."""
     if self.learned_by == "regression":
       return self.min_score + answers * (self.max_score - self.min_score)
-    wholes_C = self.min_score + jnp.arange(answers.shape[-1])
-    return jax.nn.softmax(answers, axis=-1) @ wholes_C
+    wholes_Y = self.min_score + jnp.arange(answers.shape[-1])
+    return jax.nn.softmax(answers, axis=-1) @ wholes_Y
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
     """Say how pairs go together.
 
     Returns:
-      "probabilities" [B, C] of labels; or "score" [B]; or "similarity" [B] and
+      "probabilities" [B, Y] of labels; or "score" [B]; or "similarity" [B] and
       the vectors "first" and "second" [B, D] of the texts that are there, whose
       dot product it is.
     """

@@ -52,18 +52,18 @@ class Tagging(RecordTask):
     self, answers: tuple[Array, Array | None], batch: Batch, train: bool
   ) -> Sums:
     """Return the sums of the loss and of the metrics."""
-    scores_BTC, transitions_ZZ = answers
+    scores_BTY, transitions_YY = answers
     targets_BT, weights_BT = batch["targets"], batch["weights"]
-    if transitions_ZZ is None:
-      loss = weighted_sum(cross_entropy(scores_BTC, targets_BT), weights_BT)
+    if transitions_YY is None:
+      loss = weighted_sum(cross_entropy(scores_BTY, targets_BT), weights_BT)
     else:
       mask_BT = batch["mask"]
-      loss_B = crf.log_partition(scores_BTC, mask_BT, transitions_ZZ)
-      loss_B -= crf.path_score(scores_BTC, targets_BT, mask_BT, transitions_ZZ)
+      loss_B = crf.log_partition(scores_BTY, mask_BT, transitions_YY)
+      loss_B -= crf.path_score(scores_BTY, targets_BT, mask_BT, transitions_YY)
       loss = weighted_sum(loss_B, weights_BT[:, 0])
     metrics = {}
-    if not train or transitions_ZZ is None:  # the best path takes its time
-      tags_BT, _ = self._decode(scores_BTC, batch["mask"], transitions_ZZ)
+    if not train or transitions_YY is None:  # the best path takes its time
+      tags_BT, _ = self._decode(scores_BTY, batch["mask"], transitions_YY)
       metrics = self._metrics(tags_BT, targets_BT, weights_BT)
     return Sums(loss, weights_BT.sum(), metrics)
 
@@ -78,16 +78,16 @@ class Tagging(RecordTask):
     )
 
   def _decode(
-    self, scores_BTC: Array, mask_BT: Array, transitions_ZZ: Array | None
+    self, scores_BTY: Array, mask_BT: Array, transitions_YY: Array | None
   ) -> tuple[Array, Array | None]:
     """Choose tags; also return the transitions by which it was done."""
     if self.tables is not None and self.constrained:
-      if transitions_ZZ is None:
-        transitions_ZZ = jnp.zeros(self.tables.allowed.shape)
-      transitions_ZZ = crf.constrained(transitions_ZZ, self.tables.allowed)
-    if transitions_ZZ is None:
-      return jnp.argmax(scores_BTC, axis=-1), None
-    return crf.viterbi(scores_BTC, mask_BT, transitions_ZZ), transitions_ZZ
+      if transitions_YY is None:
+        transitions_YY = jnp.zeros(self.tables.allowed.shape)
+      transitions_YY = crf.constrained(transitions_YY, self.tables.allowed)
+    if transitions_YY is None:
+      return jnp.argmax(scores_BTY, axis=-1), None
+    return crf.viterbi(scores_BTY, mask_BT, transitions_YY), transitions_YY
 
   def predict(self, variables: PyTree, batch: Batch) -> dict[str, Array]:
     """Return the tags of each text, and how likely each is by itself.
@@ -97,15 +97,15 @@ class Tagging(RecordTask):
       the whole text, and that the path is one that the scheme writes if that is
       asked for.
     """
-    scores_BTC, transitions_ZZ = self.apply(variables, batch)
+    scores_BTY, transitions_YY = self.apply(variables, batch)
     mask_BT = batch["mask"]
-    tags_BT, transitions_ZZ = self._decode(scores_BTC, mask_BT, transitions_ZZ)
-    if transitions_ZZ is None:
-      probabilities_BTC = jax.nn.softmax(scores_BTC, axis=-1)
+    tags_BT, transitions_YY = self._decode(scores_BTY, mask_BT, transitions_YY)
+    if transitions_YY is None:
+      probabilities_BTY = jax.nn.softmax(scores_BTY, axis=-1)
     else:
-      probabilities_BTC = crf.marginals(scores_BTC, mask_BT, transitions_ZZ)
+      probabilities_BTY = crf.marginals(scores_BTY, mask_BT, transitions_YY)
     chosen_BT1 = jnp.take_along_axis(
-      probabilities_BTC, tags_BT[..., None], axis=-1
+      probabilities_BTY, tags_BT[..., None], axis=-1
     )
     return dict(tags=tags_BT, probabilities=chosen_BT1[..., 0])
 

@@ -195,7 +195,7 @@ def test_lookup_copies_what_followed_the_longest_match():
     keys = jnp.zeros((1, number + 1))
     memory, last = LookupState.of(prompt, number + 1), jnp.array(text[-1:])
     found = PromptLookup().propose(memory, last, keys, None, ())
-    return found.tokens_BK[0].tolist()
+    return found.tokens_BO[0].tolist()
 
   assert propose([1, 2, 3, 9, 7, 2, 3, 8, 6, 1, 2, 3]) == [9, 7, 2, 3]
   assert propose([5, 2, 3, 9, 7, 2, 3, 8, 6, 1, 2, 3]) == [8, 6, 1, 2]

@@ -214,7 +214,7 @@ def test_a_schema_may_start_with_a_byte_order_mark(tmp_path):
   schema = tmp_path / "schema.json"
   schema.write_text('{"type": "boolean"}', encoding="utf-8-sig")
   bound = Constraints(json_schema=str(schema)).bind(tokenizer)
-  assert bound.automaton.distance_S[0] == len("true")
+  assert bound.automaton.distance_U[0] == len("true")
 
 
 def test_flags_are_the_fields():

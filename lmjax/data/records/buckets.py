@@ -5,6 +5,10 @@ Rows are divided by length into a few buckets, and a batch holds rows of one, so
 that there are few shapes to compile and little padding. Which rows batch i has
 is a function of the seed and i; rows are chosen for the whole job and then
 sliced by process.
+
+Dimension letters:
+
+    R  fields of an example that have a length, such as source and target
 """
 
 import functools
@@ -56,12 +60,12 @@ class Buckets:
     self._examples, self._seed, self._shuffled = examples, seed, shuffled
     local = batch_size // process_count
     self._local = slice(process_index * local, (process_index + 1) * local)
-    lengths_NG = -(-np.maximum(examples.lengths(), 1) // MULTIPLE) * MULTIPLE
-    self._total_N = lengths_NG.sum(axis=1)
+    lengths_NR = -(-np.maximum(examples.lengths(), 1) // MULTIPLE) * MULTIPLE
+    self._total_N = lengths_NR.sum(axis=1)
     tops = divide(self._total_N, num_buckets)
     self._bucket_N = np.searchsorted(tops, self._total_N)
     longest = [
-      lengths_NG[self._bucket_N == bucket].max(axis=0)
+      lengths_NR[self._bucket_N == bucket].max(axis=0)
       for bucket in range(len(tops))
     ]
     self.shapes = np.maximum.accumulate(longest, axis=0).tolist()

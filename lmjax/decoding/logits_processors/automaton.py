@@ -23,22 +23,22 @@ class Automaton(LogitsProcessor):
   a large vocabulary.
 
   The text always reaches an accepting state within the limit: a token is only
-  allowed if enough tokens remain after it. This requires `distance_S[0]` ≤
+  allowed if enough tokens remain after it. This requires `distance_U[0]` ≤
   `num_tokens`. If earlier processors excluded all tokens that the automaton
   accepts, these become equally likely.
 
   Attributes:
-    next_SC: int32, the state after a token of each class; −1 if not accepted.
+    next_UY: int32, the state after a token of each class; −1 if not accepted.
       Texts start in state 0, and `<eos>` keeps accepting states.
     class_V: int32, the class of each token.
-    distance_S: int32, the minimum number of tokens from a state to an accepting
+    distance_U: int32, the minimum number of tokens from a state to an accepting
       state.
     num_tokens: maximum number of generated tokens.
   """
 
-  next_SC: Array
+  next_UY: Array
   class_V: Array
-  distance_S: Array
+  distance_U: Array
   num_tokens: Array | int = 1 << 30
 
   def start(self, prompt: Prompt, vocab_size: int) -> PyTree:
@@ -50,9 +50,9 @@ class Automaton(LogitsProcessor):
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Set the logits of all tokens that are not accepted to −∞."""
     state_B, remaining_B = state
-    next_BC = self.next_SC[state_B]
-    in_time_BC = self.distance_S[next_BC] < per_row(remaining_B)
-    allowed_BV = ((next_BC >= 0) & in_time_BC)[:, self.class_V]
+    next_BY = self.next_UY[state_B]
+    in_time_BY = self.distance_U[next_BY] < per_row(remaining_B)
+    allowed_BV = ((next_BY >= 0) & in_time_BY)[:, self.class_V]
     masked_BV = mask_logits(logits_BV, allowed_BV)
     possible_B1 = jnp.any(masked_BV > -jnp.inf, axis=-1, keepdims=True)
     uniform_BV = mask_logits(jnp.zeros_like(logits_BV), allowed_BV)
@@ -62,5 +62,5 @@ class Automaton(LogitsProcessor):
     """Follow the transition; tokens that are not accepted keep the state."""
     del log_prob_B
     state_B, remaining_B = state
-    next_B = self.next_SC[state_B, self.class_V[token_B]]
+    next_B = self.next_UY[state_B, self.class_V[token_B]]
     return jnp.where(next_B < 0, state_B, next_B), remaining_B - 1

@@ -62,20 +62,20 @@ class Classifier(LogitsProcessor):
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Add the log-probability of the class to the most likely tokens."""
     size = min(self.num_candidates, logits_BV.shape[-1])
-    top_BK, token_BK = jax.lax.top_k(logits_BV, size)
-    texts = jax.vmap(self._append, (None, 1), 1)(state, token_BK)
-    tokens_BKT, length_BK = texts
+    top_BO, token_BO = jax.lax.top_k(logits_BV, size)
+    texts = jax.vmap(self._append, (None, 1), 1)(state, token_BO)
+    tokens_BOT, length_BO = texts
     # An empty text is classified by one padding token.
-    mask_BKT = jnp.arange(self.seq_len) < jnp.maximum(length_BK, 1)[..., None]
+    mask_BOT = jnp.arange(self.seq_len) < jnp.maximum(length_BO, 1)[..., None]
     log_probs_N = self.log_prob(
       self.variables,
-      tokens_BKT.reshape(-1, self.seq_len),
-      mask_BKT.reshape(-1, self.seq_len),
+      tokens_BOT.reshape(-1, self.seq_len),
+      mask_BOT.reshape(-1, self.seq_len),
     )
-    added_BK = per_row(self.weight) * log_probs_N.reshape(token_BK.shape)
+    added_BO = per_row(self.weight) * log_probs_N.reshape(token_BO.shape)
     rows = jnp.arange(len(logits_BV))[:, None]
     excluded_BV = jnp.full_like(logits_BV, -jnp.inf)
-    return excluded_BV.at[rows, token_BK].set(top_BK + added_BK)
+    return excluded_BV.at[rows, token_BO].set(top_BO + added_BO)
 
   def advance(self, state: PyTree, token_B: Array, log_prob_B: Array) -> PyTree:
     """Append the token to the text."""

@@ -47,12 +47,12 @@ class TopK(LogitsProcessor):
 
   def __call__(self, logits_BV: Array, state: PyTree = ()) -> Array:
     """Set the logits of all others to −∞."""
-    top_BK, _ = jax.lax.top_k(logits_BV, min(self.max_k, logits_BV.shape[-1]))
+    top_BO, _ = jax.lax.top_k(logits_BV, min(self.max_k, logits_BV.shape[-1]))
     # A reduction selects the k-th of them: a slice would make XLA's CPU backend
     # sort the whole vocabulary instead of calling top_k.
-    is_top_BK = jnp.arange(top_BK.shape[-1])[None] < per_row(self.k)
+    is_top_BO = jnp.arange(top_BO.shape[-1])[None] < per_row(self.k)
     lowest_B1 = jnp.min(
-      top_BK, axis=-1, keepdims=True, initial=jnp.inf, where=is_top_BK
+      top_BO, axis=-1, keepdims=True, initial=jnp.inf, where=is_top_BO
     )
     return mask_logits(logits_BV, logits_BV >= lowest_B1)
 

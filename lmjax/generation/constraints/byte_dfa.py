@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deterministic finite automata over the bytes of a text; NumPy only."""
+"""Deterministic finite automata over the bytes of a text; NumPy only.
+
+Dimension letters:
+
+    P  pairs of states of two automata
+"""
 
 import re
 from typing import NamedTuple
@@ -25,21 +30,21 @@ class ByteAutomaton(NamedTuple):
   """A transition table; texts start in state 0.
 
   Attributes:
-    next_SN: int32, the state after each of N symbols: the bytes, and optionally
+    next_UN: int32, the state after each of N symbols: the bytes, and optionally
       `WORD_BOUNDARY`. The last state is the dead state, from which no text is
       accepted.
-    accepts_S: whether a text may end in a state.
+    accepts_U: whether a text may end in a state.
   """
 
-  next_SN: np.ndarray
-  accepts_S: np.ndarray
+  next_UN: np.ndarray
+  accepts_U: np.ndarray
 
   def accepts(self, text: bytes) -> bool:
     """Return whether the automaton accepts a text."""
     state = 0
     for byte in text:
-      state = self.next_SN[state, byte]
-    return bool(self.accepts_S[state])
+      state = self.next_UN[state, byte]
+    return bool(self.accepts_U[state])
 
 
 def from_regex(pattern: str) -> ByteAutomaton:
@@ -82,13 +87,13 @@ def from_regex(pattern: str) -> ByteAutomaton:
   states = [start, *sorted(transitions.keys() - {start})]
   number = {state: index for index, state in enumerate(states)}
   dead = len(states)
-  next_SN = np.full((dead + 1, 256), dead, np.int32)
+  next_UN = np.full((dead + 1, 256), dead, np.int32)
   for state, targets in transitions.items():
     for byte, target in targets.items():
       if 0 < byte < 256:
-        next_SN[number[state], byte] = number[target]
+        next_UN[number[state], byte] = number[target]
   accepts = [transitions[state].get(0) in ends for state in states]
-  return ByteAutomaton(next_SN, np.array([*accepts, False]))
+  return ByteAutomaton(next_UN, np.array([*accepts, False]))
 
 
 def from_json_schema(schema: str) -> ByteAutomaton:
@@ -136,21 +141,21 @@ def intersection(a: ByteAutomaton, b: ByteAutomaton) -> ByteAutomaton:
   Raises:
     UsageError: if the product is too large.
   """
-  width, number_of_pairs = len(b.next_SN), len(a.next_SN) * len(b.next_SN)
+  width, number_of_pairs = len(b.next_UN), len(a.next_UN) * len(b.next_UN)
   if number_of_pairs > MAX_PAIRS:
     raise UsageError(
       f"the constraints together have {number_of_pairs:,} states, which is too "
       "many; require fewer or shorter words, or a simpler regular expression."
     )
-  alive = np.ones((len(a.next_SN), width), bool)
+  alive = np.ones((len(a.next_UN), width), bool)
   alive[-1] = alive[:, -1] = False
   alive_P, dead = alive.reshape(-1), number_of_pairs - 1
   number_P = np.full(number_of_pairs, -1)  # in the order of discovery
   number_P[0], found, rows = 0, [0], []
   frontier = np.array([0])
   while len(frontier):
-    next_FN = a.next_SN[frontier // width].astype(np.int64) * width
-    next_FN += b.next_SN[frontier % width]
+    next_FN = a.next_UN[frontier // width].astype(np.int64) * width
+    next_FN += b.next_UN[frontier % width]
     rows.append(np.where(alive_P[next_FN], next_FN, dead))
     frontier = np.unique(rows[-1])
     frontier = frontier[(number_P[frontier] < 0) & (frontier != dead)]
@@ -158,11 +163,11 @@ def intersection(a: ByteAutomaton, b: ByteAutomaton) -> ByteAutomaton:
     found += frontier.tolist()
   number_P[dead] = len(found)
   pairs = np.array(found)
-  accepts_S = a.accepts_S[pairs // width] & b.accepts_S[pairs % width]
+  accepts_U = a.accepts_U[pairs // width] & b.accepts_U[pairs % width]
   dead_1N = np.full((1, next_FN.shape[1]), dead)
   return ByteAutomaton(
     number_P[np.concatenate([*rows, dead_1N])].astype(np.int32),
-    np.append(accepts_S, False),
+    np.append(accepts_U, False),
   )
 
 
@@ -173,16 +178,16 @@ def with_spaces(automaton: ByteAutomaton) -> ByteAutomaton:
   The boundary precedes each word but no newline, so the automaton must also
   remember whether it is at the start of a line: every state is doubled.
   """
-  next_SN = automaton.next_SN
-  dead = len(next_SN) - 1  # states within a line come after all others
-  inside_SN = dead + np.append(next_SN, next_SN[:, [_SPACE]], axis=1)
-  line_S = next_SN[:, _NEWLINE]
-  inside_SN[:, _NEWLINE] = np.where(line_S == dead, 2 * dead, line_S)
-  start_SN = inside_SN.copy()
-  start_SN[:, WORD_BOUNDARY] = dead + np.arange(dead + 1)
+  next_UN = automaton.next_UN
+  dead = len(next_UN) - 1  # states within a line come after all others
+  inside_UN = dead + np.append(next_UN, next_UN[:, [_SPACE]], axis=1)
+  line_U = next_UN[:, _NEWLINE]
+  inside_UN[:, _NEWLINE] = np.where(line_U == dead, 2 * dead, line_U)
+  start_UN = inside_UN.copy()
+  start_UN[:, WORD_BOUNDARY] = dead + np.arange(dead + 1)
   return ByteAutomaton(
-    np.concatenate([start_SN[:-1], inside_SN]).astype(np.int32),
-    np.concatenate([automaton.accepts_S[:-1], automaton.accepts_S]),
+    np.concatenate([start_UN[:-1], inside_UN]).astype(np.int32),
+    np.concatenate([automaton.accepts_U[:-1], automaton.accepts_U]),
   )
 
 

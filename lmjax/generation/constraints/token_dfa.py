@@ -30,21 +30,21 @@ def over_tokens(automaton: ByteAutomaton, tokenizer: Tokenizer) -> Automaton:
   Raises:
     UsageError: if the tokenizer can write none of these texts.
   """
-  next_SC, class_V, accepts_S = _classes(automaton, tokenizer)
-  distance_S = _distances(next_SC, accepts_S)
-  if distance_S[0] < 0:
+  next_UY, class_V, accepts_U = _classes(automaton, tokenizer)
+  distance_U = _distances(next_UY, accepts_U)
+  if distance_U[0] < 0:
     raise UsageError(
       "no text that the run's tokenizer can write satisfies the constraints; "
       "use characters and words of its training text."
     )
-  reachable = _reachable(next_SC, distance_S >= 0)
-  number_S = np.full(len(next_SC), -1, np.int32)
-  number_S[reachable] = np.arange(len(reachable))
-  next_SC, same_C = np.unique(
-    number_S[next_SC[reachable]], axis=1, return_inverse=True
+  reachable = _reachable(next_UY, distance_U >= 0)
+  number_U = np.full(len(next_UY), -1, np.int32)
+  number_U[reachable] = np.arange(len(reachable))
+  next_UY, same_Y = np.unique(
+    number_U[next_UY[reachable]], axis=1, return_inverse=True
   )
-  class_V = same_C.reshape(-1)[class_V].astype(np.int32)
-  return Automaton(*map(jnp.asarray, (next_SC, class_V, distance_S[reachable])))
+  class_V = same_Y.reshape(-1)[class_V].astype(np.int32)
+  return Automaton(*map(jnp.asarray, (next_UY, class_V, distance_U[reachable])))
 
 
 def with_limit(automaton: Automaton, num_tokens: int) -> Automaton:
@@ -53,7 +53,7 @@ def with_limit(automaton: Automaton, num_tokens: int) -> Automaton:
   Raises:
     UsageError: if all texts are longer.
   """
-  shortest = int(automaton.distance_S[0])
+  shortest = int(automaton.distance_U[0])
   if shortest > num_tokens:
     raise UsageError(
       f"the shortest text that satisfies the constraints has {shortest} "
@@ -81,62 +81,62 @@ def _classes(
       (WORD_BOUNDARY, *each) if each not in ((), (ord("\n"),)) else each
       for each in token_bytes
     ]
-  next_SN, accepts_S = automaton
-  dead = len(next_SN) - 1
-  all_S = np.arange(dead + 1, dtype=np.int32)
-  columns, known, steps = [all_S], {all_S.tobytes(): 0}, {}
+  next_UN, accepts_U = automaton
+  dead = len(next_UN) - 1
+  all_U = np.arange(dead + 1, dtype=np.int32)
+  columns, known, steps = [all_U], {all_U.tobytes(): 0}, {}
 
-  def number(column_S: np.ndarray) -> int:
-    key = column_S.tobytes()
+  def number(column_U: np.ndarray) -> int:
+    key = column_U.tobytes()
     if key not in known:
-      if len(columns) * len(column_S) > MAX_CELLS:
+      if len(columns) * len(column_U) > MAX_CELLS:
         raise UsageError(
-          f"the constraints have {len(column_S):,} states, too many for this "
+          f"the constraints have {len(column_U):,} states, too many for this "
           "vocabulary; require fewer or shorter words, or use a regular "
           "expression with fewer repetitions."
         )
       known[key] = len(columns)
-      columns.append(column_S)
+      columns.append(column_U)
     return known[key]
 
   def follow(column: int, symbol: int) -> int:
     if (column, symbol) not in steps:
-      steps[column, symbol] = number(next_SN[columns[column], symbol])
+      steps[column, symbol] = number(next_UN[columns[column], symbol])
     return steps[column, symbol]
 
-  dead_class = number(np.full_like(all_S, dead))
+  dead_class = number(np.full_like(all_U, dead))
   class_V = np.full(len(token_bytes), dead_class, np.int32)
   for token, symbols in enumerate(token_bytes):
     if symbols:
       class_V[token] = functools.reduce(follow, symbols, 0)
-  class_V[tokenizer.eos_id] = number(np.where(accepts_S, all_S, dead))
+  class_V[tokenizer.eos_id] = number(np.where(accepts_U, all_U, dead))
   used, class_V = np.unique(class_V, return_inverse=True)
-  next_SC = np.stack([columns[column] for column in used], axis=1)
-  return next_SC, class_V, accepts_S
+  next_UY = np.stack([columns[column] for column in used], axis=1)
+  return next_UY, class_V, accepts_U
 
 
-def _distances(next_SC: np.ndarray, accepts_S: np.ndarray) -> np.ndarray:
+def _distances(next_UY: np.ndarray, accepts_U: np.ndarray) -> np.ndarray:
   """Return the tokens from each state to an accepting one; −1 if impossible."""
-  size = len(next_SC)
-  edges = np.unique(np.arange(size)[:, None] * size + next_SC)
+  size = len(next_UY)
+  edges = np.unique(np.arange(size)[:, None] * size + next_UY)
   sources, targets = edges // size, edges % size
-  distance_S = np.where(accepts_S, 0, -1).astype(np.int32)
-  steps, reached_S = 0, accepts_S
-  while reached_S.any():
+  distance_U = np.where(accepts_U, 0, -1).astype(np.int32)
+  steps, reached_U = 0, accepts_U
+  while reached_U.any():
     steps += 1
-    before = sources[reached_S[targets]]
-    reached_S = np.zeros(size, bool)
-    reached_S[before] = distance_S[before] < 0
-    distance_S[reached_S] = steps
-  return distance_S
+    before = sources[reached_U[targets]]
+    reached_U = np.zeros(size, bool)
+    reached_U[before] = distance_U[before] < 0
+    distance_U[reached_U] = steps
+  return distance_U
 
 
-def _reachable(next_SC: np.ndarray, useful_S: np.ndarray) -> np.ndarray:
+def _reachable(next_UY: np.ndarray, useful_U: np.ndarray) -> np.ndarray:
   """Return the useful states that a text can reach, state 0 first."""
-  reached_S = np.zeros(len(next_SC), bool)
+  reached_U = np.zeros(len(next_UY), bool)
   frontier = np.array([0])
   while len(frontier):
-    reached_S[frontier] = True
-    frontier = np.unique(next_SC[frontier])
-    frontier = frontier[useful_S[frontier] & ~reached_S[frontier]]
-  return np.flatnonzero(reached_S)
+    reached_U[frontier] = True
+    frontier = np.unique(next_UY[frontier])
+    frontier = frontier[useful_U[frontier] & ~reached_U[frontier]]
+  return np.flatnonzero(reached_U)

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sequence tagging head, with an optional CRF."""
+"""The sequence tagging head, with an optional CRF.
+
+Dimension letters:
+
+    W  characters of a word
+"""
 
 import functools
 
@@ -91,9 +96,9 @@ class Tagger(TextModel):
       if self.encoder.input_width:
         x_BTE = self.join(x_BTE)
     hidden_BTD = self.encoder.contextualize(x_BTE, mask_BT)
-    scores_BTC = self.tagger(self.drop_hidden(hidden_BTD))
-    transitions_ZZ = self.transitions if self.crf else None
-    return scores_BTC.astype(jnp.float32), transitions_ZZ
+    scores_BTY = self.tagger(self.drop_hidden(hidden_BTD))
+    transitions_YY = self.transitions if self.crf else None
+    return scores_BTY.astype(jnp.float32), transitions_YY
 
 
 def build(

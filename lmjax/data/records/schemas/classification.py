@@ -112,9 +112,9 @@ class Classification:
     numbers = [labels[name] for name in names]
     if not self.many:
       return np.int32(numbers[0])
-    targets_C = np.zeros(len(labels), np.float32)
-    targets_C[numbers] = 1.0
-    return targets_C
+    targets_Y = np.zeros(len(labels), np.float32)
+    targets_Y[numbers] = 1.0
+    return targets_Y
 
 
 def build(

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens and a tag for each."""
+"""Tokens and a tag for each.
+
+Dimension letters:
+
+    W  characters of a word
+"""
 
 import collections
 import dataclasses
